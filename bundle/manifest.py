@@ -1,0 +1,135 @@
+"""The manifest: what a bundle says about itself, as frozen records and as JSON.
+
+Rules of this file: it is pure (no disk); every field that a reader needs is required; an unknown format version or an
+unknown field is refused, never guessed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal
+
+FORMAT_VERSION = 1
+NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
+
+DType = Literal["float32", "float16", "int32", "int64"]
+MANIFEST_FILE = "manifest.json"
+
+Axis = int | str  # a fixed size, or the name of a free axis: "B" (batch) or "T" (time)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TensorSpec:
+    """One graph input or output: its name, dtype and shape; free axes are "B" and "T"."""
+
+    name: str
+    dtype: DType
+    shape: tuple[Axis, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StatePair:
+    """One state tensor: the input that takes it and the output that returns it. Their specs have equal shapes."""
+
+    input: str
+    output: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GraphSignature:
+    """Names, dtypes and shapes of the graph, and which input plays which part. Nobody guesses it.
+
+    Attributes:
+        inputs: in graph order.
+        outputs: in graph order.
+        sequence: name of the sequence input, [B, T, I] float32 or [B, T] int64.
+        lengths: name of the int32 [B] input with each row's real steps, or None: all rows must be T long.
+        state: state tensors in graph order; empty for a network that carries none.
+        vocabulary_size: tokens must be in 0 .. vocabulary_size - 1; None where the sequence input is float32.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    sequence: str
+    lengths: str | None
+    state: tuple[StatePair, ...] = ()
+    vocabulary_size: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SessionOptions:
+    """How onnxruntime is opened, when the bundle is verified and when it is served alike."""
+
+    graph_optimization_level: Literal["disable", "basic", "extended", "all"] = "all"
+    execution_mode: Literal["sequential", "parallel"] = "sequential"
+    config: Mapping[str, str] = field(default_factory=dict)  # add_session_config_entry
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FileEntry:
+    """One file of the bundle. size_bytes and sha256 (64 lower-case hex digits) are checked before any use."""
+
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FileRule:
+    """Whether a bundle must hold the file, and the most bytes a reader takes."""
+
+    required: bool
+    max_bytes: int
+
+
+# What a bundle holds beside manifest.json. Nothing else is ever read, written or deleted.
+FILE_RULES: Mapping[str, FileRule] = MappingProxyType(
+    {
+        "model.onnx": FileRule(required=True, max_bytes=2**31 - 1),  # protobuf's own limit
+        "golden.safetensors": FileRule(required=True, max_bytes=2**28),
+        "equivalence.json": FileRule(required=True, max_bytes=2**28),
+        "equivalence.html": FileRule(required=True, max_bytes=2**28),
+        "model.ts": FileRule(required=False, max_bytes=2**40),  # never held in memory
+    }
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Manifest:
+    """Everything a bundle says about itself.
+
+    Attributes:
+        name: NAME_PATTERN; the default name under which it is served.
+        version: positive integer.
+        network: description of the network (JSON object), for people and for `inspect`.
+        graph: the signature of model.onnx.
+        opset: version of the default ONNX operator set.
+        operators: sorted operator names of the default domain that model.onnx uses, subgraphs included.
+        streamable: proved by chunked against whole; false where a chunk needs what comes after it.
+        bitwise_rows: proved: a row's bits depend neither on its batch mates nor on padding (on the CPU provider).
+        bitwise_chunks: proved: chunks with carried state equal one pass bit for bit.
+        precision: dtype of the weights and activations.
+        tolerances: worst absolute error allowed for each output against the golden cases.
+        session: options of the runtime.
+        labels: names of the O classes, or None.
+        normalisation: {"mean": [I], "std": [I]} that the caller must apply to x beforehand, or None.
+        tools: versions of the tools that made it.
+        files: every file but manifest.json itself.
+    """
+
+    name: str
+    version: int
+    network: Mapping[str, Any]
+    graph: GraphSignature
+    opset: int
+    operators: tuple[str, ...]
+    streamable: bool
+    bitwise_rows: bool
+    bitwise_chunks: bool
+    precision: Literal["float32", "float16"]
+    tolerances: Mapping[str, float]
+    session: SessionOptions
+    tools: Mapping[str, str]
+    files: Mapping[str, FileEntry]
+    labels: tuple[str, ...] | None = None
+    normalisation: Mapping[str, tuple[float, ...]] | None = None
+    format_version: int = FORMAT_VERSION
