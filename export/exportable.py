@@ -1,0 +1,178 @@
+"""A network ready for export: one call for every kind of network, its lowered twin, and the signature of its graph.
+
+Rules of this file: it decides names and shapes (design: x or tokens, lengths, h0, c0, ... -> y, h_n, c_n, ...); it runs
+nothing but a copy.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..bundle.manifest import GraphSignature, StatePair, TensorSpec
+from ..model.layer import LSTMLayer
+from ..model.network import SequenceModel, StateTensor
+from ..model.stack import RecurrentStack
+from .errors import SourceError
+from .exchange import Exchange
+from .foreign_network import ForeignNetwork
+from .input_width import input_dim_of
+from .lowering import LoweredLayer, lower
+
+
+class StackNetwork(nn.Module):
+    """A stack or a layer without front and head, called as whole networks are."""
+
+    def __init__(self, stack: RecurrentStack) -> None:
+        super().__init__()
+        self.stack = stack
+        self.input_dim = stack.input_dim
+        self.output_dim = stack.output_dim
+
+    @torch.jit.unused
+    def state_tensors(self) -> tuple[StateTensor, ...]:
+        """Return the state of the stack, in its order."""
+        rows = self.stack.num_layers * self.stack.num_directions
+        return tuple(StateTensor(name=name, rows=rows, width=width) for name, width in self.stack.state_spec)
+
+    def forward(
+        self, x: Tensor, lengths: Tensor | None = None, state: list[Tensor] | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """As SequenceModel.forward, reading every step."""
+        return self.stack(x, state, lengths)  # type: ignore[no-any-return]
+
+
+class FlatCall(nn.Module):
+    """The network with one tensor for each graph input and output, which is what a graph capturer wants."""
+
+    def __init__(self, network: nn.Module, *, has_lengths: bool) -> None:
+        super().__init__()
+        self.network = network
+        self.has_lengths = has_lengths
+
+    def forward(self, x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+        """Take x, then lengths where the graph has them, then the state tensors; return y, then the state tensors."""
+        lengths = rest[0] if self.has_lengths else None
+        state = list(rest[1:] if self.has_lengths else rest)
+        y, final = self.network(x, lengths, state or None)
+        return (y, *final)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Exportable:
+    """What the exporters and the verification start from.
+
+    Attributes:
+        network: this house's call (x, lengths, state) -> (y, state) on the network in eager PyTorch, eval mode.
+        graph_call: the lowered copy, flat (FlatCall).
+        scriptable: the module that TorchScript compiles: ``network`` itself, or a foreign module as it came.
+        signature: of the graph.
+        layers: what each recurrent layer became.
+        exchanges: what was exchanged in a foreign module; empty for this house's networks.
+        description: for manifest and inspect.
+    """
+
+    network: nn.Module
+    graph_call: FlatCall
+    scriptable: nn.Module
+    signature: GraphSignature
+    layers: tuple[LoweredLayer, ...]
+    exchanges: tuple[Exchange, ...]
+    description: dict[str, Any]
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether somebody else wrote the network."""
+        return isinstance(self.network, ForeignNetwork)
+
+    def example(self, rows: int = 3, steps: int = 5) -> tuple[Tensor, ...]:
+        """Return random inputs in the order of the signature, rows of unequal length where lengths are taken."""
+        generator = torch.Generator().manual_seed(0)
+        tensors: list[Tensor] = []
+        for spec in self.signature.inputs:
+            shape = [rows if axis == "B" else steps if axis == "T" else int(axis) for axis in spec.shape]
+            if spec.name == self.signature.lengths:
+                tensors.append(torch.arange(rows, dtype=torch.int32) % steps + 1)
+            elif spec.dtype == "int64":
+                assert self.signature.vocabulary_size is not None
+                tensors.append(torch.randint(0, self.signature.vocabulary_size, shape, generator=generator))
+            else:
+                tensors.append(torch.randn(shape, generator=generator))
+        return tuple(tensors)
+
+
+def prepare(source: nn.Module, told: Mapping[str, str] | None = None, input_dim: int | None = None) -> Exportable:
+    """Make a network ready for export.
+
+    Args:
+        source: a SequenceModel, RecurrentStack or LSTMLayer, or any module around recurrent layers. Not changed.
+        told: argument names of a foreign module's forward for the roles sequence, lengths and state.
+        input_dim: I of a foreign module, where it cannot be found.
+
+    Raises:
+        SourceError: ``source`` is no module.
+        ExportError: one of its classes, saying what in the module cannot be exported.
+    """
+    if not isinstance(source, nn.Module):
+        raise SourceError(f"the source gave a {type(source).__name__}, expected a torch.nn.Module")
+    network = _with_house_call(source, told, input_dim).eval()
+    lowered, layers = lower(network)
+    signature = _signature_of(network)
+    return Exportable(
+        network=network,
+        graph_call=FlatCall(lowered, has_lengths=signature.lengths is not None).eval(),
+        scriptable=source.eval() if isinstance(network, ForeignNetwork) else network,
+        signature=signature,
+        layers=layers,
+        exchanges=network.exchanges if isinstance(network, ForeignNetwork) else (),
+        description=_describe(source, network),
+    )
+
+
+def _with_house_call(source: nn.Module, told: Mapping[str, str] | None, input_dim: int | None) -> nn.Module:
+    if isinstance(source, SequenceModel):
+        return source
+    if isinstance(source, RecurrentStack):
+        return StackNetwork(source)
+    if isinstance(source, LSTMLayer):
+        return StackNetwork(RecurrentStack.of_layer(source, input_dim_of(source)))
+    return ForeignNetwork(source, told, input_dim)
+
+
+def _signature_of(network: nn.Module) -> GraphSignature:
+    tokens = bool(getattr(network, "takes_tokens", False))
+    honours_lengths = bool(getattr(network, "honours_lengths", True))
+    per_step = bool(getattr(network, "per_step", getattr(network, "reads", "every_step") == "every_step"))
+    I, O = int(network.input_dim), int(network.output_dim)  # type: ignore[arg-type]
+    sequence = (
+        TensorSpec(name="tokens", dtype="int64", shape=("B", "T"))
+        if tokens
+        else TensorSpec(name="x", dtype="float32", shape=("B", "T", I))
+    )
+    inputs, pairs = [sequence], []
+    outputs = [TensorSpec(name="y", dtype="float32", shape=("B", "T", O) if per_step else ("B", O))]
+    if honours_lengths:
+        inputs.append(TensorSpec(name="lengths", dtype="int32", shape=("B",)))
+    for tensor in network.state_tensors():  # type: ignore[operator]
+        pair = StatePair(input=f"{tensor.name}0{tensor.suffix}", output=f"{tensor.name}_n{tensor.suffix}")
+        shape = (tensor.rows, "B", tensor.width)
+        inputs.append(TensorSpec(name=pair.input, dtype="float32", shape=shape))
+        outputs.append(TensorSpec(name=pair.output, dtype="float32", shape=shape))
+        pairs.append(pair)
+    return GraphSignature(
+        inputs=tuple(inputs),
+        outputs=tuple(outputs),
+        sequence=sequence.name,
+        lengths="lengths" if honours_lengths else None,
+        state=tuple(pairs),
+        vocabulary_size=I if tokens else None,
+    )
+
+
+def _describe(source: nn.Module, network: nn.Module) -> dict[str, Any]:
+    parameters = sum(p.numel() for p in source.parameters())
+    if isinstance(source, SequenceModel):
+        return {"kind": "SequenceModel", "parameters": parameters, **source.describe()}
+    return {"kind": type(source).__name__, "parameters": parameters, "input_dim": int(network.input_dim)}  # type: ignore[arg-type]

@@ -1,0 +1,27 @@
+"""The width of a layer's input, read off a cell that need not declare it."""
+
+from torch import nn
+
+from ..model.cell import state_spec_of
+from ..model.layer import LSTMLayer
+from .errors import UnsupportedLayerError
+
+
+def input_dim_of(layer: LSTMLayer) -> int:
+    """Return I of a layer: declared by its cell as ``input_dim``, or read off its matrices.
+
+    Raises:
+        UnsupportedLayerError: neither tells.
+    """
+    declared = getattr(layer.cell, "input_dim", None)
+    if isinstance(declared, int):
+        return declared
+    for module in layer.cell.modules():
+        if isinstance(module, nn.Linear) and module is not layer.cell:
+            widths = {width for _, width in state_spec_of(layer.cell)}
+            # The first linear map is the input's by convention; a joint one takes input and hidden side by side.
+            joint = len([m for m in layer.cell.modules() if isinstance(m, nn.Linear)]) == 1
+            return module.in_features - max(widths) if joint else module.in_features
+    raise UnsupportedLayerError(
+        f"{type(layer.cell).__name__} does not tell the width of its input; set self.input_dim in its constructor"
+    )

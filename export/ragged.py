@@ -1,0 +1,68 @@
+"""Packed sequences for the time of an export: PyTorch's own cannot be captured, so a stand-in carries the same facts.
+
+A module that packs knows each row's length and says so to its recurrent layer; that is just what the graph needs. While
+``packing_understood`` is entered, ``pack_padded_sequence`` and ``pad_packed_sequence`` give and take a Ragged instead of
+a PackedSequence, wherever the module's own code looks them up; afterwards everything is as before.
+"""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import rnn
+
+
+@dataclass(frozen=True, slots=True)
+class Ragged:
+    """A padded batch with its lengths: data [B, T, W], lengths int64 [B]."""
+
+    data: Tensor
+    lengths: Tensor
+
+
+def _pack(input: Tensor, lengths: Any, batch_first: bool = False, enforce_sorted: bool = True) -> Ragged:  # noqa: A002, ARG001
+    """Stand in for torch.nn.utils.rnn.pack_padded_sequence; rows keep their order, so none need be sorted."""
+    return Ragged(input if batch_first else input.transpose(0, 1), torch.as_tensor(lengths))
+
+
+def _pad(
+    sequence: Ragged, batch_first: bool = False, padding_value: float = 0.0, total_length: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Stand in for torch.nn.utils.rnn.pad_packed_sequence; the padded length is that of the input."""
+    del total_length
+    y = sequence.data
+    if padding_value != 0.0:
+        steps = torch.arange(y.size(1), device=y.device).unsqueeze(0)
+        y = y.masked_fill((steps >= sequence.lengths.unsqueeze(1)).unsqueeze(2), padding_value)
+    return (y if batch_first else y.transpose(0, 1)), sequence.lengths
+
+
+@contextlib.contextmanager
+def packing_understood(module: nn.Module) -> Iterator[None]:
+    """Let the code of ``module`` and of its children pack into Ragged while entered."""
+    stand_ins: dict[Callable[..., Any], Callable[..., Any]] = {
+        rnn.pack_padded_sequence: _pack,
+        rnn.pad_packed_sequence: _pad,
+    }
+    homes = {id(vars(sys.modules[name])): vars(sys.modules[name]) for name in _modules_of(module)}
+    undo: list[tuple[dict[str, Any], str, Any]] = []
+    try:
+        for home in homes.values():
+            for name, value in list(home.items()):
+                replacement = next((new for old, new in stand_ins.items() if value is old), None)
+                if replacement is not None:
+                    undo.append((home, name, value))
+                    home[name] = replacement
+        yield
+    finally:
+        for home, name, value in undo:
+            home[name] = value
+
+
+def _modules_of(module: nn.Module) -> set[str]:
+    names = {type(child).__module__ for child in module.modules()} | {rnn.__name__}
+    return {name for name in names if name in sys.modules and (name == rnn.__name__ or not name.startswith("torch."))}

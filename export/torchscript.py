@@ -1,0 +1,48 @@
+"""TorchScript of a network: its loop kept as a loop, batch and time free.
+
+PyTorch has announced the end of TorchScript. It is one leg of the comparison and one file of the bundle; where it is
+gone or refuses a module, the rest goes on and the report says so. Nothing else in the house needs this file.
+"""
+
+import io
+import warnings
+from dataclasses import dataclass
+
+import torch
+
+from .exportable import Exportable
+
+
+@dataclass(frozen=True, slots=True)
+class Scripted:
+    """The compiled module and its bytes, or None and b"" with the reason why there is none."""
+
+    module: torch.nn.Module | None
+    content: bytes
+    reason: str = ""
+
+
+def export_torchscript(exportable: Exportable) -> Scripted:
+    """Compile ``exportable.scriptable``.
+
+    For a network of this house the compiled forward takes (x, lengths, state: list of tensors); a foreign module keeps
+    its own arguments.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            module = torch.jit.script(exportable.scriptable)
+            buffer = io.BytesIO()
+            torch.jit.save(module, buffer)
+    except Exception as err:  # noqa: BLE001 - the compiler refuses a stranger's code in many ways, and may be gone
+        lines = [line.strip() for line in str(err).split("\n") if line.strip()]
+        return Scripted(None, b"", f"{type(err).__name__}: {lines[0][:300] if lines else 'no reason given'}")
+    return Scripted(module, buffer.getvalue())
+
+
+def load_torchscript(content: bytes) -> torch.nn.Module:
+    """Load what ``export_torchscript`` gave. It is code: only for files of one's own bundles."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        module: torch.nn.Module = torch.jit.load(io.BytesIO(content))
+    return module
