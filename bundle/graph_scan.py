@@ -5,12 +5,12 @@ not an error); it touches no weight's content; every refusal of malformed bytes 
 """
 
 from collections import ChainMap, Counter
-from collections.abc import Iterator
 from typing import cast
 
 from . import onnx_schema as schema
 from .errors import GraphError
 from .graph_facts import GraphFacts, RecurrentFact, TensorFact, ValueFact
+from .recurrent_check import GATES, recurrent_problems
 from .wire import Record, Schema, Span, Wire, WireError
 
 MAX_MODEL_BYTES = 2**31 - 1  # protobuf's limit, and with it onnxruntime's for one file
@@ -18,7 +18,6 @@ MAX_SUBGRAPH_DEPTH = 16
 MAX_RANK = 64
 MAX_REFUSALS = 20
 
-_GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 _DEFAULT_DOMAINS = ("", "ai.onnx")  # two names of one domain
 # onnxruntime takes its own configuration from this property when ORT_LOAD_CONFIG_FROM_MODEL=1.
 _RUNTIME_CONFIG_KEY = "ort_config"
@@ -139,10 +138,10 @@ class _Scan:
             tensor = self._message(_span(attributes["value"], "t"), schema.TENSOR, "a constant")
             for name in _spans(node, "output")[:1]:
                 scope[self._wire.text(name)] = _signed_numbers(tensor, "dims")
-        elif operator in _GATES:
+        elif operator in GATES:
             fact = self._recurrent_fact(node, operator, attributes, scope)
             self._recurrent.append(fact)
-            for problem in _recurrent_problems(fact):
+            for problem in recurrent_problems(fact):
                 self._refuse(problem)
 
     def _attributes(self, node: Record, operator: str, scope: _Scope, depth: int) -> dict[str, Record]:
@@ -191,6 +190,8 @@ class _Scan:
         number = _number(tensor, "data_type")
         dtype, item_bytes = schema.DTYPES.get(number, (f"type {number}", 0))
         fact = TensorFact(name=name, dtype=dtype, dims=dims)
+        if number not in schema.DTYPES:
+            self._refuse(f"an unknown element type {number}: {where} {name!r}")
         if "external_data" in tensor or _number(tensor, "data_location"):
             self._refuse(f"external data: {where} {name!r}")
         if "segment" in tensor:
@@ -231,7 +232,7 @@ class _Scan:
 
     def _message(self, span: Span, fields: Schema, what: str) -> Record:
         record, unknown = self._wire.message(span, fields)
-        for number in unknown:
+        for number in sorted(unknown):
             self._refuse(f"field {number} of {what}, which this version does not know")
         return record
 
@@ -242,29 +243,6 @@ class _Scan:
     def _refuse(self, trait: str) -> None:
         if len(self._refusals) < MAX_REFUSALS and trait not in self._refusals:
             self._refusals.append(trait)
-
-
-def _recurrent_problems(fact: RecurrentFact) -> Iterator[str]:
-    """Compare stored weights with hidden_size: runtimes have read past their end (onnxruntime #29595)."""
-    label = f"{fact.operator} {fact.name!r}"
-    if fact.layout != 0:
-        yield f"{label} with layout {fact.layout}, expected 0"
-    directions = {"forward": 1, "reverse": 1, "bidirectional": 2}.get(fact.direction)
-    if directions is None:
-        yield f"{label} with direction {fact.direction[:80]!r}, expected forward, reverse or bidirectional"
-        return
-    H, rows = fact.hidden_size, _GATES[fact.operator]
-    if H is None or not 0 < H < 2**31:
-        yield f"{label} with hidden_size {H}, expected a positive integer"
-        return
-    expected = {"R": (directions, rows * H, H), "B": (directions, 2 * rows * H), "P": (directions, 3 * H)}
-    for name, shape in expected.items():
-        found = getattr(fact, name)
-        if found is not None and found != shape:
-            yield f"{label} with {name} {list(found)}, expected {list(shape)} for hidden_size {H}"
-    W = fact.W
-    if W is not None and (W[:2] != (directions, rows * H) or len(W[2:]) != 1 or W[2] < 1):
-        yield f"{label} with W {list(W)}, expected [{directions}, {rows * H}, I] for hidden_size {H}"
 
 
 def _canonical(domain: str) -> str:

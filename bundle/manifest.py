@@ -56,13 +56,40 @@ class GraphSignature:
     vocabulary_size: int | None = None
 
 
+# Entries of the runtime's configuration that a bundle may set. Others open or write files that the bundle would name
+# (session.optimized_model_filepath, session.collect_node_memory_stats_to_file, ep.context_file_path), or load code.
+SESSION_CONFIG_KEYS = frozenset(
+    {
+        "mlas.disable_kleidiai",
+        "optimization.disable_specified_optimizers",
+        "optimization.enable_cast_chain_elimination",
+        "optimization.enable_gelu_approximation",
+        "session.disable_cpu_ep_fallback",
+        "session.disable_prepacking",
+        "session.dynamic_block_base",
+        "session.force_spinning_stop",
+        "session.inter_op.allow_spinning",
+        "session.intra_op.allow_spinning",
+        "session.set_denormal_as_zero",
+        "session.use_deterministic_compute",
+        "session.use_device_allocator_for_initializers",
+    }
+)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SessionOptions:
-    """How onnxruntime is opened, when the bundle is verified and when it is served alike."""
+    """How onnxruntime is opened, when the bundle is verified and when it is served alike.
+
+    Attributes:
+        graph_optimization_level: of the runtime.
+        execution_mode: of the runtime.
+        config: entries for add_session_config_entry, of SESSION_CONFIG_KEYS only.
+    """
 
     graph_optimization_level: Literal["disable", "basic", "extended", "all"] = "all"
     execution_mode: Literal["sequential", "parallel"] = "sequential"
-    config: Mapping[str, str] = field(default_factory=dict)  # add_session_config_entry
+    config: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,6 +14,7 @@ from .manifest import (
     FILE_RULES,
     FORMAT_VERSION,
     NAME_PATTERN,
+    SESSION_CONFIG_KEYS,
     DType,
     FileEntry,
     GraphSignature,
@@ -146,8 +147,16 @@ def _session(field: JsonField) -> SessionOptions:
     return SessionOptions(
         graph_optimization_level=member["graph_optimization_level"].choice(levels),
         execution_mode=member["execution_mode"].choice(("sequential", "parallel")),
-        config=_texts(member["config"]),
+        config=_config(member["config"]),
     )
+
+
+def _config(field: JsonField) -> dict[str, str]:
+    entries = _texts(field)
+    for name in entries.keys() - SESSION_CONFIG_KEYS:
+        expected = ", ".join(sorted(SESSION_CONFIG_KEYS))
+        raise ManifestError(f"manifest.json: {field.place}.{name[:80]}: not an entry for a bundle; expected {expected}")
+    return entries
 
 
 def _texts(field: JsonField) -> dict[str, str]:

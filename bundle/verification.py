@@ -19,7 +19,6 @@ from .reader import Bundle
 from .strict_json import StrictJsonError, dump_json, parse_json
 
 MAX_RECORD_BYTES = 4 * 2**20
-_FIELDS = {"device", "digest", "format_version", "record"}
 _FORMAT_VERSION = 1
 
 
@@ -99,14 +98,13 @@ def _read(folder: int, name: str, device: str) -> dict[str, Any]:
             content = parse_json(read_whole(file, MAX_RECORD_BYTES), max_bytes=MAX_RECORD_BYTES)
     except (NotPlainError, StrictJsonError) as err:
         raise VerificationError(f"{name}: expected a record, found: {err}") from err
+    expected = {"device": device, "format_version": _FORMAT_VERSION}
     if (
         not isinstance(content, dict)
-        or content.keys() != _FIELDS
-        or content["format_version"] != _FORMAT_VERSION
-        or content["device"] != device
+        or content.keys() != {*expected, "digest", "record"}
+        or any(type(content[key]) is not type(value) or content[key] != value for key, value in expected.items())
+        or not isinstance(content["digest"], str)
         or not isinstance(content["record"], dict)
     ):
-        raise VerificationError(
-            f"{name}: expected {', '.join(sorted(_FIELDS))}, with format_version {_FORMAT_VERSION} and device {device}"
-        )
+        raise VerificationError(f"{name}: expected a record with {expected}, a digest and a record")
     return content

@@ -51,7 +51,7 @@ class Wire:
         """Return the span of the whole input."""
         return 0, len(self._data)
 
-    def message(self, span: Span, schema: Schema) -> tuple[Record, list[int]]:
+    def message(self, span: Span, schema: Schema) -> tuple[Record, set[int]]:
         """Decode one message.
 
         Returns:
@@ -61,7 +61,7 @@ class Wire:
             WireError: cut off, overlong, a wire type that does not fit, a singular field twice, or too many fields.
         """
         record: Record = {}
-        unknown: list[int] = []
+        unknown: set[int] = set()
         at, end = span
         while at < end:
             start = at
@@ -73,7 +73,7 @@ class Wire:
             value, at = self._value(wire_type, at, end)
             name, kind = schema.get(number, ("", None))
             if kind is None:
-                unknown.append(number)
+                unknown.add(number)
             elif kind is not Kind.SKIP:
                 if wire_type not in kind.value:
                     raise WireError(f"wire type {wire_type} for the field {name} at byte {start}")
@@ -134,9 +134,9 @@ class Wire:
             at += 1
             value |= (byte & 0x7F) << shift
             if byte == byte & 0x7F:
-                if value.bit_length() <= 64:
-                    return value, at
-                break
+                if value >> 64:
+                    break
+                return value, at
         raise WireError(f"a number that is cut off or longer than 64 bits at byte {start}")
 
     def _spend(self, at: int) -> None:

@@ -29,7 +29,7 @@ def write_bundle(
 
     Files are synchronised to the disk in a temporary folder beside `out`, read back as any reader would, and the folder
     is renamed. With overwrite the old bundle is renamed away first: a crash between the two renames leaves nothing at
-    `out` and the old bundle whole beside it, as `.cellgate-…`.
+    `out` and the old bundle whole beside it, as `.cellgate-…-old`.
 
     Args:
         out: the folder to make; its parent is made where it is missing.
@@ -44,7 +44,8 @@ def write_bundle(
         BundleExistsError: something is at `out`, and overwrite is false.
         NotABundleError: something is at `out` that is not a bundle.
         ManifestError, GraphError, GoldenError: a reader would refuse the result; nothing was written.
-        OSError: the disk refuses; nothing is left behind.
+        OSError: the disk refuses; nothing is left behind. Should only the parent's last synchronisation fail, the new
+            bundle stands and the old one stays beside.
     """
     out = Path(os.path.abspath(out))  # noqa: PTH100 - resolve() would follow a link at `out`, and it must be seen
     manifest = replace(manifest_fields, files=_entries(contents))
@@ -56,7 +57,7 @@ def write_bundle(
     try:
         _fill(temporary, files)
         written = read_bundle(temporary).manifest
-        _publish(temporary, out)
+        _publish(temporary, out, overwrite=overwrite)
     except BaseException:
         _remove(temporary)
         raise
@@ -76,14 +77,14 @@ def _entries(contents: Mapping[str, bytes]) -> dict[str, FileEntry]:
     }
 
 
-def _check_target(out: Path, *, overwrite: bool) -> None:
-    """Refuse to replace anything but a bundle.
+def _check_target(out: Path, *, overwrite: bool) -> bool:
+    """Refuse to replace anything but a bundle; return whether there is one.
 
     A bundle here is a folder that holds a bundle's names only, manifest.json among them and with a format version:
     damaged ones and those of other versions may be replaced, and no file of anybody else can be lost.
     """
     if not os.path.lexists(out):
-        return
+        return False
     if not overwrite:
         raise BundleExistsError(f"{out}: expected nothing there, found something; choose another place or overwrite it")
     try:
@@ -96,6 +97,7 @@ def _check_target(out: Path, *, overwrite: bool) -> None:
     if strays or not isinstance(top, dict) or "format_version" not in top:
         found = f"also {min(strays)!r}" if strays else "a manifest.json that is none"
         raise NotABundleError(f"{out}: expected a bundle to overwrite, found {found}; remove it yourself")
+    return True
 
 
 def _fill(temporary: Path, files: Mapping[str, bytes]) -> None:
@@ -106,21 +108,21 @@ def _fill(temporary: Path, files: Mapping[str, bytes]) -> None:
         os.fsync(folder)
 
 
-def _publish(temporary: Path, out: Path) -> None:
-    """Put the folder in its place; an old bundle moves aside first and back if that fails."""
-    old = None
-    if os.path.lexists(out):
-        old = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=out.parent))
+def _publish(temporary: Path, out: Path, *, overwrite: bool) -> None:
+    """Put the folder in its place; an old bundle moves aside first, and back if that fails."""
+    old = temporary.with_name(f"{temporary.name}-old")
+    replaces = _check_target(out, overwrite=overwrite)  # again: writing took its time
+    if replaces:
         out.rename(old)
     try:
         temporary.rename(out)
     except BaseException:
-        if old is not None:
+        if replaces:
             old.rename(out)
         raise
     with open_folder(out.parent) as parent:
         os.fsync(parent)
-    if old is not None:
+    if replaces:
         _remove(old)
 
 

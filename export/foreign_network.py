@@ -102,7 +102,7 @@ class ForeignNetwork(nn.Module):
 
     def __init__(self, module: nn.Module, told: Mapping[str, str] | None = None, input_dim: int | None = None) -> None:
         super().__init__()
-        self.roles = find_roles(module, told)
+        self._own_roles = self.roles = find_roles(module, told)
         self.module, self.carry, self.exchanges = exchange(module)
         if not self.exchanges:
             raise UnsupportedLayerError(
@@ -177,6 +177,15 @@ class ForeignNetwork(nn.Module):
         if self.squeeze_output:
             y = y.unsqueeze(-1)
         return y.transpose(0, 1) if self.time_first and self.per_step else y
+
+    def call_as_it_came(self, module: nn.Module, x: Tensor) -> Tensor:
+        """Return y [B, T, O] or [B, O] of the module before any exchange, or of its compiled form, from zero state."""
+        exchanged = self.module, self.roles
+        self.module, self.roles = module, self._own_roles
+        try:
+            return self._call(x, None, None)
+        finally:
+            self.module, self.roles = exchanged
 
     def _example(self, steps: int, rows: int = _ROWS, seed: int = 0) -> Tensor:
         generator = torch.Generator().manual_seed(seed)

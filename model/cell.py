@@ -48,6 +48,18 @@ def check_activations(*names: str) -> None:
             raise ValueError(f"activation {name!r} is not known, expected one of {', '.join(ACTIVATIONS)}")
 
 
+def check_state(state: list[Tensor], shapes: list[list[int]]) -> None:
+    """Raise ValueError where ``state`` is not one tensor of each of ``shapes``; scriptable.
+
+    Without it a state of one row would be broadcast over the batch, and a tensor too many ignored, without a word.
+    """
+    if len(state) != len(shapes):
+        raise ValueError(f"state has {len(state)} tensors, expected {len(shapes)}")
+    for k in range(len(shapes)):
+        if list(state[k].size()) != shapes[k]:
+            raise ValueError(f"state tensor {k} is {list(state[k].size())}, expected {shapes[k]}")
+
+
 def state_spec_of(cell: nn.Module) -> StateSpec:
     """Return the state that ``cell`` declares, checked.
 

@@ -7,12 +7,12 @@ The scripted signature follows the cell's state: LSTMLayer(cell, ...) makes itse
 pair, or for a list of more (TorchScript has no type that is all three).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from .cell import state_spec_of
+from .cell import check_state, state_spec_of
 
 
 class LSTMLayer(nn.Module):
@@ -33,10 +33,12 @@ class LSTMLayer(nn.Module):
     ) -> None:
         super().__init__()
         self.cell = cell(*cell_args, **cell_options)
+        self.cell_options = dict(cell_options)
         self.reverse = reverse
         self.state_widths = [width for _, width in state_spec_of(self.cell)]
         # Only the class of the instance changes, so copying, scripting and isinstance(layer, LSTMLayer) all hold.
-        self.__class__ = {1: _OneStateLayer, 2: LSTMLayer}.get(len(self.state_widths), _ManyStateLayer)
+        if type(self) is LSTMLayer and len(self.state_widths) != 2:  # noqa: PLR2004 - a subclass keeps its own forward
+            self.__class__ = _OneStateLayer if len(self.state_widths) == 1 else _ManyStateLayer
 
     def step(self, x: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Advance the cell once: x [B, I], state tensors [B, width]."""
@@ -59,7 +61,14 @@ class LSTMLayer(nn.Module):
 
         Returns:
             (output [B, T, H], zero where padded; state after each row's real steps).
+
+        Raises:
+            ValueError: no steps, or the state or lengths are not one row for each of the batch.
         """
+        B = input.size(0)
+        check_state(state, [[B, width] for width in self.state_widths])
+        if lengths is not None and list(lengths.size()) != [B]:
+            raise ValueError(f"lengths is {list(lengths.size())}, expected [{B}]")
         inputs = input.unbind(1)
         if len(inputs) == 0:
             raise ValueError("input has 0 steps, expected [B, T, I] with T of at least 1")
@@ -101,12 +110,13 @@ class LSTMLayer(nn.Module):
     def gate_activations(
         self,
         input: Tensor,  # noqa: A002
-        state: list[Tensor] | None = None,
+        state: Tensor | Sequence[Tensor] | None = None,
         lengths: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Return what each gate did at every step, for people who must explain the network.
 
-        The same loop runs over a cell that gives its gates as output; the path that does not ask is untouched.
+        The same loop runs over a cell that gives its gates as output; the path that does not ask is untouched. Args as
+        for ``forward``.
 
         Returns:
             name -> [B, T, H] for each of the cell's ``gate_names``, zero where padded.
@@ -115,7 +125,10 @@ class LSTMLayer(nn.Module):
             TypeError: the cell has no ``gates`` method.
         """
         recorder = LSTMLayer(_GateRecorder, self.cell, reverse=self.reverse)
-        record, _ = recorder.advance(input, self.zero_state(input) if state is None else list(state), lengths)
+        if state is None:
+            state = self.zero_state(input)
+        initial = [state] if isinstance(state, Tensor) else list(state)
+        record, _ = recorder.advance(input, initial, lengths)
         names: tuple[str, ...] = self.cell.gate_names  # type: ignore[assignment]
         return dict(zip(names, record.chunk(len(names), 2), strict=True))
 

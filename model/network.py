@@ -11,6 +11,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from .cell import check_state
 from .gru_cell import GRUCell
 from .lstm_cell import CoupledLSTMCell, LSTMCell, PeepholeLSTMCell
 from .normalised_cell import LayerNormLSTMCell, ProjectedLSTMCell
@@ -70,6 +71,11 @@ class SequenceModel(nn.Module):
         **cell_options: object,
     ) -> None:
         super().__init__()
+        widths = [hidden_dim] if isinstance(hidden_dim, int) else list(hidden_dim)
+        if not widths or min(input_dim, *widths, 1 if output_dim is None else output_dim) < 1:
+            raise ValueError(
+                f"input_dim, hidden_dim, output_dim are {input_dim}, {hidden_dim}, {output_dim}, expected at least 1"
+            )
         if reads not in READS:
             raise ValueError(f"reads is {reads!r}, expected one of {', '.join(READS)}")
         self.reads = reads
@@ -80,7 +86,7 @@ class SequenceModel(nn.Module):
         self.cell_options = dict(cell_options)
         self.dropout = nn.Dropout(dropout)
         self.stacks = nn.ModuleList()
-        for H in [hidden_dim] if isinstance(hidden_dim, int) else hidden_dim:
+        for H in widths:
             stack = RecurrentStack(
                 make_cell,
                 width,
@@ -96,6 +102,7 @@ class SequenceModel(nn.Module):
         self.head = nn.Identity() if output_dim is None else nn.Linear(width, output_dim)
         self.output_dim = width if output_dim is None else output_dim
         self.state_counts = [len(stack.state_widths) for stack in self._stacks()]
+        self.state_sizes = [(tensor.rows, tensor.width) for tensor in self.state_tensors()]
 
     def _stacks(self) -> list[RecurrentStack]:
         return [stack for stack in self.stacks if isinstance(stack, RecurrentStack)]
@@ -141,8 +148,12 @@ class SequenceModel(nn.Module):
 
         Returns:
             (y, state): y [B, T, O], zero at and after a row's length, or [B, O]; the state after the last real steps.
+
+        Raises:
+            ValueError: no steps, or state or lengths of another shape.
         """
         initial = self.zero_state(x) if state is None else state
+        check_state(initial, [[rows, x.size(0), width] for rows, width in self.state_sizes])
         signal = self.front(x)
         finals: list[Tensor] = []
         for k, stack in enumerate(self.stacks):
@@ -214,7 +225,9 @@ class SequenceModel(nn.Module):
 
 def _find_cell(cell: str | Callable[..., nn.Module]) -> tuple[str, Callable[..., nn.Module]]:
     if not isinstance(cell, str):
-        return getattr(cell, "__name__", type(cell).__name__), cell
+        name = getattr(cell, "__qualname__", type(cell).__qualname__)
+        # A cell of somebody's own that bears a name of this house is another cell, and is described as such.
+        return (name if CELLS.get(name) is cell else f"{cell.__module__}.{name}"), cell
     if cell not in CELLS:
         raise ValueError(f"cell is {cell!r}, expected one of {', '.join(CELLS)} or a cell class")
     return cell, CELLS[cell]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from .cell import state_spec_of
+from .cell import check_state, state_spec_of
 from .layer import LSTMLayer
 
 
@@ -58,6 +58,7 @@ class RecurrentStack(nn.Module):
                 self.layers.append(LSTMLayer(cell, width, hidden_dim, reverse=direction == 1, **cell_options))
             width = self.num_directions * output_width_of(self.layers[-1])
         self.output_dim = width
+        self.cell_options = dict(cell_options)
         self.state_spec = state_spec_of(self.layers[0].cell)  # type: ignore[arg-type]
         self.state_widths = [size for _, size in self.state_spec]
 
@@ -65,8 +66,9 @@ class RecurrentStack(nn.Module):
     def of_layer(cls, layer: LSTMLayer, input_dim: int) -> "RecurrentStack":
         """Return a stack of one layer that exists already; the layer is shared, not copied."""
         cell = layer.cell
-        stack = cls(lambda *_: cell, input_dim, layer.state_widths[0])  # type: ignore[arg-type, return-value]
+        stack = cls(lambda *_: cell, input_dim, layer.state_widths[0])
         stack.layers[0] = layer
+        stack.cell_options = dict(layer.cell_options)
         return stack
 
     def zero_state(self, input: Tensor) -> list[Tensor]:  # noqa: A002 - as in the layer
@@ -92,8 +94,13 @@ class RecurrentStack(nn.Module):
 
         Returns:
             (output [B, T, D*H], zero where padded; final state, shaped as ``state``).
+
+        Raises:
+            ValueError: no steps, or state or lengths of another shape.
         """
         initial = self.zero_state(input) if state is None else state
+        count = self.num_layers * self.num_directions
+        check_state(initial, [[count, input.size(0), width] for width in self.state_widths])
         finals: list[list[Tensor]] = [[] for _ in self.state_widths]
         outputs: list[Tensor] = []
         for k, layer in enumerate(self.layers):

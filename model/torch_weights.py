@@ -78,14 +78,16 @@ def stack_to_torch(stack: RecurrentStack, *, batch_first: bool = True) -> nn.LST
             cell of your own.
     """
     cells = _cells_of(stack)
-    for cell in cells:
+    for k, cell in enumerate(cells):
         _check_expressible(cell)
+        if bool(stack.layers[k].reverse) != (k % stack.num_directions == 1):
+            raise ValueError(f"layer {k} of the stack runs backwards alone, which torch.nn has no module for")
     first = cells[0].input_layer
     assert isinstance(first, nn.Linear)
     projection = stack.state_widths[0] if isinstance(cells[0], ProjectedLSTMCell) else 0
     module = (nn.GRU if isinstance(cells[0], GRUCell) else nn.LSTM)(
         stack.input_dim,
-        stack.hidden_dim,
+        stack.state_widths[-1],
         num_layers=stack.num_layers,
         bias=first.bias is not None,
         batch_first=batch_first,

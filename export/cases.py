@@ -1,0 +1,126 @@
+"""The grid of cases: batches, lengths, states and magnitudes that the example input did not have.
+
+Rules of this file: pure; a case is a few numbers and a seed, so that any single one can be run again by its name.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..bundle.manifest import GraphSignature
+
+Array = NDArray[np.generic]
+Magnitude = Literal["normal", "zeros", "denormal", "saturated"]
+StateKind = Literal["zero", "random", "large"]
+
+DRIFT_STEPS: Final = 10_000
+_GOLDEN: Final = ("B3-T7-ragged-random", "B1-T1", "B5-T17-ragged", "B2-T24-saturated")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Case:
+    """One batch.
+
+    Attributes:
+        id: its name, unique within the grid; also the seed of its values.
+        rows: B.
+        steps: T.
+        ragged: whether rows have unequal lengths (1 .. T, the first row T).
+        state: zeros, standard normal, or 16 times that.
+        magnitude: of the sequence: standard normal; all zero; below the smallest normal float32; 1e4 times normal, where
+            gates saturate.
+    """
+
+    id: str
+    rows: int
+    steps: int
+    ragged: bool = False
+    state: StateKind = "zero"
+    magnitude: Magnitude = "normal"
+
+
+def grid(signature: GraphSignature, *, drift_steps: int = DRIFT_STEPS) -> tuple[Case, ...]:
+    """Return the cases that fit the signature: ragged ones where it takes lengths, states where it takes states.
+
+    Together they hold more than a thousand random sequences.
+    """
+    ragged_kinds = (False, True) if signature.lengths is not None else (False,)
+    states: tuple[StateKind, ...] = ("zero", "random", "large") if signature.state else ("zero",)
+    cases = list(_plain_cases(ragged_kinds, states))
+    magnitudes: tuple[Magnitude, ...] = ("zeros", "denormal", "saturated")
+    if signature.vocabulary_size is None:
+        cases += [
+            Case(
+                id=f"B2-T24-{kind}{'-ragged' * ragged}",
+                rows=2,
+                steps=24,
+                ragged=ragged,
+                magnitude=kind,
+                state=states[-1 if kind == "saturated" else 0],
+            )
+            for kind in magnitudes
+            for ragged in ragged_kinds
+        ]
+    cases.append(
+        Case(id=f"B256-T12{'-ragged' * (len(ragged_kinds) - 1)}", rows=256, steps=12, ragged=len(ragged_kinds) > 1)
+    )
+    cases.append(Case(id="B640-T3", rows=640, steps=3))
+    cases.append(Case(id=f"B1-T{drift_steps}", rows=1, steps=drift_steps))
+    return tuple(cases)
+
+
+def _plain_cases(ragged_kinds: tuple[bool, ...], states: tuple[StateKind, ...]) -> Iterator[Case]:
+    for rows, steps in ((1, 1), (1, 2), (1, 17), (2, 1), (2, 2), (3, 7), (5, 17), (7, 33), (32, 64), (2, 300)):
+        for ragged in ragged_kinds:
+            if ragged and (rows == 1 or steps == 1):
+                continue
+            for state in states if rows * steps <= 32 * 64 else states[:1]:  # noqa: PLR2004 - the largest that is quick
+                suffix = "-ragged" * ragged + ("" if state == "zero" else f"-{state}")
+                yield Case(id=f"B{rows}-T{steps}{suffix}", rows=rows, steps=steps, ragged=ragged, state=state)
+
+
+def golden_cases(cases: tuple[Case, ...]) -> tuple[Case, ...]:
+    """Return the cases whose inputs and outputs are stored in the bundle: small, and unlike each other."""
+    chosen = [case for case in cases if case.id in _GOLDEN]
+    return tuple(chosen) if len(chosen) > 1 else tuple(cases[:3])
+
+
+def make_inputs(case: Case, signature: GraphSignature) -> dict[str, Array]:
+    """Return the arrays of a case, by input name, in graph order; the same for the same case everywhere."""
+    random = np.random.default_rng([ord(letter) for letter in case.id])
+    inputs: dict[str, Array] = {}
+    for spec in signature.inputs:
+        shape = tuple({"B": case.rows, "T": case.steps}[axis] if isinstance(axis, str) else axis for axis in spec.shape)
+        if spec.name == signature.lengths:
+            inputs[spec.name] = _lengths(case, random)
+        elif spec.dtype == "int64":
+            inputs[spec.name] = random.integers(0, signature.vocabulary_size or 1, shape, dtype=np.int64)
+        elif spec.name == signature.sequence:
+            inputs[spec.name] = _sequence(case.magnitude, random.standard_normal(shape, dtype=np.float32))
+        else:
+            inputs[spec.name] = _state(spec.name, case.state, random.standard_normal(shape, dtype=np.float32))
+    return inputs
+
+
+def _lengths(case: Case, random: np.random.Generator) -> Array:
+    lengths = np.full(case.rows, case.steps, dtype=np.int32)
+    if case.ragged:
+        lengths[1:] = random.integers(1, case.steps + 1, case.rows - 1)
+        lengths[-1] = 1
+    return lengths
+
+
+def _sequence(magnitude: Magnitude, normal: Array) -> Array:
+    factor = {"normal": 1.0, "zeros": 0.0, "denormal": 1e-40, "saturated": 1e4}[magnitude]
+    return (normal * np.float32(factor)).astype(np.float32)
+
+
+def _state(name: str, kind: StateKind, normal: Array) -> Array:
+    if kind == "zero":
+        return np.zeros_like(normal)
+    if name.startswith("count"):  # steps seen so far: a whole number
+        return np.full_like(normal, 3.0)
+    return (normal * np.float32(16.0 if kind == "large" else 1.0)).astype(np.float32)

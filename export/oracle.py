@@ -1,0 +1,205 @@
+"""The float64 oracle and the tolerances that follow from it.
+
+What float32 may get wrong is not typed in. A float32 result is, to first order, the exact result for data that are off by
+a few roundings (backward error analysis: Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed., sections 1.5
+and 3.1): relative u in each datum, and about u * sqrt(K) in a sum of K products, with u = 2^-24. So the oracle runs each
+case again on weights and inputs that are off by random amounts of that size; how far the outputs move is how far rounding
+can move them in this network, after these steps, at this width. The tolerance is a fixed multiple of that movement plus a
+few units in the last place for the activations, which libraries approximate. docs/equivalence.md derives the constants.
+
+Where the movement is a good part of the outputs themselves the network is chaotic: float32 means nothing there, whoever
+computes it. Such a case is reported as sensitive and not bounded.
+"""
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from ..bundle.manifest import GraphSignature
+from ..model.network import CELLS, SequenceModel
+from ..model.reference import run_reference
+from ..model.stack import RecurrentStack
+from .compare import Array, ulp
+from .exportable import Exportable, StackNetwork
+
+F64 = NDArray[np.float64]
+
+UNIT_ROUNDOFF: Final = {"float32": 2.0**-24, "float16": 2.0**-11}
+# Two random draws seldom meet the worst direction; a factor of 8 above what they moved leaves room for it, while a wrong
+# gate, a dropped bias or a lost step is thousands of times larger.
+SAFETY: Final = 8.0
+DRAWS: Final = 2
+# onnxruntime and torch approximate tanh and the sigmoid by rational functions, right to a few units in the last place of 1.
+ACTIVATION_ULPS: Final = 8.0
+# A movement above this share of the largest output says that float32 keeps fewer than two digits.
+SENSITIVE_SHARE: Final = 1e-2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Truth:
+    """What a case should give.
+
+    Attributes:
+        outputs: float64, by output name.
+        tolerances: allowed absolute error, by output name.
+        sensitive: outputs that are chaotic in this case and therefore not bounded.
+    """
+
+    outputs: dict[str, F64]
+    tolerances: dict[str, float]
+    sensitive: frozenset[str]
+
+
+class Oracle:
+    """Runs cases in float64, exactly or with every datum off by rounding.
+
+    Attributes:
+        name: what computes: this house's NumPy reference, which shares no code with torch or onnxruntime, or, for a network
+            that it cannot know, the module itself in float64, each row alone at its own length.
+    """
+
+    def __init__(self, exportable: Exportable) -> None:
+        self._signature = exportable.signature
+        known = reference_view(exportable.network)
+        self.name = "NumPy float64, from the equations" if known else "torch float64, each row alone"
+        self.is_independent = known is not None
+        self._relative_error = UNIT_ROUNDOFF["float32"] * sum_length(exportable.network) ** 0.5
+        self._run: Callable[[Mapping[str, Array], np.random.Generator | None], list[F64]]
+        self._run = self._numpy_run(*known) if known else self._torch_run(exportable.network)
+
+    def truth(self, inputs: Mapping[str, Array]) -> Truth:
+        """Return the outputs of a case and how far float32 may be from them."""
+        names = [spec.name for spec in self._signature.outputs]
+        exact = dict(zip(names, self._run(inputs, None), strict=True))
+        movement = dict.fromkeys(names, 0.0)
+        for draw in range(DRAWS):
+            moved = self._run(inputs, np.random.default_rng(draw))
+            for name, array in zip(names, moved, strict=True):
+                movement[name] = max(movement[name], float(np.abs(array - exact[name]).max()))
+        return tolerate(exact, movement)
+
+    def outputs(self, inputs: Mapping[str, Array]) -> dict[str, F64]:
+        """Return the exact outputs alone."""
+        names = [spec.name for spec in self._signature.outputs]
+        return dict(zip(names, self._run(inputs, None), strict=True))
+
+    def _shaken(self, array: Array, random: np.random.Generator | None) -> F64:
+        """Return float64, each element off by a random relative amount of the size of rounding where asked."""
+        exact = array.astype(np.float64)
+        if random is None or not np.issubdtype(array.dtype, np.floating):
+            return exact
+        return exact * (1.0 + self._relative_error * random.choice([-1.0, 1.0], exact.shape))
+
+    def _numpy_run(
+        self, description: dict[str, Any], weights: dict[str, Array]
+    ) -> Callable[[Mapping[str, Array], np.random.Generator | None], list[F64]]:
+        signature = self._signature
+
+        def run(inputs: Mapping[str, Array], random: np.random.Generator | None) -> list[F64]:
+            x = inputs[signature.sequence]
+            y, state = run_reference(
+                description,
+                {name: self._shaken(array, random) for name, array in weights.items()},
+                x if x.dtype == np.int64 else self._shaken(x, random),
+                inputs[signature.lengths] if signature.lengths else None,
+                [self._shaken(inputs[pair.input], random) for pair in signature.state] or None,
+            )
+            return [y, *state]
+
+        return run
+
+    def _torch_run(self, network: nn.Module) -> Callable[[Mapping[str, Array], np.random.Generator | None], list[F64]]:
+        exact_network = copy.deepcopy(network).double().eval()
+
+        def run(inputs: Mapping[str, Array], random: np.random.Generator | None) -> list[F64]:
+            module = exact_network
+            if random is not None:
+                module = copy.deepcopy(exact_network)
+                for parameter in module.parameters():
+                    parameter.data = torch.from_numpy(self._shaken(parameter.detach().numpy(), random))
+            rows = [
+                run_row_alone(
+                    module, self._signature, {k: self._shaken_input(v, random) for k, v in inputs.items()}, row
+                )
+                for row in range(len(inputs[self._signature.sequence]))
+            ]
+            return join_rows(rows, self._signature, inputs[self._signature.sequence].shape[1])
+
+        return run
+
+    def _shaken_input(self, array: Array, random: np.random.Generator | None) -> Array:
+        return self._shaken(array, random) if np.issubdtype(array.dtype, np.floating) else array
+
+
+def tolerate(exact: Mapping[str, F64], movement: Mapping[str, float]) -> Truth:
+    """Turn measured movements into tolerances; pure."""
+    tolerances, sensitive = {}, set()
+    for name, array in exact.items():
+        scale = float(np.abs(array).max(initial=0.0))
+        # Gates and hidden states live on the scale of 1 whatever the largest value in this case is.
+        tolerances[name] = SAFETY * movement[name] + ACTIVATION_ULPS * ulp(max(scale, 0.5))
+        if tolerances[name] > SENSITIVE_SHARE * max(scale, 1e-3):
+            sensitive.add(name)
+    return Truth(outputs=dict(exact), tolerances=tolerances, sensitive=frozenset(sensitive))
+
+
+def sum_length(network: nn.Module) -> int:
+    """Return K, the number of products in the longest sum of one step: the widest weight matrix, side by side with its state."""
+    return 2 * max((parameter.shape[-1] for parameter in network.parameters() if parameter.dim() > 1), default=1)
+
+
+def reference_view(network: nn.Module) -> tuple[dict[str, Any], dict[str, Array]] | None:
+    """Return (description, weights) by which the NumPy reference knows the network, or None where it cannot."""
+    weights = {name: tensor.detach().numpy() for name, tensor in network.state_dict().items()}
+    if isinstance(network, SequenceModel):
+        return (network.describe(), weights) if network.cell_name in CELLS else None
+    return _stack_view(network.stack, weights) if isinstance(network, StackNetwork) else None
+
+
+def _stack_view(stack: RecurrentStack, weights: dict[str, Array]) -> tuple[dict[str, Any], dict[str, Array]] | None:
+    """See a bare stack as the network without front and head that it is, if its cell is one of this house."""
+    first = stack.layers[0]
+    cell = type(first.cell)
+    if CELLS.get(cell.__name__) is not cell or (stack.num_directions == 1 and first.reverse):
+        return None
+    description = {
+        "input_dim": stack.input_dim,
+        "hidden_dim": [max(stack.state_widths)],
+        "output_dim": None,
+        "cell": cell.__name__,
+        "num_layers": stack.num_layers,
+        "bidirectional": stack.num_directions > 1,
+        "dropout": 0.0,
+        "front": None,
+        "front_dim": None,
+        "reads": "every_step",
+        "cell_options": stack.cell_options,
+    }
+    return description, {name.replace("stack.", "stacks.0.", 1): array for name, array in weights.items()}
+
+
+def run_row_alone(network: nn.Module, signature: GraphSignature, inputs: Mapping[str, Array], row: int) -> list[F64]:
+    """Run one row at its own length, without padding and without mates; returns y and the states, batch of one."""
+    steps = int(inputs[signature.lengths][row]) if signature.lengths else inputs[signature.sequence].shape[1]
+    x = torch.from_numpy(inputs[signature.sequence][row : row + 1, :steps])
+    state = [torch.from_numpy(np.ascontiguousarray(inputs[pair.input][:, row : row + 1])) for pair in signature.state]
+    with torch.no_grad():
+        y, final = network(x, None, state or None)
+    return [tensor.numpy() for tensor in (y, *final)]
+
+
+def join_rows(rows: list[list[F64]], signature: GraphSignature, steps: int) -> list[F64]:
+    """Put rows that ran alone side by side, y padded with zeros to ``steps`` where it has a step axis."""
+    joined = []
+    for k, spec in enumerate(signature.outputs):
+        arrays = [row[k] for row in rows]
+        if "T" in spec.shape:
+            arrays = [np.pad(a, ((0, 0), (0, steps - a.shape[1]), (0, 0))) for a in arrays]
+        joined.append(np.concatenate(arrays, axis=spec.shape.index("B")))
+    return joined

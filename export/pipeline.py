@@ -1,0 +1,187 @@
+"""The whole way from a network to a bundle: prepare, TorchScript, ONNX, verify, write; or a refusal that says why.
+
+Rules of this file: each step's promise is checked before the next; a bundle that is not equivalent is not written.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import nn
+
+from ..bundle.golden import GoldenCase, pack_golden
+from ..bundle.graph_check import check_graph, scan_graph
+from ..bundle.manifest import Manifest, SessionOptions
+from ..bundle.writer import write_bundle
+from .cases import golden_cases, grid, make_inputs
+from .errors import NotEquivalentError
+from .exportable import Exportable, prepare
+from .legs import EagerLeg
+from .onnx_graph import export_onnx
+from .oracle import Oracle
+from .report import Report, Worst
+from .report_page import render_page
+from .torchscript import Scripted, export_torchscript
+from .verify import Progress, VerifyOptions, tool_versions, verify
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExportOptions:
+    """What the bundle is called and what is said about it.
+
+    Attributes:
+        name: see bundle.manifest.NAME_PATTERN.
+        version: positive.
+        labels: names of the O classes, or None.
+        normalisation: {"mean": [I], "std": [I]} that callers must apply to x beforehand, or None.
+        told: argument names of a foreign module's forward for the roles sequence, lengths and state.
+        input_dim: I of a foreign module, where it cannot be found.
+        overwrite: whether an existing bundle may be replaced.
+        verify: how much to verify.
+    """
+
+    name: str
+    version: int = 1
+    labels: tuple[str, ...] | None = None
+    normalisation: Mapping[str, tuple[float, ...]] | None = None
+    told: Mapping[str, str] | None = None
+    input_dim: int | None = None
+    overwrite: bool = False
+    verify: VerifyOptions = field(default_factory=VerifyOptions)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Exported:
+    """What came out: the manifest as written, the report, and what each layer became."""
+
+    manifest: Manifest
+    report: Report
+    exportable: Exportable
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Artefacts:
+    """The network in all its forms, before anything is verified or written."""
+
+    exportable: Exportable
+    scripted: Scripted
+    model: bytes
+    session: SessionOptions
+
+
+def build(source: nn.Module, options: ExportOptions, progress: Progress = lambda *_: None) -> Artefacts:
+    """Make TorchScript and ONNX of a network.
+
+    Raises:
+        ExportError: one of its classes.
+    """
+    progress("recurrent layers", 0, 3)
+    exportable = prepare(source, options.told, options.input_dim)
+    progress("TorchScript", 1, 3)
+    scripted = export_torchscript(exportable)
+    progress("ONNX", 2, 3)
+    model = export_onnx(exportable)
+    # The reader's own rules, so that nothing is written which it would refuse.
+    check_graph(model, scan_graph(model).operators)
+    progress("ONNX", 3, 3)
+    return Artefacts(exportable=exportable, scripted=scripted, model=model, session=SessionOptions())
+
+
+def verify_artefacts(artefacts: Artefacts, options: ExportOptions, progress: Progress = lambda *_: None) -> Report:
+    """Verify what ``build`` made."""
+    return verify(
+        artefacts.exportable, artefacts.model, artefacts.scripted, artefacts.session, options.verify, progress
+    )
+
+
+def export_bundle(
+    source: nn.Module,
+    out: Path,
+    options: ExportOptions,
+    progress: Progress = lambda *_: None,
+    rerun: Callable[[str], str] = lambda case: f"--case {case}",
+) -> Exported:
+    """Export, verify and write.
+
+    Args:
+        source: the network; not changed.
+        out: folder of the bundle.
+        options: see ExportOptions.
+        progress: called with what is being done.
+        rerun: gives the words that run a case again, for the message of a refusal.
+
+    Raises:
+        ExportError: the network cannot be exported.
+        NotEquivalentError: the implementations disagree; nothing was written.
+        BundleError: the bundle cannot be written there.
+    """
+    artefacts = build(source, options, progress)
+    report = verify_artefacts(artefacts, options, progress)
+    if report.verdict == "not equivalent":
+        raise NotEquivalentError(refusal(report.worst(), len(report.failures()), rerun))
+    manifest = write_bundle(
+        out, _manifest(artefacts, report, options), _contents(artefacts, report), overwrite=options.overwrite
+    )
+    return Exported(manifest=manifest, report=report, exportable=artefacts.exportable)
+
+
+def refusal(worst: Worst, failures: int, rerun: Callable[[str], str]) -> str:
+    """Say in one sentence what failed worst and how to run it again."""
+    if worst.complaint:
+        found = worst.complaint
+    else:
+        place = ", ".join(str(k) for k in worst.index)
+        found = (
+            f"{worst.output}[{place}] of {worst.leg} is off by {worst.max_abs:.3g} ({worst.ulps:.0f} ULP), "
+            f"expected at most {worst.tolerance:.3g}"
+        )
+    return (
+        f"not equivalent, so no bundle was written: in case {worst.case} {found} ({failures} comparisons failed); "
+        f"run it again with {rerun(worst.case)}"
+    )
+
+
+def _manifest(artefacts: Artefacts, report: Report, options: ExportOptions) -> Manifest:
+    facts = scan_graph(artefacts.model)
+    oracle = Oracle(artefacts.exportable)
+    signature = artefacts.exportable.signature
+    tolerances: dict[str, float] = dict.fromkeys((spec.name for spec in signature.outputs), 0.0)
+    for case in golden_cases(grid(signature)):
+        for name, tolerance in oracle.truth(make_inputs(case, signature)).tolerances.items():
+            # Two legs may err in opposite directions, so golden outputs of one are held to twice the bound of each.
+            tolerances[name] = max(tolerances[name], 2.0 * tolerance)
+    return Manifest(
+        name=options.name,
+        version=options.version,
+        network=report.network,
+        graph=signature,
+        opset=facts.opset,
+        operators=tuple(sorted(facts.operators)),
+        streamable=report.streamable,
+        bitwise_rows=report.is_bitwise("alone", "padding", "order"),
+        bitwise_chunks=report.is_bitwise("chunks"),
+        precision="float32",
+        tolerances=tolerances,
+        session=artefacts.session,
+        tools=tool_versions(),
+        files={},
+        labels=options.labels,
+        normalisation=options.normalisation,
+    )
+
+
+def _contents(artefacts: Artefacts, report: Report) -> dict[str, bytes]:
+    signature, eager = artefacts.exportable.signature, EagerLeg(artefacts.exportable)
+    cases = []
+    for case in golden_cases(grid(signature)):
+        inputs = make_inputs(case, signature)
+        cases.append(GoldenCase(id=case.id, inputs=inputs, outputs=eager.run(inputs)))
+    contents = {
+        "model.onnx": artefacts.model,
+        "golden.safetensors": pack_golden(cases),
+        "equivalence.json": report.to_json(),
+        "equivalence.html": render_page(report),
+    }
+    if artefacts.scripted.content:
+        contents["model.ts"] = artefacts.scripted.content
+    return contents

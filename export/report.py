@@ -1,0 +1,212 @@
+"""The report of a verification: frozen records, their JSON, and the verdict that follows from them.
+
+Rules of this file: pure; the report says only what was measured; the verdict is a function of the records.
+"""
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Literal
+
+from .compare import Difference
+from .laws import LawResult
+
+REPORT_VERSION: Final = 1
+Verdict = Literal["equivalent", "sensitive", "not equivalent"]
+# The leg that is served; its differences are what the tolerances of the manifest come from.
+SERVED_LEG: Final = "onnxruntime"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LegResult:
+    """What one leg gave for one case: a complaint about the form, or a difference for each output that it gives."""
+
+    leg: str
+    rows: int
+    complaint: str | None
+    outputs: dict[str, Difference]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CaseResult:
+    """One case: its shape, which outputs are chaotic in it, and what each leg gave."""
+
+    id: str
+    rows: int
+    steps: int
+    ragged: bool
+    state: str
+    magnitude: str
+    sensitive: tuple[str, ...]
+    legs: tuple[LegResult, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LegFact:
+    """A leg: its name, why it could not run ("" where it could), and its largest error for each output."""
+
+    name: str
+    complaint: str
+    max_abs: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Growth:
+    """The largest error over all outputs after ``steps`` steps, by leg, and the tolerance there."""
+
+    steps: int
+    tolerance: float
+    max_abs: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Histogram:
+    """How many compared values of the served leg have an absolute error in [2^e, 2^(e+1)); ``exact`` are equal."""
+
+    exponents: tuple[int, ...]
+    counts: tuple[int, ...]
+    exact: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Control:
+    """The served leg against torch.nn itself: largest errors over the whole grid, and 2 * theirs + one ULP.
+
+    ``complaint`` says why there is no control for a network that torch.nn cannot say.
+    """
+
+    complaint: str
+    ours: dict[str, float]
+    theirs: dict[str, float]
+    bound: dict[str, float]
+    passed: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Worst:
+    """The worst case: where an error used up most of its tolerance, or what failed."""
+
+    case: str
+    leg: str
+    output: str
+    max_abs: float
+    tolerance: float
+    index: tuple[int, ...]
+    ulps: float
+    complaint: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Report:
+    """Everything that a verification found."""
+
+    network: dict[str, Any]
+    oracle: str
+    legs: tuple[LegFact, ...]
+    cases: tuple[CaseResult, ...]
+    laws: tuple[LawResult, ...]
+    growth: tuple[Growth, ...]
+    histogram: Histogram
+    control: Control
+    tools: dict[str, str]
+
+    @property
+    def verdict(self) -> Verdict:
+        """Not equivalent where anything failed; sensitive where every case but the shortest is chaotic."""
+        if self.failures():
+            return "not equivalent"
+        longer = [case for case in self.cases if case.steps > 2]  # noqa: PLR2004 - nothing is chaotic after two steps
+        return "sensitive" if longer and all(case.sensitive for case in longer) else "equivalent"
+
+    @property
+    def streamable(self) -> bool:
+        """Whether chunks with carried state gave what one pass gives."""
+        return any(law.name == "chunks" and law.applies and law.passed for law in self.laws)
+
+    def is_bitwise(self, *laws: str) -> bool:
+        """Whether all of the laws named hold to the last bit, those that do not apply left aside."""
+        found = [law for law in self.laws if law.name in laws and law.applies]
+        return bool(found) and all(law.bitwise for law in found)
+
+    def failures(self) -> list[Worst]:
+        """Return every failed comparison, the worst by share of its tolerance first. Chunks may differ: see streamable."""
+        failed = [w for w in self._comparisons() if w.complaint or not w.max_abs <= w.tolerance]
+        failed += [
+            Worst(
+                case=f"laws-{law.name}",
+                leg=SERVED_LEG,
+                output="",
+                max_abs=law.max_abs,
+                tolerance=law.tolerance,
+                index=(),
+                ulps=0.0,
+                complaint=f"law broken: {law.statement}",
+            )
+            for law in self.laws
+            if law.applies and not law.passed and law.name != "chunks"
+        ]
+        return sorted(failed, key=_share, reverse=True)
+
+    def worst(self) -> Worst:
+        """Return the comparison that used up most of its tolerance, a failure first."""
+        return (self.failures() or sorted(self._comparisons(), key=_share, reverse=True))[0]
+
+    def _comparisons(self) -> list[Worst]:
+        rows: list[Worst] = []
+        for case in self.cases:
+            for leg in case.legs:
+                if leg.complaint:
+                    rows.append(
+                        Worst(
+                            case=case.id,
+                            leg=leg.leg,
+                            output="",
+                            max_abs=math.inf,
+                            tolerance=0.0,
+                            index=(),
+                            ulps=math.inf,
+                            complaint=leg.complaint,
+                        )
+                    )
+                rows += [
+                    Worst(
+                        case=case.id,
+                        leg=leg.leg,
+                        output=name,
+                        max_abs=d.max_abs,
+                        tolerance=d.tolerance,
+                        index=d.index,
+                        ulps=d.ulps,
+                    )
+                    for name, d in leg.outputs.items()
+                    if name not in case.sensitive or not math.isfinite(d.max_abs)
+                ]
+        return rows
+
+    def to_json(self) -> bytes:
+        """Return the report as equivalence.json: UTF-8, sorted keys, no NaN (infinite numbers are the string "inf")."""
+        body = {
+            "report_version": REPORT_VERSION,
+            "verdict": self.verdict,
+            "streamable": self.streamable,
+            "bitwise_rows": self.is_bitwise("alone", "padding", "order"),
+            "bitwise_chunks": self.is_bitwise("chunks"),
+            "worst": asdict(self.worst()),
+            **asdict(self),
+        }
+        return (json.dumps(_finite(body), indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
+
+
+def _share(row: Worst) -> float:
+    if row.complaint or not math.isfinite(row.max_abs):
+        return math.inf
+    return row.max_abs / row.tolerance if row.tolerance > 0 else math.inf
+
+
+def _finite(value: Any) -> Any:
+    """Replace what JSON cannot say."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value

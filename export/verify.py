@@ -1,0 +1,202 @@
+"""Verify a network: every leg over every case against the float64 oracle, the laws, the growth over time, the control.
+
+Rules of this file: it runs and collects; what a comparison means is in compare.py, what follows from it in report.py.
+"""
+
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+import numpy as np
+
+from ..bundle.manifest import SessionOptions
+from .cases import Case, grid, make_inputs
+from .compare import Array, Difference, form_complaint, measure, ulp
+from .exportable import Exportable
+from .laws import check_laws, take_rows, take_steps
+from .legs import ControlLeg, EagerLeg, Leg, ReferenceLeg, RuntimeLeg, ScriptLeg
+from .oracle import Oracle, Truth
+from .report import SERVED_LEG, CaseResult, Control, Growth, Histogram, LegFact, LegResult, Report
+from .torchscript import Scripted
+
+Progress = Callable[[str, int, int], None]  # (what is being done, how much of it is done, how much there is)
+_GROWTH_STEPS = (1, 3, 10, 30, 100, 300, 1000, 3000, 10_000)
+_EXPONENTS = range(-40, 4)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VerifyOptions:
+    """How much to verify: the longest sequence in steps, one case alone, threads of the runtime (0: its own choice)."""
+
+    drift_steps: int = 10_000
+    only_case: str | None = None
+    threads: int = 0
+
+
+def verify(
+    exportable: Exportable,
+    model: bytes,
+    scripted: Scripted,
+    session: SessionOptions,
+    options: VerifyOptions | None = None,
+    progress: Progress = lambda *_: None,
+) -> Report:
+    """Run the whole verification.
+
+    Args:
+        exportable: the network in eager form, and its signature.
+        model: ONNX bytes.
+        scripted: TorchScript, or the reason why there is none.
+        session: the options with which the bundle will be served.
+        options: see VerifyOptions.
+        progress: called with what is being done.
+
+    Raises:
+        ValueError: ``only_case`` names no case; the message lists them.
+    """
+    options = options or VerifyOptions()
+    signature = exportable.signature
+    cases = _choose(grid(signature, drift_steps=options.drift_steps), options.only_case)
+    oracle = Oracle(exportable)
+    served = RuntimeLeg(model, signature, session, options.threads)
+    control = ControlLeg(exportable)
+    legs: list[Leg] = [
+        EagerLeg(exportable),
+        ScriptLeg(exportable, scripted.module, scripted.reason),
+        served,
+        ReferenceLeg(model, signature),
+        control,
+    ]
+    collector = _Collector(exportable, legs)
+    results = []
+    for number, case in enumerate(cases):
+        progress(case.id, number, len(cases))
+        results.append(collector.run_case(case, oracle))
+    progress("laws", len(cases), len(cases))
+    laws = check_laws(served, signature, oracle) if options.only_case is None else ()
+    growth = (
+        _growth(exportable, [legs[0], served, control], oracle, options.drift_steps)
+        if options.only_case is None
+        else ()
+    )
+    return Report(
+        network=exportable.description,
+        oracle=oracle.name,
+        legs=tuple(
+            LegFact(name=leg.name, complaint=leg.complaint, max_abs=collector.largest[leg.name]) for leg in legs
+        ),
+        cases=tuple(results),
+        laws=laws,
+        growth=growth,
+        histogram=collector.histogram(),
+        control=_compare_control(collector, control.complaint),
+        tools=tool_versions(),
+    )
+
+
+def _choose(cases: tuple[Case, ...], only: str | None) -> tuple[Case, ...]:
+    chosen = tuple(case for case in cases if only in {None, case.id})
+    if not chosen:
+        raise ValueError(f"case {only!r} is not in the grid, expected one of {', '.join(case.id for case in cases)}")
+    return chosen
+
+
+class _Collector:
+    """Runs legs on cases and keeps what the summary needs, never the arrays."""
+
+    def __init__(self, exportable: Exportable, legs: Sequence[Leg]) -> None:
+        self._signature = exportable.signature
+        self._legs = legs
+        self._counts = np.zeros(len(_EXPONENTS), dtype=np.int64)
+        self._exact = 0
+        self.largest: dict[str, dict[str, float]] = {leg.name: {} for leg in legs}
+        self.scale: dict[str, float] = {}
+
+    def run_case(self, case: Case, oracle: Oracle) -> CaseResult:
+        inputs = make_inputs(case, self._signature)
+        truth = oracle.truth(inputs)
+        results = [
+            self._run_leg(leg, inputs, truth) for leg in self._legs if not leg.complaint and leg.rows_for(inputs)
+        ]
+        for name, array in truth.outputs.items():
+            self.scale[name] = max(self.scale.get(name, 0.0), float(np.abs(array).max()))
+        return CaseResult(
+            id=case.id,
+            rows=case.rows,
+            steps=case.steps,
+            ragged=case.ragged,
+            state=case.state,
+            magnitude=case.magnitude,
+            sensitive=tuple(sorted(truth.sensitive)),
+            legs=tuple(results),
+        )
+
+    def _run_leg(self, leg: Leg, inputs: dict[str, Array], truth: Truth) -> LegResult:
+        rows = leg.rows_for(inputs)
+        found = leg.run(inputs)
+        specs = tuple(spec for spec in self._signature.outputs if spec.name in leg.output_names)
+        expected = take_rows(
+            {spec.name: truth.outputs[spec.name] for spec in specs}, list(range(rows)), self._signature
+        )
+        complaint = form_complaint(found, expected, specs)
+        differences: dict[str, Difference] = {}
+        if complaint is None:
+            differences = {name: measure(found[name], expected[name], truth.tolerances[name]) for name in expected}
+            self._note(leg.name, differences, truth)
+            if leg.name == SERVED_LEG:
+                self._count(found, expected)
+        return LegResult(leg=leg.name, rows=rows, complaint=complaint, outputs=differences)
+
+    def _note(self, leg: str, differences: dict[str, Difference], truth: Truth) -> None:
+        for name, difference in differences.items():
+            if name not in truth.sensitive:
+                self.largest[leg][name] = max(self.largest[leg].get(name, 0.0), difference.max_abs)
+
+    def _count(self, found: dict[str, Array], expected: dict[str, Array]) -> None:
+        for name, array in expected.items():
+            distance = np.abs(found[name].astype(np.float64) - array).ravel()
+            self._exact += int((distance == 0).sum())
+            exponents = np.floor(np.log2(distance[(distance > 0) & np.isfinite(distance)]))
+            clipped = np.clip(exponents, _EXPONENTS[0], _EXPONENTS[-1]).astype(np.int64) - _EXPONENTS[0]
+            self._counts += np.bincount(clipped, minlength=len(_EXPONENTS))
+
+    def histogram(self) -> Histogram:
+        return Histogram(
+            exponents=tuple(_EXPONENTS), counts=tuple(int(count) for count in self._counts), exact=self._exact
+        )
+
+
+def _growth(exportable: Exportable, legs: Sequence[Leg], oracle: Oracle, drift_steps: int) -> tuple[Growth, ...]:
+    """Run one sequence to ever later steps and note the largest error there, each leg from the same zero state."""
+    signature = exportable.signature
+    whole = make_inputs(Case(id="growth", rows=1, steps=drift_steps), signature)
+    points = []
+    for steps in sorted({*(n for n in _GROWTH_STEPS if n < drift_steps), drift_steps}):
+        inputs = take_steps(whole, 0, steps, signature)
+        truth = oracle.truth(inputs)
+        errors = {}
+        for leg in legs:
+            if not leg.complaint:
+                found = leg.run(inputs)
+                errors[leg.name] = max(measure(found[name], last, 0.0).max_abs for name, last in truth.outputs.items())
+        points.append(Growth(steps=steps, tolerance=max(truth.tolerances.values()), max_abs=errors))
+    return tuple(points)
+
+
+def _compare_control(collector: _Collector, complaint: str) -> Control:
+    ours, theirs = collector.largest[SERVED_LEG], collector.largest[ControlLeg.name]
+    bound = {name: 2.0 * error + ulp(collector.scale[name]) for name, error in theirs.items()}
+    passed = all(ours[name] <= bound[name] for name in bound)
+    return Control(complaint=complaint, ours=ours, theirs=theirs, bound=bound, passed=passed)
+
+
+def tool_versions() -> dict[str, str]:
+    """Return the versions of the tools that export and verify."""
+    found = {"python": platform.python_version()}
+    for package in ("torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "numpy"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,35 @@
+import pytest
+
+from cellgate.serve import errors
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code", "retryable"),
+    [
+        (errors.BadInput("x", "a", "b"), 400, "bad_input", False),
+        (errors.UnknownModel("m", None, "n version 1"), 404, "unknown_model", False),
+        (errors.BodyTooLarge(7), 413, "body_too_large", False),
+        (errors.UnsupportedMedia("Content-Type", "JSON", "text"), 415, "unsupported_media", False),
+        (errors.EngineError("broken"), 500, "engine", False),
+        (errors.QueueFull(3), 503, "queue_full", True),
+        (errors.NotReady(), 503, "not_ready", True),
+    ],
+)
+def test_class_carries_status_code_and_whether_to_try_again(error, status, code, retryable):
+    assert (error.status, error.code, error.retryable) == (status, code, retryable)
+
+
+def test_message_names_thing_expected_found_and_remedy():
+    assert str(errors.BadInput("x", "3", "4", "send 3")) == "x: expected 3, found 4; send 3"
+
+
+def test_text_of_a_client_is_repeated_shortened_and_escaped():
+    found = errors.shown("\n\x1b[31m" + "a" * 10_000)
+
+    assert len(found) == 120
+    assert found.startswith("'\\n\\x1b[31maaa")
+
+
+@pytest.mark.parametrize("error", [errors.QueueFull(1), errors.NotReady()])
+def test_overload_says_when_to_come_back(error):
+    assert error.headers == {"Retry-After": "1"}

@@ -1,0 +1,140 @@
+import json
+
+import pytest
+
+from cellgate.serve.errors import BadInput
+from cellgate.serve.json_data import array_from_json
+from cellgate.serve.json_request import JsonRequest, JsonTensor, parse_request
+
+X = {"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}
+
+
+def parse(**fields):
+    return parse_request(json.dumps({"inputs": [X], **fields}).encode())
+
+
+def refuse(request, message):
+    body = request if isinstance(request, bytes) else json.dumps(request).encode()
+    with pytest.raises(BadInput, match=message):
+        parse_request(body)
+
+
+def test_request_is_parsed_whole():
+    found = parse(id="7", parameters={"a": 1, "b": True, "c": "d", "e": 1.5}, outputs=[{"name": "h_n"}, {"name": "y"}])
+
+    assert found == JsonRequest("7", (JsonTensor("x", "FP32", (1, 2), [1, 2]),), ("h_n", "y"))
+
+
+@pytest.mark.parametrize("empty", [{}, {"id": None, "parameters": None, "outputs": None}, {"outputs": []}])
+def test_null_and_nothing_stand_for_absent_fields(empty):
+    assert parse(**empty) == JsonRequest(None, (JsonTensor("x", "FP32", (1, 2), [1, 2]),), ())
+
+
+def test_name_of_the_model_is_taken_and_ignored_as_kserve_sends_it():
+    assert parse(model_name="whatever").id is None
+
+
+def test_extensions_that_clients_announce_without_using_them_are_fine():
+    quiet = {"binary_data_output": True, "sequence_id": 0, "priority": 0, "sequence_start": False}
+
+    assert parse(parameters=quiet, outputs=[{"name": "y", "parameters": {"binary_data": True}}]).outputs == ("y",)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b"[NaN]", b'{"inputs": [Infinity]}', b'{"id": "\\ud800"}', b"\xff", b"[" * 100_000, b"\x00"],
+    ids=["empty", "cut", "nan", "infinity", "surrogate", "no-utf8", "deep", "nul"],
+)
+def test_what_is_no_json_is_refused(body):
+    refuse(body, "body: expected a JSON inference request, found no JSON")
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        ([], r"body: expected an object, found \[\]"),
+        ({}, "body: expected the field inputs, found only none"),
+        ({"input": [X]}, "body: expected only the fields id, model_name, .*, found 'input'"),
+        ({"inputs": X}, "inputs: expected an array"),
+        ({"inputs": [X] * 257}, "inputs: expected at most 256 elements, found 257"),
+        ({"inputs": [X], "outputs": [{"name": "y"}] * 257}, "outputs: expected at most 256 elements, found 257"),
+        ({"inputs": [3]}, r"inputs\[0\]: expected an object, found 3"),
+        ({"inputs": [X], "id": 3}, "id: expected a string of at most 1024 characters, found 3"),
+        ({"inputs": [X], "id": "a" * 1025}, "id: expected a string"),
+        ({"inputs": [X], "model_name": 1}, "model_name: expected a string"),
+        ({"inputs": [X], "parameters": []}, "parameters: expected an object"),
+        (
+            {"inputs": [X], "parameters": {"a": None}},
+            "parameters.'a': expected a string, number or boolean, found None",
+        ),
+        ({"inputs": [X], "parameters": {"a": {}}}, "parameters.'a': expected a string"),
+        ({"inputs": [X], "parameters": {"sequence_id": 7}}, "parameters.'sequence_id': expected no such parameter"),
+        ({"inputs": [X], "parameters": {"triton_x": "on"}}, "parameters.'triton_x': expected no such parameter"),
+        ({"inputs": [X], "outputs": {}}, "outputs: expected an array"),
+        ({"inputs": [X], "outputs": 1}, "outputs: expected an array, found 1"),
+        ({"inputs": [X], "outputs": ["y"]}, r"outputs\[0\]: expected an object, found 'y'"),
+        ({"inputs": [X], "outputs": [{}]}, r"outputs\[0\]: expected the field name"),
+        ({"inputs": [X], "outputs": [{"name": 1}]}, r"outputs\[0\].name: expected a string, found 1"),
+        ({"inputs": [X], "outputs": [{"name": "y", "parameters": {"classification": 3}}]}, "'classification'"),
+        ({"inputs": [{**X, "name": 1}]}, r"inputs\[0\].name: expected a string, found 1"),
+        ({"inputs": [{**X, "datatype": "FLOAT"}]}, r"inputs\[0\].datatype: expected one of BF16, .*, found 'FLOAT'"),
+        ({"inputs": [{**X, "datatype": ["FP32"]}]}, r"inputs\[0\].datatype: expected one of"),
+        ({"inputs": [{**X, "extra": 1}]}, r"inputs\[0\]: expected only the fields .*, found 'extra'"),
+        ({"inputs": [{**X, "shape": 3}]}, r"inputs\[0\].shape: expected an array, found 3"),
+        ({"inputs": [{**X, "shape": []}]}, r"inputs\[0\].shape: expected at least one dimension, found none"),
+        ({"inputs": [{**X, "shape": [1] * 9}]}, r"inputs\[0\].shape: expected at most 8 elements, found 9"),
+        ({"inputs": [{**X, "shape": [0, 2]}]}, r"inputs\[0\].shape: expected integers in 1 .. 2147483647, found 0"),
+        ({"inputs": [{**X, "shape": [-1, 2]}]}, "found -1"),
+        ({"inputs": [{**X, "shape": [2**31, 2]}]}, "found 2147483648"),
+        ({"inputs": [{**X, "shape": [2**63, 2]}]}, "found 9223372036854775808"),
+        ({"inputs": [{**X, "shape": [True, 2]}]}, "found True"),
+        ({"inputs": [{**X, "shape": [1.0, 2]}]}, r"found 1\.0"),
+    ],
+)
+def test_wrong_form_is_refused_naming_field_expected_and_found(request_, message):
+    refuse(request_, message)
+
+
+@pytest.mark.parametrize("field", ["name", "shape", "datatype"])
+def test_input_without_a_required_field_is_refused(field):
+    refuse({"inputs": [{key: value for key, value in X.items() if key != field}]}, f"expected the field {field}")
+
+
+def test_input_without_data_is_refused_and_one_in_binary_is_told_to_send_json():
+    head = {key: value for key, value in X.items() if key != "data"}
+
+    refuse({"inputs": [head]}, r"inputs\[0\].data: expected it to be present, found none$")
+    refuse({"inputs": [{**head, "parameters": {"binary_data_size": 8}}]}, "binary tensors are not served here")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"inputs": [], "id": "a", "id": "b"}',
+        b'{"inputs": [{"name": "x", "shape": [1], "shape": [2], "datatype": "FP32", "data": [1]}]}',
+        b'{"inputs": [], "parameters": {"a": 1, "b:c": 2, "a": 3}}',
+        b'{"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [{"a": 1, "a": 2}]}]}',
+        b'{"inputs": [], "id": "a", "\\u0069d": "b"}',
+    ],
+    ids=["top", "input", "parameters", "in-data", "escaped"],
+)
+def test_field_given_twice_is_refused(body):
+    refuse(body, "body: expected every field of an object once, found .* twice")
+
+
+def test_colons_and_quotes_inside_strings_do_not_count_as_fields():
+    assert parse(id='a:"b":\\":', parameters={'":': ":", "\\": "::"}).id == 'a:"b":\\":'
+
+
+def test_object_among_the_data_is_left_for_whoever_reads_the_data():
+    body = json.dumps({"inputs": [{**X, "data": [{"a": 1}]}]}).encode()
+
+    assert parse_request(body).inputs[0].data == [{"a": 1}]
+
+
+def test_deeply_nested_objects_among_the_data_are_refused():
+    nest = b'{"a":' * 1000 + b"1" + b"}" * 1000
+    body = b'{"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [' + nest + b"]}]}"
+
+    with pytest.raises(BadInput):  # by the slow parser, or where that goes deeper, by whoever reads the data
+        array_from_json("x", "FP32", (1,), parse_request(body).inputs[0].data)

@@ -1,0 +1,154 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cellgate.bundle.errors import NotABundleError
+from cellgate.bundle.golden import GoldenCase
+from cellgate.serve import served_model
+from cellgate.serve.errors import GoldenMismatchError, NameConflictError, ServerStartError, UnknownModel
+from cellgate.serve.example_request import example_request
+from cellgate.serve.metadata import model_metadata
+from cellgate.serve.served_model import BundlePlace, ModelTable, open_model, open_models, parse_place
+from cellgate.serve.settings import Settings
+
+SETTINGS = Settings(device="cpu", threads=1)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("bundles/a", BundlePlace(Path("bundles/a"))),
+        ("name=bundles/a", BundlePlace(Path("bundles/a"), "name")),
+        ("name=a=b", BundlePlace(Path("a=b"), "name")),
+        ("./a=b", BundlePlace(Path("a=b"))),
+        ("=a", BundlePlace(Path("=a"))),
+    ],
+)
+def test_place_is_a_path_with_or_without_a_name(text, expected):
+    assert parse_place(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "name="])
+def test_place_without_a_path_is_refused(text):
+    with pytest.raises(ServerStartError, match="expected PATH or NAME=PATH"):
+        parse_place(text)
+
+
+def test_name_and_version_are_the_manifests_unless_renamed(bundle_paths):
+    plain, renamed = open_models(
+        [BundlePlace(bundle_paths["last"]), BundlePlace(bundle_paths["last"], "other")], SETTINGS
+    )
+
+    assert [(model.name, model.version) for model in (plain, renamed)] == [("last", "3"), ("other", "3")]
+    assert plain.golden.passed
+    assert plain.digest == renamed.digest
+
+
+def test_name_that_no_url_could_carry_is_refused(bundle_paths):
+    with pytest.raises(ServerStartError, match=r"model name: expected .*, found 'a/b'"):
+        open_model(BundlePlace(bundle_paths["last"], "a/b"), SETTINGS)
+
+
+def test_two_bundles_of_one_name_are_refused_and_closed(bundle_paths, monkeypatch):
+    opened = []
+    real = served_model.open_runtime
+    monkeypatch.setattr(served_model, "open_runtime", lambda *a, **k: opened.append(real(*a, **k)) or opened[-1])
+
+    with pytest.raises(NameConflictError, match=r"model name last: expected one bundle, found .*/last and .*/steps"):
+        open_models([BundlePlace(bundle_paths["last"]), BundlePlace(bundle_paths["steps"], "last")], SETTINGS)
+
+    assert [runtime._session for runtime in opened] == [None, None]
+
+
+def test_nothing_to_serve_is_refused():
+    with pytest.raises(ServerStartError, match="expected at least one"):
+        open_models([], SETTINGS)
+
+
+def test_path_without_a_bundle_is_refused_by_the_reader(tmp_path):
+    with pytest.raises(NotABundleError):
+        open_models([BundlePlace(tmp_path)], SETTINGS)
+
+
+def test_bundle_that_this_machine_does_not_reproduce_is_not_served(tmp_path, make_network):
+    network = make_network("steps")
+    case = network.golden()[0]
+    outputs = {**case.outputs, "y": case.outputs["y"] + np.float32(0.001)}
+    path = network.write(tmp_path / "b", golden=[GoldenCase(id="off", inputs=case.inputs, outputs=outputs)])
+
+    with pytest.raises(GoldenMismatchError, match=r"bundle steps: .*found y off by 0\.001 at .* of case off"):
+        open_models([BundlePlace(path)], SETTINGS)
+
+
+@pytest.fixture
+def model(bundle_paths):
+    return open_model(BundlePlace(bundle_paths["last"]), SETTINGS)
+
+
+@pytest.mark.parametrize("version", [None, "3"])
+def test_table_finds_by_name_and_version(model, version):
+    assert ModelTable([model]).find("last", version) is model
+
+
+@pytest.mark.parametrize(
+    ("name", "version"), [("nope", None), ("nope", "3"), ("last", "2"), ("last", ""), ("last", "03")]
+)
+def test_table_says_what_there_is_when_it_finds_nothing(model, name, version):
+    with pytest.raises(UnknownModel, match="expected one of last version 3, found"):
+        ModelTable([model]).find(name, version)
+
+
+def test_closing_the_table_closes_the_last_opened_first(make_fake, make_network, model):
+    order = []
+    fakes = [make_fake(make_network("last")) for _ in range(3)]
+    for number, fake in enumerate(fakes):
+        fake.close = lambda number=number: order.append(number)
+    table = ModelTable([replace(model, name=str(number), runtime=fake) for number, fake in enumerate(fakes)])
+
+    table.close()
+
+    assert order == [2, 1, 0]
+
+
+def test_metadata_says_free_axes_labels_and_what_may_be_left_out(model):
+    found = model_metadata(model)
+
+    assert (found["name"], found["versions"], found["platform"]) == ("last", ["3"], "onnx_onnxv1")
+    assert found["inputs"][0] == {"name": "x", "datatype": "FP32", "shape": [-1, -1, 2]}
+    assert found["inputs"][1] == {"name": "lengths", "datatype": "INT32", "shape": [-1]}
+    assert found["outputs"][0] == {"name": "y", "datatype": "FP32", "shape": [-1, 4]}
+    properties = found["properties"]
+    assert all(isinstance(value, str) for value in properties.values())
+    assert properties["labels"] == '["alpha", "beta", "gamma", "δ"]'
+    assert properties["normalisation"] == '{"mean": [0.0, 0.5], "std": [1.0, 2.0]}'
+    assert properties["optional_inputs"] == '["lengths", "h0", "c0"]'
+    assert properties["outputs_on_request"] == '["h_n", "c_n"]'
+    assert "vocabulary_size" not in properties
+
+
+def test_metadata_says_the_vocabulary_and_no_labels_where_there_are_none(bundle_paths):
+    properties = model_metadata(open_model(BundlePlace(bundle_paths["tokens"]), SETTINGS))["properties"]
+
+    assert properties["vocabulary_size"] == "5"
+    assert not {"labels", "normalisation"} & properties.keys()
+
+
+def test_example_is_one_row_of_two_steps_with_rounded_values(make_network):
+    network = make_network("steps")
+
+    (x, lengths) = example_request(network.signature, tuple(network.golden()))["inputs"]
+
+    assert (x["name"], x["shape"], x["datatype"], len(x["data"])) == ("x", [1, 2, 2], "FP32", 4)
+    assert all(value == round(value, 3) for value in x["data"])
+    assert lengths == {"name": "lengths", "shape": [1], "datatype": "INT32", "data": [2]}
+
+
+def test_example_of_tokens_holds_integers_and_no_lengths(make_network):
+    network = make_network("tokens")
+
+    (tokens,) = example_request(network.signature, tuple(network.golden()[:1]))["inputs"]
+
+    assert (tokens["shape"], tokens["datatype"]) == ([1, 1], "INT64")
+    assert type(tokens["data"][0]) is int

@@ -1,0 +1,268 @@
+"""The process itself: its lines, its address, its end. Each wait has a limit and none is a sleep."""
+
+import json
+import logging
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+
+import httpx
+import pytest
+
+from cellgate.bundle.errors import BundleError
+from cellgate.serve import server
+from cellgate.serve.errors import GoldenMismatchError, PortBusyError
+from cellgate.serve.runtime import RuntimeFacts
+from cellgate.serve.served_model import BundlePlace, open_model
+from cellgate.serve.server import base_url, bind_listener, curl_line, run_server
+from cellgate.serve.settings import Settings
+
+PATIENCE_S = 30
+LAST_LINE = "stop with Ctrl+C or SIGTERM"
+
+PROGRAM = """
+import sys
+from cellgate.serve.server import run_server
+from cellgate.serve.served_model import parse_place
+from cellgate.serve.settings import Settings
+places = [parse_place(text) for text in sys.argv[1:]]
+run_server(places, Settings(port=0, device="cpu"), lambda line: print(line, flush=True))
+"""
+
+
+def serve_here(places, settings, visit, number=signal.SIGTERM):
+    """Run the server in this thread; once it listens, visit it from another one, then send the signal, if any."""
+    lines, failures = [], []
+
+    def visit_and_stop():
+        try:
+            visit(re.search(r"http://\S+(?=/docs)", "\n".join(lines))[0])
+        except Exception as err:  # noqa: BLE001 - raised again in the main thread
+            failures.append(err)
+        finally:
+            if number is not None:
+                os.kill(os.getpid(), number)
+
+    visitor = threading.Thread(target=visit_and_stop)
+
+    def echo(line):
+        lines.append(line)
+        if line == LAST_LINE:
+            visitor.start()
+
+    run_server(places, settings, echo)
+    visitor.join(PATIENCE_S)
+    if failures:
+        raise failures[0]
+    return lines
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_server_says_where_it_is_answers_and_stops_in_order(bundle_paths, number):
+    before = signal.getsignal(number)
+    answers = []
+
+    def visit(url):
+        answers.append(httpx.get(f"{url}/v2/health/ready").json())
+        answers.append(httpx.get(f"{url}/docs").status_code)
+
+    places = [BundlePlace(bundle_paths["last"]), BundlePlace(bundle_paths["tokens"], "words")]
+    lines = serve_here(places, Settings(port=0, device="cpu", threads=1), visit, number)
+
+    assert answers == [{"ready": True}, 200]
+    assert lines[0].startswith("serving last version 3 on cpu (CPUExecutionProvider; asked for), onnxruntime ")
+    assert lines[1].startswith("  golden cases: 2 reproduced, ")
+    assert lines[2].startswith("serving words version 3 on cpu")
+    assert lines[4].startswith("OpenAPI page: http://127.0.0.1:")
+    assert lines[-2:] == [LAST_LINE, "stopped"]
+    assert signal.getsignal(number) is before
+
+
+def test_access_log_goes_to_stderr_where_asked_for(bundle_paths, capsys):
+    settings = Settings(port=0, device="cpu", threads=1, access_log=True)
+
+    serve_here([BundlePlace(bundle_paths["last"])], settings, lambda url: httpx.get(f"{url}/v2"))
+
+    (line,) = capsys.readouterr().err.splitlines()
+    assert json.loads(line)["path"] == "/v2"
+    assert logging.getLogger("cellgate.access").handlers == []
+
+
+def test_upload_beyond_the_limit_is_answered_and_the_connection_closed(bundle_paths):
+    found = []
+
+    def visit(url):
+        host, port = url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=PATIENCE_S) as connection:
+            head = b"POST /v2/models/last/infer HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+            connection.sendall(head + (b"400\r\n" + b" " * 1024 + b"\r\n") * 5)
+            with connection.makefile("rb") as file:
+                found.append(file.read())  # to the end: the server must close
+
+    settings = Settings(port=0, device="cpu", threads=1, max_body_bytes=2048)
+    serve_here([BundlePlace(bundle_paths["last"])], settings, visit)
+
+    head, _, body = found[0].partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 413 ")
+    assert json.loads(body)["code"] == "body_too_large"
+
+
+def test_running_request_is_answered_while_new_ones_are_refused(bundle_paths, make_fake, make_network, monkeypatch):
+    address, answers = [], []
+
+    def stop_and_wait_for_the_listener_to_close(found):
+        os.kill(os.getpid(), signal.SIGTERM)
+        while not answers:
+            try:
+                socket.create_connection(address[0], timeout=PATIENCE_S).close()
+            except OSError:
+                answers.append("refused")
+        return found
+
+    def visit(url):
+        host, port = url.removeprefix("http://").split(":")
+        address.append((host, int(port)))
+        body = {"inputs": [{"name": "x", "shape": [1, 1, 2], "datatype": "FP32", "data": [1, 2]}]}
+        answers.append(httpx.post(f"{url}/v2/models/last/infer", json=body, timeout=PATIENCE_S).status_code)
+
+    settings = Settings(port=0, device="cpu", threads=1)
+    fake = make_fake(make_network("last"), stop_and_wait_for_the_listener_to_close)
+    served = replace(open_model(BundlePlace(bundle_paths["last"]), settings), runtime=fake)
+    monkeypatch.setattr(server, "open_models", lambda _places, _settings: [served])
+
+    serve_here([], settings, visit, number=None)
+
+    assert answers == ["refused", 200]
+    assert fake.closed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_real_process_serves_its_own_curl_line_and_exits_zero(bundle_paths, number):
+    command = [sys.executable, "-W", "error", "-c", PROGRAM, str(bundle_paths["last"])]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        watchdog = threading.Timer(PATIENCE_S, process.kill)
+        watchdog.start()
+        try:
+            lines = []
+            while not lines or lines[-1] not in (LAST_LINE, ""):
+                lines.append(process.stdout.readline().rstrip("\n"))
+            words = shlex.split(next(line for line in lines if line.startswith("try it:")).removeprefix("try it:"))
+            if shutil.which("curl"):
+                answer = json.loads(subprocess.run(words, capture_output=True, check=True, timeout=PATIENCE_S).stdout)
+            else:
+                headers = {"Content-Type": "application/json"}
+                answer = httpx.post(words[2], content=words[-1], headers=headers).json()
+            process.send_signal(number)
+            rest, errors = process.communicate(timeout=PATIENCE_S)
+        finally:
+            watchdog.cancel()
+            process.kill()
+
+    assert answer["outputs"][0]["shape"] == [1, 4]
+    assert (process.returncode, rest, errors) == (0, "stopped\n", "")
+
+
+def test_busy_port_is_told_before_any_bundle_is_opened(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+
+        with pytest.raises(
+            PortBusyError, match=rf"port: expected to listen on 127\.0\.0\.1 port {port}, found .* in use"
+        ):
+            run_server([BundlePlace(tmp_path / "no-such")], Settings(port=port), print)
+
+
+def test_host_that_is_not_of_this_machine_is_told():
+    with pytest.raises(PortBusyError, match=r"listen on 192\.0\.2\.1 port 0, found"):
+        bind_listener("192.0.2.1", 0)
+
+
+def test_host_that_has_no_address_is_told():
+    with pytest.raises(PortBusyError, match="listen on no such host port 0, found"):
+        bind_listener("no such host", 0)
+
+
+@pytest.mark.parametrize(("host", "url"), [("127.0.0.1", "http://127.0.0.1:"), ("0.0.0.0", "http://127.0.0.1:")])
+def test_url_works_on_this_machine(host, url):
+    with bind_listener(host, 0) as listener:
+        assert re.fullmatch(re.escape(url) + r"\d+", base_url(listener))
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6")
+@pytest.mark.parametrize("host", ["::1", "::"])
+def test_url_of_ipv6_has_brackets(host):
+    try:
+        listener = bind_listener(host, 0)
+    except PortBusyError as err:
+        pytest.skip(str(err))
+    with listener:
+        assert base_url(listener).startswith("http://[::1]:")
+
+
+def test_port_is_free_again_after_a_failed_start(tmp_path):
+    with bind_listener("127.0.0.1", 0) as listener:
+        port = listener.getsockname()[1]
+
+    for _ in range(2):
+        with pytest.raises(BundleError):
+            run_server([BundlePlace(tmp_path / "no-such")], Settings(port=port), print)
+
+
+def test_bundle_that_is_not_reproduced_is_not_served(bundle_paths, monkeypatch):
+    def refuse(_places, _settings):
+        raise GoldenMismatchError("last", "y off by 1")
+
+    monkeypatch.setattr(server, "open_models", refuse)
+
+    with pytest.raises(GoldenMismatchError, match="bundle last: "):
+        run_server([BundlePlace(bundle_paths["last"])], Settings(port=0), print)
+
+
+@pytest.fixture
+def model(bundle_paths):
+    return open_model(BundlePlace(bundle_paths["last"]), Settings(device="cpu", threads=1))
+
+
+def test_curl_line_holds_a_short_request_inline(model):
+    words = shlex.split(curl_line(model, "http://h:1", Settings()))
+
+    assert words[:5] == ["curl", "-s", "http://h:1/v2/models/last/infer", "-H", "Content-Type: application/json"]
+    assert json.loads(words[-1]) == model.example
+
+
+def test_curl_line_sends_the_file_that_the_settings_name(model):
+    line = curl_line(model, "http://h:1", Settings(example_request_path="my request.json"))
+
+    assert shlex.split(line)[-1] == "@my request.json"
+
+
+def test_notes_of_the_runtime_are_echoed_once_as_warnings(model, make_fake, make_network):
+    fake = make_fake(make_network("last"))
+    fake.facts = RuntimeFacts(device="cpu", provider="p", threads=1, version="1", reason="r", notes=("two wheels",))
+    noted = replace(model, runtime=fake)
+
+    lines = list(server._model_lines([noted, noted]))
+
+    assert [line for line in lines if line.startswith("warning")] == ["warning: two wheels"]
+
+
+def test_server_outside_the_main_thread_leaves_signals_alone():
+    found = []
+
+    def enter():
+        with server._quiet_signals():
+            found.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join(PATIENCE_S)
+
+    assert found == [signal.getsignal(signal.SIGTERM)]

@@ -1,0 +1,95 @@
+from dataclasses import fields
+
+import pytest
+
+from cellgate.serve.settings import PREFIX, Settings, SettingsError, settings_from_env
+
+
+def test_defaults_are_reachable_from_this_machine_only_and_bounded():
+    settings = Settings()
+
+    assert (settings.host, settings.port, settings.device) == ("127.0.0.1", 8000, "auto")
+    assert settings.limits.max_row_steps <= settings.limits.max_batch_rows * settings.limits.max_steps
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("port", 65536, r"port \(CELLGATE_PORT\): expected 0 .. 65535, found 65536"),
+        ("port", -1, "found -1"),
+        ("port", True, "found True"),
+        ("port", 80.0, r"found 80\.0"),
+        ("device", "gpu", "device .*: expected one of auto, cpu, cuda, found 'gpu'"),
+        ("host", "", "host .*: expected an address"),
+        ("threads", 0, r"expected 1 .. 1024, found 0"),
+        ("max_running", 0, "found 0"),
+        ("max_waiting", -1, "found -1"),
+        ("max_waiting", None, "found None"),
+        ("max_body_bytes", 1023, "found 1023"),
+        ("shutdown_grace_s", float("nan"), "expected 0.0 .. 3600.0 seconds, found nan"),
+        ("keep_alive_s", "5", "found '5'"),
+    ],
+)
+def test_value_outside_its_range_is_refused_by_name(name, value, message):
+    with pytest.raises(SettingsError, match=message):
+        Settings(**{name: value})
+
+
+def test_environment_sets_every_setting():
+    environ = {
+        "CELLGATE_HOST": "0.0.0.0",
+        "CELLGATE_PORT": "9000",
+        "CELLGATE_DEVICE": "cpu",
+        "CELLGATE_THREADS": "3",
+        "CELLGATE_MAX_RUNNING": "4",
+        "CELLGATE_MAX_WAITING": "5",
+        "CELLGATE_MAX_BODY_BYTES": "4096",
+        "CELLGATE_MAX_BATCH_ROWS": "6",
+        "CELLGATE_MAX_STEPS": "7",
+        "CELLGATE_MAX_ROW_STEPS": "8",
+        "CELLGATE_MAX_ANSWER_ELEMENTS": "9",
+        "CELLGATE_KEEP_ALIVE_S": "1.5",
+        "CELLGATE_SHUTDOWN_GRACE_S": "2",
+        "CELLGATE_ACCESS_LOG": "Yes",
+        "CELLGATE_EXAMPLE_REQUEST_PATH": "request.json",
+    }
+    assert environ.keys() == {PREFIX + field.name.upper() for field in fields(Settings)}
+
+    found = settings_from_env({**environ, "PATH": "/bin"})
+
+    assert found == Settings(
+        host="0.0.0.0",
+        port=9000,
+        device="cpu",
+        threads=3,
+        max_running=4,
+        max_waiting=5,
+        max_body_bytes=4096,
+        max_batch_rows=6,
+        max_steps=7,
+        max_row_steps=8,
+        max_answer_elements=9,
+        keep_alive_s=1.5,
+        shutdown_grace_s=2.0,
+        access_log=True,
+        example_request_path="request.json",
+    )
+
+
+def test_given_values_overrule_the_environment_and_empty_ones_do_not_count():
+    found = settings_from_env({"CELLGATE_PORT": "9000", "CELLGATE_HOST": ""}, port=1, device=None)
+
+    assert found == Settings(port=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("CELLGATE_PORT", "eighty", "port .*: expected a number in 0 .. 65535, found 'eighty'"),
+        ("CELLGATE_ACCESS_LOG", "maybe", "access_log .*: expected true or false, found 'maybe'"),
+        ("CELLGATE_DEVICE", "tpu", "found 'tpu'"),
+    ],
+)
+def test_environment_of_a_wrong_form_is_refused_by_name(name, text, message):
+    with pytest.raises(SettingsError, match=message):
+        settings_from_env({name: text})
