@@ -1,0 +1,102 @@
+"""Every failure as the protocol's error object, `{"error": …, "code": …}`.
+
+Rules of this file: the only place that turns exceptions into answers. A client's fault is explained; a fault of ours
+gets an opaque id that the log repeats beside the traceback, and nothing of the inside.
+"""
+
+import http
+import logging
+import secrets
+from collections.abc import Mapping
+
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .errors import EngineError, ServeError
+from .json_response import render_object
+
+logger = logging.getLogger("cellgate.serve")
+
+_STATUS_FAULT = 500
+
+
+def answer(status: int, error: str, code: str, headers: Mapping[str, str] | None = None, **more: str) -> Response:
+    """Return an error object as response."""
+    body = render_object({"error": error, "code": code, **more})
+    return Response(body, status_code=status, media_type="application/json", headers=dict(headers or {}))
+
+
+def answer_error(error: ServeError) -> Response:
+    """Return the response for an error of this folder."""
+    if error.status == _STATUS_FAULT:
+        return answer_fault(error)
+    return answer(error.status, str(error), error.code, error.headers)
+
+
+def answer_fault(error: Exception) -> Response:
+    """Log a fault of ours with its traceback and return a response that holds its id only.
+
+    An EngineError's own message is made for clients and goes along.
+    """
+    request_id = secrets.token_hex(8)
+    logger.error("request %s failed", request_id, exc_info=error)
+    known = isinstance(error, EngineError)
+    text = f"{error}" if known else "internal error"
+    return answer(
+        _STATUS_FAULT,
+        f"{text}; the server's log has more under request id {request_id}",
+        EngineError.code if known else ServeError.code,
+        request_id=request_id,
+    )
+
+
+async def on_serve_error(_request: Request, error: Exception) -> Response:
+    """Handle a ServeError."""
+    assert isinstance(error, ServeError)
+    return answer_error(error)
+
+
+async def on_http_error(request: Request, error: Exception) -> Response:
+    """Handle what the framework refuses by itself: an unknown path, a wrong verb."""
+    assert isinstance(error, HTTPException)
+    status = http.HTTPStatus(error.status_code)
+    headers = error.headers or {}
+    expected = "a path of GET /openapi.json"
+    if status is http.HTTPStatus.METHOD_NOT_ALLOWED:
+        expected = f"the method {headers.get('Allow', '')} on this path"
+    found = f"{request.method[:32]} {request.scope['path'][:120]}"
+    return answer(status, f"request: expected {expected}, found {found}", status.name.lower(), headers)
+
+
+class FaultBoundary:
+    """ASGI middleware round everything: what nobody handled becomes a 500 with an id, and never a traceback.
+
+    Args:
+        app: what is inside.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on; a client that went away gets no answer and no traceback in the log."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def send_noting(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_noting)
+        except ClientDisconnect:
+            logger.info("client went away before its request was read")
+        except Exception as err:
+            if started:  # half an answer is out: only closing the connection tells the client
+                raise
+            await answer_fault(err)(scope, receive, send)

@@ -1,0 +1,154 @@
+"""What can go wrong while serving, one class a situation: status, code, whether trying again can help.
+
+Rules of this file: a class builds the message from facts, the call site only names them; messages of 4xx classes are
+for clients and name the thing, expected, found and the remedy; nothing here knows HTTP beyond the number.
+"""
+
+from typing import ClassVar
+
+_SHOWN = 120  # characters of a client's own text that an answer repeats
+
+
+def shown(value: object) -> str:
+    """Return a short, printable form of something that a client sent."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
+
+
+class ServeError(Exception):
+    """Anything this folder refuses or fails at. Raised only as one of its subclasses.
+
+    Attributes:
+        status: HTTP status of the answer.
+        code: stable word for programs.
+        retryable: the same request may succeed later.
+        headers: further headers of the answer.
+    """
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal"
+    retryable: ClassVar[bool] = False
+    headers: ClassVar[dict[str, str]] = {}
+
+
+class BadInput(ServeError):  # noqa: N818 - the names of the table in the house style
+    """The request says something impossible: client's fault."""
+
+    status = 400
+    code = "bad_input"
+
+    def __init__(self, what: str, expected: str, found: str, remedy: str = "") -> None:
+        end = f"; {remedy}" if remedy else ""
+        super().__init__(f"{what}: expected {expected}, found {found}{end}")
+
+
+class UnknownModel(ServeError):  # noqa: N818
+    """No bundle is served under this name, or not in this version."""
+
+    status = 404
+    code = "unknown_model"
+
+    def __init__(self, name: str, version: str | None, served: str) -> None:
+        asked = shown(name) if version is None else f"{shown(name)} version {shown(version)}"
+        super().__init__(f"model: expected one of {served}, found {asked}; see GET /v2/models")
+
+
+class BodyTooLarge(ServeError):  # noqa: N818
+    """The body is, or says it will be, longer than the limit. The connection is closed, for the rest is not read."""
+
+    status = 413
+    code = "body_too_large"
+    headers: ClassVar[dict[str, str]] = {"Connection": "close"}
+
+    def __init__(self, max_body_bytes: int) -> None:
+        super().__init__(f"body: expected at most {max_body_bytes} bytes, found more; send fewer rows a request")
+
+
+class UnsupportedMedia(ServeError):  # noqa: N818
+    """The body is not plain JSON."""
+
+    status = 415
+    code = "unsupported_media"
+
+    def __init__(self, header: str, expected: str, found: str, remedy: str = "") -> None:
+        end = f"; {remedy}" if remedy else ""
+        super().__init__(f"{header}: expected {expected}, found {shown(found)}{end}")
+
+
+class QueueFull(ServeError):  # noqa: N818
+    """As many requests wait as may wait."""
+
+    status = 503
+    code = "queue_full"
+    retryable = True
+    headers: ClassVar[dict[str, str]] = {"Retry-After": "1"}
+
+    def __init__(self, max_waiting: int) -> None:
+        super().__init__(f"queue: expected fewer than {max_waiting} waiting requests, found it full; try again later")
+
+
+class NotReady(ServeError):  # noqa: N818
+    """The server is still starting or is already stopping."""
+
+    status = 503
+    code = "not_ready"
+    retryable = True
+    headers: ClassVar[dict[str, str]] = {"Retry-After": "1"}
+
+    def __init__(self) -> None:
+        super().__init__("server: expected it ready, found it starting or stopping; see GET /v2/health/ready")
+
+
+class EngineError(ServeError):
+    """A fault of ours: the runtime refused the batch or returned what no answer can carry.
+
+    The message may reach the client and therefore holds names and shapes only; the cause holds the rest, for the log.
+    """
+
+    code = "engine"
+
+
+class ServerStartError(ServeError):
+    """The server, or a runtime, cannot start: wrong settings, a busy port, a bundle that this machine cannot run."""
+
+    code = "start"
+
+
+class DeviceUnavailableError(ServerStartError):
+    """The device that was asked for by name does not work here."""
+
+    def __init__(self, device: str, found: str, remedy: str) -> None:
+        super().__init__(f"device: expected {device}, found {found}; {remedy}")
+
+
+class GraphMismatchError(ServerStartError):
+    """The runtime sees other tensors in the model than the manifest promises."""
+
+    def __init__(self, what: str, expected: str, found: str) -> None:
+        super().__init__(f"model.onnx: {what}: expected {expected} as in the manifest, found {found}; export again")
+
+
+class GoldenMismatchError(ServerStartError):
+    """The runtime does not reproduce the bundle's golden cases on this machine."""
+
+    def __init__(self, name: str, summary: str) -> None:
+        super().__init__(
+            f"bundle {name}: expected the golden cases to be reproduced, found {summary}; "
+            f"try --device cpu, or export again with the versions of this machine"
+        )
+
+
+class NameConflictError(ServerStartError):
+    """Two bundles want to be served under one name."""
+
+    def __init__(self, name: str, paths: str) -> None:
+        super().__init__(f"model name {name}: expected one bundle, found {paths}; rename one with NAME=PATH")
+
+
+class PortBusyError(ServerStartError):
+    """The address cannot be listened on."""
+
+    def __init__(self, host: str, port: int, reason: str) -> None:
+        super().__init__(
+            f"port: expected to listen on {host} port {port}, found {reason}; stop what listens there or give --port"
+        )

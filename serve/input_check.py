@@ -1,0 +1,196 @@
+"""Whether named tensors fit a graph signature, and the feeds that the runtime gets from them.
+
+Rules of this file: pure, and apart from every protocol: JSON requests and arrays from a file go through the same
+functions. Two passes: heads (names, datatypes, shapes, limits) before any array exists, values afterwards.
+What passes here is all that the runtime is ever given, for onnxruntime 1.32 aborts at B=0, loses the state at T=0 and
+swallows NaN.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from ..bundle.manifest import GraphSignature, TensorSpec
+from .arrays import Array, Arrays
+from .datatypes import accepted_datatypes
+from .errors import BadInput, shown
+from .settings import RequestLimits
+
+LENGTHS = "lengths"
+_SEE = "see the model's metadata"
+
+
+class TensorHead(Protocol):
+    """What is known of a tensor before its values: name, OIP datatype, shape."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102 - the class says it
+
+    @property
+    def datatype(self) -> str: ...  # noqa: D102
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSize:
+    """B rows of at most T steps."""
+
+    rows: int
+    steps: int
+
+
+def check_heads(signature: GraphSignature, heads: Sequence[TensorHead], limits: RequestLimits) -> BatchSize:
+    """Check names, datatypes, shapes and limits of a request's inputs.
+
+    Args:
+        signature: of the graph.
+        heads: in any order; the sequence is required, lengths and states are optional.
+        limits: largest B, T and B*T.
+
+    Returns:
+        B and T, both at least 1.
+
+    Raises:
+        BadInput: names the tensor, expected and found.
+    """
+    specs = _input_specs(signature)
+    by_name: dict[str, TensorHead] = {}
+    for head in heads:
+        if head.name not in specs:
+            raise BadInput("inputs", f"only {', '.join(specs)}", shown(head.name), _SEE)
+        if head.name in by_name:
+            raise BadInput(f"inputs.{head.name}", "it once", "it twice")
+        by_name[head.name] = head
+    if signature.sequence not in by_name:
+        raise BadInput("inputs", f"the sequence {signature.sequence}", f"only {', '.join(by_name) or 'none'}", _SEE)
+    size = _batch_size(specs[signature.sequence], by_name[signature.sequence], limits)
+    for name, head in by_name.items():
+        _check_head(specs[name], head, size)
+    return size
+
+
+def check_outputs(
+    signature: GraphSignature, wanted: Sequence[str], size: BatchSize, limits: RequestLimits
+) -> tuple[str, ...]:
+    """Return the outputs that a request gets: those it names, or, where it names none, all but the states.
+
+    Raises:
+        BadInput: an output is unknown or asked for twice, or all of them together are too large.
+    """
+    specs = {spec.name: spec for spec in signature.outputs}
+    states = {pair.output for pair in signature.state}
+    names = tuple(wanted) or tuple(name for name in specs if name not in states)
+    for place, name in enumerate(names):
+        if name not in specs:
+            raise BadInput("outputs", f"only {', '.join(specs)}", shown(name), _SEE)
+        if name in names[:place]:
+            raise BadInput(f"outputs.{name}", "it once", "it twice")
+    elements = sum(math.prod(_sized(specs[name], size)) for name in names)
+    if elements > limits.max_answer_elements:
+        expected = f"at most {limits.max_answer_elements} elements in the answer"
+        raise BadInput("outputs", expected, str(elements), "send fewer rows or steps a request")
+    return names
+
+
+def complete_feeds(signature: GraphSignature, arrays: Arrays, size: BatchSize) -> dict[str, Array]:
+    """Check the values and return the runtime's feeds: every input, in its dtype, C-contiguous.
+
+    Args:
+        signature: of the graph.
+        arrays: of the shapes that `check_heads` saw.
+        size: what `check_heads` returned.
+
+    Returns:
+        Feeds; absent lengths are all T, absent states zero.
+
+    Raises:
+        BadInput: a value is not finite, a length outside 1..T, a token outside the vocabulary; gives its place.
+    """
+    lengths = arrays.get(signature.lengths or LENGTHS)
+    if lengths is not None:
+        least = 1 if signature.lengths else size.steps
+        remedy = "" if signature.lengths else "this network takes no lengths: send rows of equal length together"
+        _check_range(signature.lengths or LENGTHS, lengths, least, size.steps, remedy)
+    feeds: dict[str, Array] = {}
+    for spec in signature.inputs:
+        if spec.name in arrays:
+            feeds[spec.name] = _checked(spec, arrays[spec.name], signature)
+        else:
+            fill = size.steps if spec.name == signature.lengths else 0
+            feeds[spec.name] = np.full(_sized(spec, size), fill, dtype=spec.dtype)
+    return feeds
+
+
+def _input_specs(signature: GraphSignature) -> dict[str, TensorSpec]:
+    specs = {spec.name: spec for spec in signature.inputs}
+    if signature.lengths is None and LENGTHS not in specs:
+        specs[LENGTHS] = TensorSpec(name=LENGTHS, dtype="int32", shape=("B",))
+    return specs
+
+
+def _batch_size(spec: TensorSpec, head: TensorHead, limits: RequestLimits) -> BatchSize:
+    if len(head.shape) != len(spec.shape) or 0 in head.shape:
+        raise BadInput(f"inputs.{head.name}.shape", f"{_shape(spec)} without zeros", _found(head), _SEE)
+    size = BatchSize(*head.shape[:2])
+    place = f"inputs.{head.name}.shape"
+    if size.rows > limits.max_batch_rows:
+        raise BadInput(place, f"at most {limits.max_batch_rows} rows", shown(size.rows), "send fewer rows a request")
+    if size.steps > limits.max_steps:
+        raise BadInput(place, f"at most {limits.max_steps} steps", shown(size.steps), "carry the state over instead")
+    if size.rows * size.steps > limits.max_row_steps:
+        expected = f"at most {limits.max_row_steps} rows times steps"
+        raise BadInput(place, expected, shown(size.rows * size.steps), "send fewer rows a request")
+    return size
+
+
+def _check_head(spec: TensorSpec, head: TensorHead, size: BatchSize) -> None:
+    accepted = accepted_datatypes(spec)
+    if head.datatype not in accepted:
+        raise BadInput(f"inputs.{head.name}.datatype", " or ".join(accepted), shown(head.datatype), "convert it")
+    if head.shape != _sized(spec, size):
+        expected = f"{_shape(spec)} = {list(_sized(spec, size))}"
+        raise BadInput(f"inputs.{head.name}.shape", expected, _found(head), _SEE)
+
+
+def _checked(spec: TensorSpec, array: Array, signature: GraphSignature) -> Array:
+    if spec.dtype in ("int32", "int64"):
+        info = np.iinfo(spec.dtype)
+        low, high = int(info.min), int(info.max)
+        if spec.name == signature.sequence and signature.vocabulary_size is not None:
+            low, high = 0, signature.vocabulary_size - 1
+        _check_range(spec.name, array, low, high, "")
+    else:
+        bad = ~np.isfinite(array)
+        if bad.any():
+            raise BadInput(f"inputs.{spec.name}", "finite values", _place(array, bad), "fill padding with 0")
+    return np.ascontiguousarray(array, dtype=spec.dtype)
+
+
+def _check_range(name: str, array: Array, low: int, high: int, remedy: str) -> None:
+    bad = (array < low) | (array > high)
+    if bad.any():
+        raise BadInput(f"inputs.{name}", f"values in {low} .. {high}", _place(array, bad), remedy)
+
+
+def _place(array: Array, bad: Array) -> str:
+    """Say the first bad value and where it is."""
+    place = tuple(int(axis) for axis in np.unravel_index(int(bad.argmax()), bad.shape))
+    return f"{array[place]} at {list(place)}"
+
+
+def _sized(spec: TensorSpec, size: BatchSize) -> tuple[int, ...]:
+    free = {"B": size.rows, "T": size.steps}
+    return tuple(axis if isinstance(axis, int) else free[axis] for axis in spec.shape)
+
+
+def _shape(spec: TensorSpec) -> str:
+    return f"[{', '.join(map(str, spec.shape))}]"
+
+
+def _found(head: TensorHead) -> str:
+    return shown(list(head.shape))

@@ -1,0 +1,179 @@
+"""The protocol's JSON inference request: bytes to a typed record. Nothing here knows a model.
+
+Rules of this file: pure; every object has exactly the fields of the protocol, each of its type; a field given twice is
+refused, because parsers differ in which one they keep, and two of them in a row (a proxy and this server) would then
+see two requests. `null` stands for an absent optional field, as clients built on pydantic send it.
+Source: the protocol's REST specification, "Inference Request JSON Object".
+"""
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from .datatypes import DATATYPES
+from .errors import BadInput, shown
+
+MAX_ID = 1024  # characters
+MAX_TENSORS = 256  # inputs or outputs; each costs some microseconds, so a body full of them must stop early
+MAX_RANK = 8
+MAX_DIM = 2**31 - 1
+
+# model_name is not the protocol's: kserve's client repeats the name there, and the URL rules.
+_REQUEST_FIELDS = ("id", "model_name", "parameters", "inputs", "outputs")
+_INPUT_FIELDS = ("name", "shape", "datatype", "parameters", "data")
+_OUTPUT_FIELDS = ("name", "parameters")
+# Extensions that this server does not have and whose silent neglect would change the answer.
+_REFUSED = frozenset({"sequence_id", "sequence_start", "sequence_end", "priority", "timeout", "classification"})
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class JsonTensor:
+    """One input as it was sent: its head checked in form, its data still JSON."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    data: Any
+
+
+@dataclass(frozen=True, slots=True)
+class JsonRequest:
+    """An inference request. No outputs means the default ones."""
+
+    id: str | None
+    inputs: tuple[JsonTensor, ...]
+    outputs: tuple[str, ...]
+
+
+def parse_request(body: bytes) -> JsonRequest:
+    """Parse an inference request.
+
+    Args:
+        body: UTF-8 JSON, within the limit on bodies.
+
+    Raises:
+        BadInput: not JSON, or not the protocol's request; names the field, expected and found.
+    """
+    try:
+        parsed = orjson.loads(body)  # refuses NaN, Infinity, lone surrogates, and more than 1024 levels
+    except orjson.JSONDecodeError as err:
+        raise BadInput("body", "a JSON inference request", f"no JSON ({err})") from err
+    request = _object("body", parsed, _REQUEST_FIELDS, ("inputs",))
+    _optional_text("id", request.get("id"))
+    _optional_text("model_name", request.get("model_name"))
+    _check_parameters("parameters", request.get("parameters"))
+    given = _list("inputs", request["inputs"], MAX_TENSORS)
+    wanted = [] if request.get("outputs") is None else _list("outputs", request["outputs"], MAX_TENSORS)
+    inputs = tuple(_tensor(f"inputs[{place}]", item) for place, item in enumerate(given))
+    outputs = tuple(_output(f"outputs[{place}]", item) for place, item in enumerate(wanted))
+    _check_duplicates(body, parsed)
+    return JsonRequest(request.get("id"), inputs, outputs)
+
+
+def _tensor(place: str, item: Any) -> JsonTensor:
+    tensor = _object(place, item, _INPUT_FIELDS, ("name", "shape", "datatype"))
+    _check_parameters(f"{place}.parameters", tensor.get("parameters"))
+    if "data" not in tensor:
+        remedy = "binary tensors are not served here: send JSON" if tensor.get("parameters") else ""
+        raise BadInput(f"{place}.data", "it to be present", "none", remedy)
+    name, datatype = tensor["name"], tensor["datatype"]
+    if not isinstance(name, str):
+        raise BadInput(f"{place}.name", "a string", shown(name))
+    if not isinstance(datatype, str) or datatype not in DATATYPES:
+        raise BadInput(f"{place}.datatype", f"one of {', '.join(sorted(DATATYPES))}", shown(datatype))
+    return JsonTensor(name, datatype, _shape(f"{place}.shape", tensor["shape"]), tensor["data"])
+
+
+def _shape(place: str, value: Any) -> tuple[int, ...]:
+    axes = _list(place, value, MAX_RANK)
+    if not axes:
+        raise BadInput(place, "at least one dimension", "none")
+    for axis in axes:
+        if type(axis) is not int or not 1 <= axis <= MAX_DIM:
+            raise BadInput(place, f"integers in 1 .. {MAX_DIM}", shown(axis), "zero rows or steps cannot be computed")
+    return tuple(axes)
+
+
+def _output(place: str, item: Any) -> str:
+    output = _object(place, item, _OUTPUT_FIELDS, ("name",))
+    _check_parameters(f"{place}.parameters", output.get("parameters"))
+    name = output["name"]
+    if not isinstance(name, str):
+        raise BadInput(f"{place}.name", "a string", shown(name))
+    return name
+
+
+def _object(place: str, value: Any, known: tuple[str, ...], required: tuple[str, ...]) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise BadInput(place, "an object", shown(value))
+    for name in value.keys() - set(known):
+        raise BadInput(place, f"only the fields {', '.join(known)}", shown(name))
+    for name in required:
+        if name not in value:
+            raise BadInput(place, f"the field {name}", f"only {', '.join(value) or 'none'}")
+    return value
+
+
+def _list(place: str, value: Any, most: int) -> list[Any]:
+    if not isinstance(value, list):
+        raise BadInput(place, "an array", shown(value))
+    if len(value) > most:
+        raise BadInput(place, f"at most {most} elements", str(len(value)))
+    return value
+
+
+def _optional_text(place: str, value: Any) -> None:
+    if value is not None and (not isinstance(value, str) or len(value) > MAX_ID):
+        raise BadInput(place, f"a string of at most {MAX_ID} characters", shown(value))
+
+
+def _check_parameters(place: str, value: Any) -> None:
+    if value is None:
+        return
+    if not isinstance(value, dict):
+        raise BadInput(place, "an object", shown(value))
+    for name, item in value.items():
+        if not isinstance(item, str | int | float):  # a boolean is an int here; null, arrays and objects are none
+            raise BadInput(f"{place}.{shown(name)}", "a string, number or boolean", shown(item))
+        if (name in _REFUSED or name.startswith("triton_")) and item not in (0, ""):
+            raise BadInput(
+                f"{place}.{shown(name)}",
+                "no such parameter",
+                shown(item),
+                "there are no streams, priorities or time-outs here; carry the state with the state inputs and outputs",
+            )
+
+
+def _check_duplicates(body: bytes, parsed: dict[str, Any]) -> None:
+    """Refuse a field given twice, at the cost of one scan.
+
+    Outside strings, a colon stands for exactly one member of an object; the parser, which keeps the last of equal
+    fields, must have kept as many as there are colons. Only where the counts differ is the slow parser asked which.
+    """
+    colons = body.count(b":") - sum(match[0].count(b":") for match in _STRING.finditer(body))
+    if colons == _members(parsed):
+        return
+    try:
+        json.loads(body, object_pairs_hook=_refuse_duplicates)
+    except RecursionError as err:
+        raise BadInput("body", "no object nested that deep", "more levels than can be read") from err
+
+
+def _members(parsed: dict[str, Any]) -> int:
+    objects: list[Any] = [parsed, parsed.get("parameters")]
+    for item in [*parsed["inputs"], *(parsed.get("outputs") or [])]:
+        objects += [item, item.get("parameters")]
+    return sum(len(item) for item in objects if item)
+
+
+def _refuse_duplicates(pairs: Iterable[tuple[str, Any]]) -> None:
+    seen: set[str] = set()
+    for name, _ in pairs:
+        if name in seen:
+            raise BadInput("body", "every field of an object once", f"{shown(name)} twice")
+        seen.add(name)

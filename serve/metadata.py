@@ -1,0 +1,55 @@
+"""What the server says about itself and its models, as the protocol's metadata objects.
+
+Rules of this file: pure; objects are plain dicts, ready for JSON. What the protocol has no field for (labels, which
+inputs may be left out) stands under `properties`, whose values are strings; lists in them are JSON.
+"""
+
+import json
+from typing import Any
+
+from .. import __version__
+from ..bundle.manifest import TensorSpec
+from .datatypes import datatype_of, wire_shape
+from .served_model import ServedModel
+
+PLATFORM = "onnx_onnxv1"
+
+
+def server_metadata() -> dict[str, Any]:
+    """Return name, version and the protocol's extensions that are spoken here: none yet."""
+    return {"name": "cellgate", "version": __version__, "extensions": []}
+
+
+def model_metadata(model: ServedModel) -> dict[str, Any]:
+    """Return a model's metadata; a free dimension is -1."""
+    return {
+        "name": model.name,
+        "versions": [model.version],
+        "platform": PLATFORM,
+        "inputs": [_tensor(spec) for spec in model.manifest.graph.inputs],
+        "outputs": [_tensor(spec) for spec in model.manifest.graph.outputs],
+        "properties": _properties(model),
+    }
+
+
+def _tensor(spec: TensorSpec) -> dict[str, Any]:
+    return {"name": spec.name, "datatype": datatype_of(spec.dtype), "shape": wire_shape(spec)}
+
+
+def _properties(model: ServedModel) -> dict[str, str]:
+    graph, manifest = model.manifest.graph, model.manifest
+    properties = {
+        "bundle_digest": model.digest,
+        "device": model.runtime.device,
+        "provider": model.runtime.provider,
+        "optional_inputs": json.dumps([spec.name for spec in graph.inputs if spec.name != graph.sequence]),
+        "outputs_on_request": json.dumps([pair.output for pair in graph.state]),
+        "streamable": json.dumps(manifest.streamable),
+    }
+    if graph.vocabulary_size is not None:
+        properties["vocabulary_size"] = str(graph.vocabulary_size)
+    if manifest.labels is not None:
+        properties["labels"] = json.dumps(list(manifest.labels), ensure_ascii=False)
+    if manifest.normalisation is not None:
+        properties["normalisation"] = json.dumps({key: list(row) for key, row in manifest.normalisation.items()})
+    return properties

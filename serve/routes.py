@@ -1,0 +1,140 @@
+"""The protocol's endpoints. Each is a few lines: find the model, let others do the work, render.
+
+Rules of this file: it never blocks the event loop: parsing, computing and rendering of inference happen in the queue's
+threads. Source: the protocol's REST specification; the list of models is KServe's addition.
+"""
+
+from functools import partial
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Request
+from starlette.responses import Response
+
+from . import wire_schema
+from .body import check_headers, read_body
+from .inference import infer_json
+from .json_response import render_object
+from .metadata import model_metadata, server_metadata
+from .serving_state import Serving, ServingState
+
+ModelName = Annotated[str, Path(description="Name of a served model; see GET /v2/models.")]
+ModelVersion = Annotated[str, Path(description="Its version; there is one.")]
+
+_ERRORS = {
+    400: "The request says something impossible, or does not fit the model.",
+    404: "No model of this name and version.",
+    413: "The body is too large.",
+    415: "The body is not plain JSON.",
+    500: "A fault of the server; the log has more under the request id.",
+    503: "The server is starting, stopping, or as many requests wait as may wait.",
+}
+INFER_SUMMARY = "Run a model on one or several sequences"
+
+router = APIRouter()
+
+
+def _responses(model: type, *errors: int) -> dict[int | str, dict[str, Any]]:
+    found: dict[int | str, dict[str, Any]] = {200: {"model": model, "description": "Done."}}
+    found.update({code: {"model": wire_schema.ErrorAnswer, "description": _ERRORS[code]} for code in errors})
+    return found
+
+
+def _json(value: Any, status: int = 200) -> Response:
+    return Response(render_object(value), status_code=status, media_type="application/json")
+
+
+@router.get("/v2/", include_in_schema=False)
+@router.get("/v2", summary="Server metadata", responses=_responses(wire_schema.ServerMetadata))
+async def read_server() -> Response:
+    """Name, version and protocol extensions of the server."""
+    return _json(server_metadata())
+
+
+@router.get("/v2/health/live", summary="Is the process alive", responses=_responses(wire_schema.Live))
+async def read_live() -> Response:
+    """Answers 200 as long as the process answers at all."""
+    return _json({"live": True})
+
+
+@router.get("/v2/health/ready", summary="Are requests taken", responses=_responses(wire_schema.Ready))
+async def read_ready(serving: Serving) -> Response:
+    """200 and true once every model reproduced its golden cases; 503 and false before that and while stopping."""
+    return _json({"ready": serving.is_ready}, 200 if serving.is_ready else 503)
+
+
+@router.get("/v2/models", summary="Names of the served models", responses=_responses(wire_schema.ModelList))
+async def list_models(serving: Serving) -> Response:
+    """In the order of the command line."""
+    return _json({"models": [model.name for model in serving.table.models]})
+
+
+@router.get("/v2/models/{model_name}", summary="Model metadata", responses=_responses(wire_schema.ModelMetadata, 404))
+async def read_model(serving: Serving, model_name: ModelName) -> Response:
+    """Inputs, outputs and properties of a model."""
+    return _json(model_metadata(serving.table.find(model_name, None)))
+
+
+@router.get(
+    "/v2/models/{model_name}/versions/{model_version}",
+    summary="Model metadata",
+    responses=_responses(wire_schema.ModelMetadata, 404),
+)
+async def read_model_version(serving: Serving, model_name: ModelName, model_version: ModelVersion) -> Response:
+    """Inputs, outputs and properties of one version of a model."""
+    return _json(model_metadata(serving.table.find(model_name, model_version)))
+
+
+@router.get(
+    "/v2/models/{model_name}/ready", summary="Is the model ready", responses=_responses(wire_schema.ModelReady, 404)
+)
+async def read_model_ready(serving: Serving, model_name: ModelName) -> Response:
+    """200 and true, or 503 and false."""
+    return _model_ready(serving, model_name, None)
+
+
+@router.get(
+    "/v2/models/{model_name}/versions/{model_version}/ready",
+    summary="Is the model ready",
+    responses=_responses(wire_schema.ModelReady, 404),
+)
+async def read_model_version_ready(serving: Serving, model_name: ModelName, model_version: ModelVersion) -> Response:
+    """200 and true, or 503 and false."""
+    return _model_ready(serving, model_name, model_version)
+
+
+@router.post(
+    "/v2/models/{model_name}/infer",
+    summary=INFER_SUMMARY,
+    responses=_responses(wire_schema.InferenceResponse, *_ERRORS),
+)
+async def infer(serving: Serving, request: Request, model_name: ModelName) -> Response:
+    """Rows of unequal length are padded to the longest; `lengths` says how many steps of each are real."""
+    return await _infer(serving, request, model_name, None)
+
+
+@router.post(
+    "/v2/models/{model_name}/versions/{model_version}/infer",
+    summary=INFER_SUMMARY,
+    responses=_responses(wire_schema.InferenceResponse, *_ERRORS),
+)
+async def infer_version(
+    serving: Serving, request: Request, model_name: ModelName, model_version: ModelVersion
+) -> Response:
+    """As without a version, which must be the one that is served."""
+    return await _infer(serving, request, model_name, model_version)
+
+
+def _model_ready(serving: ServingState, name: str, version: str | None) -> Response:
+    model = serving.table.find(name, version)
+    return _json({"name": model.name, "ready": serving.is_ready}, 200 if serving.is_ready else 503)
+
+
+async def _infer(serving: ServingState, request: Request, name: str, version: str | None) -> Response:
+    model = serving.table.find(name, version)
+    queue = serving.open_queue()
+    settings = serving.settings
+    check_headers(request.headers, settings.max_body_bytes)
+    queue.check_room()
+    body = await read_body(request, settings.max_body_bytes)
+    work = partial(infer_json, model.runtime, model.name, model.version, body, settings.limits)
+    return Response(await queue.run(work), media_type="application/json")

@@ -1,0 +1,75 @@
+"""The narrow interface between serving and whatever runs the graph.
+
+Rules of this file: no onnxruntime, no HTTP. The implementation in this process is `onnx_runtime`; one in a child
+process can take its place without any other file noticing.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..bundle.manifest import GraphSignature
+from .arrays import Array, Arrays
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RuntimeFacts:
+    """What a runtime says about itself.
+
+    Attributes:
+        device: "cpu" or "cuda".
+        provider: the runtime's own word for the device, such as CPUExecutionProvider.
+        threads: threads inside one run.
+        version: version of the runtime.
+        reason: why this device, as a sentence for people.
+        notes: further things that an operator should read, such as clashing installations.
+    """
+
+    device: str
+    provider: str
+    threads: int
+    version: str
+    reason: str
+    notes: tuple[str, ...] = ()
+
+
+class Runtime(Protocol):
+    """Runs one graph. `run` may be called from several threads at once."""
+
+    @property
+    def signature(self) -> GraphSignature:
+        """Names, dtypes and shapes of the graph."""
+        ...
+
+    @property
+    def facts(self) -> RuntimeFacts:
+        """What the runtime says about itself."""
+        ...
+
+    @property
+    def provider(self) -> str:
+        """The runtime's own word for the device."""
+        ...
+
+    @property
+    def device(self) -> str:
+        """The device: "cpu" or "cuda"."""
+        ...
+
+    def run(self, feeds: Arrays) -> dict[str, Array]:
+        """Run the graph once.
+
+        Args:
+            feeds: every input of the signature, in its dtype and shape, C-contiguous, finite, no dimension zero, each
+                length in 1..T: `input_check` sees to it, for the runtime itself crashes or answers nonsense.
+
+        Returns:
+            Every output of the signature by name.
+
+        Raises:
+            EngineError: the runtime refused the batch, or is closed.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give everything back. Closing twice is fine."""
+        ...

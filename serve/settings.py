@@ -1,0 +1,154 @@
+"""The settings of a server: one frozen record, checked when it is made.
+
+Rules of this file: no other file has a default; every number has a range and says its unit; the environment is an
+argument, never read here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
+
+Device = Literal["auto", "cpu", "cuda"]
+PREFIX = "CELLGATE_"
+
+_RANGES: dict[str, tuple[float, float]] = {
+    "port": (0, 65535),
+    "threads": (1, 1024),
+    "max_running": (1, 1024),
+    "max_waiting": (0, 100_000),
+    "max_body_bytes": (1024, 2**30),
+    "max_batch_rows": (1, 65_536),
+    "max_steps": (1, 2**24),
+    "max_row_steps": (1, 2**28),
+    "max_answer_elements": (1, 2**30),
+    "keep_alive_s": (0.0, 3600.0),
+    "shutdown_grace_s": (0.0, 3600.0),
+}
+
+_FLAGS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+
+
+class SettingsError(ValueError):
+    """A setting has a wrong form or lies outside its range. Names the setting, its range, and the value found."""
+
+    def __init__(self, name: str, expected: str, found: object) -> None:
+        super().__init__(f"{name} ({PREFIX}{name.upper()}): expected {expected}, found {found!r}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RequestLimits:
+    """How large a request may be once it is parsed.
+
+    Attributes:
+        max_batch_rows: B, rows of a request.
+        max_steps: T, steps of the longest row.
+        max_row_steps: B * T, which bounds what the runtime takes for intermediate values.
+        max_answer_elements: elements of all requested outputs together.
+    """
+
+    max_batch_rows: int
+    max_steps: int
+    max_row_steps: int
+    max_answer_elements: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """Everything a server can be told.
+
+    Attributes:
+        host: address to listen on; the default is reachable from this machine only.
+        port: 0 .. 65535; 0 takes a free one.
+        device: auto (CUDA where it reproduces the golden cases, else the CPU), cpu, or cuda (or refuse to start).
+        threads: threads of the runtime inside one run; None: the CPUs this process may use.
+        max_running: requests computed at the same time; None: the CPUs this process may use.
+        max_waiting: further requests that may wait; above, 503.
+        max_body_bytes: longest body; above, 413.
+        max_batch_rows: most rows of a request.
+        max_steps: most steps of a row.
+        max_row_steps: most rows times steps of a request.
+        max_answer_elements: most elements of the outputs of a request.
+        keep_alive_s: an idle connection is closed after this time.
+        shutdown_grace_s: time for running requests to end after SIGTERM.
+        access_log: write one JSON line a request to stderr.
+        example_request_path: a file with a request body that the start-up curl line sends instead of an inline one.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    device: Device = "auto"
+    threads: int | None = None
+    max_running: int | None = None
+    max_waiting: int = 64
+    max_body_bytes: int = 16 * 2**20
+    max_batch_rows: int = 1024
+    max_steps: int = 65_536
+    max_row_steps: int = 2**18
+    max_answer_elements: int = 2**23
+    keep_alive_s: float = 15.0
+    shutdown_grace_s: float = 30.0
+    access_log: bool = False
+    example_request_path: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.device not in get_args(Device):
+            raise SettingsError("device", f"one of {', '.join(get_args(Device))}", self.device)
+        if not self.host:
+            raise SettingsError("host", "an address or a host name", self.host)
+        for name, (low, high) in _RANGES.items():
+            value = getattr(self, name)
+            if value is None and name in ("threads", "max_running"):
+                continue
+            _check_range(name, value, low, high)
+
+    @property
+    def limits(self) -> RequestLimits:
+        """The limits that a parsed request must keep."""
+        return RequestLimits(
+            max_batch_rows=self.max_batch_rows,
+            max_steps=self.max_steps,
+            max_row_steps=self.max_row_steps,
+            max_answer_elements=self.max_answer_elements,
+        )
+
+
+def settings_from_env(environ: Mapping[str, str], **given: Any) -> Settings:
+    """Return settings from `CELLGATE_…` variables, overruled by what the caller gives.
+
+    Args:
+        environ: usually os.environ; foreign names and empty values are ignored.
+        given: settings by name, as from a command line; None means not given.
+
+    Raises:
+        SettingsError: a value has the wrong form or lies outside its range.
+    """
+    found: dict[str, Any] = {}
+    for field in fields(Settings):
+        text = environ.get(PREFIX + field.name.upper(), "")
+        if text:
+            found[field.name] = _from_text(field.name, text)
+    found.update({name: value for name, value in given.items() if value is not None})
+    return Settings(**found)
+
+
+def _check_range(name: str, value: Any, low: float, high: float) -> None:
+    in_seconds = name.endswith("_s")
+    is_number = isinstance(value, int | float) if in_seconds else isinstance(value, int)
+    if isinstance(value, bool) or not is_number or not low <= value <= high:
+        unit = " seconds" if in_seconds else ""
+        raise SettingsError(name, f"{low} .. {high}{unit}", value)
+
+
+def _from_text(name: str, text: str) -> str | int | float | bool:
+    """Numbers are the settings that have a range; those in seconds may have a fraction."""
+    if name == "access_log":
+        if text.lower() not in _FLAGS:
+            raise SettingsError(name, "true or false", text)
+        return _FLAGS[text.lower()]
+    if name not in _RANGES:
+        return text
+    try:
+        return float(text) if name.endswith("_s") else int(text)
+    except ValueError as err:
+        low, high = _RANGES[name]
+        raise SettingsError(name, f"a number in {low} .. {high}", text) from err

@@ -1,0 +1,120 @@
+"""The protocol's objects as schemas, for the OpenAPI page only.
+
+Rules of this file: nothing is parsed with these records (`json_request` does that, faster and with better messages);
+they describe what it accepts, and a test holds them together.
+"""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Parameters = dict[str, bool | int | float | str]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class InputTensor(_Strict):
+    """One input of a request."""
+
+    name: str = Field(description="The sequence, `lengths`, or a state; see the model's metadata.")
+    shape: list[int] = Field(description="Each at least 1; rows first.", min_length=1, max_length=8)
+    datatype: str = Field(description="FP32, INT32 or INT64.")
+    parameters: Parameters | None = None
+    data: list[Any] = Field(description="Numbers, nested to the shape or flat in row-major order.")
+
+
+class RequestedOutput(_Strict):
+    """One output asked for by name."""
+
+    name: str
+    parameters: Parameters | None = None
+
+
+class InferenceRequest(_Strict):
+    """One or several sequences, padded to the longest."""
+
+    id: str | None = Field(default=None, description="Echoed in the answer.", max_length=1024)
+    model_name: str | None = Field(default=None, description="Ignored; the path names the model.", max_length=1024)
+    parameters: Parameters | None = None
+    inputs: list[InputTensor] = Field(description="The sequence, and optionally lengths and states.")
+    outputs: list[RequestedOutput] | None = Field(default=None, description="Left out: all but the states.")
+
+
+class OutputTensor(BaseModel):
+    """One output of a response."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+    data: list[float] = Field(description="Flat, in row-major order.")
+
+
+class InferenceResponse(BaseModel):
+    """The outputs, in the order asked for."""
+
+    model_name: str
+    model_version: str
+    id: str | None = Field(default=None, description="Present where the request had one.")
+    outputs: list[OutputTensor]
+
+
+class ErrorAnswer(BaseModel):
+    """What every failure looks like."""
+
+    error: str = Field(description="The thing, what was expected, what was found, and the remedy.")
+    code: str = Field(description="A stable word for programs.")
+    request_id: str | None = Field(default=None, description="With status 500: what to look for in the log.")
+
+
+class Live(BaseModel):
+    """Whether the process answers."""
+
+    live: bool
+
+
+class Ready(BaseModel):
+    """Whether requests are taken."""
+
+    ready: bool
+
+
+class ModelReady(BaseModel):
+    """Whether a model takes requests."""
+
+    name: str
+    ready: bool
+
+
+class ServerMetadata(BaseModel):
+    """Name, version and protocol extensions of the server."""
+
+    name: str
+    version: str
+    extensions: list[str]
+
+
+class ModelList(BaseModel):
+    """Names of the served models."""
+
+    models: list[str]
+
+
+class TensorMetadata(BaseModel):
+    """Name, datatype and shape; a free dimension is -1."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+
+
+class ModelMetadata(BaseModel):
+    """What a model takes and returns."""
+
+    name: str
+    versions: list[str]
+    platform: str
+    inputs: list[TensorMetadata]
+    outputs: list[TensorMetadata]
+    properties: dict[str, str]
