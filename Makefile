@@ -1,0 +1,77 @@
+# Two commands: `make serve` and `make test`. Everything happens in .venv; a failed first try is simply tried again.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV ?= .venv
+HOST ?= 127.0.0.1
+PORT ?= 8000
+DEVICE ?= auto
+# A package index that carries CPU-only builds of torch saves a download of 2.9 GB of CUDA libraries: set TORCH_INDEX_URL.
+TORCH_INDEX_URL ?=
+# cpu or gpu: two wheels of onnxruntime that overwrite each other.
+RUNTIME ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
+
+bin := $(VENV)/bin
+pip := $(bin)/python -m pip install --disable-pip-version-check --constraint constraints.txt \
+	$(if $(TORCH_INDEX_URL),--extra-index-url $(TORCH_INDEX_URL))
+bundle := bundles/japanese-vowels
+example := examples/japanese_vowels
+sources := $(wildcard *.py model/*.py export/*.py bundle/*.py)
+
+.PHONY: help serve test check bench wheel-test example clean
+
+help: ## say what there is
+	@echo 'cellgate: from a PyTorch LSTM to a verified bundle to a served prediction'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+	@echo 'Variables: PORT HOST DEVICE=auto|cpu|cuda RUNTIME=cpu|gpu PYTHON TORCH_INDEX_URL'
+
+serve: $(bundle)/manifest.json ## export, verify and serve the example on 127.0.0.1:8000 (PORT=… DEVICE=…)
+	@exec $(bin)/cellgate serve $(bundle) --host $(HOST) --port $(PORT) --device $(DEVICE)
+
+test: $(VENV)/.test ## run the whole test suite, with branch coverage
+	$(bin)/python -m pytest --cov --cov-report=term-missing:skip-covered --cov-fail-under=95 $(ARGS)
+
+check: $(VENV)/.test ## lint, format, types
+	@mkdir -p .types && ln -sfn .. .types/cellgate
+	$(bin)/ruff check .
+	$(bin)/ruff format --check .
+	$(bin)/mypy
+
+bench: $(VENV)/.test ## the fused graph against a hand-built one and the legacy exporter's
+	$(bin)/python bench/fused_graph.py
+
+wheel-test: $(VENV)/.test ## build the wheel, install it elsewhere, run the tests against it
+	tests/wheel_test.sh $(bin)/python "$(TORCH_INDEX_URL)"
+
+example: $(bundle)/manifest.json ## export and verify the example's bundle
+
+clean: ## remove everything that these commands made
+	rm -rf $(VENV) bundles build dist .types .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage cellgate.egg-info
+
+$(VENV)/bin/python:
+	@echo '==> making a virtual environment in $(VENV)'
+	@rm -rf $(VENV)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo 'cellgate: $(PYTHON) is older than 3.11; set PYTHON=python3.11 or newer' >&2; exit 2; }
+	@$(PYTHON) -m venv $(VENV).new \
+		|| { rm -rf $(VENV).new; echo 'cellgate: $(PYTHON) cannot make virtual environments; on Debian install python3-venv' >&2; exit 2; }
+	@rm -rf $(VENV).new && $(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
+	@echo '==> installing cellgate with torch and onnxruntime ($(RUNTIME)); the first time this downloads about 300 MB'
+	@$(bin)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(pip) --editable '.[export,serve,$(RUNTIME)]'
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.installed
+	@echo '==> installing the test tools'
+	$(pip) --group test --group check
+	@touch $@
+
+$(bundle)/manifest.json: $(VENV)/.installed $(sources) $(wildcard $(example)/*.py) $(example)/weights.safetensors
+	@echo '==> exporting and verifying the example (Japanese Vowels); about half a minute'
+	@$(bin)/cellgate export $(example)/network.py:speaker_network --weights $(example)/weights.safetensors \
+		--out $(bundle) --overwrite

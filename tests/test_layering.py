@@ -1,0 +1,98 @@
+"""The house: who may import whom, what must not be loaded, and that the wheel holds every folder."""
+
+import ast
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import cellgate
+import pytest
+
+PACKAGE = Path(cellgate.__file__).parent
+ROOT = Path(__file__).parents[1]
+# folder -> the folders that it may import besides itself
+MAY_IMPORT = {
+    "model": set(),
+    "bundle": set(),
+    "export": {"model", "bundle"},
+    "serve": {"bundle"},
+    "command": {"model", "export", "bundle", "serve"},
+}
+# folder -> third-party packages that it must not name anywhere
+MUST_NOT_NAME = {
+    "model": {"onnx", "onnxruntime", "onnxscript", "fastapi", "starlette", "uvicorn"},
+    "bundle": {"torch", "onnx", "onnxruntime", "onnxscript", "fastapi", "starlette", "uvicorn"},
+    "export": {"fastapi", "starlette", "uvicorn"},
+    "serve": {"torch", "onnx", "onnxscript"},
+}
+
+
+def imports_of(file: Path, folder: str) -> set[tuple[str, str]]:
+    """Every import of a file as ("house", folder) or ("third", package)."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {("third", alias.name.split(".")[0]) for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found.add(("third", (node.module or "").split(".")[0]))
+        elif isinstance(node, ast.ImportFrom) and node.level == 2:
+            names = [node.module] if node.module else [alias.name for alias in node.names]
+            found |= {("house", str(name).split(".")[0]) for name in names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 1:
+            found.add(("house", folder))
+    return found
+
+
+@pytest.mark.parametrize("folder", MAY_IMPORT)
+def test_a_folder_imports_only_what_the_way_of_the_data_allows(folder):
+    for file in sorted((PACKAGE / folder).glob("*.py")):
+        house = {name for kind, name in imports_of(file, folder) if kind == "house"} - {"__version__"}
+
+        assert house - {folder} <= MAY_IMPORT[folder], file.name
+
+
+@pytest.mark.parametrize("folder", MUST_NOT_NAME)
+def test_a_folder_names_no_package_that_it_must_not_know(folder):
+    for file in sorted((PACKAGE / folder).glob("*.py")):
+        third = {name for kind, name in imports_of(file, folder) if kind == "third"}
+
+        assert not third & MUST_NOT_NAME[folder], file.name
+
+
+@pytest.mark.parametrize(
+    ("module", "unwanted"),
+    [
+        pytest.param("cellgate.serve.app", "torch onnx onnxscript pickle5 multipart", id="serving-without-torch"),
+        pytest.param("cellgate.bundle.reader", "torch onnx onnxruntime fastapi", id="bundle-without-runtimes"),
+        pytest.param("cellgate.model.reference", "torch onnx onnxruntime", id="reference-without-torch"),
+        pytest.param("cellgate.__main__", "torch onnx onnxruntime fastapi", id="command-line-starts-light"),
+    ],
+)
+def test_a_fresh_interpreter_does_not_load(module, unwanted):
+    code = f"import sys, {module}; print(sorted(set(sys.modules) & set({unwanted.split()!r})))"
+
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert found.stdout.strip() == "[]"
+
+
+def test_telemetry_of_onnxruntime_is_off_before_its_first_import():
+    code = "import os; os.environ.pop('ORT_DISABLE_TELEMETRY', None); import cellgate; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert found.stdout.strip() == "1"
+
+
+@pytest.mark.tree
+def test_every_folder_with_code_is_in_the_wheel():
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    folders = {file.parent.name for file in ROOT.glob("*/__init__.py") if not file.parent.name.startswith(".")}
+
+    assert set(listed) == {"cellgate"} | {f"cellgate.{folder}" for folder in folders}
+
+
+@pytest.mark.tree
+def test_no_file_at_the_root_slips_into_the_wheel():
+    assert {file.name for file in ROOT.glob("*.py")} == {"__init__.py", "__main__.py"}

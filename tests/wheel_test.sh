@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# wheel_test.sh PYTHON [TORCH_INDEX_URL]: builds the wheel, installs it into an environment of its own, and runs the tests
+# against it from a folder that holds no source, so that a module missing from the wheel shows.
+set -euo pipefail
+python=${1:?usage: wheel_test.sh PYTHON [TORCH_INDEX_URL]} index=${2:-}
+root=$(cd "$(dirname "$0")/.." && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+cd "$root"
+rm -rf build
+"$python" -m pip wheel --quiet --no-deps --wheel-dir "$work/dist" .
+"$python" -m venv "$work/venv"
+"$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+wheel=$(echo "$work"/dist/cellgate-*.whl)
+"$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+    ${index:+--extra-index-url "$index"} "$wheel[export,serve,cpu]" --group "$root/pyproject.toml:test"
+
+mkdir "$work/away"
+cp -r tests examples docs README.md pyproject.toml Makefile "$work/away/"
+cd "$work/away"
+"$work/venv/bin/python" -c 'import cellgate; print("testing", cellgate.__file__)'
+"$work/venv/bin/python" -m pytest -p no:cacheprovider -m 'not tree' -q
