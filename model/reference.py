@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from .reference_cells import Array, Cell, State, Weights, make_cell
 
@@ -51,7 +51,8 @@ def run_reference(
     x = np.asarray(x) if network.takes_tokens else np.asarray(x, dtype=np.float64)
     B, T = x.shape[:2]
     counts = np.full(B, T) if lengths is None else np.asarray(lengths)
-    if counts.shape != (B,) or not ((counts >= 1) & (counts <= T)).all():
+    whole = np.issubdtype(counts.dtype, np.integer)
+    if counts.shape != (B,) or not whole or not ((counts >= 1) & (counts <= T)).all():
         raise ValueError(f"lengths is {counts.tolist()}, expected {B} integers in 1..{T}")
     initial = network.check_state(state, B)
     y = np.zeros((B, T, network.output_dim) if network.reads == "every_step" else (B, network.output_dim))
@@ -161,10 +162,18 @@ def _make_front(weights: Weights, kind: str | None, I: int, width: int | None) -
     if kind == "embedding":
         assert width is not None
         table = weights.take("front.weight", I, width)
-        return lambda tokens: table[tokens.astype(np.int64)], width
+        return lambda tokens: _look_up(table, tokens), width
     if kind not in {None, "linear"}:
         raise ValueError(f"front is {kind!r}, expected None, 'linear' or 'embedding'")
     return _make_linear(weights, "front", I, width if kind else None)
+
+
+def _look_up(table: Array, tokens: NDArray[Any]) -> Array:
+    """Return rows of ``table``; NumPy alone would take a negative token from the end."""
+    if not np.issubdtype(tokens.dtype, np.integer) or not ((tokens >= 0) & (tokens < len(table))).all():
+        raise ValueError(f"tokens are {tokens.dtype}, expected integers in 0..{len(table) - 1}")
+    rows: Array = table[tokens]
+    return rows
 
 
 def _make_linear(weights: Weights, name: str, I: int, O: int | None) -> tuple[Callable[[Array], Array], int]:

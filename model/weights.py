@@ -41,8 +41,14 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
     Raises:
         WeightsError: unreadable, keys missing or unexpected, shapes or dtypes that do not fit.
     """
-    file = read_weights(path)
     expected: dict[str, Any] = dict(module.state_dict())
+    beyond = [name for name, value in expected.items() if not isinstance(value, Tensor)]
+    if beyond:
+        raise WeightsError(
+            f"{type(module).__name__} keeps {list_some(beyond)} beside its tensors, which no file of weights holds; "
+            "load it in the factory"
+        )
+    file = read_weights(path)
     found = file.tensors
     if found and all(name.startswith("module.") for name in found) and not _all_prefixed(expected):
         found = {name.removeprefix("module."): tensor for name, tensor in found.items()}

@@ -34,7 +34,7 @@ def _with_prefix(module: nn.Module, prefix: str) -> dict[str, Tensor]:
     ],
 )
 @torch.no_grad()
-def test_torchs_module_is_known_by_its_shapes(tmp_path, kind, proj, num_layers, bidirectional, bias, prefix):
+def test_torchs_module_is_known_by_its_shapes(tmp_path, *, kind, proj, num_layers, bidirectional, bias, prefix):
     options = {"proj_size": proj} if proj else {}
     module = getattr(nn, kind)(
         3, 4, num_layers=num_layers, bidirectional=bidirectional, bias=bias, batch_first=True, **options

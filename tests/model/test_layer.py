@@ -188,7 +188,7 @@ def test_copied_layer_computes_the_same(cell):
 
 def test_subclass_keeps_its_own_forward():
     class Doubling(LSTMLayer):
-        def forward(self, input, state=None, lengths=None):
+        def forward(self, input, state=None, lengths=None):  # noqa: A002 - as in the layer
             output, last = self.advance(input, self.zero_state(input), lengths)
             return 2 * output, last
 

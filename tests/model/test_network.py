@@ -82,7 +82,9 @@ def test_chunks_of_unequal_length_with_carried_state_are_the_whole(reads):
     cuts = torch.tensor([5, 3, 8])
 
     first = torch.where((torch.arange(8) < cuts[:, None])[..., None], x[:, :8], torch.nan)
-    rest = torch.stack([torch.cat([row[cut:], torch.full((int(cut), 3), torch.nan)]) for row, cut in zip(x, cuts)])
+    rest = torch.stack(
+        [torch.cat([row[cut:], torch.full((int(cut), 3), torch.nan)]) for row, cut in zip(x, cuts, strict=True)]
+    )
     _, state = network(first, cuts)
     y, last = network(rest, lengths - cuts, state)
 
@@ -195,12 +197,16 @@ class _OwnGRU(GRUCell):
     pass
 
 
+def _make_gru(input_dim: int, hidden_dim: int) -> GRUCell:
+    return GRUCell(input_dim, hidden_dim)
+
+
 _OwnGRU.__qualname__ = "GRUCell"  # a name of this house on another cell
 
 
 @pytest.mark.parametrize(
     ("cell", "name"),
-    [(_OwnGRU, f"{__name__}.GRUCell"), (lambda i, h: GRUCell(i, h), f"{__name__}.<lambda>"), (GRUCell, "GRUCell")],
+    [(_OwnGRU, f"{__name__}.GRUCell"), (_make_gru, f"{__name__}._make_gru"), (GRUCell, "GRUCell")],
 )
 def test_cell_of_ones_own_is_described_by_its_full_name(cell, name):
     assert SequenceModel(3, 5, cell=cell).describe()["cell"] == name

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-import cellgate.model as model
+from cellgate import model
 
 
 @pytest.mark.parametrize("name", model.__all__)

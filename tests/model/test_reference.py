@@ -217,7 +217,16 @@ def test_description_and_weights_that_do_not_fit_are_refused(change, said):
         run_reference(_LSTM | change, _weights(_LSTM), np.zeros((1, 3, 2)))
 
 
-@pytest.mark.parametrize("lengths", [[0, 3], [4, 3], [3], [[3, 3]]])
+@pytest.mark.parametrize("tokens", [[[0, -1]], [[0, 5]], [[0.0, 1.0]]])
+def test_tokens_outside_the_table_are_refused(tokens):
+    description = _LSTM | {"front": "embedding", "input_dim": 5, "front_dim": 2}
+    weights = _weights(_LSTM) | {"front.weight": np.ones((5, 2))}
+
+    with pytest.raises(ValueError, match=r"expected integers in 0\.\.4"):
+        run_reference(description, weights, tokens)
+
+
+@pytest.mark.parametrize("lengths", [[0, 3], [4, 3], [3], [[3, 3]], [3.0, 3.0]])
 def test_lengths_outside_the_steps_are_refused(lengths):
     with pytest.raises(ValueError, match=r"expected 2 integers in 1\.\.3"):
         run_reference(_LSTM, _weights(_LSTM), np.zeros((2, 3, 2)), lengths)

@@ -1,0 +1,63 @@
+"""The pages are true: their Python runs, their links lead somewhere, their commands are commands."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("examples/*/README.md"))]
+
+
+def blocks(page: Path, *languages: str) -> list[str]:
+    """Return the fenced blocks of a page in the given languages."""
+    return [
+        body
+        for language, body in re.findall(r"```(\w+)\n(.*?)```", page.read_text(), re.DOTALL)
+        if language in languages
+    ]
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_python_block_runs_in_the_order_of_the_page(page, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    namespace: dict[str, object] = {"__name__": "page"}
+    for block in blocks(page, "python"):
+        exec(compile(block, name_of(page), "exec"), namespace)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_link_within_the_tree_leads_to_a_file(page):
+    targets = re.findall(r"\]\((?!https?:|#|mailto:)([^)#]+)", page.read_text())
+    broken = [target for target in targets if not (page.parent / target).exists()]
+    known_at_root = {"CONTRIBUTING.md", "CHANGELOG.md", "LICENSE"}  # not copied beside the tests of the wheel
+
+    assert set(broken) <= known_at_root
+
+
+def command_lines() -> list[object]:
+    found = []
+    for page in PAGES:
+        for block in blocks(page, "sh", "bash", "console"):
+            joined = re.sub(r"\\\n\s*", " ", block)
+            for line in joined.splitlines():
+                words = line.removeprefix("$ ").strip()
+                if words.startswith("cellgate "):
+                    found.append(pytest.param(words, id=f"{name_of(page)}: {words[:50]}"))
+    return found
+
+
+@pytest.mark.parametrize("line", command_lines())
+def test_every_cellgate_command_of_the_pages_is_understood(line):
+    from cellgate.__main__ import make_parser
+
+    words = shlex.split(line, comments=True)
+    for stop in ("|", ">", "&", "&&", "2>"):
+        words = words[: words.index(stop)] if stop in words else words
+
+    make_parser().parse_args(words[1:])
