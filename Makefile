@@ -29,7 +29,8 @@ help: ## say what there is
 	@echo 'Variables: PORT HOST DEVICE=auto|cpu|cuda RUNTIME=cpu|gpu PYTHON TORCH_INDEX_URL'
 
 serve: $(bundle)/manifest.json ## export, verify and serve the example on 127.0.0.1:8000 (PORT=… DEVICE=…)
-	@exec $(bin)/cellgate serve $(bundle) --host $(HOST) --port $(PORT) --device $(DEVICE)
+	@exec $(bin)/cellgate serve $(bundle) --host $(HOST) --port $(PORT) --device $(DEVICE) \
+		--example-request-path $(abspath $(example)/sequences/one_sequence.json)
 
 test: $(VENV)/.test ## run the whole test suite, with branch coverage
 	$(bin)/python -m pytest --cov --cov-report=term-missing:skip-covered --cov-fail-under=95 $(ARGS)

@@ -54,7 +54,7 @@ def command_lines() -> list[object]:
 
 @pytest.mark.parametrize("line", command_lines())
 def test_every_cellgate_command_of_the_pages_is_understood(line):
-    from cellgate.__main__ import make_parser
+    from cellgate.command.parser import make_parser
 
     words = shlex.split(line, comments=True)
     for stop in ("|", ">", "&", "&&", "2>"):

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from cellgate.bundle.errors import NotABundleError
-from cellgate.bundle.golden import GoldenCase
 from cellgate.serve import served_model
 from cellgate.serve.errors import GoldenMismatchError, NameConflictError, ServerStartError, UnknownModel
 from cellgate.serve.example_request import example_request
@@ -143,6 +142,17 @@ def test_example_is_one_row_of_two_steps_with_rounded_values(make_network):
     assert (x["name"], x["shape"], x["datatype"], len(x["data"])) == ("x", [1, 2, 2], "FP32", 4)
     assert all(value == round(value, 3) for value in x["data"])
     assert lengths == {"name": "lengths", "shape": [1], "datatype": "INT32", "data": [2]}
+
+
+def test_example_shows_values_like_those_of_real_data_and_not_saturated_or_zero_ones(make_network):
+    network = make_network("steps")
+    (_, ragged) = network.golden()
+    huge = replace(ragged, id="a", inputs={**ragged.inputs, "x": ragged.inputs["x"] * np.float32(1e4)})
+    zero = replace(ragged, id="b", inputs={**ragged.inputs, "x": np.zeros_like(ragged.inputs["x"])})
+
+    (x, _) = example_request(network.signature, (huge, zero, ragged))["inputs"]
+
+    assert x["data"] == [round(float(value), 3) for value in ragged.inputs["x"][0, :2].ravel()]
 
 
 def test_example_of_tokens_holds_integers_and_no_lengths(make_network):
