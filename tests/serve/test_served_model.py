@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from cellgate.bundle.errors import NotABundleError
+from cellgate.bundle.golden import GoldenCase
 from cellgate.serve import served_model
 from cellgate.serve.errors import GoldenMismatchError, NameConflictError, ServerStartError, UnknownModel
 from cellgate.serve.example_request import example_request
