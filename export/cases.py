@@ -30,8 +30,8 @@ class Case:
         steps: T.
         ragged: whether rows have unequal lengths (1 .. T, the first row T).
         state: zeros, standard normal, or 16 times that.
-        magnitude: of the sequence: standard normal; all zero; below the smallest normal float32; 1e4 times normal, where
-            gates saturate.
+        magnitude: of the sequence: standard normal; all zero; below the smallest normal float32; 1e4 times normal,
+            where gates saturate.
     """
 
     id: str
@@ -67,7 +67,7 @@ def grid(signature: GraphSignature, *, drift_steps: int = DRIFT_STEPS) -> tuple[
     cases.append(
         Case(id=f"B256-T12{'-ragged' * (len(ragged_kinds) - 1)}", rows=256, steps=12, ragged=len(ragged_kinds) > 1)
     )
-    cases.append(Case(id="B640-T3", rows=640, steps=3))
+    cases.append(Case(id="B720-T3", rows=720, steps=3))
     cases.append(Case(id=f"B1-T{drift_steps}", rows=1, steps=drift_steps))
     return tuple(cases)
 
@@ -77,7 +77,7 @@ def _plain_cases(ragged_kinds: tuple[bool, ...], states: tuple[StateKind, ...]) 
         for ragged in ragged_kinds:
             if ragged and (rows == 1 or steps == 1):
                 continue
-            for state in states if rows * steps <= 32 * 64 else states[:1]:  # noqa: PLR2004 - the largest that is quick
+            for state in states if rows * steps <= 32 * 64 else states[:1]:  # the largest that is quick
                 suffix = "-ragged" * ragged + ("" if state == "zero" else f"-{state}")
                 yield Case(id=f"B{rows}-T{steps}{suffix}", rows=rows, steps=steps, ragged=ragged, state=state)
 
@@ -113,12 +113,12 @@ def _lengths(case: Case, random: np.random.Generator) -> Array:
     return lengths
 
 
-def _sequence(magnitude: Magnitude, normal: Array) -> Array:
+def _sequence(magnitude: Magnitude, normal: NDArray[np.float32]) -> Array:
     factor = {"normal": 1.0, "zeros": 0.0, "denormal": 1e-40, "saturated": 1e4}[magnitude]
     return (normal * np.float32(factor)).astype(np.float32)
 
 
-def _state(name: str, kind: StateKind, normal: Array) -> Array:
+def _state(name: str, kind: StateKind, normal: NDArray[np.float32]) -> Array:
     if kind == "zero":
         return np.zeros_like(normal)
     if name.startswith("count"):  # steps seen so far: a whole number

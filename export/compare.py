@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from ..bundle.manifest import TensorSpec
 
 Array = NDArray[np.generic]
+# From here to the largest float32 is one step; from there on NumPy finds no next.
+_LARGEST = float(np.nextafter(np.finfo(np.float32).max, np.float32(0)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,7 +30,7 @@ class Difference:
         ulps: max_abs in units of the last place of float32 at ``expected``.
         p50: median of the absolute differences; p90 and p99 likewise.
         tolerance: what was allowed.
-        passed: max_abs <= tolerance.
+        passed: max_abs is finite and <= tolerance.
     """
 
     max_abs: float
@@ -90,13 +92,13 @@ def measure(found: Array, expected: Array, tolerance: float) -> Difference:
         p90=float(np.percentile(distance, 90, method="higher")),
         p99=float(np.percentile(distance, 99, method="higher")),
         tolerance=tolerance,
-        passed=max_abs <= tolerance,
+        passed=math.isfinite(max_abs) and max_abs <= tolerance,
     )
 
 
 def ulp(value: float) -> float:
-    """Return the unit of the last place of float32 at ``value`` (that of the largest finite value where it is not)."""
-    limited = min(abs(value), float(np.finfo(np.float32).max)) if math.isfinite(value) else 1.0
+    """Return the unit of the last place of float32 at ``value``; at 1 where that is not finite."""
+    limited = min(abs(value), _LARGEST) if math.isfinite(value) else 1.0
     return float(np.spacing(np.float32(limited)))
 
 

@@ -4,6 +4,7 @@ Rules of this file: it decides names and shapes (design: x or tokens, lengths, h
 nothing but a copy.
 """
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -112,23 +113,40 @@ def prepare(source: nn.Module, told: Mapping[str, str] | None = None, input_dim:
         input_dim: I of a foreign module, where it cannot be found.
 
     Raises:
-        SourceError: ``source`` is no module.
+        SourceError: ``source`` is no module, cannot be copied, or has parameters of another dtype than float32.
         ExportError: one of its classes, saying what in the module cannot be exported.
     """
-    if not isinstance(source, nn.Module):
-        raise SourceError(f"the source gave a {type(source).__name__}, expected a torch.nn.Module")
+    source = _copied(source)
     network = _with_house_call(source, told, input_dim).eval()
     lowered, layers = lower(network)
     signature = _signature_of(network)
     return Exportable(
         network=network,
         graph_call=FlatCall(lowered, has_lengths=signature.lengths is not None).eval(),
-        scriptable=source.eval() if isinstance(network, ForeignNetwork) else network,
+        scriptable=source if isinstance(network, ForeignNetwork) else network,
         signature=signature,
         layers=layers,
         exchanges=network.exchanges if isinstance(network, ForeignNetwork) else (),
         description=_describe(source, network),
     )
+
+
+def _copied(source: nn.Module) -> nn.Module:
+    """Return a copy on the CPU that neither trains nor draws gradients; the source stays as it is."""
+    if not isinstance(source, nn.Module):
+        raise SourceError(f"the source gave a {type(source).__name__}, expected a torch.nn.Module")
+    kind = type(source).__name__
+    for name, parameter in source.named_parameters():
+        if parameter.dtype != torch.float32:
+            # A graph in another dtype than was trained would be another network, so nobody converts unasked.
+            dtype = str(parameter.dtype).removeprefix("torch.")
+            raise SourceError(
+                f"{kind}.{name} is {dtype}, expected float32; let the factory return the module's .float()"
+            )
+    try:
+        return copy.deepcopy(source).cpu().eval().requires_grad_(requires_grad=False)
+    except (RuntimeError, TypeError) as err:
+        raise SourceError(f"{kind} cannot be copied, expected copy.deepcopy to take it: {err}") from err
 
 
 def _with_house_call(source: nn.Module, told: Mapping[str, str] | None, input_dim: int | None) -> nn.Module:

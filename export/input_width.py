@@ -25,3 +25,22 @@ def input_dim_of(layer: LSTMLayer) -> int:
     raise UnsupportedLayerError(
         f"{type(layer.cell).__name__} does not tell the width of its input; set self.input_dim in its constructor"
     )
+
+
+def input_candidates(module: nn.Module) -> list[tuple[bool, int]]:
+    """Return (takes tokens, width) for each layer that could be a module's first, in order of registration."""
+    found: list[tuple[bool, int]] = []
+    for layer in module.modules():
+        if isinstance(layer, nn.Embedding):
+            found.append((True, layer.num_embeddings))
+        elif isinstance(layer, nn.Linear):
+            found.append((False, layer.in_features))
+        elif isinstance(layer, nn.Conv1d):
+            found.append((False, layer.in_channels))
+        elif isinstance(layer, nn.LayerNorm):
+            found.append((False, int(layer.normalized_shape[-1])))
+        elif isinstance(layer, nn.BatchNorm1d):
+            found.append((False, layer.num_features))
+        elif hasattr(layer, "input_dim") and hasattr(layer, "state_spec"):
+            found.append((False, int(layer.input_dim)))  # type: ignore[arg-type] # a stack's or a cell's own number
+    return list(dict.fromkeys(found))

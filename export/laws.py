@@ -1,19 +1,20 @@
 """Laws that hold between runs of the same graph, whatever it computes: rows, padding, order and chunks do not matter.
 
-Each law is measured twice: as a difference that must be within the tolerance, and as a question of bits, whose answer is
-published with the bundle. The runtime's maintainers promise neither; here they are found.
+Each law is measured twice: as a difference that must be within the tolerance, and as a question of bits, whose answer
+is published with the bundle. The runtime's maintainers promise neither; here they are found.
 
 Rules of this file: it runs one leg against itself and needs no oracle but the tolerance.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
 
 from ..bundle.manifest import GraphSignature
-from .cases import Case, make_inputs
+from .cases import Case, StateKind, make_inputs
 from .compare import Array, largest_difference, same_bits
 from .legs import Leg
 from .oracle import Oracle
@@ -54,12 +55,15 @@ _STATEMENTS: Final = {
     "chunks": "a sequence in chunks with carried state gives the same as in one pass",
 }
 
+# By these names reports speak of the laws as of cases, and they can be run again alone.
+LAW_CASES: Final = tuple(f"laws-{name}" for name in _STATEMENTS)
+
 Pair = tuple[dict[str, Array], dict[str, Array], Case]
 
 
 def check_laws(leg: Leg, signature: GraphSignature, oracle: Oracle) -> tuple[LawResult, ...]:
     """Check every law that the signature allows on ``leg``."""
-    state = "random" if signature.state else "zero"
+    state: StateKind = "random" if signature.state else "zero"
     ragged = signature.lengths is not None
     case = Case(id="laws-rows", rows=7, steps=17, ragged=ragged, state=state)
     pairs = {
@@ -162,7 +166,7 @@ def run_in_chunks(
     carried = {pair.input: inputs[pair.input] for pair in signature.state}
     parts: list[Array] = []
     outputs: dict[str, Array] = {}
-    for first, last in zip(cuts[:-1], cuts[1:], strict=True):
+    for first, last in pairwise(cuts):
         outputs = leg.run({**take_steps(inputs, first, last, signature), **carried})
         carried = {pair.input: outputs[pair.output] for pair in signature.state}
         parts.append(outputs[signature.outputs[0].name])

@@ -6,7 +6,6 @@ time; a length that something freezes is an error that names the place; nothing 
 
 import contextlib
 import logging
-import re
 import warnings
 from collections.abc import Iterator
 
@@ -14,11 +13,13 @@ import onnx
 import torch
 
 from ..bundle.manifest import GraphSignature
+from .clean_graph import clean
 from .errors import ExportError, FrozenAxisError
 from .exportable import Exportable
+from .hoist import hoist
 from .recurrent_ops import OPSET, translation_table
-
-_GUARD_LOGGER = "torch.fx.experimental.symbolic_shapes"
+from .size_guards import frozen_axis_error, size_guards_recorded
+from .spare_nodes import read_last_state, spare_zeros
 
 
 def export_onnx(exportable: Exportable) -> bytes:
@@ -30,9 +31,14 @@ def export_onnx(exportable: Exportable) -> bytes:
     """
     program = _capture(exportable)
     model = _translate(program, exportable)
-    _name_axes(model, exportable.signature)
-    _clean(model)
-    onnx.checker.check_model(model, full_check=True)
+    name_axes(model, exportable.signature)
+    clean(model)
+    for improve in (spare_zeros, read_last_state, hoist):
+        improve(model.graph)
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as err:
+        raise ExportError(f"the exporter made a graph that ONNX does not allow: {_first_line(err)}") from err
     return bytes(model.SerializeToString(deterministic=True))
 
 
@@ -46,47 +52,14 @@ def _capture(exportable: Exportable) -> torch.export.ExportedProgram:
     shapes = (free[0], free[1:])
     guards: list[str] = []
     try:
-        with _quiet(), _recorded_guards(guards), torch.no_grad():
+        with _quiet(), size_guards_recorded(guards), torch.no_grad():
             return torch.export.export(exportable.graph_call, exportable.example(), dynamic_shapes=shapes, strict=False)
     except torch._dynamo.exc.UserError as err:  # noqa: SLF001 - its only name
-        raise _as_frozen(str(err), guards) from err
+        raise frozen_axis_error(str(err), guards) from err
     except (RuntimeError, ValueError, TypeError, NotImplementedError, AssertionError) as err:
         if guards:
-            raise _as_frozen(str(err), guards) from err
+            raise frozen_axis_error(str(err), guards) from err
         raise ExportError(f"the network could not be captured as a graph: {_first_line(err)}") from err
-
-
-def _as_frozen(message: str, guards: list[str]) -> FrozenAxisError:
-    """Turn the capturer's complaint into one sentence with the axis, the value and the place."""
-    found = re.search(r"marked (\w+) as dynamic but your code specialized it to be a constant \((\d+)\)", message)
-    axis = {"B": "the batch", "T": "the time"}.get(found.group(1), found.group(1)) if found else "the batch or the time"
-    value = f" to {found.group(2)}, the example's" if found else ""
-    place = f" at {guards[0]}" if guards else ""
-    return FrozenAxisError(
-        f"something in the network freezes {axis}{value}{place}; expected both free. Loop over time in a cell inside "
-        "cellgate.model.LSTMLayer, and let no Python value depend on a tensor's size"
-    )
-
-
-@contextlib.contextmanager
-def _recorded_guards(places: list[str]) -> Iterator[None]:
-    """Collect where the capturer pinned a size: its log says 'eval Eq(s0, 5) [guard added] (FILE:LINE in NAME)'."""
-
-    class Recorder(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            found = re.search(r"eval Eq\(\w+, \d+\) \[guard added\] .*?\((\S+:\d+) in (\w+)\)", record.getMessage())
-            if found and not found.group(1).startswith("_"):  # _export/, _dynamo/: the capturer's own bookkeeping
-                places.append(f"{found.group(1)} ({found.group(2)})")
-
-    logger, handler = logging.getLogger(_GUARD_LOGGER), Recorder(logging.INFO)
-    handlers, level, propagate = logger.handlers, logger.level, logger.propagate
-    logger.handlers, logger.propagate = [handler], False
-    logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        logger.handlers, logger.propagate = handlers, propagate
-        logger.setLevel(level)
 
 
 @contextlib.contextmanager
@@ -125,7 +98,7 @@ def _translate(program: torch.export.ExportedProgram, exportable: Exportable) ->
     return onnx_program.model_proto
 
 
-def _name_axes(model: onnx.ModelProto, signature: GraphSignature) -> None:
+def name_axes(model: onnx.ModelProto, signature: GraphSignature) -> None:
     """Check that the graph has the signature's names and free axes, and call the free axes B and T."""
     for values, specs in ((model.graph.input, signature.inputs), (model.graph.output, signature.outputs)):
         names = [value.name for value in values]
@@ -146,48 +119,6 @@ def _name_axes(model: onnx.ModelProto, signature: GraphSignature) -> None:
                     raise ExportError(
                         f"{value.name} has {dim.dim_value or dim.dim_param} in the graph where {axis} was expected"
                     )
-
-
-def _clean(model: onnx.ModelProto) -> None:
-    """Drop what tells of the machine (stack traces, paths) and what the runtime would warn about."""
-    model.producer_name, model.producer_version, model.doc_string = "cellgate", "", ""
-    del model.metadata_props[:]
-    model.graph.name = "network"
-    del model.graph.value_info[:]
-    _clean_graph(model.graph)
-    used = _names_used(model.graph)
-    kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)
-
-
-def _clean_graph(graph: onnx.GraphProto) -> None:
-    del graph.metadata_props[:]
-    graph.doc_string = ""
-    for value in [*graph.input, *graph.output, *graph.value_info]:
-        del value.metadata_props[:]
-        value.doc_string = ""
-    for tensor in graph.initializer:
-        del tensor.metadata_props[:]
-        tensor.doc_string = ""
-    for node in graph.node:
-        del node.metadata_props[:]
-        node.doc_string = ""
-        for attribute in node.attribute:
-            attribute.doc_string = ""
-            if attribute.type == onnx.AttributeProto.GRAPH:
-                del attribute.g.value_info[:]
-                _clean_graph(attribute.g)
-
-
-def _names_used(graph: onnx.GraphProto) -> set[str]:
-    used = {value.name for value in graph.output}
-    for node in graph.node:
-        used.update(node.input)
-        for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.GRAPH:
-                used |= _names_used(attribute.g)
-    return used
 
 
 def _first_line(err: BaseException) -> str:

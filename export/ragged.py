@@ -1,8 +1,8 @@
 """Packed sequences for the time of an export: PyTorch's own cannot be captured, so a stand-in carries the same facts.
 
 A module that packs knows each row's length and says so to its recurrent layer; that is just what the graph needs. While
-``packing_understood`` is entered, ``pack_padded_sequence`` and ``pad_packed_sequence`` give and take a Ragged instead of
-a PackedSequence, wherever the module's own code looks them up; afterwards everything is as before.
+``packing_understood`` is entered, ``pack_padded_sequence`` and ``pad_packed_sequence`` give and take a Ragged instead
+of a PackedSequence, wherever the module's own code looks them up; afterwards everything is as before.
 """
 
 import contextlib
@@ -64,5 +64,6 @@ def packing_understood(module: nn.Module) -> Iterator[None]:
 
 
 def _modules_of(module: nn.Module) -> set[str]:
-    names = {type(child).__module__ for child in module.modules()} | {rnn.__name__}
+    kinds = {kind for child in module.modules() for kind in type(child).__mro__}
+    names = {kind.__module__ for kind in kinds} | {rnn.__name__}
     return {name for name in names if name in sys.modules and (name == rnn.__name__ or not name.startswith("torch."))}

@@ -14,8 +14,8 @@ import torch
 from onnxscript import opset18 as op
 from torch import Tensor
 
-# Pinned, and why: 18 is the set in which PyTorch's exporter writes, so nothing is converted afterwards, and its LSTM-14,
-# GRU-14 and Scan-16 are known to every execution provider of onnxruntime (newer versions fall to the CPU without a word).
+# Pinned, and why: 18 is the set in which PyTorch's exporter writes, so nothing is converted afterwards, and its
+# LSTM-14, GRU-14 and Scan-16 are known to every execution provider of onnxruntime; newer ones fall to the CPU silently.
 OPSET: Final = 18
 
 _ONNX_ACTIVATION: Final[Mapping[str, str]] = {
@@ -48,21 +48,27 @@ def lstm(
     Args:
         x: float32 [T, B, I].
         lengths: int32 [B], or None for all T.
-        h0: [D, B, H]; c0 likewise.
-        w: [D, 4H, I]; r [D, 4H, H]; b [D, 8H]; p [D, 3H] or None.
+        h0: float32 [D, B, H].
+        c0: likewise.
+        w: [D, 4H, I].
+        r: [D, 4H, H].
+        b: [D, 8H].
+        p: [D, 3H], or None without peepholes.
         direction: "forward", "reverse" or "bidirectional".
-        activations: three names of model.cell.ACTIVATIONS, joined by commas, the same for each direction.
+        activations: three names of model.cell.ACTIVATIONS (gates, cell gate, cell state), joined by commas, the same
+            for each direction.
         input_forget: 1 couples the gates, f = 1 - i.
 
     Returns:
-        (y [T, D, B, H], h [D, B, H], c [D, B, H]).
+        (y [T, B, D*H], the directions side by side; h [D, B, H], c [D, B, H]).
     """
     raise NotImplementedError("cellgate::lstm exists in exported graphs only")
 
 
 @lstm.register_fake
 def _(x: Tensor, lengths: Tensor | None, h0: Tensor, c0: Tensor, w: Tensor, r: Tensor, *rest: object) -> Any:  # noqa: ARG001
-    return x.new_empty(x.shape[0], w.shape[0], x.shape[1], r.shape[2]), torch.empty_like(h0), torch.empty_like(c0)
+    y = x.new_empty(x.shape[0], x.shape[1], w.shape[0] * r.shape[2])
+    return y, torch.empty_like(h0), torch.empty_like(c0)
 
 
 @torch.library.custom_op("cellgate::gru", mutates_args=())
@@ -83,7 +89,7 @@ def gru(
 
 @gru.register_fake
 def _(x: Tensor, lengths: Tensor | None, h0: Tensor, w: Tensor, r: Tensor, *rest: object) -> Any:  # noqa: ARG001
-    return x.new_empty(x.shape[0], w.shape[0], x.shape[1], r.shape[2]), torch.empty_like(h0)
+    return x.new_empty(x.shape[0], x.shape[1], w.shape[0] * r.shape[2]), torch.empty_like(h0)
 
 
 def _activation_attributes(activations: str, default: str, direction: str) -> dict[str, Any]:
@@ -98,7 +104,7 @@ def _activation_attributes(activations: str, default: str, direction: str) -> di
     return attributes
 
 
-def _lstm_node(  # noqa: ANN202
+def _lstm_node(
     x: Any,
     lengths: Any,
     h0: Any,
@@ -110,14 +116,16 @@ def _lstm_node(  # noqa: ANN202
     direction: str,
     activations: str,
     input_forget: int,
-):
+) -> Any:
     attributes = _activation_attributes(activations, _LSTM_DEFAULT, direction)
     if input_forget:
         attributes["input_forget"] = 1
-    return op.LSTM(x, w, r, b, lengths, h0, c0, p, direction=direction, hidden_size=int(r.shape[2]), **attributes)
+    H = int(r.shape[2])
+    y, h, c = op.LSTM(x, w, r, b, lengths, h0, c0, p, direction=direction, hidden_size=H, **attributes)
+    return _directions_side_by_side(y, direction), h, c
 
 
-def _gru_node(  # noqa: ANN202
+def _gru_node(
     x: Any,
     lengths: Any,
     h0: Any,
@@ -127,20 +135,20 @@ def _gru_node(  # noqa: ANN202
     direction: str,
     activations: str,
     linear_before_reset: int,
-):
+) -> Any:
     attributes = _activation_attributes(activations, _GRU_DEFAULT, direction)
-    return op.GRU(
-        x,
-        w,
-        r,
-        b,
-        lengths,
-        h0,
-        direction=direction,
-        hidden_size=int(r.shape[2]),
-        linear_before_reset=linear_before_reset,
-        **attributes,
-    )
+    attributes |= {"hidden_size": int(r.shape[2]), "linear_before_reset": linear_before_reset}
+    y, h = op.GRU(x, w, r, b, lengths, h0, direction=direction, **attributes)
+    return _directions_side_by_side(y, direction), h
+
+
+def _directions_side_by_side(y: Any, direction: str) -> Any:
+    """Bring the node's [T, D, B, H] to [T, B, D*H], with as few nodes as it takes."""
+    if direction != "bidirectional":
+        axis: Any = op.Constant(value_ints=[1])
+        return op.Squeeze(y, axis)
+    shape: Any = op.Constant(value_ints=[0, 0, -1])  # 0 keeps an axis as it is, so no shape has to be computed
+    return op.Reshape(op.Transpose(y, perm=[0, 2, 1, 3]), shape)
 
 
 def translation_table() -> dict[Callable[..., Any], Callable[..., Any]]:

@@ -6,6 +6,7 @@ gone or refuses a module, the rest goes on and the report says so. Nothing else 
 
 import io
 import warnings
+import zipfile
 from dataclasses import dataclass
 
 import torch
@@ -37,12 +38,22 @@ def export_torchscript(exportable: Exportable) -> Scripted:
     except Exception as err:  # noqa: BLE001 - the compiler refuses a stranger's code in many ways, and may be gone
         lines = [line.strip() for line in str(err).split("\n") if line.strip()]
         return Scripted(None, b"", f"{type(err).__name__}: {lines[0][:300] if lines else 'no reason given'}")
-    return Scripted(module, buffer.getvalue())
+    return Scripted(module, _without_sources(buffer.getvalue()))
+
+
+def _without_sources(content: bytes) -> bytes:
+    """Return the archive without its debug records: they hold the paths of the machine that compiled it."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as source, zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as target:
+        for entry in source.infolist():
+            if not entry.filename.endswith(".debug_pkl"):
+                target.writestr(zipfile.ZipInfo(entry.filename), source.read(entry))
+    return out.getvalue()
 
 
 def load_torchscript(content: bytes) -> torch.nn.Module:
     """Load what ``export_torchscript`` gave. It is code: only for files of one's own bundles."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        module: torch.nn.Module = torch.jit.load(io.BytesIO(content))
+        module: torch.nn.Module = torch.jit.load(io.BytesIO(content))  # type: ignore[no-untyped-call]
     return module

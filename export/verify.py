@@ -3,8 +3,9 @@
 Rules of this file: it runs and collects; what a comparison means is in compare.py, what follows from it in report.py.
 """
 
+import math
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
@@ -14,8 +15,17 @@ from ..bundle.manifest import SessionOptions
 from .cases import Case, grid, make_inputs
 from .compare import Array, Difference, form_complaint, measure, ulp
 from .exportable import Exportable
-from .laws import check_laws, take_rows, take_steps
-from .legs import ControlLeg, EagerLeg, Leg, ReferenceLeg, RuntimeLeg, ScriptLeg
+from .laws import LAW_CASES, check_laws, take_rows, take_steps
+from .legs import (
+    ControlLeg,
+    EagerLeg,
+    Leg,
+    LegUnableError,
+    ReferenceLeg,
+    RuntimeLeg,
+    ScriptLeg,
+    first_line,
+)
 from .oracle import Oracle, Truth
 from .report import SERVED_LEG, CaseResult, Control, Growth, Histogram, LegFact, LegResult, Report
 from .torchscript import Scripted
@@ -27,7 +37,13 @@ _EXPONENTS = range(-40, 4)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VerifyOptions:
-    """How much to verify: the longest sequence in steps, one case alone, threads of the runtime (0: its own choice)."""
+    """How much to verify.
+
+    Attributes:
+        drift_steps: of the longest sequence.
+        only_case: the id of one case to run alone, or "laws-" and the name of a law for the laws alone.
+        threads: of the runtime; 0 for its own choice.
+    """
 
     drift_steps: int = 10_000
     only_case: str | None = None
@@ -74,10 +90,12 @@ def verify(
         progress(case.id, number, len(cases))
         results.append(collector.run_case(case, oracle))
     progress("laws", len(cases), len(cases))
-    laws = check_laws(served, signature, oracle) if options.only_case is None else ()
+    # A graph that cannot be run, or gives something of another form, has failed; its laws and its growth say no more.
+    sound = SERVED_LEG not in collector.failed
+    laws = check_laws(served, signature, oracle) if sound and (options.only_case is None or not cases) else ()
     growth = (
         _growth(exportable, [legs[0], served, control], oracle, options.drift_steps)
-        if options.only_case is None
+        if sound and options.only_case is None
         else ()
     )
     return Report(
@@ -96,9 +114,12 @@ def verify(
 
 
 def _choose(cases: tuple[Case, ...], only: str | None) -> tuple[Case, ...]:
+    if only in LAW_CASES:
+        return ()
     chosen = tuple(case for case in cases if only in {None, case.id})
     if not chosen:
-        raise ValueError(f"case {only!r} is not in the grid, expected one of {', '.join(case.id for case in cases)}")
+        known = ", ".join([*(case.id for case in cases), *LAW_CASES])
+        raise ValueError(f"case {only!r} is not in the grid, expected one of {known}")
     return chosen
 
 
@@ -111,14 +132,13 @@ class _Collector:
         self._counts = np.zeros(len(_EXPONENTS), dtype=np.int64)
         self._exact = 0
         self.largest: dict[str, dict[str, float]] = {leg.name: {} for leg in legs}
+        self.failed: set[str] = set()  # legs that gave something of another form, or nothing
         self.scale: dict[str, float] = {}
 
     def run_case(self, case: Case, oracle: Oracle) -> CaseResult:
         inputs = make_inputs(case, self._signature)
         truth = oracle.truth(inputs)
-        results = [
-            self._run_leg(leg, inputs, truth) for leg in self._legs if not leg.complaint and leg.rows_for(inputs)
-        ]
+        ran = [self._run_leg(leg, inputs, truth) for leg in self._legs if not leg.complaint and leg.rows_for(inputs)]
         for name, array in truth.outputs.items():
             self.scale[name] = max(self.scale.get(name, 0.0), float(np.abs(array).max()))
         return CaseResult(
@@ -129,33 +149,43 @@ class _Collector:
             state=case.state,
             magnitude=case.magnitude,
             sensitive=tuple(sorted(truth.sensitive)),
-            legs=tuple(results),
+            legs=tuple(result for result in ran if result is not None),
         )
 
-    def _run_leg(self, leg: Leg, inputs: dict[str, Array], truth: Truth) -> LegResult:
+    def _run_leg(self, leg: Leg, inputs: dict[str, Array], truth: Truth) -> LegResult | None:
+        """Run one leg and compare; None where the leg finds that it cannot judge this graph at all."""
         rows = leg.rows_for(inputs)
-        found = leg.run(inputs)
+        try:
+            found = leg.run(inputs)
+        except LegUnableError:
+            return None
+        except Exception as err:  # noqa: BLE001 - whatever stops an implementation is a finding about it
+            self.failed.add(leg.name)
+            complaint = f"stopped with {type(err).__name__}: {first_line(err)}"
+            return LegResult(leg=leg.name, rows=rows, complaint=complaint, outputs={})
         specs = tuple(spec for spec in self._signature.outputs if spec.name in leg.output_names)
         expected = take_rows(
             {spec.name: truth.outputs[spec.name] for spec in specs}, list(range(rows)), self._signature
         )
-        complaint = form_complaint(found, expected, specs)
+        wrong_form = form_complaint(found, expected, specs)
         differences: dict[str, Difference] = {}
-        if complaint is None:
+        if wrong_form is not None:
+            self.failed.add(leg.name)
+        else:
             differences = {name: measure(found[name], expected[name], truth.tolerances[name]) for name in expected}
             self._note(leg.name, differences, truth)
             if leg.name == SERVED_LEG:
                 self._count(found, expected)
-        return LegResult(leg=leg.name, rows=rows, complaint=complaint, outputs=differences)
+        return LegResult(leg=leg.name, rows=rows, complaint=wrong_form, outputs=differences)
 
     def _note(self, leg: str, differences: dict[str, Difference], truth: Truth) -> None:
         for name, difference in differences.items():
             if name not in truth.sensitive:
                 self.largest[leg][name] = max(self.largest[leg].get(name, 0.0), difference.max_abs)
 
-    def _count(self, found: dict[str, Array], expected: dict[str, Array]) -> None:
+    def _count(self, found: Mapping[str, Array], expected: Mapping[str, Array]) -> None:
         for name, array in expected.items():
-            distance = np.abs(found[name].astype(np.float64) - array).ravel()
+            distance = np.abs(found[name].astype(np.float64) - array.astype(np.float64)).ravel()
             self._exact += int((distance == 0).sum())
             exponents = np.floor(np.log2(distance[(distance > 0) & np.isfinite(distance)]))
             clipped = np.clip(exponents, _EXPONENTS[0], _EXPONENTS[-1]).astype(np.int64) - _EXPONENTS[0]
@@ -187,7 +217,7 @@ def _growth(exportable: Exportable, legs: Sequence[Leg], oracle: Oracle, drift_s
 def _compare_control(collector: _Collector, complaint: str) -> Control:
     ours, theirs = collector.largest[SERVED_LEG], collector.largest[ControlLeg.name]
     bound = {name: 2.0 * error + ulp(collector.scale[name]) for name, error in theirs.items()}
-    passed = all(ours[name] <= bound[name] for name in bound)
+    passed = all(ours.get(name, math.inf) <= bound[name] for name in bound)
     return Control(complaint=complaint, ours=ours, theirs=theirs, bound=bound, passed=passed)
 
 

@@ -1,0 +1,48 @@
+"""One sequence from a .csv file: a row for each step, with or without a header.
+
+Rules of this file: it reads numbers and nothing else; a row that does not fit is named by its line.
+"""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import UsageError
+
+
+def read_csv(path: Path, *, integers: bool) -> NDArray[Any]:
+    """Return [T, columns], float64, or int64 where ``integers``: a float holds tokens only up to 2**53.
+
+    Raises:
+        UsageError: no rows, rows of unequal width, or a cell that is no number; gives the line.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file)
+            lines = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+    except (UnicodeDecodeError, csv.Error) as err:
+        raise UsageError(f"{path}: expected a row of numbers for each step, joined by commas, found: {err}") from err
+    if lines and not any(_is_number(cell) for cell in lines[0][1]):
+        del lines[0]  # a header
+    if not lines:
+        raise UsageError(f"{path}: expected a row of numbers for each step, found none")
+    width = len(lines[0][1])
+    for number, row in lines:
+        if len(row) != width or not all(map(_is_number, row)):
+            found = f"{','.join(row)!r:.100}"
+            raise UsageError(f"{path}: line {number}: expected {width} numbers joined by commas, found {found}")
+    try:
+        return np.array([[int(cell) if integers else float(cell) for cell in row] for _, row in lines])
+    except (ValueError, OverflowError) as err:
+        raise UsageError(f"{path}: expected one token (an integer) for each step, found: {err}") from err
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True

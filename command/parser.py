@@ -1,0 +1,69 @@
+"""The parser: the commands, what all of them share, and how wrong use is told.
+
+Rules of this file: light, for `--help` must answer at once; what a command takes is in options.py.
+"""
+
+import argparse
+from typing import Final, NoReturn
+
+from .. import __version__
+from .errors import UsageError
+from .options import COMMANDS
+
+_DESCRIPTION: Final = """\
+cellgate deploys recurrent networks: from an LSTM or GRU in PyTorch to a verified bundle to a served prediction.
+
+  export   make a bundle of a network: ONNX and TorchScript with batch and time free, verified against float64
+  verify   check a bundle on this machine, or once more against the network it came from
+  inspect  say what is in a bundle, an ONNX file or a checkpoint
+  predict  run a bundle on sequences from a file
+  serve    answer for bundles over HTTP
+"""
+
+_EPILOG: Final = """\
+examples:
+  cellgate export network.py:make --weights weights.safetensors --out bundles/mine
+  cellgate inspect bundles/mine
+  cellgate predict bundles/mine --input sequence.csv
+  cellgate serve bundles/mine
+
+exit status: 0 done; 1 the check failed (not equivalent, golden cases not reproduced); 2 wrong use or unreadable input;
+70 a fault of cellgate itself; 130 interrupted. `cellgate COMMAND --help` explains a command and each of its options.
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's, which tells wrong use by an exception instead of printing and exiting."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UsageError with argparse's message and the remedy."""
+        raise UsageError(f"{message}; see {self.prog} --help")
+
+
+def make_parser() -> Parser:
+    """Return the parser of the whole command line."""
+    parser = Parser(
+        prog="cellgate",
+        usage="cellgate COMMAND ...\n       cellgate COMMAND --help\n       cellgate --version",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"cellgate {__version__}")
+    commands = parser.add_subparsers(
+        dest="command", metavar="COMMAND", required=True, prog="cellgate", help=argparse.SUPPRESS
+    )
+    for name, command in COMMANDS.items():
+        child = commands.add_parser(
+            name,
+            description=command.description,
+            epilog=f"examples:\n{command.examples}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        command.add_options(child)
+        child.add_argument(
+            "--debug", action="store_true", help="print a traceback with an error (also CELLGATE_DEBUG=1); default: off"
+        )
+    return parser

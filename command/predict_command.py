@@ -1,0 +1,172 @@
+"""`cellgate predict`: a bundle's answer for the sequences of a file, without a server.
+
+Rules of this file: the bundle is opened as the server opens it, golden cases first; scores are printed as the network
+gives them, nothing is made a probability that is none.
+"""
+
+import argparse
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..bundle.manifest import Manifest
+from ..serve.served_model import BundlePlace, ServedModel, open_model
+from ..serve.settings import Settings
+from .errors import DONE, UsageError
+from .prediction import Prediction, predict
+from .sequence_file import Sequences, read_sequences
+from .terminal import Terminal
+
+Array = NDArray[Any]
+
+_OUTPUT_FORMS: Final = (".npy", ".npz", ".json")
+_MAX_ROWS: Final = 50  # lines of the table for people
+_MAX_NUMBERS: Final = 8  # numbers of a line
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Predict, print, and write where asked.
+
+    Raises:
+        UsageError: the file cannot be read, or options do not fit the bundle.
+        BadInput: the sequences do not fit the bundle.
+        BundleError, ServeError: the bundle cannot be used here; GoldenMismatchError where the check failed.
+    """
+    terminal = Terminal(json=arguments.json)
+    output = _checked_output(arguments)
+    model = open_model(
+        BundlePlace(Path(arguments.bundle)), Settings(device=arguments.device, threads=arguments.threads)
+    )
+    try:
+        signature = model.manifest.graph
+        sequences = read_sequences(Path(arguments.input), signature)
+        sequences = _normalised(sequences, model.manifest, terminal, apply=arguments.normalise)
+        states = [pair.output for pair in signature.state] if arguments.with_state else []
+        names = [*(sequences.outputs or [signature.outputs[0].name])]
+        found = predict(model.runtime, sequences, [*names, *(name for name in states if name not in names)])
+    finally:
+        model.runtime.close()
+    answer = make_answer(model, sequences, found)
+    if output is not None:
+        _write(output, found, answer)
+    _print(model, sequences, found, terminal)
+    if output is not None:
+        terminal.note(f"written to {output}")
+    terminal.answer(answer)
+    return DONE
+
+
+def _checked_output(arguments: argparse.Namespace) -> Path | None:
+    if arguments.output is None:
+        return None
+    path = Path(arguments.output)
+    if path.suffix not in _OUTPUT_FORMS:
+        raise UsageError(f"--output {path}: expected {', '.join(_OUTPUT_FORMS)}, found {path.suffix or 'no suffix'!r}")
+    if path.suffix == ".npy" and arguments.with_state:
+        raise UsageError(f"--output {path}: expected .npz or .json with --with-state, for .npy holds one array")
+    if not path.parent.is_dir():
+        raise UsageError(f"--output {path}: expected the folder {path.parent} to exist, found none; make it first")
+    return path
+
+
+def _normalised(sequences: Sequences, manifest: Manifest, terminal: Terminal, *, apply: bool) -> Sequences:
+    moments = manifest.normalisation
+    if moments is None:
+        if apply:
+            raise UsageError(
+                f"--normalise: expected a bundle with a normalisation, {manifest.name} has none; leave it out"
+            )
+        return sequences
+    if not apply:
+        terminal.note("the bundle wants normalised input, and x was taken as it is; --normalise applies mean and std")
+        return sequences
+    mean, std = (np.array(moments[part], dtype=np.float32) for part in ("mean", "std"))
+    if any(row.shape[1:] != mean.shape for row in sequences.rows):
+        return sequences  # the server's checks say what is wrong with the width
+    rows = tuple((row - mean) / std for row in sequences.rows)
+    return Sequences(rows=rows, states=sequences.states, names=sequences.names, outputs=sequences.outputs)
+
+
+def make_answer(model: ServedModel, sequences: Sequences, found: Prediction) -> dict[str, Any]:
+    """Return the answer for machines; numbers are as short as float32 allows."""
+    answer: dict[str, Any] = {
+        "model_name": model.name,
+        "model_version": model.version,
+        "digest": model.digest,
+        "device": model.runtime.device,
+        "sequences": list(sequences.names),
+        "lengths": list(found.lengths),
+        "outputs": {name: _plain(array) for name, array in found.outputs.items()},
+    }
+    y = found.outputs.get("y")
+    if model.manifest.labels is not None and y is not None:
+        answer["labels"] = _labels(y, model.manifest.labels, found.lengths)
+    return answer
+
+
+def _labels(y: Array, names: tuple[str, ...], lengths: tuple[int, ...]) -> list[Any]:
+    """Return the name of the highest score: one for each sequence, or one for each of its steps."""
+    if _is_last(y):
+        return [names[place] for place in y.argmax(axis=1)]
+    return [[names[place] for place in row[:length].argmax(axis=1)] for row, length in zip(y, lengths, strict=True)]
+
+
+def _plain(array: Array) -> Any:
+    """Return nested lists whose numbers print as short as their dtype allows, 0.1 and not 0.10000000149011612."""
+    if array.dtype.kind != "f":
+        return array.tolist()
+    return np.array([float(str(value)) for value in array.reshape(-1)]).reshape(array.shape).tolist()
+
+
+def _write(path: Path, found: Prediction, answer: dict[str, Any]) -> None:
+    if path.suffix == ".json":
+        path.write_text(json.dumps(answer) + "\n", encoding="utf-8")
+        return
+    buffer = io.BytesIO()
+    if path.suffix == ".npy":
+        np.save(buffer, next(iter(found.outputs.values())))
+    else:
+        np.savez(buffer, lengths=np.array(found.lengths, dtype=np.int32), **found.outputs)  # type: ignore[arg-type]
+    path.write_bytes(buffer.getvalue())
+
+
+def _print(model: ServedModel, sequences: Sequences, found: Prediction, terminal: Terminal) -> None:
+    count = len(sequences.rows)
+    terminal.say(f"{model.name} version {model.version} on {model.runtime.device}: {count} sequence{'s'[: count > 1]}")
+    terminal.say()
+    y = found.outputs.get("y")
+    if y is not None:
+        labels = model.manifest.labels
+        columns = ["sequence", "steps" if _is_last(y) else "step", *(["label", "score"] if labels else []), "y"]
+        rows = [row for number in range(count) for row in _lines(y[number], number, sequences, labels)]
+        terminal.table(columns, rows[:_MAX_ROWS])
+        if len(rows) > _MAX_ROWS:
+            terminal.say(f"and {len(rows) - _MAX_ROWS} more lines; --json or --output FILE gives them all")
+    for name, array in found.outputs.items():
+        if name != "y":
+            terminal.say(f"{name}  {array.dtype} {list(array.shape)}; --json or --output FILE gives the numbers")
+
+
+def _lines(y: Array, number: int, sequences: Sequences, labels: tuple[str, ...] | None) -> Iterator[list[object]]:
+    """Yield the lines of one sequence: one for a y [O], one for each real step of a y [T, O]."""
+    length = len(sequences.rows[number])
+    scores = y[np.newaxis] if y.ndim == 1 else y[:length]
+    for step, line in enumerate(scores):
+        best = int(line.argmax())
+        named = [] if labels is None else [labels[best], float(line[best])]
+        yield [sequences.names[number], length if y.ndim == 1 else step, *named, _numbers(line)]
+
+
+def _is_last(y: Array) -> bool:
+    """Whether y is [B, O], one answer for each sequence, and not [B, T, O]."""
+    return y.ndim == 2  # noqa: PLR2004 - [B, O]
+
+
+def _numbers(line: Array) -> str:
+    shown = " ".join(f"{value:.4g}" for value in line[:_MAX_NUMBERS])
+    return f"{shown} ... ({line.size} in all)" if line.size > _MAX_NUMBERS else shown

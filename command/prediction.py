@@ -1,0 +1,102 @@
+"""Run sequences of any count and any lengths through a runtime, with the server's own checks.
+
+Rules of this file: rows run together only where the network honours lengths or they are equally long; the order of the
+sequences is the order of the answers.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..bundle.manifest import GraphSignature
+from ..serve.inference import infer_arrays
+from ..serve.runtime import Runtime
+from ..serve.settings import RequestLimits
+from .sequence_file import Sequences
+
+Array = NDArray[Any]
+
+# The command's own: nobody else waits, so only memory bounds a run. A sequence longer than that runs alone.
+_BATCH_ROWS: Final = 256
+_BATCH_ROW_STEPS: Final = 2**17
+_LIMITS: Final = RequestLimits(
+    max_batch_rows=_BATCH_ROWS, max_steps=2**24, max_row_steps=2**28, max_answer_elements=2**30
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prediction:
+    """Outputs of all sequences.
+
+    Attributes:
+        outputs: by name; y [B, O], or [B, T, O] zero at and after a row's length; states [rows, B, width].
+        lengths: steps of each sequence.
+    """
+
+    outputs: dict[str, Array]
+    lengths: tuple[int, ...]
+
+
+def predict(runtime: Runtime, sequences: Sequences, outputs: Sequence[str]) -> Prediction:
+    """Run every sequence.
+
+    Args:
+        runtime: open.
+        sequences: at least one.
+        outputs: names; none means all but the states.
+
+    Raises:
+        BadInput: a sequence does not fit the signature or holds what it refuses; sequences are numbered within the
+            batch of the message.
+        EngineError: the runtime refused, or gave a value that is not finite.
+    """
+    signature = runtime.signature
+    parts = [
+        infer_arrays(runtime, _feeds(sequences, places, signature), _LIMITS, outputs)
+        for places in batches([len(row) for row in sequences.rows], ragged=signature.lengths is not None)
+    ]
+    axes = {spec.name: spec.shape for spec in signature.outputs}
+    steps = max(len(row) for row in sequences.rows)
+    joined = {
+        name: np.concatenate([_pad(part[name], axes[name], steps) for part in parts], axis=axes[name].index("B"))
+        for name in parts[0]
+    }
+    return Prediction(outputs=joined, lengths=tuple(len(row) for row in sequences.rows))
+
+
+def batches(lengths: Sequence[int], *, ragged: bool) -> Iterator[list[int]]:
+    """Yield runs of neighbouring rows that go together: few enough, and equally long unless ``ragged``."""
+    batch: list[int] = []
+    longest = 0
+    for place, length in enumerate(lengths):
+        full = len(batch) >= _BATCH_ROWS or (len(batch) + 1) * max(longest, length) > _BATCH_ROW_STEPS
+        if batch and (full or (not ragged and length != longest)):
+            yield batch
+            batch, longest = [], 0
+        batch.append(place)
+        longest = max(longest, length)
+    yield batch
+
+
+def _feeds(sequences: Sequences, places: list[int], signature: GraphSignature) -> Mapping[str, Array]:
+    rows = [sequences.rows[place] for place in places]
+    lengths = np.array([len(row) for row in rows], dtype=np.int32)
+    batch = np.zeros((len(rows), int(lengths.max()), *rows[0].shape[1:]), dtype=rows[0].dtype)
+    for place, row in enumerate(rows):
+        batch[place, : len(row)] = row
+    feeds = {signature.sequence: batch}
+    if signature.lengths is not None:
+        feeds[signature.lengths] = lengths
+    shapes = {spec.name: spec.shape for spec in signature.inputs}
+    return feeds | {name: state.take(places, shapes[name].index("B")) for name, state in sequences.states.items()}
+
+
+def _pad(array: Array, shape: tuple[int | str, ...], steps: int) -> Array:
+    if "T" not in shape:
+        return array
+    axis = shape.index("T")
+    widths = [(0, steps - array.shape[axis]) if place == axis else (0, 0) for place in range(array.ndim)]
+    return np.pad(array, widths)

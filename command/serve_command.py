@@ -1,0 +1,35 @@
+"""`cellgate serve`: settings from command line and environment, then the server."""
+
+import argparse
+import sys
+from dataclasses import fields
+
+from ..serve.served_model import parse_place
+from ..serve.server import run_server
+from ..serve.settings import PREFIX, Settings, settings_from_env
+from .errors import DONE, UsageError
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until SIGINT or SIGTERM.
+
+    Raises:
+        SettingsError, ServerStartError, BundleError: see ``settings_from_env`` and ``run_server``.
+    """
+    # The command line is laid over the environment, so that both are read and refused by the same rules.
+    environ = dict(arguments.environ)
+    for field in fields(Settings):
+        value = getattr(arguments, field.name)
+        if value == "":
+            raise UsageError(f"--{field.name.replace('_', '-')}: expected a value, found an empty one; leave it out")
+        if value is not None:
+            environ[PREFIX + field.name.upper()] = str(value)
+    settings = settings_from_env(environ)
+    run_server([parse_place(text) for text in arguments.bundles], settings, _echo)
+    return DONE
+
+
+def _echo(line: str) -> None:
+    """Print at once: whoever waits for the line that says "ready" reads it through a pipe."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()

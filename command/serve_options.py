@@ -1,0 +1,57 @@
+"""The options of `cellgate serve`, made from the server's settings: units, ranges, defaults and environment names.
+
+Rules of this file: light; it has no default and no range of its own, they are the settings'.
+"""
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Final, get_args
+
+from ..serve.settings import _RANGES as RANGES
+from ..serve.settings import PREFIX, Device, Settings
+
+# Every field of Settings; a test holds the two against each other.
+_SETTINGS_HELP: Final[Mapping[str, str]] = {
+    "host": "address to listen on; the default is reachable from this machine only",
+    "port": "TCP port; 0 takes a free one",
+    "device": "auto (CUDA where it reproduces the golden cases, else the CPU), cpu, or cuda (that or fail)",
+    "threads": "threads of onnxruntime inside one run",
+    "max_running": "requests computed at the same time",
+    "max_waiting": "further requests that may wait; above, 503",
+    "max_body_bytes": "longest body of a request, in bytes; above, 413",
+    "max_batch_rows": "most rows of a request",
+    "max_steps": "most steps of a row",
+    "max_row_steps": "most rows times steps of a request",
+    "max_answer_elements": "most numbers in an answer",
+    "keep_alive_s": "seconds after which an idle connection is closed",
+    "shutdown_grace_s": "seconds for running requests to end after SIGTERM",
+    "access_log": "write one JSON line a request to stderr",
+    "example_request_path": "file with a request that the curl line printed at the start sends",
+}
+
+
+def add_serve_options(parser: argparse.ArgumentParser) -> None:
+    """Add the bundles and every setting of the server, so that none can be forgotten here."""
+    parser.add_argument(
+        "bundles", metavar="[NAME=]BUNDLE", nargs="+", help="folder of a bundle, served as NAME; default: its own name"
+    )
+    for field in fields(Settings):
+        options: dict[str, object] = {"default": None, "help": _setting_help(field.name, field.default)}
+        if field.name == "access_log":
+            options["action"] = argparse.BooleanOptionalAction
+        elif field.name == "device":
+            options["choices"] = get_args(Device)
+        else:
+            options["metavar"] = "S" if field.name.endswith("_s") else "N" if field.name in RANGES else "TEXT"
+        parser.add_argument(f"--{field.name.replace('_', '-')}", **options)  # type: ignore[arg-type]
+
+
+def _setting_help(name: str, default: object) -> str:
+    low, high = RANGES.get(name, (None, None))
+    limits = "" if low is None else f"; {low} .. {high}"
+    if default is None:
+        shown = "the CPUs this process may use" if name in RANGES else "none, a request is written out"
+    else:
+        shown = {True: "on", False: "off"}[default] if isinstance(default, bool) else str(default)
+    return f"{_SETTINGS_HELP[name]}{limits}; also {PREFIX}{name.upper()}; default: {shown}"

@@ -1,0 +1,96 @@
+"""Which argument of a foreign module's ``forward`` plays which part: read off the names, or told.
+
+Rules of this file: it reads signatures and runs nothing; whether the parts are right is found out on runs
+(foreign_network.py).
+"""
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from torch import nn
+
+from .errors import SignatureError
+
+_ROLES: Final = ("sequence", "lengths", "state")
+_LENGTH_NAMES: Final = frozenset(
+    {"lengths", "length", "lens", "seq_lens", "seq_lengths", "sequence_lengths", "x_lengths", "input_lengths"}
+)
+# In the order in which the layers take them: hidden before cell, whatever the order of the arguments.
+_STATE_NAMES: Final = (
+    *("state", "states", "hx", "hidden", "hidden_state", "initial_state", "prev_state"),
+    *("h", "h0", "h_0"),
+    *("c", "c0", "c_0", "cell", "cell_state"),
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Roles:
+    """Which argument of forward plays which part; None and empty where none does.
+
+    Attributes:
+        sequence: x or tokens.
+        lengths: the real steps of each row.
+        state: one argument for all state tensors, or one for each, hidden before cell.
+        needs_state: whether a state argument has no default.
+        positional: arguments that may not be named, in order.
+    """
+
+    sequence: str
+    lengths: str | None = None
+    state: tuple[str, ...] = ()
+    needs_state: bool = False
+    positional: tuple[str, ...] = ()
+
+    def call(self, module: nn.Module, arguments: Mapping[str, Any]) -> Any:
+        """Call ``module`` with named arguments, by position where it takes them so."""
+        named = dict(arguments)
+        ordered = [named.pop(name) for name in self.positional if name in named]
+        return module(*ordered, **named)
+
+
+def find_roles(module: nn.Module, told: Mapping[str, str] | None = None) -> Roles:
+    """Read the roles off the names in ``forward``, or take those told.
+
+    Args:
+        module: its forward has named arguments.
+        told: argument name for the roles "sequence", "lengths", "state" (names joined by commas).
+
+    Raises:
+        SignatureError: a told role or name does not exist, no argument is left for the sequence, or an argument
+            without default has no role.
+    """
+    told = told or {}
+    parameters = inspect.signature(module.forward).parameters
+    named = {n: p for n, p in parameters.items() if p.kind not in {p.VAR_POSITIONAL, p.VAR_KEYWORD}}
+    what = f"{type(module).__name__}.forward({', '.join(parameters)})"
+    state = tuple(told["state"].split(",")) if told.get("state") else tuple(n for n in _STATE_NAMES if n in named)
+    lengths = told.get("lengths") or next((n for n in named if n in _LENGTH_NAMES), None)
+    sequence = told.get("sequence") or next((n for n in named if n not in {*state, lengths}), None)
+    if sequence is None:
+        raise SignatureError(f"{what} has no argument for the sequence, expected forward(self, x)")
+    _check_told(what, told, named)
+    parts = {sequence, lengths, *state}
+    unknown = [n for n, p in named.items() if n not in parts and p.default is inspect.Parameter.empty]
+    if unknown:
+        raise SignatureError(
+            f"{what} needs {unknown[0]!r}, which is neither sequence, lengths nor state; give it a default or say its "
+            "part with --argument sequence=NAME, --argument lengths=NAME or --argument state=NAME"
+        )
+    return Roles(
+        sequence=sequence,
+        lengths=lengths,
+        state=state,
+        needs_state=any(named[n].default is inspect.Parameter.empty for n in state),
+        positional=tuple(n for n, p in named.items() if p.kind is p.POSITIONAL_ONLY),
+    )
+
+
+def _check_told(what: str, told: Mapping[str, str], named: Mapping[str, object]) -> None:
+    for role, names in told.items():
+        if role not in _ROLES:
+            raise SignatureError(f"{role!r} is no part that an argument can play, expected one of {', '.join(_ROLES)}")
+        for name in names.split(","):
+            if name not in named:
+                raise SignatureError(f"{what} has no argument {name!r} for the {role}, expected one of those it has")

@@ -1,0 +1,70 @@
+"""Where a network binds a free size: the capturer's log, read while it captures, with the place in the user's own code.
+
+The capturer of torch logs each condition that it had to assume about a size, such as ``eval Eq(s0, 5) [guard added]``.
+It logs while the network's code is on the stack, so the innermost frame outside of torch and this house is the place.
+"""
+
+import contextlib
+import logging
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+import torch
+
+from .errors import FrozenAxisError
+
+_LOGGER: Final = "torch.fx.experimental.symbolic_shapes"
+_CONDITION: Final = re.compile(r"eval (?:Eq\(\w+, \d+\)|\w+ <= \d+) \[guard added\]")
+_STRANGERS: Final = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1] / "export"), "<", logging.__file__)
+
+
+@contextlib.contextmanager
+def size_guards_recorded(places: list[str]) -> Iterator[None]:
+    """Collect in ``places`` where a size is bound, as FILE:LINE (FUNCTION), while entered."""
+
+    class Recorder(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            place = _place_in_user_code() if _CONDITION.search(record.getMessage()) else None
+            if place is not None:
+                places.append(place)
+
+    logger = logging.getLogger(_LOGGER)
+    handlers, level, propagate = logger.handlers, logger.level, logger.propagate
+    logger.handlers, logger.propagate = [Recorder(logging.INFO)], False
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.handlers, logger.propagate = handlers, propagate
+        logger.setLevel(level)
+
+
+def _place_in_user_code() -> str | None:
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - the documented way to walk the stack without reading sources
+    found: str | None = None
+    # Only what lies within FlatCall.forward is the network; beyond stands whoever asked for the export.
+    while frame is not None and frame.f_code.co_qualname != "FlatCall.forward":
+        if found is None and not frame.f_code.co_filename.startswith(_STRANGERS):
+            found = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} ({frame.f_code.co_name})"
+        frame = frame.f_back
+    return found if frame is not None else None
+
+
+def frozen_axis_error(message: str, places: list[str]) -> FrozenAxisError:
+    """Turn the capturer's complaint into one sentence with the axis, the value and the place."""
+    constant = re.search(r"marked (\w+) as dynamic but your code specialized it to be a constant \((\d+)\)", message)
+    bounded = re.search(r"(\w+) = Dim\('\w+', (?:min=\d+, )?max=(\d+)\)", message)
+    found = constant or bounded
+    axis = {"B": "the batch", "T": "the time"}.get(found.group(1), found.group(1)) if found else "the batch or the time"
+    what = f"freezes {axis} to {found.group(2)}, the example's" if constant and found else f"freezes {axis}"
+    if bounded and not constant:
+        what = f"allows {axis} at most {bounded.group(2)}"
+    place = f" at {places[0]}" if places else ""
+    return FrozenAxisError(
+        f"something in the network {what}{place}; expected both free. Loop over time in a cell inside "
+        "cellgate.model.LSTMLayer, and let no Python value depend on a tensor's size"
+    )

@@ -1,0 +1,281 @@
+"""From arguments to an exit status: help, wrong use, faults, interruption, and what is imported when."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from argparse import ArgumentTypeError
+
+import pytest
+
+from cellgate import __version__
+from cellgate.__main__ import main
+from cellgate.bundle.errors import NotABundleError
+from cellgate.command.entry import explain
+from cellgate.command.errors import CheckFailedError, MissingExtraError, UsageError
+from cellgate.command.extras import load
+from cellgate.command.options import COMMANDS, role
+from cellgate.command.parser import make_parser
+from cellgate.export.errors import NotEquivalentError, SourceError
+from cellgate.serve.errors import BadInput, EngineError, GoldenMismatchError, PortBusyError
+from cellgate.serve.settings import SettingsError
+
+LIGHT = """
+import json, sys
+from cellgate.__main__ import main
+status = main(sys.argv[1:])
+heavy = [n for n in ("torch", "onnx", "onnxruntime", "fastapi", "uvicorn", "numpy", "rich") if n in sys.modules]
+sys.stderr.write(json.dumps([status, heavy]))
+"""
+WITHOUT = """
+import sys
+sys.modules[sys.argv[1]] = None
+from cellgate.__main__ import main
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+def python(*words, **options):
+    command = [sys.executable, *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **options)
+
+
+def test_nothing_asked_is_answered_with_the_help(run):
+    done = run()
+
+    assert done.status == 0
+    assert done.out.startswith("usage: cellgate COMMAND ...\n")
+    for command in COMMANDS:
+        assert f"\n  {command:<8} " in done.out
+    assert "exit status: 0 done; 1 the check failed" in done.out
+
+
+def test_main_reads_the_arguments_of_the_process(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["cellgate", "--version"])
+
+    assert main() == 0
+    assert capsys.readouterr().out == f"cellgate {__version__}\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command_says_the_default_of_every_option(run, command):
+    done = run(command, "--help")
+    parser = make_parser()._subparsers._group_actions[0].choices[command]
+    options = [action for action in parser._actions if action.option_strings and action.dest != "help"]
+
+    assert done.status == 0
+    assert "examples:\n  " in done.out
+    for action in options:
+        assert action.required or "default" in action.help or "required" in action.help, action.dest
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [["--help"], ["--version"], [], ["serve", "--help"], ["export"]])
+def test_help_and_wrong_use_load_nothing_heavy(words):
+    done = python("-c", LIGHT, *words)
+    status, heavy = json.loads(done.stderr.splitlines()[-1])
+
+    assert status == (2 if words == ["export"] else 0)
+    assert heavy == []
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["bench"], "argument COMMAND: invalid choice: 'bench' (choose from "),
+        (["export"], "the following arguments are required: SOURCE; see cellgate export --help"),
+        (["predict", "b"], "the following arguments are required: --input; see cellgate predict --help"),
+        (["inspect", "a", "--jsn"], "unrecognized arguments: --jsn"),
+        (["verify", "a", "--devic", "cpu"], "unrecognized arguments: --devic cpu"),
+        (["verify", "a", "--device", "tpu"], "argument --device: invalid choice: 'tpu' (choose from "),
+        (["--jso"], "required: COMMAND; see cellgate --help"),
+    ],
+)
+def test_wrong_use_is_one_sentence(run, words, sentence):
+    done = run(*words)
+
+    assert done.status == 2
+    assert done.out == ""
+    assert sentence in done.err
+    assert len(done.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (UsageError("x"), 2),
+        (CheckFailedError("x"), 1),
+        (SourceError("x"), 2),
+        (NotEquivalentError("x"), 1),
+        (NotABundleError("x"), 2),
+        (BadInput("x", "y", "z"), 2),
+        (PortBusyError("h", 1, "busy"), 2),
+        (GoldenMismatchError("n", "s"), 1),
+        (EngineError("x"), 70),
+        (SettingsError("port", "a", "b"), 2),
+        (PermissionError(13, "Permission denied", "/x"), 2),
+        (KeyError("x"), 70),
+        (OSError("no file"), 70),
+    ],
+)
+def test_every_error_has_its_exit_status(error, status):
+    assert explain(error)[0] == status
+
+
+def test_a_sentence_has_no_line_breaks():
+    assert explain(UsageError("a\n  b"))[1] == "a b"
+    assert explain(PermissionError(13, "Permission denied", "/x"))[1] == (
+        "/x: expected to read or write it, found: permission denied; check the path and its rights"
+    )
+
+
+def test_a_fault_is_one_sentence_and_a_traceback_only_where_asked(run, monkeypatch, tmp_path):
+    from cellgate.command import inspect_command
+
+    def fail(*_):
+        raise RuntimeError("wires crossed")
+
+    monkeypatch.setattr(inspect_command, "show_bundle", fail)
+    quiet = run("inspect", tmp_path)
+    debugged = run("inspect", tmp_path, "--debug")
+    monkeypatch.setenv("CELLGATE_DEBUG", "1")
+    by_environment = run("inspect", tmp_path)
+    monkeypatch.setenv("CELLGATE_DEBUG", "0")
+
+    assert quiet.status == debugged.status == by_environment.status == 70
+    assert quiet.err == (
+        "cellgate: a fault of cellgate itself, RuntimeError: wires crossed; run it again with --debug for the traceback "
+        "and report it\n"
+    )
+    assert "Traceback" in debugged.err
+    assert "Traceback" in by_environment.err
+    assert "Traceback" not in run("inspect", tmp_path).err
+
+
+def test_an_interruption_ends_quietly(run, monkeypatch, tmp_path):
+    from cellgate.command import inspect_command
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(inspect_command, "show_bundle", interrupt)
+    done = run("inspect", tmp_path)
+
+    assert (done.status, done.out, done.err) == (130, "", "")
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_a_running_export_quietly_and_writes_nothing(networks, tmp_path):
+    words = ["-m", "cellgate", "export", f"{networks / 'networks.py'}:classifier", "--out", str(tmp_path / "out")]
+    process = subprocess.Popen(
+        [sys.executable, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
+    )
+    first = process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+
+    assert first == "cellgate: weights: as the factory made them (no --weights)\n"
+    assert process.returncode == 130
+    assert out == ""
+    assert "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [["inspect"], ["inspect", "--json"]])
+def test_a_reader_that_goes_away_ends_the_command_quietly(networks, words):
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "cellgate", *words, str(networks / "weights.safetensors")]
+    try:
+        done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    finally:
+        os.close(write)
+
+    assert done.returncode == 141
+    assert done.stderr == ""
+
+
+def test_the_pipe_of_a_reader_that_went_away_is_not_complained_of_at_the_end(networks, monkeypatch):
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        status = main(["inspect", str(networks / "weights.safetensors")])
+        pipe.write("what is left goes nowhere")
+
+    assert status == 141
+
+
+@pytest.mark.slow
+def test_python_m_ends_with_the_exit_status(tmp_path):
+    done = python("-m", "cellgate", "inspect", tmp_path / "none.onnx")
+
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith(f"cellgate: {tmp_path / 'none.onnx'}: expected a bundle's folder")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("package", "words", "extras"),
+    [
+        ("torch", ["export", "a.py:b", "--out", "c"], "export,cpu"),
+        ("onnxruntime", ["export", "a.py:b", "--out", "c"], "export,cpu"),
+        ("onnxruntime", ["verify", "a"], "cpu"),
+        ("fastapi", ["serve", "a"], "serve,cpu"),
+        ("onnxruntime", ["serve", "a"], "serve,cpu"),
+        ("orjson", ["predict", "a", "--input", "b"], "serve,cpu"),
+        ("torch", ["inspect", "{networks}/lstm.pt"], "export"),
+        ("torch", ["verify", "a", "--source", "b"], "export,cpu"),
+    ],
+)
+def test_a_missing_package_is_answered_with_its_extra(networks, package, words, extras):
+    done = python("-c", WITHOUT, package, *(word.format(networks=networks) for word in words))
+    what = "verify --source" if "--source" in words else words[0]
+    gpu = "; on a machine with an NVIDIA GPU, gpu in the place of cpu" if "cpu" in extras else ""
+
+    assert done.returncode == 2
+    assert done.stderr == (
+        f'cellgate: {what} needs {package}, which is not installed; run pip install "cellgate[{extras}]"{gpu}\n'
+    )
+
+
+@pytest.mark.slow
+def test_without_torch_a_bundle_is_inspected_verified_and_predicted(classifier, tmp_path):
+    (tmp_path / "x.csv").write_text("1,2,3\n4,5,6\n", encoding="utf-8")
+    weights = classifier.path.parents[1] / "weights.safetensors"
+    for words in (
+        ["inspect", classifier.path],
+        ["inspect", weights],
+        ["verify", classifier.path, "--no-record", "--device", "cpu"],
+        ["predict", classifier.path, "--input", tmp_path / "x.csv"],
+    ):
+        done = python("-c", WITHOUT, "torch", *words)
+
+        assert done.returncode == 0, done.stderr
+
+
+def test_a_module_that_is_missing_for_another_reason_stays_a_fault():
+    with pytest.raises(ModuleNotFoundError):
+        load("cellgate.command.absent", "export")
+
+
+def test_a_broken_package_is_told_as_one(tmp_path, monkeypatch):
+    (tmp_path / "broken_package_of_a_test.py").write_text("raise ImportError('libx.so: not found\\nmore')")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    with pytest.raises(UsageError, match=r"^export: expected its packages to load, found: libx.so: not found; install"):
+        load("broken_package_of_a_test", "export")
+
+
+def test_a_missing_extra_is_wrong_use():
+    assert MissingExtraError("export", "torch", "export").status == 2
+
+
+def test_a_role_is_a_pair():
+    assert role("state=h,c") == ("state", "h,c")
+    for text in ("state", "state=", "x=y"):
+        with pytest.raises(ArgumentTypeError, match=f"found '{text}'"):
+            role(text)

@@ -1,0 +1,259 @@
+"""cellgate export: what it prints, writes and refuses, and how it ends."""
+
+import json
+import re
+import shlex
+import shutil
+
+import pytest
+import torch
+
+from cellgate.bundle.reader import read_bundle
+from cellgate.export import pipeline
+from cellgate.model import SequenceModel, save_network
+
+QUICK = ("--drift-steps", "50", "--threads", "1")
+
+
+@pytest.mark.slow
+def test_people_read_what_became_of_the_network(classifier):
+    out = classifier.done.out
+
+    assert out.startswith(f"bundle {classifier.path} (Class-fier, version 1)\n")
+    assert "layer 0     LSTMCell -> LSTM (fused, time free), at stacks.0.0\n" in out
+    assert "verdict     equivalent: " in out
+    assert " ULP), " in out
+    assert "streamable  yes: chunks with carried state gave what one pass gives" in out
+    assert "same bits   a sequence alone and in any batch: " in out
+    # Within or above: that depends on the processor, and the command says what was found.
+    assert re.search(
+        r"control     the largest error is \d+\.\d\d times that of torch.nn's own layer, (within|above) ", out
+    )
+    assert " s, " in out
+    assert " MiB of memory at the most\n" in out
+    assert f"report   {classifier.path}/equivalence.html\n" in out
+    assert out.endswith(f"next     cellgate serve {shlex.quote(str(classifier.path))}\n")
+
+
+@pytest.mark.slow
+def test_progress_goes_to_stderr_in_short_lines(classifier):
+    lines = classifier.done.err.splitlines()
+
+    assert lines[0].startswith("cellgate: weights: ")
+    assert "cellgate: TorchScript (1 of 3)" in lines
+    assert any(line.startswith("cellgate: case B") for line in lines)
+    assert len(lines) < 15
+
+
+@pytest.mark.slow
+def test_labels_come_from_the_weights_and_the_name_from_the_folder(classifier):
+    manifest = read_bundle(classifier.path).manifest
+
+    assert (manifest.name, manifest.version, manifest.labels) == ("Class-fier", 1, ("down", "up"))
+
+
+@pytest.mark.slow
+def test_machines_get_one_json_document(tagger):
+    answer = tagger.done.answer
+    bundle = read_bundle(tagger.path)
+
+    assert answer["bundle"] == str(tagger.path)
+    assert answer["digest"] == bundle.digest
+    assert answer["verdict"] == "equivalent"
+    assert answer["labels"] == ["a", "b", "c", "d"]
+    assert [layer["operator"] for layer in answer["layers"]] == ["GRU"]
+    assert answer["streamable"] is True
+    assert answer["worst"]["max_abs"] <= answer["worst"]["tolerance"]
+    assert answer["elapsed_s"] > 0
+    assert answer["peak_memory_mib"] > 10
+    assert answer["control_ratio"] > 0
+
+
+@pytest.mark.slow
+def test_a_strangers_module_is_exchanged_and_takes_its_roles_from_options(odd):
+    manifest = read_bundle(odd.path).manifest
+
+    assert "exchanged   lstm, a " in odd.done.out
+    assert manifest.graph.lengths is None
+    assert manifest.labels == ("no", "yes")
+    assert manifest.normalisation == {"mean": (1.0, 2.0, 3.0), "std": (0.5, 1.0, 2.0)}
+    assert "streamable  no: " in odd.done.out
+
+
+def test_one_case_runs_alone_and_writes_nothing(run, networks, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = run("export", f"{networks / 'networks.py'}:noisy", "--case", "B3-T7-ragged", *QUICK)
+
+    assert done.status == 0
+    assert done.out.startswith("case B3-T7-ragged: passed\n")
+    for leg in ("eager", "torchscript", "onnxruntime", "onnx reference", "torch.nn"):
+        assert leg in done.out
+    assert "printed by the factory" not in done.out
+    assert "printed by the factory" in done.err
+    assert "weights: as the factory made them (no --weights)" in done.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_case_for_machines(run, networks):
+    done = run("export", f"{networks / 'networks.py'}:classifier", "--case", "B2-T2", "--json", *QUICK)
+
+    assert done.answer["case"] == "B2-T2"
+    assert done.answer["passed"] is True
+    assert {leg["leg"] for leg in done.answer["legs"]} >= {"eager", "onnxruntime"}
+
+
+def test_the_laws_run_alone(run, networks):
+    done = run("export", f"{networks / 'networks.py'}:Odd", "--case", "laws-alone", *QUICK)
+
+    assert done.status == 0
+    assert "a row gives the same alone and among other rows" in done.out
+    assert "does not apply" in done.out
+
+
+def test_what_cannot_run_in_a_case_is_said(run, networks):
+    (networks / "mean.py").write_text(
+        "from cellgate.model import SequenceModel\ndef make(): return SequenceModel(3, 4, cell='LayerNormLSTMCell')\n",
+        encoding="utf-8",
+    )
+    done = run("export", f"{networks / 'mean.py'}:make", "--case", "B2-T2", *QUICK)
+
+    assert done.status == 0
+    assert "not run  torch.nn: not applicable" in done.out
+
+
+def test_an_unknown_case_is_answered_with_the_list(run, networks):
+    done = run("export", f"{networks / 'networks.py'}:classifier", "--case", "B9-T9", *QUICK)
+
+    assert done.status == 2
+    assert "--case: expected one of B1-T1, B1-T1-random" in done.err
+    assert "found 'B9-T9'" in done.err
+
+
+@pytest.mark.slow
+def test_a_network_that_is_not_equivalent_is_refused_with_the_words_that_run_it_again(
+    run, networks, tmp_path, monkeypatch
+):
+    honest = pipeline.export_onnx
+
+    def wrong(exportable):
+        """Export another network of the same form, as an exporter that lost the weights would."""
+        torch.manual_seed(99)
+        for parameter in exportable.graph_call.parameters():
+            torch.nn.init.normal_(parameter)
+        return honest(exportable)
+
+    monkeypatch.setattr(pipeline, "export_onnx", wrong)
+    words = ("export", f"{networks / 'networks.py'}:classifier", f"--out={tmp_path / 'a b'}", *QUICK)
+    done = run(*words)
+    again = done.err.strip().rpartition("run it again with ")[2]
+    case = again.rpartition(" --case ")[2]
+    alone = run(*shlex.split(again)[1:])
+
+    assert done.status == 1
+    assert done.out == ""
+    assert "not equivalent, so no bundle was written: in case " in done.err
+    assert not (tmp_path / "a b").exists()
+    assert again == shlex.join(["cellgate", *map(str, words), "--case", case])
+    assert alone.status == 1
+    assert f"case {case}: not equivalent\n" in alone.out
+
+
+@pytest.mark.slow
+def test_a_chaotic_network_is_written_with_a_warning(run, networks, tmp_path):
+    done = run("export", f"{networks / 'networks.py'}:chaotic", "--out", tmp_path / "chaos", *QUICK)
+
+    assert done.status == 0
+    assert "verdict     sensitive" in done.out
+    assert "cellgate: warning: the network is chaotic" in done.err
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "sentence"),
+    [
+        pytest.param(
+            [], 2, "--out is missing, expected the folder to write; for example --out bundles/mine", id="no-out"
+        ),
+        pytest.param(
+            ["--out", "."], 2, ".: expected nothing there, found something; give another --out, or", id="taken"
+        ),
+        pytest.param(["--out", "new", "--name", "a b"], 2, "--name: expected letters, digits", id="name"),
+        pytest.param(["--out", "..."], 2, "--out: no name can be made of", id="no-name"),
+        pytest.param(
+            ["--out", "new", "--labels", "x"], 2, "--labels: expected a file, or names joined by", id="labels"
+        ),
+        pytest.param(
+            ["--out", "new", "--labels", "a,b,c"], 2, "labels: expected 2, one for each output, found 3", id="3"
+        ),
+        pytest.param(
+            ["--out", "new", "--labels", "e.json"], 2, "e.json is a list of something else, expected", id="[]"
+        ),
+        pytest.param(["--out", "new", "--labels", "m.json"], 2, "m.json: expected JSON, found", id="labels-json"),
+        pytest.param(["--out", "new", "--labels", "b.bin"], 2, "b.bin: expected text in UTF-8", id="labels-bytes"),
+        pytest.param(
+            ["--out", "new", "--normalisation", "none"], 2, "none: expected to read or write it, found: no", id="n"
+        ),
+        pytest.param(
+            ["--out", "new", "--normalisation", "e.json"], 2, 'e.json: expected {"mean": [numbers]', id="form"
+        ),
+        pytest.param(["--out", "new", "--normalisation", "z.json"], 2, "z.json: expected as many means as", id="std"),
+        pytest.param(["--out", "new", "--normalisation", "w.json"], 2, "normalisation: expected 3 numbers", id="width"),
+        pytest.param(
+            ["--out", "new", "--argument", "sequence=a", "--argument", "sequence=b"], 2, "expected one name", id="twice"
+        ),
+        pytest.param(["--out", "new", "--argument", "x=a"], 2, "expected sequence=NAME, lengths=NAME or", id="role"),
+        pytest.param(["--out", "new", "--drift-steps", "2"], 2, "expected an integer in 3 .. 1000000", id="drift"),
+        pytest.param(
+            ["--out", "new", "--threads", "many"], 2, "expected an integer in 1 .. 1024, found 'many'", id="int"
+        ),
+        pytest.param(["--out", "new", "--weights", "w.bin"], 2, "has the suffix '.bin'", id="weights"),
+    ],
+)
+def test_wrong_use_is_told_before_anything_takes_time(run, networks, tmp_path, monkeypatch, words, status, sentence):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "e.json").write_text("[1]", encoding="utf-8")
+    (tmp_path / "m.json").write_text("[", encoding="utf-8")
+    (tmp_path / "z.json").write_text('{"mean": [1], "std": [0]}', encoding="utf-8")
+    (tmp_path / "w.json").write_text('{"mean": [1], "std": [1]}', encoding="utf-8")
+    (tmp_path / "b.bin").write_bytes(b"\xff\xfe\x00")
+    done = run("export", f"{networks / 'networks.py'}:classifier", *words)
+
+    assert done.status == status
+    assert done.out == ""
+    assert sentence in done.err
+    assert len(done.err.strip().splitlines()) == 1
+
+
+def test_tokens_take_no_normalisation(run, networks, tmp_path):
+    (tmp_path / "m.json").write_text('{"mean": [1], "std": [1]}', encoding="utf-8")
+    words = ("--out", tmp_path / "new", "--labels", "a,b,c,d", "--normalisation", tmp_path / "m.json")
+    done = run("export", f"{networks / 'networks.py'}:tagger", *words)
+
+    assert done.status == 2
+    assert "normalisation: expected none, for the network takes tokens" in done.err
+
+
+def test_states_of_several_arguments_are_joined():
+    from cellgate.command.source_options import roles
+
+    assert roles([("state", "h"), ("lengths", "n"), ("state", "c")]) == {"state": "h,c", "lengths": "n"}
+    assert roles([]) is None
+
+
+def test_labels_of_a_json_file_are_read(tmp_path):
+    from cellgate.command.source_options import labels
+
+    (tmp_path / "l.json").write_text('["a", "b, c"]', encoding="utf-8")
+
+    assert labels(str(tmp_path / "l.json")) == ("a", "b, c")
+
+
+@pytest.mark.slow
+def test_overwrite_replaces_a_bundle(run, classifier, tmp_path):
+    out = shutil.copytree(classifier.path, tmp_path / "b")
+    save_network(SequenceModel(2, 2), tmp_path / "tiny.safetensors", {"cellgate.labels": json.dumps(["a", "b"])})
+    words = ("--name", "tiny", "--model-version", "2", "--overwrite")
+    done = run("export", tmp_path / "tiny.safetensors", "--out", out, *words, *QUICK)
+    manifest = read_bundle(out).manifest
+
+    assert done.status == 0, done.err
+    assert (manifest.name, manifest.version, manifest.labels) == ("tiny", 2, ("a", "b"))

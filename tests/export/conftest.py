@@ -1,0 +1,73 @@
+"""What the tests of the export start from: a network's graph under the real onnxruntime, beside eager PyTorch."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch import Tensor, nn
+
+from cellgate.export.exportable import Exportable, prepare
+from cellgate.export.onnx_graph import export_onnx
+
+SHAPES = ((1, 1), (2, 2), (7, 17))
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    torch.manual_seed(20240229)
+
+
+@dataclass
+class Exported:
+    """A network, its graph, and both run on the same inputs."""
+
+    exportable: Exportable
+    model: bytes
+
+    def __post_init__(self) -> None:
+        self.proto = onnx.load_from_string(self.model)
+        self.operators = Counter(node.op_type for node in self.proto.graph.node)
+        self.runtime = onnxruntime.InferenceSession(self.model, providers=["CPUExecutionProvider"])
+        signature = self.exportable.signature
+        self.inputs = [spec.name for spec in signature.inputs]
+        self.outputs = [spec.name for spec in signature.outputs]
+
+    def run(self, *arrays: np.ndarray) -> list[np.ndarray]:
+        """Run the graph."""
+        return self.runtime.run(None, dict(zip(self.inputs, arrays, strict=True)))
+
+    def eager(self, *tensors: Tensor) -> list[np.ndarray]:
+        """Run the network as PyTorch does."""
+        has_lengths = self.exportable.signature.lengths is not None
+        lengths = tensors[1] if has_lengths else None
+        state = list(tensors[1 + has_lengths :])
+        with torch.no_grad():
+            y, final = self.exportable.network(tensors[0], lengths, state or None)
+        return [tensor.numpy() for tensor in (y, *final)]
+
+    def largest_difference(self, shapes: Sequence[tuple[int, int]] = SHAPES) -> float:
+        """Return the largest |graph - eager| of any output for batches other than the example's, ragged if it can."""
+        worst = 0.0
+        for rows, steps in shapes:
+            tensors = self.exportable.example(rows, steps)
+            actual = self.run(*(tensor.numpy() for tensor in tensors))
+            expected = self.eager(*tensors)
+            assert [a.shape for a in expected] == [a.shape for a in actual]
+            worst = max(worst, *(float(np.abs(a - b).max()) for a, b in zip(actual, expected, strict=True)))
+        return worst
+
+
+@pytest.fixture
+def exported() -> Callable[..., Exported]:
+    """Return a function from a module to its Exported."""
+
+    def export(module: nn.Module, told: dict[str, str] | None = None, input_dim: int | None = None) -> Exported:
+        exportable = prepare(module, told, input_dim)
+        return Exported(exportable, export_onnx(exportable))
+
+    return export

@@ -1,0 +1,79 @@
+"""From a network to a bundle, or a refusal and no bundle."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from cellgate.bundle.reader import read_bundle
+from cellgate.export import pipeline
+from cellgate.export.errors import NotEquivalentError
+from cellgate.export.onnx_graph import export_onnx
+from cellgate.export.pipeline import ExportOptions, build, export_bundle
+from cellgate.export.verify import VerifyOptions
+from cellgate.model import SequenceModel
+
+QUICK = VerifyOptions(drift_steps=20)
+ONE_CASE = VerifyOptions(drift_steps=20, only_case="B2-T2")
+
+
+@pytest.fixture(scope="module")
+def network() -> SequenceModel:
+    torch.manual_seed(3)
+    return SequenceModel(3, 4, 2, reads="last_step").eval()
+
+
+def test_bundle_is_written_and_reads_back_with_what_was_exported(network: SequenceModel, tmp_path: Path) -> None:
+    said: list[tuple[str, int, int]] = []
+    options = ExportOptions(name="tiny", version=3, labels=("no", "yes"), verify=QUICK)
+
+    exported = export_bundle(network, tmp_path / "tiny", options, lambda *words: said.append(words))
+
+    bundle = read_bundle(tmp_path / "tiny")
+    assert exported.manifest == bundle.manifest
+    assert (
+        bundle.manifest.name, bundle.manifest.version, bundle.manifest.labels, bundle.manifest.streamable
+    ) == ("tiny", 3, ("no", "yes"), True)  # fmt: skip
+    assert list(bundle.manifest.operators) == ["Gemm", "LSTM", "Squeeze", "Transpose"]
+    assert "model.ts" in bundle.manifest.files
+    assert export_onnx(build(network, options).exportable) == bundle.model
+    assert {"recurrent layers", "TorchScript", "ONNX", "laws"} <= {what for what, _, _ in said}
+    runtime = onnxruntime.InferenceSession(bundle.model)
+    for case in bundle.golden:
+        found = dict(zip([o.name for o in runtime.get_outputs()], runtime.run(None, case.inputs), strict=True))
+        for name, expected in case.outputs.items():
+            assert float(np.abs(found[name] - expected).max()) <= bundle.manifest.tolerances[name]
+
+
+def test_without_torchscript_the_bundle_is_written_and_the_report_says_why(
+    network: SequenceModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise RuntimeError("TorchScript has left")
+
+    monkeypatch.setattr(torch.jit, "script", refuse)
+
+    exported = export_bundle(network, tmp_path / "tiny", ExportOptions(name="tiny", verify=ONE_CASE))
+
+    assert "model.ts" not in exported.manifest.files
+    assert not (tmp_path / "tiny" / "model.ts").exists()
+    (leg,) = [leg for leg in exported.report.legs if leg.name == "torchscript"]
+    assert "TorchScript has left" in leg.complaint
+    assert b"TorchScript has left" in (tmp_path / "tiny" / "equivalence.json").read_bytes()
+
+
+def test_network_whose_graph_differs_is_refused_and_nothing_written(
+    network: SequenceModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = SequenceModel(3, 4, 2, reads="last_step").eval()
+    monkeypatch.setattr(pipeline, "export_onnx", lambda _: export_onnx(pipeline.prepare(other)))
+    options = ExportOptions(name="tiny", verify=ONE_CASE)
+
+    with pytest.raises(NotEquivalentError, match=r"not equivalent.* in case \S+ .* run it again with --case") as caught:
+        export_bundle(network, tmp_path / "tiny", options)
+
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
