@@ -5,25 +5,25 @@ code prints goes to stderr, for stdout is the answer's.
 """
 
 import argparse
-import hashlib
 import os
-import resource
-import shlex
 import sys
 import time
 from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from ..bundle.manifest_json import manifest_to_json
-from ..export.pipeline import Exported, ExportOptions, build, export_bundle
+from ..export.onnx_source import export_onnx_file, load_onnx, verify_onnx
+from ..export.pipeline import ExportOptions, build, export_bundle, verify_artefacts
 from ..export.source import Source, load_source
 from ..export.verify import VerifyOptions
-from .case_run import print_case, run_case
-from .errors import CHECK_FAILED, DONE, UsageError
-from .report_text import naming, summary_fields, summary_rows
+from .case_run import check_case, print_case
+from .errors import DONE, UsageError
+from .export_result import ExportResult, print_result, result_of_file, result_of_network
+from .report_text import naming
 from .source_options import bundle_name, check_widths, labels, normalisation, rerunner, roles
 from .terminal import Terminal
+
+_NOT_OF_A_FILE = ("weights", "argument", "input_dim")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -34,16 +34,16 @@ def run(arguments: argparse.Namespace) -> int:
     """
     terminal = Terminal(json=arguments.json)
     out = _target(arguments)
+    options = _options(arguments, out)
     with redirect_stdout(sys.stderr):
-        source, options = _prepare(arguments, out)
-        terminal.note(f"weights: {source.weights}")
-        if arguments.case is not None:
-            return _run_case(arguments.case, source, options, terminal)
-        assert out is not None
-        with terminal.progress() as progress:
-            exported = export_bundle(source.network, out, options, naming(progress), rerunner(arguments))
-    _print(exported, out, time.perf_counter() - arguments.started_s, terminal)
-    return DONE
+        if arguments.source.endswith(".onnx"):
+            done = _from_file(arguments, out, options, terminal)
+        else:
+            done = _from_network(arguments, out, options, terminal)
+    if isinstance(done, ExportResult):
+        print_result(done, time.perf_counter() - arguments.started_s, terminal)
+        return DONE
+    return done
 
 
 def _target(arguments: argparse.Namespace) -> Path | None:
@@ -58,17 +58,12 @@ def _target(arguments: argparse.Namespace) -> Path | None:
     return out
 
 
-def _prepare(arguments: argparse.Namespace, out: Path | None) -> tuple[Source, ExportOptions]:
-    name = bundle_name(arguments.name, out or Path("case"))
-    given_labels, moments = labels(arguments.labels), normalisation(arguments.normalisation)
-    source = load_source(arguments.source, arguments.weights)
-    names = given_labels or source.labels
-    check_widths(source.network, names, moments)
-    return source, ExportOptions(
-        name=name,
+def _options(arguments: argparse.Namespace, out: Path | None) -> ExportOptions:
+    return ExportOptions(
+        name=bundle_name(arguments.name, out or Path("case")),
         version=arguments.model_version,
-        labels=names,
-        normalisation=moments,
+        labels=labels(arguments.labels),
+        normalisation=normalisation(arguments.normalisation),
         told=roles(arguments.argument),
         input_dim=arguments.input_dim,
         overwrite=arguments.overwrite,
@@ -78,66 +73,41 @@ def _prepare(arguments: argparse.Namespace, out: Path | None) -> tuple[Source, E
     )
 
 
-def _run_case(case: str, source: Source, options: ExportOptions, terminal: Terminal) -> int:
+def _from_network(
+    arguments: argparse.Namespace, out: Path | None, options: ExportOptions, terminal: Terminal
+) -> ExportResult | int:
+    source = load_source(arguments.source, arguments.weights)
+    options = _completed(options, source)
+    terminal.note(f"weights: {source.weights}")
     with terminal.progress() as progress:
+        if out is not None:
+            exported = export_bundle(source.network, out, options, naming(progress), rerunner(arguments))
+            return result_of_network(exported, out)
         artefacts = build(source.network, options, progress)
-        outcome = run_case(
-            case, artefacts.exportable, artefacts.model, artefacts.scripted, artefacts.session, options.verify
-        )
-    print_case(case, outcome, terminal)
-    return DONE if outcome.passed else CHECK_FAILED
+        check_case(options.verify, artefacts.exportable.signature)
+        report = verify_artefacts(artefacts, options)
+    return print_case(arguments.case, report, terminal)
 
 
-def _print(exported: Exported, out: Path, elapsed_s: float, terminal: Terminal) -> None:
-    report, manifest = exported.report, exported.manifest
-    memory_mib = peak_memory_mib()
-    terminal.say(f"bundle {out} ({manifest.name}, version {manifest.version})")
-    terminal.say()
-    rows = [
-        (f"layer {number}", f"{layer.cell} -> {layer.operator} ({_manner(layer.operator)}), at {layer.path}")
-        for number, layer in enumerate(exported.exportable.layers)
-    ]
-    rows += [
-        ("exchanged", f"{exchange.path or 'the network'}, a {exchange.was}: {exchange.proof}")
-        for exchange in exported.exportable.exchanges
-    ]
-    rows += summary_rows(report)
-    rows.append(("took", f"{elapsed_s:.1f} s, {memory_mib:.0f} MiB of memory at the most"))
-    terminal.pairs(rows)
-    terminal.say()
-    terminal.say(f"report   {out / 'equivalence.html'}")
-    terminal.say(f"next     cellgate serve {shlex.quote(str(out))}")
-    if report.verdict == "sensitive":
-        terminal.warn(
-            f"the network is chaotic in {sum(bool(case.sensitive) for case in report.cases)} cases: rounding alone "
-            "moves its outputs beyond use there, and float32 means little whoever computes it; the bundle was written"
-        )
-    terminal.answer(_answer(exported, out, elapsed_s, memory_mib))
+def _completed(options: ExportOptions, source: Source) -> ExportOptions:
+    """Take the labels that came with the source, unless others were given, and check what can be checked already."""
+    completed = replace(options, labels=options.labels or source.labels)
+    check_widths(source.network, completed.labels, completed.normalisation)
+    return completed
 
 
-def _answer(exported: Exported, out: Path, elapsed_s: float, memory_mib: float) -> dict[str, Any]:
-    manifest = exported.manifest
-    return {
-        "bundle": str(out),
-        "name": manifest.name,
-        "version": manifest.version,
-        "digest": hashlib.sha256(manifest_to_json(manifest)).hexdigest(),
-        "labels": manifest.labels,
-        "operators": manifest.operators,
-        "layers": [
-            {"path": layer.path, "cell": layer.cell, "operator": layer.operator} for layer in exported.exportable.layers
-        ],
-        **summary_fields(exported.report),
-        "elapsed_s": round(elapsed_s, 3),
-        "peak_memory_mib": round(memory_mib),
-    }
-
-
-def _manner(operator: str) -> str:
-    return "a loop over the cell, time free" if operator == "Scan" else "fused, time free"
-
-
-def peak_memory_mib() -> float:
-    """Return the most memory that this process had so far, in MiB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # bytes there, KiB elsewhere
+def _from_file(
+    arguments: argparse.Namespace, out: Path | None, options: ExportOptions, terminal: Terminal
+) -> ExportResult | int:
+    path = Path(arguments.source)
+    for name in _NOT_OF_A_FILE:
+        if getattr(arguments, name):
+            raise UsageError(f"--{name.replace('_', '-')}: an ONNX file has its own, expected none; leave it out")
+    with terminal.progress() as progress:
+        if out is not None:
+            manifest, report, source = export_onnx_file(path, out, options, naming(progress), rerunner(arguments))
+            return result_of_file(manifest, report, source.facts, out)
+        source = load_onnx(path)
+        check_case(options.verify, source.signature)
+        report, _ = verify_onnx(path, source, options.verify)
+    return print_case(arguments.case, report, terminal)

@@ -116,7 +116,7 @@ def _export(parser: argparse.ArgumentParser) -> None:
         metavar="SOURCE",
         help="the network: path/to/file.py:factory or package.module:factory (a function or class without arguments "
         "that gives a torch.nn.Module, or the module itself), a checkpoint (.safetensors, .pt, .pth, .ckpt) that says "
-        "by itself what it holds, or an .onnx file",
+        "by itself what it holds, or an .onnx file with the names and free axes of a bundle's graph (docs/bundle.md)",
     )
     parser.add_argument("--out", metavar="BUNDLE", help="folder of the bundle to write; required, except with --case")
     parser.add_argument("--overwrite", action="store_true", help="replace a bundle that is there; default: refuse")
@@ -153,8 +153,8 @@ def _verify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--source",
         metavar="SOURCE",
-        help="compare the bundle's graph with this network over the whole grid again, on the CPU (needs torch; forms "
-        "as for export); default: run the golden cases stored in the bundle",
+        help="compare the bundle's graph with this network over the whole grid again, on the CPU (needs torch; a "
+        "factory or checkpoint, as for export); default: run the golden cases stored in the bundle",
     )
     parser.add_argument(
         "--report",

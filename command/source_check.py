@@ -16,7 +16,7 @@ from ..export.report_page import render_page
 from ..export.source import load_source
 from ..export.torchscript import export_torchscript
 from ..export.verify import VerifyOptions, verify
-from .case_run import print_case, run_case
+from .case_run import check_case, print_case
 from .errors import CHECK_FAILED, DONE, UsageError
 from .report_text import naming, summary_fields, summary_rows, worst_words
 from .source_options import rerunner, roles
@@ -35,14 +35,13 @@ def run(arguments: argparse.Namespace) -> int:
     options = VerifyOptions(drift_steps=arguments.drift_steps, only_case=arguments.case, threads=arguments.threads or 0)
     with redirect_stdout(sys.stderr):
         exportable = _prepare(bundle, arguments)
+        check_case(options, exportable.signature)
         terminal.note("TorchScript")
         scripted = export_torchscript(exportable)
-        if arguments.case is not None:
-            outcome = run_case(arguments.case, exportable, bundle.model, scripted, bundle.manifest.session, options)
-            print_case(arguments.case, outcome, terminal)
-            return DONE if outcome.passed else CHECK_FAILED
         with terminal.progress() as progress:
             report = verify(exportable, bundle.model, scripted, bundle.manifest.session, options, naming(progress))
+    if arguments.case is not None:
+        return print_case(arguments.case, report, terminal)
     written = None if arguments.report is None else _write_report(report, Path(arguments.report))
     _print(bundle, report, written, terminal)
     if report.verdict == "not equivalent":

@@ -7,7 +7,7 @@ import argparse
 import json
 import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +87,7 @@ def bundle_name(name: str | None, out: Path) -> str:
 
 
 def check_widths(
-    network: nn.Module, names: tuple[str, ...] | None, moments: dict[str, tuple[float, ...]] | None
+    network: nn.Module, names: tuple[str, ...] | None, moments: Mapping[str, tuple[float, ...]] | None
 ) -> None:
     """Refuse at once what the bundle's writer would refuse after the verification, where the widths are known.
 

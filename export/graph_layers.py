@@ -130,31 +130,3 @@ class GraphStack(nn.Module):
                 outputs = []
         joined = [torch.cat(rows, 0) if len(rows) > 1 else rows[0] for rows in zip(*finals, strict=True)]
         return signal.transpose(0, 1), joined
-
-
-class GraphLayer(nn.Module):
-    """A lowered LSTMLayer that stood alone: the same call, state tensors [B, width]."""
-
-    def __init__(self, graph_layer: nn.Module, layer: LSTMLayer) -> None:
-        super().__init__()
-        self.graph_layer = graph_layer
-        self.state_widths = layer.state_widths
-
-    def forward(
-        self,
-        input: Tensor,  # noqa: A002
-        state: Any = None,
-        lengths: Tensor | None = None,
-    ) -> tuple[Tensor, Any]:
-        """As LSTMLayer.forward."""
-        if state is None:
-            state = [input.new_zeros(input.size(0), width) for width in self.state_widths]
-        tensors = [state] if isinstance(state, Tensor) else list(state)
-        output, last = self.graph_layer(
-            input.transpose(0, 1),
-            None if lengths is None else lengths.to(torch.int32),
-            [tensor.unsqueeze(0) for tensor in tensors],
-        )
-        after = [tensor.squeeze(0) for tensor in last]
-        shaped = after[0] if len(after) == 1 else tuple(after) if len(after) == 2 else after  # noqa: PLR2004 - the cell protocol
-        return output.transpose(0, 1), shaped

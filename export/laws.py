@@ -17,7 +17,7 @@ from ..bundle.manifest import GraphSignature
 from .cases import Case, StateKind, make_inputs
 from .compare import Array, largest_difference, same_bits
 from .legs import Leg
-from .oracle import Oracle
+from .oracle import Judge
 
 SPLIT_STEPS: Final = 24
 RANDOM_SPLITS: Final = 200
@@ -61,7 +61,7 @@ LAW_CASES: Final = tuple(f"laws-{name}" for name in _STATEMENTS)
 Pair = tuple[dict[str, Array], dict[str, Array], Case]
 
 
-def check_laws(leg: Leg, signature: GraphSignature, oracle: Oracle) -> tuple[LawResult, ...]:
+def check_laws(leg: Leg, signature: GraphSignature, oracle: Judge) -> tuple[LawResult, ...]:
     """Check every law that the signature allows on ``leg``."""
     state: StateKind = "random" if signature.state else "zero"
     ragged = signature.lengths is not None

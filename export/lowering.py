@@ -1,10 +1,10 @@
 """Lower a network's recurrent layers to forms in which a captured graph keeps time free.
 
-Every stack, and every layer that stands alone, is exchanged in a copy of the network: for fused operators where the
-cell is recognised (recognise.py), else for a scan over the cell itself. Interfaces stay, so whatever module contains
-the layers does not notice. The original is not touched.
+Every stack is exchanged in a copy of the network (a layer that stands alone came here as a stack of one:
+exportable.py): for fused operators where the cell is recognised (recognise.py), else for a scan over the cell itself.
+Interfaces stay, so whatever module contains the stacks does not notice. The original is not touched.
 
-Rules of this file: post-condition of ``lower``: no LSTMLayer is left; weights are copied once, in ONNX gate order.
+Rules of this file: post-condition of ``lower``: no RecurrentStack is left; weights are copied once, in ONNX gate order.
 """
 
 import copy
@@ -17,7 +17,7 @@ from ..model.layer import LSTMLayer
 from ..model.stack import RecurrentStack
 from .errors import UnsupportedLayerError
 from .fused_form import FusedForm, pack_weights
-from .graph_layers import FusedLayer, GraphLayer, GraphStack, ScanLayer
+from .graph_layers import FusedLayer, GraphStack, ScanLayer
 from .input_width import input_dim_of
 from .recognise import recognise
 
@@ -51,19 +51,16 @@ def lower(network: nn.Module) -> tuple[nn.Module, tuple[LoweredLayer, ...]]:
             raise UnsupportedLayerError(
                 f"{place} is a {type(module).__name__}, expected nn.LSTM, nn.GRU or a cell's layer"
             )
-        if isinstance(module, RecurrentStack | LSTMLayer):
+        if isinstance(module, RecurrentStack):
             if module not in made:
-                made[module] = _lower_module(module, place, report)
+                made[module] = _lower_stack(module, place, report)
             parent, _, name = path.rpartition(".")
             holder.get_submodule(parent).add_module(name, made[module])
             done.append(path)
     return holder["network"], tuple(report)
 
 
-def _lower_module(module: RecurrentStack | LSTMLayer, path: str, report: list[LoweredLayer]) -> nn.Module:
-    if isinstance(module, LSTMLayer):
-        (graph_layer,) = _lower_layers([module], path, report)
-        return GraphLayer(graph_layer, module)
+def _lower_stack(module: RecurrentStack, path: str, report: list[LoweredLayer]) -> nn.Module:
     layers = [layer for layer in module.layers if isinstance(layer, LSTMLayer)]
     lowered: list[nn.Module] = []
     for first in range(0, len(layers), module.num_directions):

@@ -1,12 +1,13 @@
 """The float64 oracle and the tolerances that follow from it.
 
-What float32 may get wrong is not typed in. A float32 result is, to first order, the exact result for data that are off
-by a few roundings (backward error analysis: Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed., sections
-1.5 and 3.1): about u * sqrt(K) in a sum of K products, u = 2^-24, and a few u more in each product, because what an
-activation gave the step before is a factor of it. So the oracle runs each case again on weights and inputs that are off
-by random amounts of that size; how far the outputs move is how far rounding can move them in this network, after these
-steps, at this width. The tolerance is a fixed multiple of that movement plus a few units in the last place for the
-activations of the last step. docs/equivalence.md derives the constants and says what they were measured against.
+What float32 may get wrong is not typed in. A float32 result is, to first order, the exact result for data that are
+off by a few roundings (backward error analysis: Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed.,
+sections 1.5 and 3.1): about u * sqrt(K) in a sum of K products, u = 2^-24, and a few u more in each product, because
+what an activation gave the step before is a factor of it. So the oracle runs each case again on weights and inputs
+that are off by random amounts of that size, and with a state that drifts at every step (rounding.py); how far the
+outputs move is how far rounding can move them in this network, after these steps, at this width. The tolerance is a
+fixed multiple of that movement plus a few units in the last place for the activations of the last step.
+docs/equivalence.md derives the constants and says what they were measured against.
 
 Where the movement is a good part of the outputs themselves the network is chaotic: float32 means nothing there, whoever
 computes it. Such a case is reported as sensitive and not bounded.
@@ -15,7 +16,7 @@ computes it. Such a case is reported as sensitive and not bounded.
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 import torch
@@ -23,11 +24,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ..bundle.manifest import GraphSignature
+from ..model.layer import LSTMLayer
 from ..model.network import CELLS, SequenceModel
 from ..model.reference import run_reference
 from ..model.stack import RecurrentStack
 from .compare import Array, ulp
 from .exportable import Exportable, StackNetwork
+from .rounding import Drift, DriftingCell
 
 F64 = NDArray[np.float64]
 
@@ -39,6 +42,9 @@ DRAWS: Final = 2
 # Libraries approximate tanh and the sigmoid by rational functions. Measured, in units of u near 1: onnxruntime 4.5 and
 # 2.8, torch 1.2 and 1.5; a hidden state is a product of one of each.
 ACTIVATION_ULPS: Final = 8.0
+# What one step may add to a state by its activations, in units of u: the candidate's error times an input gate and the
+# gates' times what they let through, taken at half open gates (rounding.py says why it is applied at every step).
+ACTIVATION_DRIFT: Final = 4.0
 # SAFETY times a movement above this share of the largest output says that float32 keeps fewer than two digits.
 SENSITIVE_SHARE: Final = 1e-2
 
@@ -56,6 +62,19 @@ class Truth:
     outputs: dict[str, F64]
     tolerances: dict[str, float]
     sensitive: frozenset[str]
+
+
+class Judge(Protocol):
+    """Whoever knows what is right.
+
+    Attributes:
+        name: what computes, for reports.
+    """
+
+    name: str
+
+    def truth(self, inputs: Mapping[str, Array]) -> Truth:
+        """Return the outputs of a case and how far float32 may be from them."""
 
 
 class Oracle:
@@ -114,6 +133,7 @@ class Oracle:
                 x if x.dtype == np.int64 else self._shaken(x, random),
                 inputs[signature.lengths] if signature.lengths else None,
                 [self._shaken(inputs[pair.input], random) for pair in signature.state] or None,
+                _drift(random),
             )
             return [y, *state]
 
@@ -128,6 +148,7 @@ class Oracle:
                 module = copy.deepcopy(exact_network)
                 for parameter in module.parameters():
                     parameter.data = torch.from_numpy(self._shaken(parameter.detach().numpy(), random))
+                _let_drift(module, random)
             shaken = {name: self._shaken_input(array, random) for name, array in inputs.items()}
             return run_without_padding(module, self._signature, shaken)
 
@@ -135,6 +156,19 @@ class Oracle:
 
     def _shaken_input(self, array: Array, random: np.random.Generator | None) -> Array:
         return self._shaken(array, random) if np.issubdtype(array.dtype, np.floating) else array
+
+
+def _drift(random: np.random.Generator | None) -> Drift | None:
+    return None if random is None else Drift(random, ACTIVATION_DRIFT * UNIT_ROUNDOFF["float32"])
+
+
+def _let_drift(network: nn.Module, random: np.random.Generator) -> None:
+    """Put a drifting cell in the place of each cell of a copy."""
+    drift = _drift(random)
+    assert drift is not None
+    for layer in [module for module in network.modules() if isinstance(module, LSTMLayer)]:
+        if not isinstance(layer.cell, DriftingCell):
+            layer.cell = DriftingCell(layer.cell, drift)
 
 
 def tolerate(exact: Mapping[str, F64], movement: Mapping[str, float], given: float = 0.0) -> Truth:

@@ -11,14 +11,15 @@ from torch import nn
 
 from ..bundle.golden import GoldenCase, pack_golden
 from ..bundle.graph_check import check_graph, scan_graph
-from ..bundle.manifest import Manifest, SessionOptions
+from ..bundle.manifest import GraphSignature, Manifest, SessionOptions
 from ..bundle.writer import write_bundle
 from .cases import golden_cases, grid, make_inputs
+from .compare import Array
 from .errors import NotEquivalentError
 from .exportable import Exportable, prepare
 from .legs import EagerLeg
 from .onnx_graph import export_onnx
-from .oracle import Oracle
+from .oracle import Judge, Oracle
 from .report import Report, Worst
 from .report_page import render_page
 from .torchscript import Scripted, export_torchscript
@@ -119,9 +120,12 @@ def export_bundle(
     report = verify_artefacts(artefacts, options, progress)
     if report.verdict == "not equivalent":
         raise NotEquivalentError(refusal(report.worst(), len(report.failures()), rerun))
-    manifest = write_bundle(
-        out, _manifest(artefacts, report, options), _contents(artefacts, report), overwrite=options.overwrite
-    )
+    signature, oracle = artefacts.exportable.signature, Oracle(artefacts.exportable)
+    contents = make_contents(artefacts.model, signature, EagerLeg(artefacts.exportable).run, report)
+    if artefacts.scripted.content:
+        contents["model.ts"] = artefacts.scripted.content
+    fields = make_manifest(artefacts.model, signature, artefacts.session, oracle, report, options)
+    manifest = write_bundle(out, fields, contents, overwrite=options.overwrite)
     return Exported(manifest=manifest, report=report, exportable=artefacts.exportable)
 
 
@@ -141,10 +145,16 @@ def refusal(worst: Worst, failures: int, rerun: Callable[[str], str]) -> str:
     )
 
 
-def _manifest(artefacts: Artefacts, report: Report, options: ExportOptions) -> Manifest:
-    facts = scan_graph(artefacts.model)
-    oracle = Oracle(artefacts.exportable)
-    signature = artefacts.exportable.signature
+def make_manifest(
+    model: bytes,
+    signature: GraphSignature,
+    session: SessionOptions,
+    oracle: Judge,
+    report: Report,
+    options: ExportOptions,
+) -> Manifest:
+    """Return everything that the bundle says about itself but its files; tolerances are those of the golden cases."""
+    facts = scan_graph(model)
     tolerances: dict[str, float] = dict.fromkeys((spec.name for spec in signature.outputs), 0.0)
     for case in golden_cases(grid(signature)):
         for name, tolerance in oracle.truth(make_inputs(case, signature)).tolerances.items():
@@ -162,7 +172,7 @@ def _manifest(artefacts: Artefacts, report: Report, options: ExportOptions) -> M
         bitwise_chunks=report.is_bitwise("chunks"),
         precision="float32",
         tolerances=tolerances,
-        session=artefacts.session,
+        session=session,
         tools=tool_versions(),
         files={},
         labels=options.labels,
@@ -170,18 +180,20 @@ def _manifest(artefacts: Artefacts, report: Report, options: ExportOptions) -> M
     )
 
 
-def _contents(artefacts: Artefacts, report: Report) -> dict[str, bytes]:
-    signature, eager = artefacts.exportable.signature, EagerLeg(artefacts.exportable)
+def make_contents(
+    model: bytes,
+    signature: GraphSignature,
+    run: Callable[[dict[str, Array]], dict[str, Array]],
+    report: Report,
+) -> dict[str, bytes]:
+    """Return the files that every bundle holds; ``run`` gives the golden outputs, in the graph's dtypes."""
     cases = []
     for case in golden_cases(grid(signature)):
         inputs = make_inputs(case, signature)
-        cases.append(GoldenCase(id=case.id, inputs=inputs, outputs=eager.run(inputs)))
-    contents = {
-        "model.onnx": artefacts.model,
+        cases.append(GoldenCase(id=case.id, inputs=inputs, outputs=run(inputs)))
+    return {
+        "model.onnx": model,
         "golden.safetensors": pack_golden(cases),
         "equivalence.json": report.to_json(),
         "equivalence.html": render_page(report),
     }
-    if artefacts.scripted.content:
-        contents["model.ts"] = artefacts.scripted.content
-    return contents

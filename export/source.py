@@ -242,7 +242,11 @@ def check_labels(labels: object, what: str) -> tuple[str, ...]:
 def _article(value: object) -> str:
     if value is None:
         return "None"
-    return "a list of something else" if isinstance(value, list | tuple) and value else f"something of type {type(value).__name__}"
+    return (
+        "a list of something else"
+        if isinstance(value, list | tuple) and value
+        else f"something of type {type(value).__name__}"
+    )
 
 
 def _say(err: BaseException) -> str:

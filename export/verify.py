@@ -8,10 +8,11 @@ import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 import numpy as np
 
-from ..bundle.manifest import SessionOptions
+from ..bundle.manifest import GraphSignature, SessionOptions
 from .cases import Case, grid, make_inputs
 from .compare import Array, Difference, form_complaint, measure, ulp
 from .exportable import Exportable
@@ -26,7 +27,7 @@ from .legs import (
     ScriptLeg,
     first_line,
 )
-from .oracle import Oracle, Truth
+from .oracle import Judge, Oracle, Truth
 from .report import SERVED_LEG, CaseResult, Control, Growth, Histogram, LegFact, LegResult, Report
 from .torchscript import Scripted
 
@@ -48,6 +49,29 @@ class VerifyOptions:
     drift_steps: int = 10_000
     only_case: str | None = None
     threads: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Contest:
+    """Who is held against what.
+
+    Attributes:
+        signature: of the graph.
+        description: of the network, for the report.
+        oracle: says what is right, and how far float32 may be from it.
+        legs: every implementation.
+        served: the one of them that is served, whose laws are checked.
+        grown: those whose growth over time is measured.
+        no_control: why there is no torch.nn layer to compare with; "" where there is.
+    """
+
+    signature: GraphSignature
+    description: dict[str, Any]
+    oracle: Judge
+    legs: tuple[Leg, ...]
+    served: Leg
+    grown: tuple[Leg, ...]
+    no_control: str
 
 
 def verify(
@@ -73,18 +97,36 @@ def verify(
     """
     options = options or VerifyOptions()
     signature = exportable.signature
-    cases = _choose(grid(signature, drift_steps=options.drift_steps), options.only_case)
-    oracle = Oracle(exportable)
+    eager = EagerLeg(exportable)
     served = RuntimeLeg(model, signature, session, options.threads)
     control = ControlLeg(exportable)
-    legs: list[Leg] = [
-        EagerLeg(exportable),
-        ScriptLeg(exportable, scripted.module, scripted.reason),
-        served,
-        ReferenceLeg(model, signature),
-        control,
-    ]
-    collector = _Collector(exportable, legs)
+    contest = Contest(
+        signature=signature,
+        description=exportable.description,
+        oracle=Oracle(exportable),
+        legs=(
+            eager,
+            ScriptLeg(exportable, scripted.module, scripted.reason),
+            served,
+            ReferenceLeg(model, signature),
+            control,
+        ),
+        served=served,
+        grown=(eager, served, control),
+        no_control=control.complaint,
+    )
+    return compare_all(contest, options, progress)
+
+
+def compare_all(contest: Contest, options: VerifyOptions, progress: Progress = lambda *_: None) -> Report:
+    """Run every leg over every case, then the laws and the growth on the served one.
+
+    Raises:
+        ValueError: ``only_case`` names no case; the message lists them.
+    """
+    signature, oracle, served = contest.signature, contest.oracle, contest.served
+    cases = _choose(grid(signature, drift_steps=options.drift_steps), options.only_case)
+    collector = _Collector(signature, contest.legs)
     results = []
     for number, case in enumerate(cases):
         progress(case.id, number, len(cases))
@@ -94,21 +136,19 @@ def verify(
     sound = SERVED_LEG not in collector.failed
     laws = check_laws(served, signature, oracle) if sound and (options.only_case is None or not cases) else ()
     growth = (
-        _growth(exportable, [legs[0], served, control], oracle, options.drift_steps)
-        if sound and options.only_case is None
-        else ()
+        _growth(signature, contest.grown, oracle, options.drift_steps) if sound and options.only_case is None else ()
     )
     return Report(
-        network=exportable.description,
+        network=contest.description,
         oracle=oracle.name,
         legs=tuple(
-            LegFact(name=leg.name, complaint=leg.complaint, max_abs=collector.largest[leg.name]) for leg in legs
+            LegFact(name=leg.name, complaint=leg.complaint, max_abs=collector.largest[leg.name]) for leg in contest.legs
         ),
         cases=tuple(results),
         laws=laws,
         growth=growth,
         histogram=collector.histogram(),
-        control=_compare_control(collector, control.complaint),
+        control=_compare_control(collector, contest.no_control),
         tools=tool_versions(),
     )
 
@@ -126,8 +166,8 @@ def _choose(cases: tuple[Case, ...], only: str | None) -> tuple[Case, ...]:
 class _Collector:
     """Runs legs on cases and keeps what the summary needs, never the arrays."""
 
-    def __init__(self, exportable: Exportable, legs: Sequence[Leg]) -> None:
-        self._signature = exportable.signature
+    def __init__(self, signature: GraphSignature, legs: Sequence[Leg]) -> None:
+        self._signature = signature
         self._legs = legs
         self._counts = np.zeros(len(_EXPONENTS), dtype=np.int64)
         self._exact = 0
@@ -135,7 +175,7 @@ class _Collector:
         self.failed: set[str] = set()  # legs that gave something of another form, or nothing
         self.scale: dict[str, float] = {}
 
-    def run_case(self, case: Case, oracle: Oracle) -> CaseResult:
+    def run_case(self, case: Case, oracle: Judge) -> CaseResult:
         inputs = make_inputs(case, self._signature)
         truth = oracle.truth(inputs)
         ran = [self._run_leg(leg, inputs, truth) for leg in self._legs if not leg.complaint and leg.rows_for(inputs)]
@@ -197,9 +237,8 @@ class _Collector:
         )
 
 
-def _growth(exportable: Exportable, legs: Sequence[Leg], oracle: Oracle, drift_steps: int) -> tuple[Growth, ...]:
+def _growth(signature: GraphSignature, legs: Sequence[Leg], oracle: Judge, drift_steps: int) -> tuple[Growth, ...]:
     """Run one sequence to ever later steps and note the largest error there, each leg from the same zero state."""
-    signature = exportable.signature
     whole = make_inputs(Case(id="growth", rows=1, steps=drift_steps), signature)
     points = []
     for steps in sorted({*(n for n in _GROWTH_STEPS if n < drift_steps), drift_steps}):
@@ -215,7 +254,7 @@ def _growth(exportable: Exportable, legs: Sequence[Leg], oracle: Oracle, drift_s
 
 
 def _compare_control(collector: _Collector, complaint: str) -> Control:
-    ours, theirs = collector.largest[SERVED_LEG], collector.largest[ControlLeg.name]
+    ours, theirs = collector.largest[SERVED_LEG], collector.largest.get(ControlLeg.name, {})
     bound = {name: 2.0 * error + ulp(collector.scale[name]) for name, error in theirs.items()}
     passed = all(ours.get(name, math.inf) <= bound[name] for name in bound)
     return Control(complaint=complaint, ours=ours, theirs=theirs, bound=bound, passed=passed)

@@ -275,7 +275,8 @@ def _pool(kind: str, y: Tensor, lengths: Tensor | None, pool: Tensor, count: Ten
     steps = torch.full_like(count, y.size(1)) if lengths is None else lengths.to(count.dtype).unsqueeze(1)
     new_count = count + steps
     if kind == "mean":
-        total = pool + y.sum(1)
+        # Runtimes add up 10,000 steps one after the other; in float32 that would be the largest error of the network.
+        total = pool + y.sum(1, dtype=torch.float64).to(pool.dtype)
         return total / new_count, total, new_count
     if lengths is not None:
         real = torch.arange(y.size(1), device=y.device).unsqueeze(0) < lengths.unsqueeze(1)

@@ -31,6 +31,7 @@ def run_reference(
     x: ArrayLike,
     lengths: ArrayLike | None = None,
     state: Sequence[ArrayLike] | None = None,
+    after_step: Callable[[State], State] | None = None,
 ) -> tuple[Array, list[Array]]:
     """Run a network on sequences of unequal length.
 
@@ -40,6 +41,8 @@ def run_reference(
         x: [B, T, I], or tokens [B, T] for an embedding front; T >= 1.
         lengths: integer [B], each in 1..T; None for all T. What stands at and after a row's length is never read.
         state: tensors [rows, B, width] as ``SequenceModel.state_tensors`` lists them; None for zeros.
+        after_step: given the state of a cell after each step, tensors [B, width], returns the one to go on with: for
+            studies of how errors spread.
 
     Returns:
         (y, state), float64: y [B, T, O], zero at and after a row's length, or [B, O]; the state after the last steps.
@@ -47,7 +50,7 @@ def run_reference(
     Raises:
         ValueError: description, weights, lengths or state do not fit; the message names what and both shapes.
     """
-    network = _Network(description, weights)
+    network = _Network(description, weights, after_step)
     x = np.asarray(x) if network.takes_tokens else np.asarray(x, dtype=np.float64)
     B, T = x.shape[:2]
     counts = np.full(B, T) if lengths is None else np.asarray(lengths)
@@ -72,7 +75,13 @@ def run_reference(
 class _Network:
     """Front, stacks and head of one description, over rows of equal length."""
 
-    def __init__(self, description: Mapping[str, Any], arrays: Mapping[str, ArrayLike]) -> None:
+    def __init__(
+        self,
+        description: Mapping[str, Any],
+        arrays: Mapping[str, ArrayLike],
+        after_step: Callable[[State], State] | None,
+    ) -> None:
+        self._after_step = after_step
         weights = Weights(arrays)
         I, H = description["input_dim"], description["hidden_dim"]
         self.reads: str = description["reads"]
@@ -127,7 +136,8 @@ class _Network:
         outputs: list[Array] = []
         for row, cell in enumerate(cells):
             backwards = row % self._directions == 1
-            output, last = _run_cell(cell, signal[:, ::-1] if backwards else signal, tuple(s[row] for s in state))
+            ordered, first = signal[:, ::-1] if backwards else signal, tuple(s[row] for s in state)
+            output, last = _run_cell(cell, ordered, first, self._after_step)
             outputs.append(output[:, ::-1] if backwards else output)
             for tensor, value in zip(finals, last, strict=True):
                 tensor[row] = value
@@ -137,12 +147,14 @@ class _Network:
         return signal, finals
 
 
-def _run_cell(cell: Cell, x: Array, state: State) -> tuple[Array, State]:
+def _run_cell(cell: Cell, x: Array, state: State, after_step: Callable[[State], State] | None) -> tuple[Array, State]:
     """Run x [B, T, I] through one cell: (output [B, T, H], final state)."""
     contribution = cell.project(x)
     output = np.empty((*x.shape[:2], cell.widths[0]))
     for t in range(x.shape[1]):
         state = cell.step(contribution[:, t], state)
+        if after_step is not None:
+            state = after_step(state)
         output[:, t] = state[0]
     return output, state
 

@@ -6,8 +6,9 @@ import sys
 import tomllib
 from pathlib import Path
 
-import cellgate
 import pytest
+
+import cellgate
 
 PACKAGE = Path(cellgate.__file__).parent
 ROOT = Path(__file__).parents[1]
@@ -78,7 +79,8 @@ def test_a_fresh_interpreter_does_not_load(module, unwanted):
 
 
 def test_telemetry_of_onnxruntime_is_off_before_its_first_import():
-    code = "import os; os.environ.pop('ORT_DISABLE_TELEMETRY', None); import cellgate; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    code = "import os; os.environ.pop('ORT_DISABLE_TELEMETRY', None); import cellgate; "
+    code += "print(os.environ['ORT_DISABLE_TELEMETRY'])"
 
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 

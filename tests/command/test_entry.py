@@ -145,8 +145,8 @@ def test_a_fault_is_one_sentence_and_a_traceback_only_where_asked(run, monkeypat
 
     assert quiet.status == debugged.status == by_environment.status == 70
     assert quiet.err == (
-        "cellgate: a fault of cellgate itself, RuntimeError: wires crossed; run it again with --debug for the traceback "
-        "and report it\n"
+        "cellgate: a fault of cellgate itself, RuntimeError: wires crossed; run it again with --debug for the "
+        "traceback and report it\n"
     )
     assert "Traceback" in debugged.err
     assert "Traceback" in by_environment.err

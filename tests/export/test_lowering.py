@@ -96,24 +96,24 @@ def test_directions_of_unlike_cells_become_a_scan_each(exported: Any) -> None:
 
 
 class Around(nn.Module):
-    """A user's module around layers of this house, one of them at two places, called with a state."""
+    """A user's module around a stack of this house that stands at two places, called with a state."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.layer = LSTMLayer(LSTMCell, I, I)
+        self.layer = RecurrentStack(LSTMCell, I, I)
         self.same = self.layer
 
     def forward(self, x: Tensor) -> Tensor:
-        y, (h, c) = self.layer(x)
-        return self.same(y, (h, c))[0]
+        y, state = self.layer(x)
+        return self.same(y, state)[0]
 
 
-def test_layer_that_stands_alone_and_twice_is_lowered_once(exported: Any) -> None:
+def test_stack_that_stands_at_two_places_is_lowered_once(exported: Any) -> None:
     module = Around()
     lowered, report = lower(module)
 
     assert lowered.layer is lowered.same
-    assert [(entry.path, entry.operator) for entry in report] == [("layer", "LSTM")]
+    assert [(entry.path, entry.operator) for entry in report] == [("layer.0", "LSTM")]
     assert Counter(type(child).__name__ for child in lowered.modules())["LSTMLayer"] == 0
     assert exported(module).largest_difference() < 2e-6
 

@@ -1,0 +1,113 @@
+"""What an export prints: what became of the layers, the verdict, the cost, and what to type next.
+
+Rules of this file: it says what was found; it exports nothing.
+"""
+
+import hashlib
+import resource
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..bundle.graph_facts import GraphFacts
+from ..bundle.manifest import Manifest
+from ..bundle.manifest_json import manifest_to_json
+from ..export.pipeline import Exported
+from ..export.report import Report
+from .report_text import Row, summary_fields, summary_rows
+from .terminal import Terminal
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExportResult:
+    """A bundle that was just written.
+
+    Attributes:
+        out: its folder.
+        manifest: as written.
+        report: of the verification.
+        layers: where each layer is, what it was, and the operator that runs it.
+        exchanges: further rows, on layers of a stranger's module.
+    """
+
+    out: Path
+    manifest: Manifest
+    report: Report
+    layers: tuple[tuple[str, str, str], ...]
+    exchanges: tuple[Row, ...] = ()
+
+
+def result_of_network(exported: Exported, out: Path) -> ExportResult:
+    """Return the result of an export from PyTorch."""
+    exportable = exported.exportable
+    return ExportResult(
+        out=out,
+        manifest=exported.manifest,
+        report=exported.report,
+        layers=tuple((layer.path, layer.cell, layer.operator) for layer in exportable.layers),
+        exchanges=tuple(
+            ("exchanged", f"{exchange.path or 'the network'}, a {exchange.was}: {exchange.proof}")
+            for exchange in exportable.exchanges
+        ),
+    )
+
+
+def result_of_file(manifest: Manifest, report: Report, facts: GraphFacts, out: Path) -> ExportResult:
+    """Return the result of an export from an ONNX file, which tells of its fused layers alone."""
+    layers = tuple(
+        (layer.name or f"number {number}", "of the file", layer.operator)
+        for number, layer in enumerate(facts.recurrent)
+    )
+    return ExportResult(out=out, manifest=manifest, report=report, layers=layers)
+
+
+def print_result(result: ExportResult, elapsed_s: float, terminal: Terminal) -> None:
+    """Print the result for people, or for machines."""
+    report, manifest, out = result.report, result.manifest, result.out
+    memory_mib = peak_memory_mib()
+    terminal.say(f"bundle {out} ({manifest.name}, version {manifest.version})")
+    terminal.say()
+    rows = [
+        (f"layer {number}", f"{cell} -> {operator} ({_manner(operator)}), at {path}")
+        for number, (path, cell, operator) in enumerate(result.layers)
+    ]
+    rows += [*result.exchanges, *summary_rows(report)]
+    rows.append(("took", f"{elapsed_s:.1f} s, {memory_mib:.0f} MiB of memory at the most"))
+    terminal.pairs(rows)
+    terminal.say()
+    terminal.say(f"report   {out / 'equivalence.html'}")
+    terminal.say(f"next     cellgate serve {shlex.quote(str(out))}")
+    if report.verdict == "sensitive":
+        terminal.warn(
+            f"the network is chaotic in {sum(bool(case.sensitive) for case in report.cases)} cases: rounding alone "
+            "moves its outputs beyond use there, and float32 means little whoever computes it; the bundle was written"
+        )
+    terminal.answer(_answer(result, elapsed_s, memory_mib))
+
+
+def _answer(result: ExportResult, elapsed_s: float, memory_mib: float) -> dict[str, Any]:
+    manifest = result.manifest
+    return {
+        "bundle": str(result.out),
+        "name": manifest.name,
+        "version": manifest.version,
+        "digest": hashlib.sha256(manifest_to_json(manifest)).hexdigest(),
+        "labels": manifest.labels,
+        "operators": manifest.operators,
+        "layers": [{"path": path, "cell": cell, "operator": operator} for path, cell, operator in result.layers],
+        **summary_fields(result.report),
+        "elapsed_s": round(elapsed_s, 3),
+        "peak_memory_mib": round(memory_mib),
+    }
+
+
+def _manner(operator: str) -> str:
+    return "a loop over the cell, time free" if operator == "Scan" else "fused, time free"
+
+
+def peak_memory_mib() -> float:
+    """Return the most memory that this process had so far, in MiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # bytes there, KiB elsewhere
