@@ -17,6 +17,8 @@ RUNTIME ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
 bin := $(VENV)/bin
 pip := $(bin)/python -m pip install --disable-pip-version-check --constraint constraints.txt \
 	$(if $(TORCH_INDEX_URL),--extra-index-url $(TORCH_INDEX_URL))
+# One worker for each core, a file to a worker, one thread in each: torch and onnxruntime would fight over the cores.
+parallel := --numprocesses auto --dist loadfile
 bundle := bundles/japanese-vowels
 example := examples/japanese_vowels
 sources := $(wildcard *.py model/*.py export/*.py bundle/*.py)
@@ -33,7 +35,8 @@ serve: $(bundle)/manifest.json ## export, verify and serve the example on 127.0.
 		--example-request-path $(abspath $(example)/sequences/one_sequence.json)
 
 test: $(VENV)/.test ## run the whole test suite, with branch coverage
-	$(bin)/python -m pytest --cov --cov-report=term-missing:skip-covered --cov-fail-under=95 $(ARGS)
+	OMP_NUM_THREADS=1 $(bin)/python -m pytest $(parallel) --cov --cov-report=term-missing:skip-covered \
+		--cov-fail-under=95 $(ARGS)
 
 check: $(VENV)/.test ## lint, format, types
 	@mkdir -p .types && ln -sfn .. .types/cellgate

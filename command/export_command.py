@@ -20,7 +20,7 @@ from .case_run import check_case, print_case
 from .errors import DONE, UsageError
 from .export_result import ExportResult, print_result, result_of_file, result_of_network
 from .report_text import naming
-from .source_options import bundle_name, check_widths, labels, normalisation, rerunner, roles
+from .source_options import bundle_name, check_widths, labels, limit_threads, normalisation, rerunner, roles
 from .terminal import Terminal
 
 _NOT_OF_A_FILE = ("weights", "argument", "input_dim")
@@ -35,6 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     terminal = Terminal(json=arguments.json)
     out = _target(arguments)
     options = _options(arguments, out)
+    limit_threads(arguments.threads)
     with redirect_stdout(sys.stderr):
         if arguments.source.endswith(".onnx"):
             done = _from_file(arguments, out, options, terminal)

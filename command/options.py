@@ -69,7 +69,8 @@ def _add_threads(parser: argparse.ArgumentParser) -> None:
         "--threads",
         type=whole_number(1, _MAX_THREADS),
         metavar="N",
-        help=f"threads of onnxruntime inside one run, 1 .. {_MAX_THREADS}; default: the CPUs this process may use",
+        help=f"threads of onnxruntime inside one run, and of torch where it runs, 1 .. {_MAX_THREADS}; "
+        "default: the CPUs this process may use",
     )
 
 

@@ -11,12 +11,19 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from ..bundle.manifest import NAME_PATTERN
 from ..export.source import check_labels
 from ..model.network import SequenceModel
 from .errors import UsageError
+
+
+def limit_threads(threads: int | None) -> None:
+    """Hold torch to --threads too: on a busy machine its threads wait for each other longer than they compute."""
+    if threads is not None:
+        torch.set_num_threads(threads)
 
 
 def roles(pairs: Sequence[tuple[str, str]]) -> dict[str, str] | None:

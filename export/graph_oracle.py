@@ -1,10 +1,10 @@
 """The float64 oracle of a bare ONNX graph: the graph itself in float64, under the reference evaluator of onnx.
 
-For a file without its PyTorch network nothing else knows what is right. It shares the graph with what is served
-and none of its code, so it finds what a runtime computes wrongly and cannot find what the file says wrongly.
+For a file without its PyTorch network nothing else knows what is right. It shares the graph with what is served and
+none of its code: it finds what a runtime computes wrongly, and cannot find what the file says wrongly.
 
-Rules of this file: rows run at their own length, without padding, for the evaluator ignores sequence_lens; rows of equal
-length run together. Weights, constants and casts become float64; integers stay.
+Rules of this file: rows run at their own length, without padding, for the evaluator ignores sequence_lens; rows of
+equal length run together. Weights, constants and casts become float64; integers stay.
 """
 
 from collections.abc import Iterator, Mapping
@@ -88,7 +88,8 @@ class GraphOracle:
         if not np.issubdtype(array.dtype, np.floating):
             return array
         signs: F64 = random.choice([-1.0, 1.0], array.shape)
-        return array.astype(np.float64) * (1.0 + self._relative_error * signs)
+        moved: F64 = array.astype(np.float64) * (1.0 + self._relative_error * signs)
+        return moved
 
     def _run(self, evaluator: ReferenceEvaluator, inputs: Mapping[str, Array]) -> dict[str, F64]:
         signature = self._signature

@@ -21,6 +21,10 @@ from .recurrent_ops import OPSET, translation_table
 from .size_guards import frozen_axis_error, size_guards_recorded
 from .spare_nodes import read_last_state, spare_zeros
 
+# Said to the capturer alone, not written into the graph: without it a convolution's own guard against overflow (torch
+# 2.10: T <= 2147483647/5) counts as a limit. No batch and no sequence is as long.
+_LONGEST_AXIS = 2**24
+
 
 def export_onnx(exportable: Exportable) -> bytes:
     """Return the model as ONNX bytes.
@@ -43,7 +47,7 @@ def export_onnx(exportable: Exportable) -> bytes:
 
 
 def _capture(exportable: Exportable) -> torch.export.ExportedProgram:
-    axes = {"B": torch.export.Dim("B", min=1), "T": torch.export.Dim("T", min=1)}
+    axes = {name: torch.export.Dim(name, min=1, max=_LONGEST_AXIS) for name in ("B", "T")}
     free = tuple(
         {k: axes[axis] for k, axis in enumerate(spec.shape) if isinstance(axis, str)}
         for spec in exportable.signature.inputs

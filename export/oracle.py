@@ -42,9 +42,10 @@ DRAWS: Final = 2
 # Libraries approximate tanh and the sigmoid by rational functions. Measured, in units of u near 1: onnxruntime 4.5 and
 # 2.8, torch 1.2 and 1.5; a hidden state is a product of one of each.
 ACTIVATION_ULPS: Final = 8.0
-# What one step may add to a state by its activations, in units of u: the candidate's error times an input gate and the
-# gates' times what they let through, taken at half open gates (rounding.py says why it is applied at every step).
-ACTIVATION_DRIFT: Final = 4.0
+# What one step may add to a state at the most, in units of u: a gate near 1 is off by half a spacing of float32, which
+# is u just below 1, and by as much again for its approximation; measured at the worst 0.35 (forget bias 17). Signs that
+# stay are the worst direction already, so SAFETY is taken out of it: SAFETY times this is 1 u a step.
+ACTIVATION_DRIFT: Final = 1.0 / SAFETY
 # SAFETY times a movement above this share of the largest output says that float32 keeps fewer than two digits.
 SENSITIVE_SHARE: Final = 1e-2
 

@@ -58,7 +58,7 @@ class DriftingCell(nn.Module):
         tensors = [new] if isinstance(new, Tensor) else list(new)
         nudged = [self._nudged(place, tensor) for place, tensor in enumerate(tensors)]
         output = next((after for before, after in zip(tensors, nudged, strict=True) if before is output), output)
-        return output, nudged[0] if isinstance(new, Tensor) else type(new)(nudged)
+        return output, nudged[0] if isinstance(new, Tensor) else nudged if isinstance(new, list) else tuple(nudged)
 
     def _nudged(self, place: int, tensor: Tensor) -> Tensor:
         factor, summand = self._drift.nudge(place, tensor.shape[1])

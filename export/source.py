@@ -242,11 +242,9 @@ def check_labels(labels: object, what: str) -> tuple[str, ...]:
 def _article(value: object) -> str:
     if value is None:
         return "None"
-    return (
-        "a list of something else"
-        if isinstance(value, list | tuple) and value
-        else f"something of type {type(value).__name__}"
-    )
+    if isinstance(value, list | tuple) and value:
+        return "a list of something else"
+    return f"something of type {type(value).__name__}"
 
 
 def _say(err: BaseException) -> str:

@@ -20,4 +20,4 @@ mkdir "$work/away"
 cp -r tests examples docs README.md pyproject.toml Makefile "$work/away/"
 cd "$work/away"
 "$work/venv/bin/python" -c 'import cellgate; print("testing", cellgate.__file__)'
-"$work/venv/bin/python" -m pytest -p no:cacheprovider -m 'not tree' -q
+OMP_NUM_THREADS=1 "$work/venv/bin/python" -m pytest -p no:cacheprovider -m 'not tree' -q --numprocesses auto --dist loadfile

@@ -87,6 +87,15 @@ def run_command(*argv: object) -> Done:
     return Done(status, out.getvalue(), err.getvalue())
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Commands hold torch to --threads for the rest of the process."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def run():
     return run_command

@@ -257,3 +257,34 @@ def test_overwrite_replaces_a_bundle(run, classifier, tmp_path):
 
     assert done.status == 0, done.err
     assert (manifest.name, manifest.version, manifest.labels) == ("tiny", 2, ("a", "b"))
+
+
+@pytest.mark.slow
+def test_an_onnx_file_becomes_a_bundle(run, classifier, tmp_path):
+    words = ("--out", tmp_path / "again", "--labels", "a,b", *QUICK)
+    done = run("export", classifier.path / "model.onnx", *words)
+    answer = run("inspect", tmp_path / "again", "--json").answer
+
+    assert done.status == 0, done.err
+    assert "layer 0     of the file -> LSTM (fused, time free), at " in done.out
+    assert "onnxruntime, onnx reference against the graph in float64" in done.out
+    assert answer["manifest"]["labels"] == ["a", "b"]
+    assert answer["manifest"]["graph"] == run("inspect", classifier.path, "--json").answer["manifest"]["graph"]
+
+
+def test_a_case_of_an_onnx_file_runs_alone(run, classifier):
+    done = run("export", classifier.path / "model.onnx", "--case", "B2-T2", *QUICK)
+    unknown = run("export", classifier.path / "model.onnx", "--case", "B2", *QUICK)
+
+    assert done.status == 0
+    assert done.out.startswith("case B2-T2: passed\n")
+    assert unknown.status == 2
+    assert "--case: expected one of B1-T1, " in unknown.err
+
+
+@pytest.mark.parametrize("words", [["--weights", "w.pt"], ["--input-dim", "3"], ["--argument", "sequence=x"]])
+def test_an_onnx_file_takes_nothing_of_a_network(run, classifier, tmp_path, words):
+    done = run("export", classifier.path / "model.onnx", "--out", tmp_path / "b", *words)
+
+    assert done.status == 2
+    assert f"{words[0]}: an ONNX file has its own, expected none; leave it out" in done.err

@@ -164,6 +164,39 @@ def test_chunks_with_carried_state_are_the_whole(reads):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-14)
 
 
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_after_step_that_changes_nothing_gives_the_same_and_sees_every_step_of_every_cell(bidirectional):
+    description = _LSTM | {"hidden_dim": [2, 3], "num_layers": 2, "bidirectional": bidirectional}
+    weights = _weights(description)
+    x = np.random.default_rng(1).normal(size=(2, 5, 2))
+    seen = []
+
+    def look(state: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+        seen.append([tensor.shape for tensor in state])
+        return state
+
+    y, _ = run_reference(description, weights, x, after_step=look)
+
+    assert np.array_equal(y, run_reference(description, weights, x)[0])
+    cells = 2 * (1 + bidirectional)
+    assert seen == [[(2, 2), (2, 2)]] * 5 * cells + [[(2, 3), (2, 3)]] * 5 * cells
+
+
+def test_after_step_gives_the_state_to_go_on_with_and_the_output():
+    weights = _weights(_LSTM)
+    x = np.random.default_rng(1).normal(size=(1, 3, 2))
+
+    y, (h, c) = run_reference(_LSTM, weights, x, after_step=lambda state: (state[0] + 0.5, state[1] * 2.0))
+
+    hidden, cell = np.zeros((1, 1, 2)), np.zeros((1, 1, 2))
+    for t in range(3):
+        _, (hidden, cell) = run_reference(_LSTM, weights, x[:, t : t + 1], None, [hidden, cell])
+        hidden, cell = hidden + 0.5, cell * 2.0
+        np.testing.assert_allclose(y[:, t], hidden[0], rtol=0, atol=1e-15)
+    np.testing.assert_allclose(h, hidden, rtol=0, atol=1e-15)
+    np.testing.assert_allclose(c, cell, rtol=0, atol=1e-15)
+
+
 def test_ten_thousand_steps_stay_finite_and_bounded():
     weights = _weights(_LSTM)
     x = np.random.default_rng(1).normal(size=(1, 10_000, 2))
