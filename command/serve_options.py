@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Final, get_args
 
-from ..serve.settings import _RANGES as RANGES
-from ..serve.settings import PREFIX, Device, Settings
+from ..serve.settings import PREFIX, RANGES, Device, Settings
 
 # Every field of Settings; a test holds the two against each other.
 _SETTINGS_HELP: Final[Mapping[str, str]] = {

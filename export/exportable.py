@@ -141,7 +141,7 @@ def _copied(source: nn.Module) -> nn.Module:
             # A graph in another dtype than was trained would be another network, so nobody converts unasked.
             dtype = str(parameter.dtype).removeprefix("torch.")
             raise SourceError(
-                f"{kind}.{name} is {dtype}, expected float32; let the factory return the module's .float()"
+                f"{kind}.{name} is {dtype}, expected float32; give a factory that returns the module's .float()"
             )
     try:
         return copy.deepcopy(source).cpu().eval().requires_grad_(requires_grad=False)

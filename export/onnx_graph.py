@@ -21,8 +21,8 @@ from .recurrent_ops import OPSET, translation_table
 from .size_guards import frozen_axis_error, size_guards_recorded
 from .spare_nodes import read_last_state, spare_zeros
 
-# Said to the capturer alone, not written into the graph: without it a convolution's own guard against overflow (torch
-# 2.10: T <= 2147483647/5) counts as a limit. No batch and no sequence is as long.
+# Said to the capturer alone, not written into the graph: else a convolution's own guard against overflow (torch 2.10:
+# T <= 2147483647/5) counts as a limit. No batch and no sequence is as long.
 _LONGEST_AXIS = 2**24
 
 

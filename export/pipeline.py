@@ -15,7 +15,7 @@ from ..bundle.manifest import GraphSignature, Manifest, SessionOptions
 from ..bundle.writer import write_bundle
 from .cases import golden_cases, grid, make_inputs
 from .compare import Array
-from .errors import NotEquivalentError
+from .errors import NotEquivalentError, SourceError
 from .exportable import Exportable, prepare
 from .legs import EagerLeg
 from .onnx_graph import export_onnx
@@ -78,6 +78,7 @@ def build(source: nn.Module, options: ExportOptions, progress: Progress = lambda
     """
     progress("recurrent layers", 0, 3)
     exportable = prepare(source, options.told, options.input_dim)
+    _check_widths(exportable, options)
     progress("TorchScript", 1, 3)
     scripted = export_torchscript(exportable)
     progress("ONNX", 2, 3)
@@ -86,6 +87,22 @@ def build(source: nn.Module, options: ExportOptions, progress: Progress = lambda
     check_graph(model, scan_graph(model).operators)
     progress("ONNX", 3, 3)
     return Artefacts(exportable=exportable, scripted=scripted, model=model, session=SessionOptions())
+
+
+def _check_widths(exportable: Exportable, options: ExportOptions) -> None:
+    """Raise SourceError where labels or normalisation do not fit, before the long work and not after it."""
+    outputs, inputs = exportable.signature.outputs[0].shape[-1], exportable.signature.inputs[0].shape[-1]
+    if options.labels is not None and len(options.labels) != outputs:
+        raise SourceError(
+            f"labels: expected {outputs} names, one for each output of the network, found {len(options.labels)}"
+        )
+    if options.normalisation is not None and exportable.signature.vocabulary_size is not None:
+        raise SourceError("normalisation: expected none for a network that reads tokens, found one; leave it out")
+    for name, values in (options.normalisation or {}).items():
+        if len(values) != inputs:
+            raise SourceError(
+                f"normalisation {name}: expected {inputs} numbers, one for each input, found {len(values)}"
+            )
 
 
 def verify_artefacts(artefacts: Artefacts, options: ExportOptions, progress: Progress = lambda *_: None) -> Report:

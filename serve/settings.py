@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 Device = Literal["auto", "cpu", "cuda"]
 PREFIX = "CELLGATE_"
 
-_RANGES: dict[str, tuple[float, float]] = {
+RANGES: dict[str, tuple[float, float]] = {
     "port": (0, 65535),
     "threads": (1, 1024),
     "max_running": (1, 1024),
@@ -95,7 +95,7 @@ class Settings:
             raise SettingsError("device", f"one of {', '.join(get_args(Device))}", self.device)
         if not self.host:
             raise SettingsError("host", "an address or a host name", self.host)
-        for name, (low, high) in _RANGES.items():
+        for name, (low, high) in RANGES.items():
             value = getattr(self, name)
             if value is None and name in ("threads", "max_running"):
                 continue
@@ -145,10 +145,10 @@ def _from_text(name: str, text: str) -> str | int | float | bool:
         if text.lower() not in _FLAGS:
             raise SettingsError(name, "true or false", text)
         return _FLAGS[text.lower()]
-    if name not in _RANGES:
+    if name not in RANGES:
         return text
     try:
         return float(text) if name.endswith("_s") else int(text)
     except ValueError as err:
-        low, high = _RANGES[name]
+        low, high = RANGES[name]
         raise SettingsError(name, f"a number in {low} .. {high}", text) from err

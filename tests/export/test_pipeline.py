@@ -10,7 +10,7 @@ import torch
 
 from cellgate.bundle.reader import read_bundle
 from cellgate.export import pipeline
-from cellgate.export.errors import NotEquivalentError
+from cellgate.export.errors import NotEquivalentError, SourceError
 from cellgate.export.onnx_graph import export_onnx
 from cellgate.export.pipeline import ExportOptions, build, export_bundle
 from cellgate.export.verify import VerifyOptions
@@ -77,3 +77,27 @@ def test_network_whose_graph_differs_is_refused_and_nothing_written(
 
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        pytest.param({"labels": ("one",)}, "labels: expected 2 names, one for each output", id="labels"),
+        pytest.param(
+            {"normalisation": {"mean": (0.0,), "std": (1.0,)}}, "mean: expected 3 numbers", id="normalisation"
+        ),
+    ],
+)
+def test_what_is_said_about_the_network_must_fit_before_anything_is_verified(
+    network: SequenceModel, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(SourceError, match=message):
+        build(network, ExportOptions(name="tiny", **changes))
+
+
+def test_normalisation_of_tokens_is_refused() -> None:
+    tokens = SequenceModel(5, 4, 2, front="embedding", front_dim=3)
+    options = ExportOptions(name="tiny", normalisation={"mean": (0.0,), "std": (1.0,)})
+
+    with pytest.raises(SourceError, match="expected none for a network that reads tokens"):
+        build(tokens, options)
