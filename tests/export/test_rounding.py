@@ -1,7 +1,7 @@
-"""The drift of a state: by its size, with signs that stay, alike in NumPy and torch; what it is there for, and not for."""
+"""The drift of a state: its size, signs that stay, alike in NumPy and torch; long memory passes, its defects do not."""
 
 import copy
-from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -131,6 +131,27 @@ def test_an_output_that_is_no_state_stays_and_the_state_keeps_its_kind():
     assert all((after - before).abs().max() > 0 for before, after in zip(state, new, strict=True))
 
 
+def test_a_pair_that_has_names_is_taken_as_a_pair_and_a_list_stays_a_list():
+    class Named(NamedTuple):
+        h: Tensor
+        c: Tensor
+
+    class Wrapped(nn.Module):
+        def forward(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+            return x, type(state)(*state) if isinstance(state, tuple) else state
+
+    h, c = torch.zeros(2, 5).double(), torch.zeros(2, 5).double()
+    cell = DriftingCell(Wrapped(), _drift())
+
+    _, pair = cell(h, Named(h, c))
+    _, several = cell(h, [h, c, h])
+
+    assert type(pair) is tuple
+    assert len(pair) == 2
+    assert isinstance(several, list)
+    assert len(several) == 3
+
+
 def test_a_state_of_one_tensor_stays_one_tensor():
     cell = nn.GRUCell(3, 5).double()
 
@@ -152,7 +173,9 @@ def _long_memory(forget: float, cell: str = "LSTMCell") -> SequenceModel:
     return network
 
 
-def _shares(network: nn.Module, exportable: Exportable, inputs: dict[str, np.ndarray], truth: Truth) -> dict[str, float]:
+def _shares(
+    network: nn.Module, exportable: Exportable, inputs: dict[str, np.ndarray], truth: Truth
+) -> dict[str, float]:
     found = EagerLeg(prepare(network)).run(inputs)
     assert list(found) == [spec.name for spec in exportable.signature.outputs]
     return {
