@@ -42,12 +42,12 @@ def test_the_golden_cases_are_run_and_recorded(run, copy):
     record = read_verifications(bundle)["cpu"]
 
     assert done.status == 0
-    assert done.out.startswith("Class-fier version 1: 4 golden cases reproduced on cpu\n")
+    assert done.out.startswith("Class-fier version 1: 6 golden cases reproduced on cpu\n")
     assert f"digest   {bundle.digest}\n" in done.out
     assert f"record   {copy}.verified/cpu.json\n" in done.out
     assert done.err == ""
     assert record["passed"] is True
-    assert record["cases"] == 4
+    assert record["cases"] == 6
     assert [output["output"] for output in record["outputs"]] == ["y", "h_n", "c_n"]
     assert record["provider"] == "CPUExecutionProvider"
 
@@ -65,7 +65,7 @@ def test_golden_cases_that_are_not_reproduced_are_exit_1_and_recorded(run, other
     done = run("verify", other, "--device", "cpu")
 
     assert done.status == 1
-    assert "4 golden cases NOT reproduced on cpu" in done.out
+    assert "6 golden cases NOT reproduced on cpu" in done.out
     assert done.err.startswith(f"cellgate: {other}: expected the golden cases to be reproduced on cpu, found ")
     assert "try another --device, or export again" in done.err
     assert read_verifications(read_bundle(other))["cpu"]["passed"] is False
