@@ -1,0 +1,69 @@
+"""The main job on the real data: trained, exported, verified, bundled, and asked over HTTP, with the same answers."""
+
+import json
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from cellgate.__main__ import main
+from cellgate.serve.app import create_app
+from cellgate.serve.served_model import BundlePlace, open_model
+from cellgate.serve.settings import Settings
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "japanese_vowels"
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    out = tmp_path_factory.mktemp("bundles") / "japanese-vowels"
+    words = ["export", f"{EXAMPLE}/network.py:speaker_network", "--weights", f"{EXAMPLE}/weights.safetensors"]
+    assert main([*words, "--out", str(out), "--drift-steps", "100"]) == 0
+    return out
+
+
+async def ask(client, x, lengths):
+    """Send a padded batch and return the scores."""
+    tensors = [
+        {"name": "x", "shape": list(x.shape), "datatype": "FP32", "data": x.ravel().tolist()},
+        {"name": "lengths", "shape": [len(lengths)], "datatype": "INT32", "data": lengths.tolist()},
+    ]
+    answer = await client.post("/v2/models/japanese-vowels/infer", json={"inputs": tensors})
+    assert answer.status_code == 200
+    (y,) = answer.json()["outputs"]
+    return np.array(y["data"], dtype=np.float32).reshape(y["shape"])
+
+
+async def test_the_served_accuracy_is_exactly_the_trained_one(bundle):
+    data = load_file(EXAMPLE / "test_set.safetensors")
+    settings = Settings()
+    model = open_model(BundlePlace(bundle), settings)
+    app = create_app([model], settings)
+    right = 0
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            for first in range(0, len(data["x"]), 37):
+                rows = slice(first, first + 37)
+                scores = await ask(client, data["x"][rows], data["lengths"][rows])
+                right += int((scores.argmax(1) == data["speaker"][rows]).sum())
+
+    assert right == json.loads((EXAMPLE / "training.json").read_text())["test_correct"]
+
+
+async def test_a_sequence_is_answered_with_the_same_bits_alone_and_among_others(bundle):
+    data = load_file(EXAMPLE / "test_set.safetensors")
+    settings = Settings()
+    model = open_model(BundlePlace(bundle), settings)
+    app = create_app([model], settings)
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            together = await ask(client, data["x"][:12], data["lengths"][:12])
+            for row in range(12):
+                count = int(data["lengths"][row])
+                alone = await ask(client, data["x"][row : row + 1, :count], data["lengths"][row : row + 1])
+
+                assert alone.tobytes() == together[row : row + 1].tobytes()
