@@ -17,8 +17,8 @@ Magnitude = Literal["normal", "zeros", "denormal", "saturated"]
 StateKind = Literal["zero", "random", "large"]
 
 DRIFT_STEPS: Final = 10_000
-# Unlike each other, and all well conditioned: the manifest has one tolerance an output, the widest of these cases, and a
-# saturated one would open it a hundredfold for all.
+# Unlike each other, and all well conditioned: the manifest has one tolerance an output, the widest of these cases, and
+# a saturated one would open it a hundredfold for all.
 _GOLDEN: Final = ("B1-T1", "B3-T7-random", "B3-T7-ragged-random", "B5-T17", "B5-T17-ragged", "B2-T24-zeros")
 
 
