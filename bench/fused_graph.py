@@ -1,17 +1,18 @@
 """The fused graph that cellgate exports, beside a hand-built LSTM graph and the legacy exporter's scripted loop.
 
-    python bench/fused_graph.py [--repeats 60] [--threads 1] [--json]
+    python bench/fused_graph.py [--repeats 60] [--threads 1 2] [--json]
 
 Three ratios for each size, from interleaved runs in one process (so that a noisy machine disturbs all alike), medians:
 
-    hand-built / cellgate      1.00 is the speed of a graph written by hand that takes and gives the same tensors
-    bare node / cellgate       the same for onnxruntime's LSTM node with nothing around it: time first, no lengths
-    legacy loop / cellgate     how much slower the Loop is that torch.onnx.export(dynamo=False) makes of the same layer
+    by hand   / cellgate      1.00 is the speed of a graph written by hand that takes and gives the same tensors
+    bare node / cellgate      the same for onnxruntime's LSTM node with nothing around it: time first, no lengths
+    loop      / cellgate      how much slower the Loop is that torch.onnx.export(dynamo=False) makes of the same layer
 """
 
 import argparse
 import io
 import json
+import os
 import sys
 import time
 import warnings
@@ -175,18 +176,29 @@ def main() -> None:
     """Measure every size and print the table, or JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=60, help="timed runs of each graph (default 60)")
-    parser.add_argument("--threads", type=int, default=1, help="threads inside a run (default 1)")
+    default = sorted({1, len(os.sched_getaffinity(0))})
+    parser.add_argument(
+        "--threads",
+        type=int,
+        nargs="+",
+        default=default,
+        help=f"threads inside a run, one table each (default: one, and one for each CPU as served, here {default})",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     arguments = parser.parse_args()
-    rows = [compare(size, arguments.repeats, arguments.threads) for size in SIZES]
+    rows = [
+        {"threads": threads, **compare(size, arguments.repeats, threads)}
+        for threads in arguments.threads
+        for size in SIZES
+    ]
     if arguments.json:
         versions = {"onnxruntime": onnxruntime.__version__, "torch": torch.__version__}
         json.dump({**versions, "rows": rows}, sys.stdout, indent=1)
         return
-    table = Table("B", "T", "I", "H", "cellgate, s", "hand-built", "bare node", "legacy loop")
+    table = Table("threads", "B", "T", "I", "H", "cellgate", "by hand", "bare node", "loop")
     for row in rows:
         ratios = [f"{row[name + '_ratio']:.2f}" for name in ("alike", "bare", "legacy_loop")]
-        table.add_row(*[str(row[axis]) for axis in "BTIH"], f"{row['cellgate_s']:.6f}", *ratios)
+        table.add_row(str(row["threads"]), *[str(row[axis]) for axis in "BTIH"], f"{row['cellgate_s']:.6f}", *ratios)
     Console().print(table)
 
 
