@@ -23,6 +23,7 @@ from cellgate.export.legs import (
     first_line,
     named,
 )
+from cellgate.export.onnx_graph import export_onnx
 from cellgate.export.pipeline import Artefacts, ExportOptions, build
 from cellgate.export.torchscript import export_torchscript
 from cellgate.model import SequenceModel
@@ -200,3 +201,16 @@ def test_an_error_is_told_by_its_first_line():
     assert first_line(ValueError("\n  one\ntwo")) == "one"
     assert first_line(ValueError()) == "no reason given"
     assert len(first_line(ValueError("x" * 1000))) == 300
+
+
+def test_the_evaluator_runs_a_saturated_scan_without_a_warning_and_gives_finite_values() -> None:
+    torch.manual_seed(0)
+    network = SequenceModel(3, 4, cell="ProjectedLSTMCell", projection_dim=2)
+    exportable = prepare(network)
+    leg = ReferenceLeg(export_onnx(exportable), exportable.signature)
+    case = Case(id="B2-T24-saturated", rows=2, steps=24, magnitude="saturated", state="large")
+
+    found = leg.run(make_inputs(case, exportable.signature))
+
+    assert leg.complaint == ""
+    assert all(np.isfinite(array).all() for array in found.values())
