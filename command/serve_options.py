@@ -16,8 +16,12 @@ _SETTINGS_HELP: Final[Mapping[str, str]] = {
     "port": "TCP port; 0 takes a free one",
     "device": "auto (CUDA where it reproduces the golden cases, else the CPU), cpu, or cuda (that or fail)",
     "threads": "threads of onnxruntime inside one run",
-    "max_running": "requests computed at the same time",
-    "max_waiting": "further requests that may wait; above, 503",
+    "workers": "processes that hold connections, parse and render; they share one engine and the port",
+    "max_lanes": "sequences that a model advances side by side",
+    "run_limit_s": "seconds of the longest run that is planned, where sequences can be stopped between steps",
+    "max_waiting": "requests that may be in the engine, running ones included; above, 503",
+    "max_waiting_bytes": "bytes that their tensors may take; above, 503",
+    "hot_route": "answer inference requests short of the ASGI stack, with the same bytes",
     "max_body_bytes": "longest body of a request, in bytes; above, 413",
     "max_batch_rows": "most rows of a request",
     "max_steps": "most steps of a row",
@@ -37,7 +41,7 @@ def add_serve_options(parser: argparse.ArgumentParser) -> None:
     )
     for field in fields(Settings):
         options: dict[str, object] = {"default": None, "help": _setting_help(field.name, field.default)}
-        if field.name == "access_log":
+        if field.name in ("access_log", "hot_route"):
             options["action"] = argparse.BooleanOptionalAction
         elif field.name == "device":
             options["choices"] = get_args(Device)

@@ -99,6 +99,29 @@ class NotReady(ServeError):  # noqa: N818
         super().__init__("server: expected it ready, found it starting or stopping; see GET /v2/health/ready")
 
 
+class EngineLost(ServeError):  # noqa: N818
+    """The engine's process died under the request. Nothing of it is kept; the same request may be sent again."""
+
+    status = 503
+    code = "engine_lost"
+    retryable = True
+    headers: ClassVar[dict[str, str]] = {"Retry-After": "1"}
+
+    def __init__(self) -> None:
+        super().__init__("engine: expected an answer, found that its process ended; it starts again: send it again")
+
+
+class DeadlineExceeded(ServeError):  # noqa: N818
+    """The work's deadline passed before it was done; what was left of it is not computed."""
+
+    status = 504
+    code = "deadline"
+    retryable = True
+
+    def __init__(self) -> None:
+        super().__init__("deadline: expected the answer before it, found it passed; allow more time or send less")
+
+
 class EngineError(ServeError):
     """A fault of ours: the runtime refused the batch or returned what no answer can carry.
 

@@ -14,8 +14,11 @@ PREFIX = "CELLGATE_"
 RANGES: dict[str, tuple[float, float]] = {
     "port": (0, 65535),
     "threads": (1, 1024),
-    "max_running": (1, 1024),
-    "max_waiting": (0, 100_000),
+    "workers": (1, 64),
+    "max_lanes": (1, 4096),
+    "run_limit_s": (0.0001, 3600.0),
+    "max_waiting": (1, 1_000_000),
+    "max_waiting_bytes": (2**20, 2**40),
     "max_body_bytes": (1024, 2**30),
     "max_batch_rows": (1, 65_536),
     "max_steps": (1, 2**24),
@@ -61,8 +64,12 @@ class Settings:
         port: 0 .. 65535; 0 takes a free one.
         device: auto (CUDA where it reproduces the golden cases, else the CPU), cpu, or cuda (or refuse to start).
         threads: threads of the runtime inside one run; None: the CPUs this process may use.
-        max_running: requests computed at the same time; None: the CPUs this process may use.
-        max_waiting: further requests that may wait; above, 503.
+        workers: processes that hold connections, parse and render; all share one engine and one port.
+        max_lanes: sequences that a model advances side by side.
+        run_limit_s: longest run that the planner plans, where a sequence can be stopped between steps.
+        max_waiting: requests that may be in the engine, running ones included; above, 503.
+        max_waiting_bytes: bytes that their tensors may take; above, 503.
+        hot_route: answer inference requests short of the ASGI stack, with the same bytes.
         max_body_bytes: longest body; above, 413.
         max_batch_rows: most rows of a request.
         max_steps: most steps of a row.
@@ -78,8 +85,12 @@ class Settings:
     port: int = 8000
     device: Device = "auto"
     threads: int | None = None
-    max_running: int | None = None
-    max_waiting: int = 64
+    workers: int = 1
+    max_lanes: int = 64
+    run_limit_s: float = 0.004
+    max_waiting: int = 1024
+    max_waiting_bytes: int = 2**28
+    hot_route: bool = True
     max_body_bytes: int = 16 * 2**20
     max_batch_rows: int = 1024
     max_steps: int = 65_536
@@ -97,7 +108,7 @@ class Settings:
             raise SettingsError("host", "an address or a host name", self.host)
         for name, (low, high) in RANGES.items():
             value = getattr(self, name)
-            if value is None and name in ("threads", "max_running"):
+            if value is None and name == "threads":
                 continue
             _check_range(name, value, low, high)
 
@@ -141,7 +152,7 @@ def _check_range(name: str, value: Any, low: float, high: float) -> None:
 
 def _from_text(name: str, text: str) -> str | int | float | bool:
     """Numbers are the settings that have a range; those in seconds may have a fraction."""
-    if name == "access_log":
+    if name in ("access_log", "hot_route"):
         if text.lower() not in _FLAGS:
             raise SettingsError(name, "true or false", text)
         return _FLAGS[text.lower()]

@@ -1,0 +1,69 @@
+"""How protocols reach the engine, wherever it runs: in this process (`threaded`) or in a child (`processes`).
+
+Rules of this file: an interface and the one coroutine on top of it; both implementations pass the same contract tests.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from ..errors import ServeError
+from .work import Answer, Outcome, Work
+
+OnDone = Callable[[Outcome], None]
+
+
+class EnginePort(Protocol):
+    """Takes work from one event loop. Every accepted work is answered exactly once, or cancelled."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether work is taken."""
+        ...
+
+    def submit(self, work: Work, on_done: OnDone) -> int:
+        """Hand work over.
+
+        Args:
+            work: checked.
+            on_done: called once on the event loop with the answer or the error, never before this returns, and never
+                after `cancel`.
+
+        Returns:
+            A ticket for `cancel`.
+
+        Raises:
+            QueueFull: as much waits as may wait.
+            NotReady, EngineLost: there is no engine at the moment.
+        """
+        ...
+
+    def cancel(self, ticket: int) -> None:
+        """Nobody waits any more: the work leaves its lane at the next run. A ticket of work that ended is ignored."""
+        ...
+
+    async def statistics(self) -> Mapping[str, Any]:
+        """Return what the engine counts, as plain JSON values.
+
+        Raises:
+            NotReady, EngineLost: there is no engine at the moment.
+        """
+        ...
+
+
+async def infer(port: EnginePort, work: Work) -> Answer:
+    """Hand work over and wait for its answer; a cancelled caller cancels the work.
+
+    Raises:
+        ServeError: what the engine refused or failed at.
+    """
+    done: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+    ticket = port.submit(work, done.set_result)
+    try:
+        outcome = await done
+    except asyncio.CancelledError:
+        port.cancel(ticket)
+        raise
+    if isinstance(outcome, ServeError):
+        raise outcome
+    return outcome
