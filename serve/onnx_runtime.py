@@ -132,21 +132,25 @@ class OnnxRuntime:
             EngineError: closed, a zero dimension, or refused by onnxruntime; gives the shapes.
         """
         session = self._session  # a concurrent close lets this run end
-        shapes = ", ".join(f"{name} {array.shape}" for name, array in feeds.items())
         if session is None:
-            raise EngineError(f"runtime: expected it open, found it closed ({shapes})")
-        # onnxruntime 1.32 aborts the whole process at B=0: nothing may get past this line, whoever calls.
-        if any(0 in array.shape for array in feeds.values()):
-            raise EngineError(f"runtime: expected no dimension to be zero, found {shapes}")
+            raise EngineError(f"runtime: expected it open, found it closed ({_shapes(feeds)})")
+        for array in feeds.values():
+            # onnxruntime 1.32 aborts the whole process at B=0: nothing may get past this line, whoever calls.
+            if 0 in array.shape:
+                raise EngineError(f"runtime: expected no dimension to be zero, found {_shapes(feeds)}")
         try:
-            found = session.run(self._names, dict(feeds))
+            found = session.run(self._names, feeds)
         except Exception as err:  # onnxruntime raises a dozen unrelated classes
-            raise EngineError(f"runtime: expected it to run the batch, found it refused ({shapes})") from err
+            raise EngineError(f"runtime: expected it to run the batch, found it refused ({_shapes(feeds)})") from err
         return dict(zip(self._names, found, strict=True))
 
     def close(self) -> None:
         """Give the session back. Closing twice is fine."""
         self._session = None
+
+
+def _shapes(feeds: Arrays) -> str:
+    return ", ".join(f"{name} {array.shape}" for name, array in feeds.items())
 
 
 def _open_session(model: bytes, options: SessionOptions, device: str, threads: int) -> Any:

@@ -47,4 +47,8 @@ class Work:
     @property
     def size_bytes(self) -> int:
         """Bytes of its tensors."""
-        return self.sequence.nbytes + self.lengths.nbytes + sum(state.nbytes for state in self.states if state is not None)
+        found = self.sequence.nbytes + self.lengths.nbytes
+        for state in self.states:
+            if state is not None:
+                found += state.nbytes
+        return found

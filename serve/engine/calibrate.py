@@ -1,0 +1,93 @@
+"""Measuring what runs cost on this machine, through the same lanes that will serve.
+
+Rules of this file: it measures and does not model (`cost_model` does); it takes a fraction of a second and stops early
+where a network is slow.
+"""
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from ..runtime import Runtime
+from .cost_model import CostModel, Measurement, fit
+from .lanes import Lane, LaneTable, Request
+from .work import Work
+
+_ROWS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64)
+_FEW_STEPS, _ROW_STEPS = 2, 192  # a row's second number of steps is what the row-steps allow, in 8 .. 32
+_REPEATS, _MOST_REPEATS, _REPEAT_S = 5, 25, 0.002  # short runs are repeated more often, for they are noisier
+_BUDGET_S = 0.5
+_WIDTH = 12  # rows of the runs that find out from which size on a run falls out of the caches
+_SIZES = (96, 192, 384, 768, 1536, 3072, 6144, 12288)
+
+
+def calibrate(runtime: Runtime, max_rows: int, clock: Callable[[], float] = time.perf_counter) -> CostModel:
+    """Time runs of different sizes and fit the cost model to them.
+
+    Args:
+        runtime: open; on the device that will serve.
+        max_rows: largest B.
+        clock: in seconds.
+
+    Returns:
+        The model of whole runs: packing, the runtime, unpacking.
+    """
+    table = LaneTable(runtime, max_rows)
+    found: list[Measurement] = []
+    began = clock()
+    _time(runtime, table, 1, 1, clock)  # the first run of a session allocates
+    for rows in sorted({min(count, max_rows) for count in _ROWS}):
+        many = min(max(_ROW_STEPS // rows, 8), 32)
+        best = {steps: _time(runtime, table, rows, steps, clock) for steps in (_FEW_STEPS, many)}
+        found += [Measurement(rows, steps, seconds) for steps, seconds in best.items()]
+        if clock() - began > _BUDGET_S:
+            break
+    cost = fit(found, max_rows)
+    cost.best_row_steps = _best_size(runtime, table, min(_WIDTH, max_rows), clock)
+    return cost
+
+
+def _best_size(runtime: Runtime, table: LaneTable, rows: int, clock: Callable[[], float]) -> int:
+    """Return the rows times steps of the run that costs least for each: longer ones leave the caches."""
+    began = clock()
+    best, least = rows, np.inf
+    for size in _SIZES:
+        steps = size // rows
+        each = _time(runtime, table, rows, steps, clock) / (steps * rows)
+        if each < least:
+            best, least = steps * rows, each
+        if clock() - began > _BUDGET_S:
+            break
+    return best
+
+
+def _time(runtime: Runtime, table: LaneTable, rows: int, steps: int, clock: Callable[[], float]) -> float:
+    """Return the best time of a run that all rows go on from; the best, for noise only adds."""
+    best, spent = np.inf, 0.0
+    for repeat in range(_MOST_REPEATS):
+        if repeat >= _REPEATS and spent > _REPEAT_S:
+            break
+        lanes = _lanes(runtime, rows, steps + 1)
+        begun = clock()
+        table.advance(lanes, steps)
+        seconds = clock() - begun
+        best, spent = min(best, seconds), spent + seconds
+        for lane in lanes:
+            table.release(lane)
+    return float(best)
+
+
+def _lanes(runtime: Runtime, rows: int, steps: int) -> list[Lane]:
+    signature = runtime.signature
+    spec = next(spec for spec in signature.inputs if spec.name == signature.sequence)
+    inner = tuple(axis for axis in spec.shape[2:] if isinstance(axis, int))
+    work = Work(
+        model="",
+        sequence=np.zeros((rows, steps, *inner), dtype=spec.dtype),
+        lengths=np.full(rows, steps, dtype=np.int32),
+        states=(None,) * len(signature.state),
+        outputs=(signature.outputs[0].name,),
+    )
+    request = Request(None, work, 0, rows)
+    return [Lane(request, row, work.sequence[row], steps, 0.0) for row in range(rows)]

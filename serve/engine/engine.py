@@ -1,0 +1,184 @@
+"""The engine: it takes work, decides with the planner, advances lanes, and hands out answers. Synchronous.
+
+Rules of this file: one thread owns it; the clock is handed in; every ticket that `submit` accepted is answered exactly
+once by `run_once` or `close`, or was cancelled. Queues are bounded in requests and in bytes.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import DeadlineExceeded, EngineError, NotReady, QueueFull, ServeError, UnknownModel
+from ..settings import Settings
+from .lanes import Request
+from .model_queue import ModelQueue
+from .models import EngineModel
+from .work import Outcome, Work
+
+Result = tuple[Hashable, Outcome]
+
+logger = logging.getLogger("cellgate.serve")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineLimits:
+    """What the engine takes on.
+
+    Attributes:
+        max_waiting: requests in the engine, running ones included.
+        max_waiting_bytes: bytes of their tensors.
+        max_lanes: rows of a model on their way at once.
+        run_limit_s: longest run that is planned where sequences can be stopped.
+        step_budget: most rows times steps of a run.
+    """
+
+    max_waiting: int
+    max_waiting_bytes: int
+    max_lanes: int
+    run_limit_s: float
+    step_budget: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> "EngineLimits":
+        """Return the limits that a server's settings ask for."""
+        return cls(
+            max_waiting=settings.max_waiting,
+            max_waiting_bytes=settings.max_waiting_bytes,
+            max_lanes=settings.max_lanes,
+            run_limit_s=settings.run_limit_s,
+            step_budget=settings.max_row_steps,
+        )
+
+
+class Engine:
+    """Lanes and planner of every served model, and the queue before them.
+
+    Args:
+        models: open; the engine closes their runtimes.
+        limits: of what it takes on.
+        clock: monotonic, in seconds; the same clock as of `Work.deadline_s`.
+    """
+
+    def __init__(
+        self, models: Sequence[EngineModel], limits: EngineLimits, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._models = {model.served.name: ModelQueue(model, limits, clock) for model in models}
+        self._queues = tuple(self._models.values())
+        self._limits = limits
+        self._clock = clock
+        self._live: dict[Hashable, Request] = {}
+        self._waiting_bytes = 0
+        self._counts = {"accepted": 0, "answered": 0, "failed": 0, "cancelled": 0, "expired": 0, "refused": 0}
+        self._next_deadline_s: float | None = None
+
+    @property
+    def models(self) -> tuple[EngineModel, ...]:
+        """The models, in the order of the command line."""
+        return tuple(queue.model for queue in self._queues)
+
+    def submit(self, ticket: Hashable, work: Work) -> None:
+        """Take work; it runs in a later `run_once`.
+
+        Args:
+            ticket: names the work; unique among those that are not answered.
+            work: checked.
+
+        Raises:
+            QueueFull: as much waits as may wait.
+            UnknownModel: no such model.
+        """
+        queue = self._models.get(work.model)
+        if queue is None:
+            raise UnknownModel(work.model, None, ", ".join(self._models))
+        size_bytes = work.size_bytes
+        if len(self._live) >= self._limits.max_waiting or (
+            self._live and self._waiting_bytes + size_bytes > self._limits.max_waiting_bytes
+        ):
+            self._counts["refused"] += 1
+            raise QueueFull(self._limits.max_waiting)
+        request = Request(ticket, work, size_bytes, work.rows)
+        self._live[ticket] = request
+        self._waiting_bytes += size_bytes
+        self._counts["accepted"] += 1
+        if work.deadline_s is not None and (self._next_deadline_s is None or work.deadline_s < self._next_deadline_s):
+            self._next_deadline_s = work.deadline_s
+        queue.add(request)
+
+    def cancel(self, ticket: Hashable) -> None:
+        """Drop work that nobody waits for; its rows leave their lanes before the next run. Unknown tickets are fine."""
+        request = self._live.get(ticket)
+        if request is not None:
+            self._counts["cancelled"] += 1
+            self._drop([request])
+
+    def wait_s(self) -> float | None:
+        """Return how long nothing is due: 0.0 now, None until work comes."""
+        waits = [wait for queue in self._queues if (wait := queue.wait_s()) is not None]
+        return min(waits, default=None)
+
+    def run_once(self) -> list[Result]:
+        """Run the model whose leader is due first, once; return what ended, also what passed its deadline."""
+        results = self._expire() if self._next_deadline_s is not None else []
+        queues = [queue for queue in self._queues if queue.wait_s() == 0.0]
+        if not queues:
+            return results
+        queue = queues[0] if len(queues) == 1 else min(queues, key=lambda queue: queue.due_s)
+        try:
+            ended = queue.run()
+        except Exception as err:  # noqa: BLE001 - whatever it is, those in the run get an answer and the others go on
+            results += self._fail(queue, err)
+            return results
+        for request in ended:
+            results.append((request.ticket, request.ordered_answer()))
+            self._forget(request)
+        self._counts["answered"] += len(ended)
+        return results
+
+    def close(self) -> list[Result]:
+        """Refuse everything that still waits and close the runtimes. Closing twice is fine."""
+        left = list(self._live.values())
+        self._drop(left)
+        for queue in reversed(self._queues):
+            queue.model.runtime.close()
+        return [(request.ticket, NotReady()) for request in left]
+
+    def statistics(self) -> dict[str, Any]:
+        """Return counts since the start and what is in the engine now, as plain JSON values."""
+        return {
+            "requests": {**self._counts, "inside": len(self._live), "inside_bytes": self._waiting_bytes},
+            "models": {name: queue.statistics() for name, queue in self._models.items()},
+        }
+
+    def _fail(self, queue: ModelQueue, err: Exception) -> list[Result]:
+        """A run failed: those who were in it are told; the others go on."""
+        failed = queue.last_requests()
+        error = (
+            err if isinstance(err, ServeError) else EngineError("engine: expected the run to end, found a fault in it")
+        )
+        if not isinstance(err, ServeError):
+            logger.error("model %s: a run of the engine failed", queue.model.served.name, exc_info=err)
+        self._counts["failed"] += len(failed)
+        self._drop(failed)
+        return [(request.ticket, error) for request in failed]
+
+    def _expire(self) -> list[Result]:
+        now = self._clock()
+        if self._next_deadline_s is None or now < self._next_deadline_s:
+            return []
+        deadlines = [(request.work.deadline_s, request) for request in self._live.values() if request.work.deadline_s]
+        passed = [request for deadline_s, request in deadlines if deadline_s <= now]
+        self._next_deadline_s = min((deadline_s for deadline_s, _ in deadlines if deadline_s > now), default=None)
+        self._counts["expired"] += len(passed)
+        self._drop(passed)
+        return [(request.ticket, DeadlineExceeded()) for request in passed]
+
+    def _drop(self, requests: Iterable[Request]) -> None:
+        for request in requests:
+            self._models[request.work.model].drop(request)
+            self._forget(request)
+
+    def _forget(self, request: Request) -> None:
+        del self._live[request.ticket]
+        self._waiting_bytes -= request.size_bytes

@@ -1,0 +1,249 @@
+"""Lanes: sequences that advance side by side, each with its state, over arrays that are made once.
+
+Rules of this file: it packs rows, runs, and unpacks; it decides nothing (`plan` does) and knows no queue.
+Every array that a run reads lives as long as the engine; only the runtime's outputs are new. Padding holds whatever
+an earlier run left there: a graph never lets padded steps touch an output or a state, which verification proves.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ...bundle.manifest import TensorSpec
+from ..arrays import Array
+from ..runtime import Runtime
+from .work import Answer, Work
+
+_ZERO_SLOT = 0  # a state that is always zero and never written
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """A work in the engine: which rows of it are still on their way, and the answer so far.
+
+    Attributes:
+        ticket: of whoever asked.
+        work: what was asked.
+        size_bytes: of the work's tensors.
+        rows_left: rows that have not ended.
+        answer: outputs by name; rows are filled in as they end.
+    """
+
+    ticket: Any
+    work: Work
+    size_bytes: int
+    rows_left: int
+    answer: Answer = field(default_factory=dict)
+
+    def ordered_answer(self) -> Answer:
+        """Return the answer in the order that was asked for."""
+        answer, names = self.answer, self.work.outputs
+        return answer if len(names) == 1 else {name: answer[name] for name in names}
+
+
+@dataclass(slots=True, eq=False)
+class Lane:
+    """One row on its way through time.
+
+    Attributes:
+        request: it belongs to.
+        row: its place there.
+        source: [T, I] or [T], the row's steps.
+        remaining: steps left.
+        due_s: see `plan`.
+        position: steps done.
+        slot: where its state is kept between runs.
+    """
+
+    request: Request
+    row: int
+    source: Array
+    remaining: int
+    due_s: float
+    position: int = 0
+    slot: int = _ZERO_SLOT
+
+
+class LaneTable:
+    """The lanes of one model: their states and the buffers of its runs.
+
+    Args:
+        runtime: of the model.
+        max_lanes: rows that may be on their way at once.
+    """
+
+    def __init__(self, runtime: Runtime, max_lanes: int) -> None:
+        signature = runtime.signature
+        specs = {spec.name: spec for spec in (*signature.inputs, *signature.outputs)}
+        self._runtime = runtime
+        self._signature = signature
+        self._sequence = specs[signature.sequence]
+        self._sequence_buffer = _Buffer(self._sequence)
+        self._lengths = np.empty(max_lanes, dtype=np.int32)
+        self._states = [_StateSlots(specs[pair.input], pair.output, max_lanes) for pair in signature.state]
+        self._free_slots = list(range(max_lanes, _ZERO_SLOT, -1))
+        self._over_time = {spec.name for spec in signature.outputs if "T" in spec.shape}
+        self._row_axis = {spec.name: spec.shape.index("B") for spec in signature.outputs}
+
+    @property
+    def used_slots(self) -> int:
+        """Slots that hold a state."""
+        return len(self._lengths) - len(self._free_slots)
+
+    def begin(self, lane: Lane) -> None:
+        """Give the lane the state that its request brought, if any."""
+        given = lane.request.work.states
+        if given.count(None) != len(given):
+            lane.slot = self._free_slots.pop()
+            for slots, state in zip(self._states, given, strict=True):
+                slots.put(lane.slot, state, lane.row)
+
+    def release(self, lane: Lane) -> None:
+        """Take the lane's slot back."""
+        if lane.slot != _ZERO_SLOT:
+            self._free_slots.append(lane.slot)
+            lane.slot = _ZERO_SLOT
+
+    def advance(self, lanes: Sequence[Lane], steps: int) -> int:
+        """Run lanes by at most so many steps; fill in the answers of those that end.
+
+        Args:
+            lanes: ascending by remaining steps.
+            steps: at most the last one's remaining steps.
+
+        Returns:
+            How many ended: they are the first ones.
+
+        Raises:
+            EngineError: the runtime refused; no lane has moved.
+        """
+        ended = self._pack(lanes, steps)
+        feeds: dict[str, Array] = {self._signature.sequence: self._rows(lanes, steps)}
+        if self._signature.lengths is not None:
+            feeds[self._signature.lengths] = self._lengths[: len(lanes)]
+        slots = [lane.slot for lane in lanes]
+        for state in self._states:
+            feeds[state.input] = state.take(slots)
+        outputs = self._runtime.run(feeds)
+        self._keep_states(lanes, ended, outputs)
+        self._fill_answers(lanes, ended, steps, outputs)
+        return ended
+
+    def _pack(self, lanes: Sequence[Lane], steps: int) -> int:
+        """Write the lengths; return how many lanes end."""
+        lengths = self._lengths
+        lengths[: len(lanes)] = steps
+        for place, lane in enumerate(lanes):
+            if lane.remaining > steps:
+                return place
+            lengths[place] = lane.remaining
+        return len(lanes)
+
+    def _rows(self, lanes: Sequence[Lane], steps: int) -> Array:
+        if len(lanes) == 1:  # nothing to copy
+            lane = lanes[0]
+            return lane.source[None, lane.position : lane.position + steps]
+        packed = self._sequence_buffer.view(len(lanes), steps)
+        for row, lane in zip(packed, lanes, strict=True):
+            part = lane.source[lane.position : lane.position + steps]
+            row[: len(part)] = part
+        return packed
+
+    def _keep_states(self, lanes: Sequence[Lane], ended: int, outputs: Answer) -> None:
+        going_on = lanes[ended:]
+        if not going_on:
+            return
+        for lane in going_on:
+            if lane.slot == _ZERO_SLOT:
+                lane.slot = self._free_slots.pop()
+        slots = [lane.slot for lane in going_on]
+        for state in self._states:
+            state.keep(slots, outputs[state.output], ended)
+
+    def _fill_answers(self, lanes: Sequence[Lane], ended: int, steps: int, outputs: Answer) -> None:
+        for place, lane in enumerate(lanes):
+            request = lane.request
+            for name in request.work.outputs:
+                if name in self._over_time:
+                    self._fill_steps(lane, name, place, steps, outputs[name])
+                elif place < ended:
+                    self._fill_row(lane, name, place, outputs[name])
+            lane.position += steps
+            lane.remaining -= steps
+        for lane in lanes[:ended]:
+            lane.request.rows_left -= 1
+
+    def _fill_row(self, lane: Lane, name: str, place: int, found: Array) -> None:
+        request, axis = lane.request, self._row_axis[name]
+        part = found[place : place + 1] if axis == 0 else found.take((place,), axis=axis)
+        if request.work.rows == 1:
+            request.answer[name] = part
+            return
+        whole = request.answer.get(name)
+        if whole is None:
+            shape = (*found.shape[:axis], request.work.rows, *found.shape[axis + 1 :])
+            whole = request.answer[name] = np.empty(shape, dtype=found.dtype)
+        whole[(slice(None),) * axis + (lane.row,)] = part.squeeze(axis)
+
+    def _fill_steps(self, lane: Lane, name: str, place: int, steps: int, found: Array) -> None:
+        request, work = lane.request, lane.request.work
+        whole = request.answer.get(name)
+        if whole is None:  # zero at and after a row's length
+            whole = request.answer[name] = np.zeros((work.rows, work.steps, *found.shape[2:]), dtype=found.dtype)
+        count = min(steps, lane.remaining)
+        whole[lane.row, lane.position : lane.position + count] = found[place, :count]
+
+
+class _Buffer:
+    """The packed sequences of a run: one allocation that grows to the largest run and stays."""
+
+    def __init__(self, spec: TensorSpec) -> None:
+        self._inner = tuple(axis for axis in spec.shape[2:] if isinstance(axis, int))
+        self._width = math.prod(self._inner)
+        self._flat = np.zeros(0, dtype=spec.dtype)
+
+    def view(self, rows: int, steps: int) -> Array:
+        """Return [rows, steps, ...] at the buffer's start; its values are of earlier runs, or zero."""
+        size = rows * steps * self._width
+        if size > len(self._flat):
+            self._flat = np.zeros(max(size, 2 * len(self._flat)), dtype=self._flat.dtype)
+        return self._flat[:size].reshape(rows, steps, *self._inner)
+
+
+class _StateSlots:
+    """One state tensor of all lanes, and the buffer from which a run reads it.
+
+    Args:
+        spec: of the graph's input: one axis "B", fixed sizes elsewhere.
+        output: name of the graph's output that returns it.
+        max_lanes: slots beside the zero one.
+    """
+
+    def __init__(self, spec: TensorSpec, output: str, max_lanes: int) -> None:
+        self.input = spec.name
+        self.output = output
+        self._axis = spec.shape.index("B")
+        self._shape = spec.shape
+        self._slots = np.zeros(self._sized(max_lanes + 1), dtype=spec.dtype)
+        self._batch = np.zeros(self._slots.size, dtype=spec.dtype)
+        self._row_size = self._slots.size // (max_lanes + 1)
+        self._by_slot = np.moveaxis(self._slots, self._axis, 0)  # a view
+
+    def put(self, slot: int, state: Array | None, row: int) -> None:
+        """Store the row of a given state, or zero."""
+        self._by_slot[slot] = 0 if state is None else state.take(row, axis=self._axis)
+
+    def take(self, slots: list[int]) -> Array:
+        """Gather the states of a run, in its order."""
+        batch = self._batch[: len(slots) * self._row_size].reshape(self._sized(len(slots)))
+        return np.take(self._slots, slots, axis=self._axis, out=batch, mode="clip")
+
+    def keep(self, slots: list[int], found: Array, ended: int) -> None:
+        """Store the states of the rows from `ended` on."""
+        self._by_slot[slots] = np.moveaxis(found, self._axis, 0)[ended:]
+
+    def _sized(self, rows: int) -> tuple[int, ...]:
+        return tuple(axis if isinstance(axis, int) else rows for axis in self._shape)

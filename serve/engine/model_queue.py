@@ -1,0 +1,163 @@
+"""The queue and the lanes of one model: who is admitted, when to wait a little, and the run itself.
+
+Rules of this file: it asks the planner and obeys; it measures its runs for the cost model. Waiting rows stand in the
+order of their due moments; those on their way in that of their remaining steps.
+"""
+
+import heapq
+import itertools
+import math
+from collections.abc import Callable
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .company import Company
+from .cost_model import Measurement
+from .lanes import Lane, LaneTable, Request
+from .models import EngineModel
+from .plan import Planner, RunRules, due_s
+
+if TYPE_CHECKING:
+    from .engine import EngineLimits
+
+_REMAINING = attrgetter("remaining")
+_DUE = attrgetter("due_s")
+
+
+class ModelQueue:
+    """Everything on its way through one model.
+
+    Args:
+        model: open.
+        limits: of the engine.
+        clock: monotonic, in seconds.
+    """
+
+    def __init__(self, model: EngineModel, limits: "EngineLimits", clock: Callable[[], float]) -> None:
+        self.model = model
+        manifest = model.served.manifest
+        rules = RunRules(
+            stoppable=manifest.streamable,
+            ragged=manifest.graph.lengths is not None,
+            run_limit_s=limits.run_limit_s,
+            step_budget=limits.step_budget,
+        )
+        self._planner = Planner(model.cost, rules, limits.max_lanes)
+        self._table = LaneTable(model.runtime, limits.max_lanes)
+        self._max_lanes = self._planner.max_rows
+        self._unit_s = model.cost.unit_s
+        self._cheap_rows = model.cost.cheap_rows
+        self._clock = clock
+        self._order = itertools.count()
+        self._waiting: list[tuple[float, int, Lane]] = []
+        self._active: list[Lane] = []  # ascending by remaining steps from the start of a run to its end
+        self._running: list[Lane] = []
+        self._company = Company()
+        self._counts = {"runs": 0, "rows": 0, "useful_steps": 0, "computed_steps": 0, "run_s": 0.0}
+
+    @property
+    def due_s(self) -> float:
+        """The due moment of the leader; infinite where nothing waits."""
+        first_waiting = self._waiting[0][0] if self._waiting else math.inf
+        return min(min(map(_DUE, self._active), default=math.inf), first_waiting)
+
+    def add(self, request: Request) -> None:
+        """Queue every row of a request."""
+        now = self._clock()
+        work = request.work
+        for row, steps in enumerate(work.lengths.tolist()):
+            due = due_s(now, steps, work.priority, self._unit_s)
+            lane = Lane(request, row, work.sequence[row], steps, due)
+            if self._waiting or len(self._active) >= self._max_lanes:
+                heapq.heappush(self._waiting, (due, next(self._order), lane))
+            else:
+                self._begin(lane)
+        self._company.arrived()
+
+    def drop(self, request: Request) -> None:
+        """Take the rows of a request out; those on their way give their slots back."""
+        self._waiting = [entry for entry in self._waiting if entry[2].request is not request]
+        heapq.heapify(self._waiting)
+        for lane in self._active:
+            if lane.request is request:
+                self._table.release(lane)
+        self._active = [lane for lane in self._active if lane.request is not request]
+
+    def wait_s(self) -> float | None:
+        """Return 0.0 where a run is due, how long it is held for company, or None where nothing waits."""
+        count = len(self._active) + len(self._waiting)
+        if count == 0:
+            return None
+        if count >= self._cheap_rows:
+            return 0.0
+        return self._company.wait_s(self._clock(), self.model.cost, self._all_remaining)
+
+    def run(self) -> list[Request]:
+        """Admit, plan, and run once.
+
+        Returns:
+            The requests of which the last row ended.
+
+        Raises:
+            EngineError: the runtime refused; `last_requests` says whose rows were in the run.
+        """
+        self._running = []
+        self._company.started(self._clock())
+        self._admit()
+        active = self._active
+        active.sort(key=_REMAINING)
+        due = list(map(_DUE, active))
+        plan = self._planner.choose_run(np.array(list(map(_REMAINING, active))), due.index(min(due)))
+        lanes = self._running = active[plan.first : plan.stop]
+        begun = self._clock()
+        ended = self._table.advance(lanes, plan.steps)
+        self._count(lanes, plan.steps, self._clock() - begun)
+        del active[plan.first : plan.first + ended]
+        for lane in lanes[:ended]:
+            self._table.release(lane)
+        return [lane.request for lane in lanes[:ended] if lane.request.rows_left == 0]
+
+    def last_requests(self) -> list[Request]:
+        """Return the requests of the last run, each once; all on their way where it failed before it was planned."""
+        lanes = self._running or self._active
+        return list({id(lane.request): lane.request for lane in lanes}.values())
+
+    def statistics(self) -> dict[str, Any]:
+        """Return counts since the start, and what is on its way now."""
+        computed, runs = self._counts["computed_steps"], self._counts["runs"]
+        return {
+            **self._counts,
+            "waiting_rows": len(self._waiting),
+            "lanes": len(self._active),
+            "slots": self._table.used_slots,
+            "padding_ratio": 1 - self._counts["useful_steps"] / computed if computed else 0.0,
+            "rows_a_run": self._counts["rows"] / runs if runs else 0.0,
+            "holds": self._company.holds,
+        }
+
+    def _admit(self) -> None:
+        while self._waiting and len(self._active) < self._max_lanes:
+            self._begin(heapq.heappop(self._waiting)[2])
+
+    def _begin(self, lane: Lane) -> None:
+        self._table.begin(lane)
+        self._active.append(lane)
+
+    def _all_remaining(self) -> NDArray[np.int64]:
+        lanes = [*self._active, *(entry[2] for entry in self._waiting)]
+        return np.array(sorted(map(_REMAINING, lanes)))
+
+    def _count(self, lanes: list[Lane], steps: int, seconds: float) -> None:
+        """Count a run that has happened. A lane's remaining steps are negative by what was computed for its padding."""
+        rows = len(lanes)
+        padding = sum(-lane.remaining for lane in lanes if lane.remaining < 0)
+        counts = self._counts
+        counts["runs"] += 1
+        counts["rows"] += rows
+        counts["computed_steps"] += rows * steps
+        counts["useful_steps"] += rows * steps - padding
+        counts["run_s"] += seconds
+        self.model.cost.refine(Measurement(rows, steps, seconds))

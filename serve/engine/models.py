@@ -1,0 +1,99 @@
+"""Models as the engine holds them: proved on this machine, and measured.
+
+Rules of this file: it opens and closes; whatever fails, nothing stays open.
+"""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from ..cpus import usable_cpus
+from ..device_choice import open_runtime
+from ..errors import GoldenMismatchError
+from ..golden_check import check_golden
+from ..onnx_runtime import OnnxRuntime
+from ..runtime import Runtime
+from ..served_model import BundlePlace, ServedBundle, ServedModel, make_served_model, read_served_bundles
+from ..settings import Settings
+from .calibrate import calibrate
+from .cost_model import CostModel
+from .plan import POOL_ROWS
+
+# Several threads must be faster than one by this factor, for they take CPUs from the frontends.
+_WORTH_MORE_THREADS = 1.3
+_TYPICAL_ROWS, _TYPICAL_STEPS = 8, 32
+
+
+@dataclass(frozen=True, slots=True)
+class EngineModel:
+    """A served model with what runs it.
+
+    Attributes:
+        served: what the protocols know of it.
+        runtime: open; whoever holds this record closes it.
+        cost: measured on this machine; the engine refines it.
+    """
+
+    served: ServedModel
+    runtime: Runtime
+    cost: CostModel
+
+    def plan_line(self, settings: Settings) -> str:
+        """Return what the engine is going to do with this model, in words."""
+        cost, manifest = self.cost, self.served.manifest
+        lanes = min(settings.max_lanes, POOL_ROWS)
+        costs = (
+            f"{cost.unit_s * 1e6:.3g} us a row and step from {cost.cheap_rows} rows on, "
+            f"{cost.step_s[1] * 1e6:.3g} us alone, {cost.run_s * 1e6:.3g} us a run"
+        )
+        if manifest.streamable:
+            how = f"up to {lanes} lanes that stop and go on, runs of at most {settings.run_limit_s * 1e3:g} ms"
+        else:
+            how = f"whole sequences, up to {lanes} of similar length in a run"
+        if manifest.graph.lengths is None:
+            how += ", rows of a run equally long"
+        return f"{how}; {costs}"
+
+
+def open_engine_models(places: Sequence[BundlePlace], settings: Settings) -> list[EngineModel]:
+    """Read every bundle, open its graph, run its golden cases, measure its costs; or close all and raise.
+
+    Raises:
+        BundleError: a bundle is damaged or none.
+        ServerStartError: no bundle, two of one name, the device does not work, golden cases are not reproduced.
+    """
+    models: list[EngineModel] = []
+    with ExitStack() as opened:
+        for read in read_served_bundles(places):
+            model = _open_model(read, settings)
+            opened.callback(model.runtime.close)
+            models.append(model)
+        opened.pop_all()
+    return models
+
+
+def _open_model(read: ServedBundle, settings: Settings) -> EngineModel:
+    runtime, cost = _open_fastest(read, settings)
+    golden = check_golden(runtime, read.bundle)
+    if not golden.passed:
+        runtime.close()
+        raise GoldenMismatchError(read.name, golden.summary())
+    return EngineModel(make_served_model(read, runtime.facts, golden), runtime, cost)
+
+
+def _open_fastest(read: ServedBundle, settings: Settings) -> tuple[OnnxRuntime, CostModel]:
+    """Open with one thread and with as many as there are CPUs, and keep what is faster; as told where told."""
+    rows = min(settings.max_lanes, POOL_ROWS)
+    first = open_runtime(read.bundle, device=settings.device, threads=settings.threads or 1)
+    cost = calibrate(first, rows)
+    cpus = usable_cpus()
+    if settings.threads is not None or cpus == 1 or first.device != "cpu":
+        return first, cost
+    second = open_runtime(read.bundle, device="cpu", threads=cpus)
+    other = calibrate(second, rows)
+    typical = min(_TYPICAL_ROWS, rows), _TYPICAL_STEPS
+    if cost.seconds(*typical) < _WORTH_MORE_THREADS * other.seconds(*typical):
+        second.close()
+        return first, cost
+    first.close()
+    return second, other

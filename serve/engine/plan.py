@@ -1,0 +1,183 @@
+"""Who runs next, and by how many steps: pure decisions over what waits.
+
+Rules of this file: no clock, no I/O, no lanes: numbers in, a decision out.
+
+The order. Every sequence has a due moment: its arrival, plus `PATIENCE` times what it would cost by itself, minus
+a credit for its priority. The leader is the sequence with the earliest due moment, and **every run advances the
+leader**. That is the fairness bound: a sequence is passed over only in favour of those with an earlier due moment,
+so never in favour of one that arrives after it was due (save by priority, at most `PRIORITY_CREDIT_S` a level), however
+many arrive. Short ones are due soon, so they do not wait for long ones; long ones wait in proportion to their own
+length.
+
+The run. Beside the leader the planner is free. It sorts what is active by remaining steps and looks at two kinds of
+run: some neighbours in that order to their end (a little padding, all of them finish), and everything from some place
+upwards by so many steps that those below are done (no padding above). Of all of them it takes the one with the
+most useful steps in its predicted time. Each sequence that ends counts for a little more, because it will not need a
+place in another run.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .cost_model import CostModel, Floats
+
+Ints = NDArray[np.int64]
+
+PATIENCE = 8.0  # measured on the three ragged workloads: below, short ones wait longer; above, long ones
+PRIORITY_CREDIT_S = 1.0
+FINISH_BONUS = 0.3  # of a run's and a row's fixed cost; measured likewise
+POOL_ROWS = 64  # rows that one decision weighs; its cost grows with the square
+_HOLD_SHARE = 0.1  # of the run's predicted time is the longest wait for company
+_HOLD_SUCCESS = 0.5  # share of holds that must have paid lately
+
+
+@dataclass(frozen=True, slots=True)
+class RunRules:
+    """What a network allows.
+
+    Attributes:
+        stoppable: a sequence may be stopped between steps, its state carried (streamable networks).
+        ragged: rows of one run may have unequal lengths (the graph takes lengths).
+        run_limit_s: longest run that is planned for a stoppable network.
+        step_budget: most rows times steps of a run, padding included, which bounds its memory; one row may exceed it
+            where it cannot be stopped.
+    """
+
+    stoppable: bool
+    ragged: bool
+    run_limit_s: float
+    step_budget: int
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A decision: rows first .. stop - 1 in the order of remaining steps advance by at most `steps`."""
+
+    first: int
+    stop: int
+    steps: int
+
+
+def due_s(arrival_s: float, steps: int, priority: int, unit_s: float) -> float:
+    """Return the due moment of a sequence.
+
+    Args:
+        arrival_s: monotonic seconds.
+        steps: its length.
+        priority: higher is earlier.
+        unit_s: the least cost of one row and step.
+    """
+    return arrival_s + PATIENCE * steps * unit_s - priority * PRIORITY_CREDIT_S
+
+
+class Planner:
+    """Decides for one model. Holds tables made from the cost model, and nothing about lanes.
+
+    Args:
+        cost: of the model; refined elsewhere, read here.
+        rules: what the network allows.
+        max_rows: most rows of a run, at most POOL_ROWS.
+    """
+
+    def __init__(self, cost: CostModel, rules: RunRules, max_rows: int) -> None:
+        self.cost = cost
+        self.rules = rules
+        self.max_rows = min(max_rows, POOL_ROWS, cost.max_rows)
+        self._refresh()
+
+    def choose_run(self, remaining: Ints, leader: int) -> Run:
+        """Choose the rows and the steps of the next run.
+
+        Args:
+            remaining: [n] steps left, ascending, each at least 1; n is 1 .. max_rows.
+            leader: the place in it that must be in the run.
+
+        Returns:
+            A run with first <= leader < stop; 1 <= steps <= the largest remaining in it. Where rows must be of equal
+            length, all of them have that many steps left or more (stoppable) or exactly that many.
+        """
+        if self._version != self.cost.version:
+            self._refresh()
+        if len(remaining) == 1:
+            return self._limited(0, 1, int(remaining[0]))
+        count = len(remaining)
+        gained: Floats = self._gained[: count + 1].copy()  # [i]: what the rows before i are worth, steps and bonus
+        gained[1:] += np.cumsum(remaining * self._unit_s)
+        score, first, last = self._best_finishing(remaining, gained, leader)
+        stop, steps = last + 1, int(remaining[last])
+        if self.rules.stoppable:
+            advancing, start, cut = self._best_advancing(remaining, gained, leader)
+            if advancing > score:
+                first, stop, steps = start, count, int(remaining[cut])
+        return self._limited(first, stop, steps)
+
+    def _limited(self, first: int, stop: int, steps: int) -> Run:
+        if self.rules.stoppable:
+            rows = stop - first
+            budget = min(self.rules.step_budget, self.cost.best_row_steps)
+            most = min(int(self.rules.run_limit_s / self.cost.step_s[rows]), budget // rows)
+            steps = min(steps, max(1, most))
+        return Run(first, stop, steps)
+
+    def _best_finishing(self, remaining: Ints, gained: Floats, leader: int) -> tuple[float, int, int]:
+        """Neighbours i .. k round the leader, all to their end: score, i, k."""
+        count, longer = len(remaining), remaining[leader:]
+        rows = slice(0, leader + 1), slice(leader, count)
+        score = (gained[leader + 1 :] - gained[: leader + 1, None]) / (self._fixed[rows] + self._step[rows] * longer)
+        if not self.rules.ragged:
+            score[remaining[: leader + 1, None] != longer] = 0.0
+        if not self.rules.stoppable and count * int(longer[-1]) > self.rules.step_budget:
+            score[self._rows[rows] * longer > self.rules.step_budget] = 0.0
+            score[leader, 0] = max(score[leader, 0], np.finfo(np.float64).tiny)  # the leader alone is always possible
+        start, last = divmod(int(score.argmax()), count - leader)
+        return float(score[start, last]), start, leader + last
+
+    def _best_advancing(self, remaining: Ints, gained: Floats, leader: int) -> tuple[float, int, int]:
+        """Everything from i upwards by as many steps as k has left: score, i, k.
+
+        Without ragged rows only i == k is possible: nobody is shorter than the run.
+        """
+        count = len(remaining)
+        useful = gained[1:] + self._above[-count:] * remaining
+        fixed, step = self._fixed[0, count - leader - 1 : count][::-1], self._step[0, count - leader - 1 : count][::-1]
+        score = (useful - gained[: leader + 1, None]) / (fixed[:, None] + step[:, None] * remaining)
+        score *= (self._upper if self.rules.ragged else self._diagonal)[: leader + 1, :count]
+        start, cut = divmod(int(score.argmax()), count)
+        return float(score[start, cut]), start, cut
+
+    def _refresh(self) -> None:
+        """Lay the tables: [i, k] stands for the rows i .. k, those with k < i for nothing."""
+        size = self.max_rows
+        place = np.arange(size)
+        rows = place[None, :] - place[:, None] + 1
+        counted = np.maximum(rows, 1)
+        self._rows = counted
+        self._upper = (rows >= 1).astype(np.float64)
+        self._diagonal = np.eye(size)
+        self._fixed = self.cost.run_s + self.cost.row_s * counted
+        self._step = self.cost.step_s[counted]
+        self._unit_s = self.cost.unit_s
+        self._above = np.arange(size - 1, -1, -1) * self._unit_s  # rows above the last, above the one before, ...
+        bonus = FINISH_BONUS * (self.cost.run_s + self.cost.row_s)
+        self._gained: Floats = np.arange(size + 1, dtype=np.float64) * bonus
+        self._version = self.cost.version
+
+
+def hold_s(cost: CostModel, remaining: Ints, arrival_gap_s: float, hold_success: float) -> float:
+    """Return how long to wait for company before the next run; 0 where waiting does not pay.
+
+    Waiting pays where few rows leave the machine underused, where the next arrival is expected before a tenth of the
+    run's own time is over, and where waiting has lately brought somebody.
+
+    Args:
+        cost: of the model.
+        remaining: [n] steps left, ascending; empty is idle, not waiting.
+        arrival_gap_s: running mean of the time between arrivals.
+        hold_success: running share of holds that ended with an arrival.
+    """
+    if len(remaining) == 0 or len(remaining) >= cost.cheap_rows or hold_success < _HOLD_SUCCESS:
+        return 0.0
+    longest = _HOLD_SHARE * cost.seconds(len(remaining), int(remaining[-1]))
+    return min(longest, 2 * arrival_gap_s) if arrival_gap_s < longest else 0.0
