@@ -19,6 +19,7 @@ _FEW_STEPS, _ROW_STEPS = 2, 192  # a row's second number of steps is what the ro
 _REPEATS, _MOST_REPEATS, _REPEAT_S = 5, 25, 0.002  # short runs are repeated more often, for they are noisier
 _BUDGET_S = 0.5
 _WIDTH = 12  # rows of the runs that find out from which size on a run falls out of the caches
+_ABOUT_BEST = 1.02
 _SIZES = (96, 192, 384, 768, 1536, 3072, 6144, 12288)
 
 
@@ -49,17 +50,15 @@ def calibrate(runtime: Runtime, max_rows: int, clock: Callable[[], float] = time
 
 
 def _best_size(runtime: Runtime, table: LaneTable, rows: int, clock: Callable[[], float]) -> int:
-    """Return the rows times steps of the run that costs least for each: longer ones leave the caches."""
+    """Return the smallest rows times steps at which each costs about least: longer runs leave the caches."""
     began = clock()
-    best, least = rows, np.inf
+    each: dict[int, float] = {}
     for size in _SIZES:
-        steps = size // rows
-        each = _time(runtime, table, rows, steps, clock) / (steps * rows)
-        if each < least:
-            best, least = steps * rows, each
+        steps = max(size // rows, 1)
+        each[steps * rows] = _time(runtime, table, rows, steps, clock) / (steps * rows)
         if clock() - began > _BUDGET_S:
             break
-    return best
+    return min(size for size, seconds in each.items() if seconds <= _ABOUT_BEST * min(each.values()))
 
 
 def _time(runtime: Runtime, table: LaneTable, rows: int, steps: int, clock: Callable[[], float]) -> float:

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 _LEARNING_RATE = 0.05  # share of a new measurement in the running estimate
+_EVERY = 4  # one run in so many is learnt from: learning costs as much as packing a row
+_REFRESH_RUNS = 1024
 _LEAST_SHARE = 0.8  # no number of rows makes a row and step much cheaper than is usual: what says so is noise
 _LARGEST_SURPRISE = 2.0  # a run off by more was interrupted by something else on the machine
 _AS_CHEAP = 1.1  # a row and step within this factor of the cheapest counts as cheap
@@ -48,7 +50,7 @@ class CostModel:
     step_s: Floats
     best_row_steps: int = 2**20
     version: int = 0
-    _since: int = field(default=0, repr=False)
+    _runs: int = field(default=0, repr=False)
 
     @property
     def max_rows(self) -> int:
@@ -73,8 +75,11 @@ class CostModel:
     def refine(self, found: Measurement) -> None:
         """Take a run's measured time into the estimate; a surprise counts only in part.
 
-        The step's cost of that many rows takes the blame, and that of its neighbours half as much for each row apart.
+        The step's cost of that many rows takes the blame, and that of its neighbours half as much.
         """
+        self._runs += 1
+        if self._runs % _EVERY:
+            return
         expected = self.seconds(found.rows, found.steps)
         ratio = min(max(found.seconds / expected, 1 / _LARGEST_SURPRISE), _LARGEST_SURPRISE)
         share = float(self.step_s[found.rows]) * found.steps / expected
@@ -83,13 +88,8 @@ class CostModel:
         self.step_s[found.rows] *= 1 + gain
         self.step_s[low] *= 1 + gain / 2
         self.step_s[high] *= 1 + gain / 2
-        self._since += 1
-        if self._since >= _REFRESH_RUNS:
-            self._since = 0
+        if self._runs % _REFRESH_RUNS == 0:
             self.version += 1
-
-
-_REFRESH_RUNS = 256
 
 
 def fit(measurements: Sequence[Measurement], max_rows: int) -> CostModel:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...bundle.manifest import TensorSpec
 from ..arrays import Array
@@ -124,7 +125,7 @@ class LaneTable:
         feeds: dict[str, Array] = {self._signature.sequence: self._rows(lanes, steps)}
         if self._signature.lengths is not None:
             feeds[self._signature.lengths] = self._lengths[: len(lanes)]
-        slots = [lane.slot for lane in lanes]
+        slots = np.array([lane.slot for lane in lanes])
         for state in self._states:
             feeds[state.input] = state.take(slots)
         outputs = self._runtime.run(feeds)
@@ -147,9 +148,15 @@ class LaneTable:
             lane = lanes[0]
             return lane.source[None, lane.position : lane.position + steps]
         packed = self._sequence_buffer.view(len(lanes), steps)
+        shorter = 0
         for row, lane in zip(packed, lanes, strict=True):
-            part = lane.source[lane.position : lane.position + steps]
-            row[: len(part)] = part
+            if lane.remaining >= steps:  # and so have all that follow
+                break
+            row[: lane.remaining] = lane.source[lane.position : lane.position + lane.remaining]
+            shorter += 1
+        if shorter < len(lanes):
+            full = [lane.source[lane.position : lane.position + steps] for lane in lanes[shorter:]]
+            np.concatenate(full, out=packed[shorter:].reshape(-1, *packed.shape[2:]))
         return packed
 
     def _keep_states(self, lanes: Sequence[Lane], ended: int, outputs: Answer) -> None:
@@ -159,7 +166,7 @@ class LaneTable:
         for lane in going_on:
             if lane.slot == _ZERO_SLOT:
                 lane.slot = self._free_slots.pop()
-        slots = [lane.slot for lane in going_on]
+        slots = np.array([lane.slot for lane in going_on])
         for state in self._states:
             state.keep(slots, outputs[state.output], ended)
 
@@ -230,20 +237,21 @@ class _StateSlots:
         self._slots = np.zeros(self._sized(max_lanes + 1), dtype=spec.dtype)
         self._batch = np.zeros(self._slots.size, dtype=spec.dtype)
         self._row_size = self._slots.size // (max_lanes + 1)
-        self._by_slot = np.moveaxis(self._slots, self._axis, 0)  # a view
+        self._rows_first = (self._axis, *(axis for axis in range(len(spec.shape)) if axis != self._axis))
+        self._by_slot = self._slots.transpose(self._rows_first)  # a view
 
     def put(self, slot: int, state: Array | None, row: int) -> None:
         """Store the row of a given state, or zero."""
         self._by_slot[slot] = 0 if state is None else state.take(row, axis=self._axis)
 
-    def take(self, slots: list[int]) -> Array:
+    def take(self, slots: NDArray[np.int64]) -> Array:
         """Gather the states of a run, in its order."""
         batch = self._batch[: len(slots) * self._row_size].reshape(self._sized(len(slots)))
         return np.take(self._slots, slots, axis=self._axis, out=batch, mode="clip")
 
-    def keep(self, slots: list[int], found: Array, ended: int) -> None:
+    def keep(self, slots: NDArray[np.int64], found: Array, ended: int) -> None:
         """Store the states of the rows from `ended` on."""
-        self._by_slot[slots] = np.moveaxis(found, self._axis, 0)[ended:]
+        self._by_slot[slots] = found.transpose(self._rows_first)[ended:]
 
     def _sized(self, rows: int) -> tuple[int, ...]:
         return tuple(axis if isinstance(axis, int) else rows for axis in self._shape)

@@ -88,7 +88,7 @@ class CountingRuntime:
         rows, steps = feeds[self._signature.sequence].shape[:2]
         self.computed += rows * steps
         lengths = None if self._signature.lengths is None else feeds[self._signature.lengths]
-        self.useful += rows * steps if lengths is None else int(lengths.sum())
+        self.useful += rows * steps if lengths is None else int(np.add.reduce(lengths))
         return self._runtime.run(feeds)
 
     def close(self) -> None:

@@ -27,8 +27,10 @@ Ints = NDArray[np.int64]
 
 PATIENCE = 8.0  # measured on the three ragged workloads: below, short ones wait longer; above, long ones
 PRIORITY_CREDIT_S = 1.0
-FINISH_BONUS = 0.3  # of a run's and a row's fixed cost; measured likewise
+FINISH_BONUS = 0.2  # of a run's and a row's fixed cost; measured likewise
 POOL_ROWS = 64  # rows that one decision weighs; its cost grows with the square
+_FINISHING, _ADVANCING = 0, 1
+_ZERO = np.zeros(1)
 _HOLD_SHARE = 0.1  # of the run's predicted time is the longest wait for company
 _HOLD_SUCCESS = 0.5  # share of holds that must have paid lately
 
@@ -102,16 +104,9 @@ class Planner:
             self._refresh()
         if len(remaining) == 1:
             return self._limited(0, 1, int(remaining[0]))
-        count = len(remaining)
-        gained: Floats = self._gained[: count + 1].copy()  # [i]: what the rows before i are worth, steps and bonus
-        gained[1:] += np.cumsum(remaining * self._unit_s)
-        score, first, last = self._best_finishing(remaining, gained, leader)
-        stop, steps = last + 1, int(remaining[last])
-        if self.rules.stoppable:
-            advancing, start, cut = self._best_advancing(remaining, gained, leader)
-            if advancing > score:
-                first, stop, steps = start, count, int(remaining[cut])
-        return self._limited(first, stop, steps)
+        kind, first, last = self._best(remaining, leader)
+        stop = last + 1 if kind == _FINISHING else len(remaining)
+        return self._limited(first, stop, int(remaining[last]))
 
     def _limited(self, first: int, stop: int, steps: int) -> Run:
         if self.rules.stoppable:
@@ -121,47 +116,60 @@ class Planner:
             steps = min(steps, max(1, most))
         return Run(first, stop, steps)
 
-    def _best_finishing(self, remaining: Ints, gained: Floats, leader: int) -> tuple[float, int, int]:
-        """Neighbours i .. k round the leader, all to their end: score, i, k."""
-        count, longer = len(remaining), remaining[leader:]
-        rows = slice(0, leader + 1), slice(leader, count)
-        score = (gained[leader + 1 :] - gained[: leader + 1, None]) / (self._fixed[rows] + self._step[rows] * longer)
-        if not self.rules.ragged:
-            score[remaining[: leader + 1, None] != longer] = 0.0
-        if not self.rules.stoppable and count * int(longer[-1]) > self.rules.step_budget:
-            score[self._rows[rows] * longer > self.rules.step_budget] = 0.0
-            score[leader, 0] = max(score[leader, 0], np.finfo(np.float64).tiny)  # the leader alone is always possible
-        start, last = divmod(int(score.argmax()), count - leader)
-        return float(score[start, last]), start, leader + last
+    def _best(self, remaining: Ints, leader: int) -> tuple[int, int, int]:
+        """Return the kind of run and its i, k with the highest score: useful seconds for each predicted second.
 
-    def _best_advancing(self, remaining: Ints, gained: Floats, leader: int) -> tuple[float, int, int]:
-        """Everything from i upwards by as many steps as k has left: score, i, k.
-
-        Without ragged rows only i == k is possible: nobody is shorter than the run.
+        FINISHING: the neighbours i .. k, all to their end. ADVANCING: everything from i upwards by as many steps as k
+        has left. Both kinds are computed at once, as [kind, i, k].
         """
         count = len(remaining)
-        useful = gained[1:] + self._above[-count:] * remaining
-        fixed, step = self._fixed[0, count - leader - 1 : count][::-1], self._step[0, count - leader - 1 : count][::-1]
-        score = (useful - gained[: leader + 1, None]) / (fixed[:, None] + step[:, None] * remaining)
-        score *= (self._upper if self.rules.ragged else self._diagonal)[: leader + 1, :count]
-        start, cut = divmod(int(score.argmax()), count)
-        return float(score[start, cut]), start, cut
+        fixed, step = self._tables(count)
+        each = remaining * self._unit_s
+        done = np.cumsum(each)
+        done += self._bonus[1 : count + 1]
+        useful = np.stack((done, done + self._above[-count:] * each))
+        before = np.concatenate((_ZERO, done[:leader]))
+        rows = slice(0, leader + 1)
+        score = (useful[:, None, :] - before[:, None]) / (fixed[:, rows] + step[:, rows] * remaining)
+        score[_FINISHING, :, :leader] = 0.0
+        if not (self.rules.ragged and self.rules.stoppable):
+            self._forbid(score, remaining, leader)
+        kind, place = divmod(int(score.argmax()), (leader + 1) * count)
+        first, last = divmod(place, count)
+        return kind, first, last
+
+    def _forbid(self, score: Floats, remaining: Ints, leader: int) -> None:
+        """Strike out what the network does not allow. The leader alone stays possible."""
+        count = len(remaining)
+        if not self.rules.ragged:  # nobody may be shorter than the run, and to the end all must be equal
+            shorter = remaining[: leader + 1, None] < remaining
+            score[:, shorter] = 0.0
+        if not self.rules.stoppable:
+            score[_ADVANCING] = 0.0
+            rows = np.arange(count) + 1 - np.arange(leader + 1)[:, None]
+            score[_FINISHING, rows * remaining > self.rules.step_budget] = 0.0
+        place = (_FINISHING, leader, leader)
+        score[place] = max(score[place], np.finfo(np.float64).tiny)
+
+    def _tables(self, count: int) -> tuple[Floats, Floats]:
+        """Return the fixed cost of a run and the cost of its step, [kind, i, k]; k < i costs infinitely much."""
+        found = self._by_count.get(count)
+        if found is None:
+            place = np.arange(count)
+            finishing = place[None, :] - place[:, None] + 1
+            advancing = np.broadcast_to((count - place)[:, None], (count, count))
+            rows = np.stack((np.maximum(finishing, 1), advancing))
+            fixed = self.cost.run_s + self.cost.row_s * rows
+            fixed[:, finishing < 1] = np.inf
+            found = self._by_count[count] = fixed, self.cost.step_s[rows]
+        return found
 
     def _refresh(self) -> None:
-        """Lay the tables: [i, k] stands for the rows i .. k, those with k < i for nothing."""
-        size = self.max_rows
-        place = np.arange(size)
-        rows = place[None, :] - place[:, None] + 1
-        counted = np.maximum(rows, 1)
-        self._rows = counted
-        self._upper = (rows >= 1).astype(np.float64)
-        self._diagonal = np.eye(size)
-        self._fixed = self.cost.run_s + self.cost.row_s * counted
-        self._step = self.cost.step_s[counted]
+        """Take over the cost model as it is now."""
+        self._by_count: dict[int, tuple[Floats, Floats]] = {}
         self._unit_s = self.cost.unit_s
-        self._above = np.arange(size - 1, -1, -1) * self._unit_s  # rows above the last, above the one before, ...
-        bonus = FINISH_BONUS * (self.cost.run_s + self.cost.row_s)
-        self._gained: Floats = np.arange(size + 1, dtype=np.float64) * bonus
+        self._above = np.arange(self.max_rows - 1.0, -1.0, -1.0)  # rows above the first, above the second, ...
+        self._bonus = np.arange(self.max_rows + 1.0) * (FINISH_BONUS * (self.cost.run_s + self.cost.row_s))
         self._version = self.cost.version
 
 

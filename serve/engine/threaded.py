@@ -6,6 +6,7 @@ answers reach the loop in one call for each run.
 
 import asyncio
 import itertools
+import logging
 import threading
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
@@ -16,6 +17,8 @@ from .port import OnDone
 from .work import Work
 
 _JOIN_S = 60.0  # a run cannot be interrupted; none is that long
+
+logger = logging.getLogger("cellgate.serve")
 
 Command = Callable[[], list[Result]]
 
@@ -91,19 +94,28 @@ class ThreadedEngine:
             self._changed.notify()
 
     def _run(self) -> None:
-        while True:
+        try:
+            while not self._is_closing:
+                results = [result for command in self._wait_for_commands() for result in command()]
+                self._deliver(results + self._engine.run_once())
+        except Exception:
+            logger.exception("the engine's thread failed; nothing more is taken")
+        finally:
+            self._is_closing = True
             with self._changed:
-                while not (self._commands or self._is_closing) and (wait_s := self._engine.wait_s()) != 0.0:
-                    self._changed.wait(wait_s)
-                    if wait_s is not None:
-                        break
                 commands, self._commands = self._commands, []
-                if self._is_closing:
-                    break
             results = [result for command in commands for result in command()]
-            results += self._engine.run_once()
-            self._deliver(results)
-        self._deliver([result for command in commands for result in command()] + self._engine.close())
+            self._deliver(results + self._engine.close())
+
+    def _wait_for_commands(self) -> list[Command]:
+        """Return what was posted, at once where a run is due, and none where a held run has become due."""
+        with self._changed:
+            while not (self._commands or self._is_closing) and (wait_s := self._engine.wait_s()) != 0.0:
+                self._changed.wait(wait_s)
+                if wait_s is not None:
+                    break
+            commands, self._commands = self._commands, []
+        return commands
 
     def _accept(self, ticket: int, work: Work) -> list[Result]:
         try:
