@@ -18,7 +18,8 @@ MAY_IMPORT = {
     "bundle": set(),
     "export": {"model", "bundle"},
     "serve": {"bundle"},
-    "command": {"model", "export", "bundle", "serve"},
+    "client": set(),
+    "command": {"model", "export", "bundle", "serve", "client"},
 }
 # folder -> third-party packages that it must not name anywhere
 MUST_NOT_NAME = {
@@ -26,28 +27,33 @@ MUST_NOT_NAME = {
     "bundle": {"torch", "onnx", "onnxruntime", "onnxscript", "fastapi", "starlette", "uvicorn"},
     "export": {"fastapi", "starlette", "uvicorn"},
     "serve": {"torch", "onnx", "onnxscript"},
+    "client": {"torch", "onnx", "onnxruntime", "onnxscript", "fastapi", "starlette", "uvicorn"},
 }
+# a folder inside serve -> the folders inside serve that it must not know
+INSIDE_SERVE = {"engine": {"processes"}}
 
 
 def imports_of(file: Path, folder: str) -> set[tuple[str, str]]:
-    """Every import of a file as ("house", folder) or ("third", package)."""
+    """Every import of a file as ("house", folder), ("inside", folder of the same folder) or ("third", package)."""
     found = set()
+    depth = len(file.relative_to(PACKAGE).parts)  # dots that lead to the house
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {("third", alias.name.split(".")[0]) for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
             found.add(("third", (node.module or "").split(".")[0]))
-        elif isinstance(node, ast.ImportFrom) and node.level == 2:
+        elif isinstance(node, ast.ImportFrom):
             names = [node.module] if node.module else [alias.name for alias in node.names]
-            found |= {("house", str(name).split(".")[0]) for name in names}
-        elif isinstance(node, ast.ImportFrom) and node.level == 1:
-            found.add(("house", folder))
+            kind = "house" if node.level == depth else "inside"
+            found |= {(kind, str(name).split(".")[0]) for name in names}
+            if kind == "inside":
+                found.add(("house", folder))
     return found
 
 
 @pytest.mark.parametrize("folder", MAY_IMPORT)
 def test_a_folder_imports_only_what_the_way_of_the_data_allows(folder):
-    for file in sorted((PACKAGE / folder).glob("*.py")):
+    for file in sorted((PACKAGE / folder).rglob("*.py")):
         house = {name for kind, name in imports_of(file, folder) if kind == "house"} - {"__version__"}
 
         assert house - {folder} <= MAY_IMPORT[folder], file.name
@@ -55,16 +61,27 @@ def test_a_folder_imports_only_what_the_way_of_the_data_allows(folder):
 
 @pytest.mark.parametrize("folder", MUST_NOT_NAME)
 def test_a_folder_names_no_package_that_it_must_not_know(folder):
-    for file in sorted((PACKAGE / folder).glob("*.py")):
+    for file in sorted((PACKAGE / folder).rglob("*.py")):
         third = {name for kind, name in imports_of(file, folder) if kind == "third"}
 
         assert not third & MUST_NOT_NAME[folder], file.name
+
+
+@pytest.mark.parametrize("folder", INSIDE_SERVE)
+def test_the_engine_knows_no_processes(folder):
+    for file in sorted((PACKAGE / "serve" / folder).glob("*.py")):
+        inside = {name for kind, name in imports_of(file, "serve") if kind == "inside"}
+
+        assert not inside & INSIDE_SERVE[folder], file.name
 
 
 @pytest.mark.parametrize(
     ("module", "unwanted"),
     [
         pytest.param("cellgate.serve.app", "torch onnx onnxscript pickle5 multipart", id="serving-without-torch"),
+        pytest.param(
+            "cellgate.serve.processes.engine_child", "torch onnx fastapi uvicorn", id="the-engine-without-http"
+        ),
         pytest.param("cellgate.bundle.reader", "torch onnx onnxruntime fastapi", id="bundle-without-runtimes"),
         pytest.param("cellgate.model.reference", "torch onnx onnxruntime", id="reference-without-torch"),
         pytest.param("cellgate.__main__", "torch onnx onnxruntime fastapi", id="command-line-starts-light"),
@@ -90,7 +107,8 @@ def test_telemetry_of_onnxruntime_is_off_before_its_first_import():
 @pytest.mark.tree
 def test_every_folder_with_code_is_in_the_wheel():
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    folders = {file.parent.name for file in ROOT.glob("*/__init__.py") if not file.parent.name.startswith(".")}
+    files = [file.relative_to(ROOT) for deep in ("*", "*/*") for file in ROOT.glob(f"{deep}/__init__.py")]
+    folders = {".".join(file.parts[:-1]) for file in files if not file.parts[0].startswith((".", "build", "tests"))}
 
     assert set(listed) == {"cellgate"} | {f"cellgate.{folder}" for folder in folders}
 
