@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from ..bundle.errors import BundleError
+from ..client.errors import ClientError
 from ..export.errors import ExportError, NotEquivalentError
 from ..serve.errors import EngineError, GoldenMismatchError, ServeError
 from ..serve.settings import SettingsError
@@ -28,6 +29,7 @@ _STATUSES: Final[tuple[tuple[type[Exception], int], ...]] = (
     (BundleError, WRONG_USE),
     (ServeError, WRONG_USE),
     (SettingsError, WRONG_USE),
+    (ClientError, WRONG_USE),
 )
 
 

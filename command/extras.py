@@ -1,11 +1,13 @@
 """Packages that only some commands need, and the extra that installs them.
 
-Rules of this file: an import is tried, never guessed; only a missing package of the table is a missing extra, and an
+Rules of this file: an import is tried, not guessed, but for what only another process imports; only a missing package
+of the table is a missing extra, and an
 error inside one that is installed stays what it is.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import import_module
+from importlib.util import find_spec
 from types import MappingProxyType, ModuleType
 from typing import Final
 
@@ -20,6 +22,7 @@ _EXTRAS: Final[Mapping[str, str]] = MappingProxyType(
         "predict": "serve,cpu",
         "serve": "serve,cpu",
         "inspect": "export",
+        "bench": "serve,cpu",
         "reading .parquet": "parquet",
     }
 )
@@ -61,8 +64,31 @@ def load(name: str, what: str) -> ModuleType:
         package = (err.name or "").partition(".")[0]
         if package not in _PACKAGES:
             raise
-        extras = _EXTRAS[what]
-        raise MissingExtraError(what, package, extras, _GPU if "cpu" in extras else "") from err
+        raise _missing(package, what) from err
     except ImportError as err:
         found = str(err).splitlines()[0] if str(err) else type(err).__name__
         raise UsageError(f"{what}: expected its packages to load, found: {found}; install them again") from err
+
+
+def require(packages: Iterable[str], what: str) -> None:
+    """Refuse to begin where a package is missing that only another process will import.
+
+    Args:
+        packages: names, of the table above.
+        what: as for `load`.
+
+    Raises:
+        MissingExtraError: names the first one that is missing, and the extra.
+    """
+    for package in packages:
+        try:
+            found = find_spec(package) is not None
+        except (ModuleNotFoundError, ValueError):
+            found = False
+        if not found:
+            raise _missing(package, what)
+
+
+def _missing(package: str, what: str) -> MissingExtraError:
+    extras = _EXTRAS[what]
+    return MissingExtraError(what, package, extras, _GPU if "cpu" in extras else "")

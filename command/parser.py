@@ -4,11 +4,16 @@ Rules of this file: light, for `--help` must answer at once; what a command take
 """
 
 import argparse
+from collections.abc import Mapping
 from typing import Final, NoReturn
 
 from .. import __version__
+from .bench_options import BENCH
 from .errors import UsageError
-from .options import COMMANDS
+from .options import COMMANDS as OTHERS
+from .options import Command
+
+COMMANDS: Final[Mapping[str, Command]] = {**OTHERS, "bench": BENCH}
 
 _DESCRIPTION: Final = """\
 cellgate deploys recurrent networks: from an LSTM or GRU in PyTorch to a verified bundle to a served prediction.
@@ -18,6 +23,7 @@ cellgate deploys recurrent networks: from an LSTM or GRU in PyTorch to a verifie
   inspect  say what is in a bundle, an ONNX file or a checkpoint
   predict  run a bundle on sequences from a file
   serve    answer for bundles over HTTP
+  bench    measure a server under load, or what a bundle can reach on this machine
 """
 
 _EPILOG: Final = """\
@@ -26,6 +32,7 @@ examples:
   cellgate inspect bundles/mine
   cellgate predict bundles/mine --input sequence.csv
   cellgate serve bundles/mine
+  cellgate bench http://127.0.0.1:8000
 
 exit status: 0 done; 1 the check failed (not equivalent, golden cases not reproduced); 2 wrong use or unreadable input;
 70 a fault of cellgate itself; 130 interrupted. `cellgate COMMAND --help` explains a command and each of its options.

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bundle.manifest import Manifest
-from ..serve.served_model import BundlePlace, ServedModel, open_model
+from ..serve.engine.models import open_proved
+from ..serve.served_model import BundlePlace, ServedModel
 from ..serve.settings import Settings
 from .errors import DONE, UsageError
 from .prediction import Prediction, predict
@@ -39,18 +40,17 @@ def run(arguments: argparse.Namespace) -> int:
     """
     terminal = Terminal(json=arguments.json)
     output = _checked_output(arguments)
-    model = open_model(
-        BundlePlace(Path(arguments.bundle)), Settings(device=arguments.device, threads=arguments.threads)
-    )
+    settings = Settings(device=arguments.device, threads=arguments.threads)
+    model, runtime = open_proved(BundlePlace(Path(arguments.bundle)), settings)
     try:
         signature = model.manifest.graph
         sequences = read_sequences(Path(arguments.input), signature)
         sequences = _normalised(sequences, model.manifest, terminal, apply=arguments.normalise)
         states = [pair.output for pair in signature.state] if arguments.with_state else []
         names = [*(sequences.outputs or [signature.outputs[0].name])]
-        found = predict(model.runtime, sequences, [*names, *(name for name in states if name not in names)])
+        found = predict(runtime, sequences, [*names, *(name for name in states if name not in names)])
     finally:
-        model.runtime.close()
+        runtime.close()
     answer = make_answer(model, sequences, found)
     if output is not None:
         _write(output, found, answer)
@@ -98,7 +98,7 @@ def make_answer(model: ServedModel, sequences: Sequences, found: Prediction) -> 
         "model_name": model.name,
         "model_version": model.version,
         "digest": model.digest,
-        "device": model.runtime.device,
+        "device": model.facts.device,
         "sequences": list(sequences.names),
         "lengths": list(found.lengths),
         "outputs": {name: _plain(array) for name, array in found.outputs.items()},
@@ -137,7 +137,7 @@ def _write(path: Path, found: Prediction, answer: dict[str, Any]) -> None:
 
 def _print(model: ServedModel, sequences: Sequences, found: Prediction, terminal: Terminal) -> None:
     count = len(sequences.rows)
-    terminal.say(f"{model.name} version {model.version} on {model.runtime.device}: {count} sequence{'s'[: count > 1]}")
+    terminal.say(f"{model.name} version {model.version} on {model.facts.device}: {count} sequence{'s'[: count > 1]}")
     terminal.say()
     y = found.outputs.get("y")
     if y is not None:

@@ -8,12 +8,14 @@ from ..serve.served_model import parse_place
 from ..serve.server import run_server
 from ..serve.settings import PREFIX, Settings, settings_from_env
 from .errors import DONE, UsageError
+from .extras import require
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGINT or SIGTERM.
 
     Raises:
+        MissingExtraError: a package of the server is missing.
         SettingsError, ServerStartError, BundleError: see ``settings_from_env`` and ``run_server``.
     """
     # The command line is laid over the environment, so that both are read and refused by the same rules.
@@ -25,6 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
         if value is not None:
             environ[PREFIX + field.name.upper()] = str(value)
     settings = settings_from_env(environ)
+    require(("onnxruntime", "fastapi", "uvicorn", "httptools", "uvloop", "orjson"), "serve")
     run_server([parse_place(text) for text in arguments.bundles], settings, _echo)
     return DONE
 

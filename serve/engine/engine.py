@@ -104,7 +104,11 @@ class Engine:
         self._counts["accepted"] += 1
         if work.deadline_s is not None and (self._next_deadline_s is None or work.deadline_s < self._next_deadline_s):
             self._next_deadline_s = work.deadline_s
-        queue.add(request)
+        try:
+            queue.add(request)
+        except Exception:
+            self._drop([request])  # nothing of it stays
+            raise
 
     def cancel(self, ticket: Hashable) -> None:
         """Drop work that nobody waits for; its rows leave their lanes before the next run. Unknown tickets are fine."""

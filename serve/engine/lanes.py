@@ -73,7 +73,7 @@ class LaneTable:
 
     Args:
         runtime: of the model.
-        max_lanes: rows that may be on their way at once.
+        max_lanes: most rows of a run. More may be on their way: those that stepped aside keep their states.
     """
 
     def __init__(self, runtime: Runtime, max_lanes: int) -> None:
@@ -85,6 +85,7 @@ class LaneTable:
         self._sequence_buffer = _Buffer(self._sequence)
         self._lengths = np.empty(max_lanes, dtype=np.int32)
         self._states = [_StateSlots(specs[pair.input], pair.output, max_lanes) for pair in signature.state]
+        self._slots = max_lanes
         self._free_slots = list(range(max_lanes, _ZERO_SLOT, -1))
         self._over_time = {spec.name for spec in signature.outputs if "T" in spec.shape}
         self._row_axis = {spec.name: spec.shape.index("B") for spec in signature.outputs}
@@ -92,21 +93,33 @@ class LaneTable:
     @property
     def used_slots(self) -> int:
         """Slots that hold a state."""
-        return len(self._lengths) - len(self._free_slots)
+        return self._slots - len(self._free_slots)
 
     def begin(self, lane: Lane) -> None:
-        """Give the lane the state that its request brought, if any."""
-        given = lane.request.work.states
-        if given.count(None) != len(given):
-            lane.slot = self._free_slots.pop()
-            for slots, state in zip(self._states, given, strict=True):
-                slots.put(lane.slot, state, lane.row)
+        """Give a lane that has not moved the state that its request brought, if any."""
+        given = lane.request.work.states if lane.slot == _ZERO_SLOT and lane.position == 0 else ()
+        for state in given:
+            if state is not None:
+                break
+        else:
+            return
+        lane.slot = self._new_slot()
+        for slots, state in zip(self._states, given, strict=True):
+            slots.put(lane.slot, state, lane.row)
 
     def release(self, lane: Lane) -> None:
         """Take the lane's slot back."""
         if lane.slot != _ZERO_SLOT:
             self._free_slots.append(lane.slot)
             lane.slot = _ZERO_SLOT
+
+    def _new_slot(self) -> int:
+        if not self._free_slots:
+            for state in self._states:
+                state.grow(2 * self._slots)
+            self._free_slots = list(range(2 * self._slots, self._slots, -1))
+            self._slots *= 2
+        return self._free_slots.pop()
 
     def advance(self, lanes: Sequence[Lane], steps: int) -> int:
         """Run lanes by at most so many steps; fill in the answers of those that end.
@@ -165,7 +178,7 @@ class LaneTable:
             return
         for lane in going_on:
             if lane.slot == _ZERO_SLOT:
-                lane.slot = self._free_slots.pop()
+                lane.slot = self._new_slot()
         slots = np.array([lane.slot for lane in going_on])
         for state in self._states:
             state.keep(slots, outputs[state.output], ended)
@@ -180,8 +193,6 @@ class LaneTable:
                     self._fill_row(lane, name, place, outputs[name])
             lane.position += steps
             lane.remaining -= steps
-        for lane in lanes[:ended]:
-            lane.request.rows_left -= 1
 
     def _fill_row(self, lane: Lane, name: str, place: int, found: Array) -> None:
         request, axis = lane.request, self._row_axis[name]
@@ -226,19 +237,26 @@ class _StateSlots:
     Args:
         spec: of the graph's input: one axis "B", fixed sizes elsewhere.
         output: name of the graph's output that returns it.
-        max_lanes: slots beside the zero one.
+        max_lanes: most rows of a run, and the first number of slots beside the zero one.
     """
 
     def __init__(self, spec: TensorSpec, output: str, max_lanes: int) -> None:
         self.input = spec.name
         self.output = output
         self._axis = spec.shape.index("B")
-        self._shape = spec.shape
-        self._slots = np.zeros(self._sized(max_lanes + 1), dtype=spec.dtype)
-        self._batch = np.zeros(self._slots.size, dtype=spec.dtype)
-        self._row_size = self._slots.size // (max_lanes + 1)
         self._rows_first = (self._axis, *(axis for axis in range(len(spec.shape)) if axis != self._axis))
+        self._shape = spec.shape
+        self._row_size = math.prod(self._sized(1))
+        self._batch = np.zeros(max_lanes * self._row_size, dtype=spec.dtype)
+        self._slots = np.zeros(self._sized(max_lanes + 1), dtype=spec.dtype)
         self._by_slot = self._slots.transpose(self._rows_first)  # a view
+
+    def grow(self, slots: int) -> None:
+        """Make room for more slots beside the zero one; what is kept stays where it is."""
+        before = self._by_slot
+        self._slots = np.zeros(self._sized(slots + 1), dtype=before.dtype)
+        self._by_slot = self._slots.transpose(self._rows_first)
+        self._by_slot[: len(before)] = before
 
     def put(self, slot: int, state: Array | None, row: int) -> None:
         """Store the row of a given state, or zero."""

@@ -78,7 +78,9 @@ def make_works(model: str, signature: GraphSignature, sequences: Sequence[Array]
     ]
 
 
-def choose_count(runtime: Runtime, lengths: NDArray[np.int64], budget_s: float, turns: int) -> int:
+def choose_count(
+    runtime: Runtime, lengths: NDArray[np.int64], budget_s: float, turns: int, clock: Clock = time.perf_counter
+) -> int:
     """Return how many sequences fit into a time, 128 .. 4,096, and a multiple of 32, so that batches are full.
 
     Args:
@@ -86,9 +88,10 @@ def choose_count(runtime: Runtime, lengths: NDArray[np.int64], budget_s: float, 
         lengths: int64 [N], a few of which are tried.
         budget_s: seconds for all turns of all ways.
         turns: of each way.
+        clock: in seconds.
     """
     tries = make_sequences(runtime.signature, np.sort(lengths)[:: -(-len(lengths) // _TRIES)], 0)
-    way = BatchWay(runtime, [[row] for row in tries])
+    way = BatchWay(runtime, [[row] for row in tries], clock)
     way.turn()
     turn = way.turn()
     alone_s = turn.seconds / turn.useful * float(lengths.mean())

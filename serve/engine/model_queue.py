@@ -79,12 +79,12 @@ class ModelQueue:
 
     def drop(self, request: Request) -> None:
         """Take the rows of a request out; those on their way give their slots back."""
-        self._waiting = [entry for entry in self._waiting if entry[2].request is not request]
-        heapq.heapify(self._waiting)
-        for lane in self._active:
+        for lane in (*self._active, *(entry[2] for entry in self._waiting)):
             if lane.request is request:
                 self._table.release(lane)
         self._active = [lane for lane in self._active if lane.request is not request]
+        self._waiting = [entry for entry in self._waiting if entry[2].request is not request]
+        heapq.heapify(self._waiting)
 
     def wait_s(self) -> float | None:
         """Return 0.0 where a run is due, how long it is held for company, or None where nothing waits."""
@@ -116,9 +116,17 @@ class ModelQueue:
         ended = self._table.advance(lanes, plan.steps)
         self._count(lanes, plan.steps, self._clock() - begun)
         del active[plan.first : plan.first + ended]
-        for lane in lanes[:ended]:
+        return self._end(lanes[:ended])
+
+    def _end(self, lanes: list[Lane]) -> list[Request]:
+        done = []
+        for lane in lanes:
             self._table.release(lane)
-        return [lane.request for lane in lanes[:ended] if lane.request.rows_left == 0]
+            request = lane.request
+            request.rows_left -= 1
+            if request.rows_left == 0:
+                done.append(request)
+        return done
 
     def last_requests(self) -> list[Request]:
         """Return the requests of the last run, each once; all on their way where it failed before it was planned."""
@@ -139,8 +147,15 @@ class ModelQueue:
         }
 
     def _admit(self) -> None:
+        """Fill the lanes with whoever is due first; one that is due later than somebody who waits steps aside."""
         while self._waiting and len(self._active) < self._max_lanes:
             self._begin(heapq.heappop(self._waiting)[2])
+        while self._waiting:
+            last = max(self._active, key=_DUE)
+            if self._waiting[0][0] >= last.due_s:
+                return
+            self._active.remove(last)
+            self._begin(heapq.heapreplace(self._waiting, (last.due_s, next(self._order), last))[2])
 
     def _begin(self, lane: Lane) -> None:
         self._table.begin(lane)

@@ -13,7 +13,14 @@ from ..errors import GoldenMismatchError
 from ..golden_check import check_golden
 from ..onnx_runtime import OnnxRuntime
 from ..runtime import Runtime
-from ..served_model import BundlePlace, ServedBundle, ServedModel, make_served_model, read_served_bundles
+from ..served_model import (
+    BundlePlace,
+    ServedBundle,
+    ServedModel,
+    make_served_model,
+    read_served_bundle,
+    read_served_bundles,
+)
 from ..settings import Settings
 from .calibrate import calibrate
 from .cost_model import CostModel
@@ -72,13 +79,28 @@ def open_engine_models(places: Sequence[BundlePlace], settings: Settings) -> lis
     return models
 
 
+def open_proved(place: BundlePlace, settings: Settings) -> tuple[ServedModel, Runtime]:
+    """Read one bundle, open its graph and run its golden cases, without an engine; the caller closes the runtime.
+
+    Raises:
+        BundleError, ServerStartError: as `open_engine_models`.
+    """
+    read = read_served_bundle(place)
+    runtime = open_runtime(read.bundle, device=settings.device, threads=settings.threads)
+    return _prove(read, runtime), runtime
+
+
 def _open_model(read: ServedBundle, settings: Settings) -> EngineModel:
     runtime, cost = _open_fastest(read, settings)
+    return EngineModel(_prove(read, runtime), runtime, cost)
+
+
+def _prove(read: ServedBundle, runtime: Runtime) -> ServedModel:
     golden = check_golden(runtime, read.bundle)
     if not golden.passed:
         runtime.close()
         raise GoldenMismatchError(read.name, golden.summary())
-    return EngineModel(make_served_model(read, runtime.facts, golden), runtime, cost)
+    return make_served_model(read, runtime.facts, golden)
 
 
 def _open_fastest(read: ServedBundle, settings: Settings) -> tuple[OnnxRuntime, CostModel]:

@@ -15,8 +15,8 @@ from cellgate.bundle.errors import NotABundleError
 from cellgate.command.entry import explain
 from cellgate.command.errors import CheckFailedError, MissingExtraError, UsageError
 from cellgate.command.extras import load
-from cellgate.command.options import COMMANDS, role
-from cellgate.command.parser import make_parser
+from cellgate.command.options import role
+from cellgate.command.parser import COMMANDS, make_parser
 from cellgate.export.errors import NotEquivalentError, SourceError
 from cellgate.serve.errors import BadInput, EngineError, GoldenMismatchError, PortBusyError
 from cellgate.serve.settings import SettingsError
@@ -83,7 +83,7 @@ def test_help_and_wrong_use_load_nothing_heavy(words):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["bench"], "argument COMMAND: invalid choice: 'bench' (choose from "),
+        (["bank"], "argument COMMAND: invalid choice: 'bank' (choose from "),
         (["export"], "the following arguments are required: SOURCE; see cellgate export --help"),
         (["predict", "b"], "the following arguments are required: --input; see cellgate predict --help"),
         (["inspect", "a", "--jsn"], "unrecognized arguments: --jsn"),
