@@ -1,8 +1,7 @@
 """Packages that only some commands need, and the extra that installs them.
 
 Rules of this file: an import is tried, not guessed, but for what only another process imports; only a missing package
-of the table is a missing extra, and an
-error inside one that is installed stays what it is.
+of the table is a missing extra, and an error inside one that is installed stays what it is.
 """
 
 from collections.abc import Iterable, Mapping

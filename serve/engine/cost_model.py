@@ -84,10 +84,10 @@ class CostModel:
         ratio = min(max(found.seconds / expected, 1 / _LARGEST_SURPRISE), _LARGEST_SURPRISE)
         share = float(self.step_s[found.rows]) * found.steps / expected
         gain = _LEARNING_RATE * (ratio - 1) * share
-        low, high = max(1, found.rows - 1), min(self.max_rows, found.rows + 1)
         self.step_s[found.rows] *= 1 + gain
-        self.step_s[low] *= 1 + gain / 2
-        self.step_s[high] *= 1 + gain / 2
+        for neighbour in (found.rows - 1, found.rows + 1):
+            if 1 <= neighbour <= self.max_rows:
+                self.step_s[neighbour] *= 1 + gain / 2
         if self._runs % _REFRESH_RUNS == 0:
             self.version += 1
 

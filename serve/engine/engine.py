@@ -157,7 +157,7 @@ class Engine:
 
     def _fail(self, queue: ModelQueue, err: Exception) -> list[Result]:
         """A run failed: those who were in it are told; the others go on."""
-        failed = queue.last_requests()
+        failed = queue.take_failed()
         error = (
             err if isinstance(err, ServeError) else EngineError("engine: expected the run to end, found a fault in it")
         )
@@ -171,9 +171,15 @@ class Engine:
         now = self._clock()
         if self._next_deadline_s is None or now < self._next_deadline_s:
             return []
-        deadlines = [(request.work.deadline_s, request) for request in self._live.values() if request.work.deadline_s]
-        passed = [request for deadline_s, request in deadlines if deadline_s <= now]
-        self._next_deadline_s = min((deadline_s for deadline_s, _ in deadlines if deadline_s > now), default=None)
+        passed: list[Request] = []
+        later: list[float] = []
+        for request in self._live.values():
+            deadline_s = request.work.deadline_s
+            if deadline_s is not None and deadline_s <= now:
+                passed.append(request)
+            elif deadline_s is not None:
+                later.append(deadline_s)
+        self._next_deadline_s = min(later, default=None)
         self._counts["expired"] += len(passed)
         self._drop(passed)
         return [(request.ticket, DeadlineExceeded()) for request in passed]

@@ -30,6 +30,8 @@ class Request:
         work: what was asked.
         size_bytes: of the work's tensors.
         rows_left: rows that have not ended.
+        due_s: see `plan`.
+        next_row: the first one that has no lane yet; rows get theirs late, so that what waits takes little memory.
         answer: outputs by name; rows are filled in as they end.
     """
 
@@ -37,7 +39,20 @@ class Request:
     work: Work
     size_bytes: int
     rows_left: int
+    due_s: float = 0.0
+    next_row: int = 0
     answer: Answer = field(default_factory=dict)
+
+    @property
+    def rows_waiting(self) -> int:
+        """Rows that have no lane yet."""
+        return self.work.rows - self.next_row
+
+    def next_lane(self) -> "Lane":
+        """Return the lane of the next row."""
+        row = self.next_row
+        self.next_row = row + 1
+        return Lane(self, row, self.work.sequence[row], int(self.work.lengths[row]), self.due_s)
 
     def ordered_answer(self) -> Answer:
         """Return the answer in the order that was asked for."""
@@ -54,7 +69,7 @@ class Lane:
         row: its place there.
         source: [T, I] or [T], the row's steps.
         remaining: steps left.
-        due_s: see `plan`.
+        due_s: its request's.
         position: steps done.
         slot: where its state is kept between runs.
     """
@@ -193,6 +208,8 @@ class LaneTable:
                     self._fill_row(lane, name, place, outputs[name])
             lane.position += steps
             lane.remaining -= steps
+        for lane in lanes[:ended]:
+            lane.request.rows_left -= 1
 
     def _fill_row(self, lane: Lane, name: str, place: int, found: Array) -> None:
         request, axis = lane.request, self._row_axis[name]

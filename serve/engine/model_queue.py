@@ -1,7 +1,7 @@
 """The queue and the lanes of one model: who is admitted, when to wait a little, and the run itself.
 
-Rules of this file: it asks the planner and obeys; it measures its runs for the cost model. Waiting rows stand in the
-order of their due moments; those on their way in that of their remaining steps.
+Rules of this file: it asks the planner and obeys; it measures its runs for the cost model. What waits stands in the
+order of due moments; rows in lanes in that of their remaining steps.
 """
 
 import heapq
@@ -52,7 +52,7 @@ class ModelQueue:
         self._cheap_rows = model.cost.cheap_rows
         self._clock = clock
         self._order = itertools.count()
-        self._waiting: list[tuple[float, int, Lane]] = []
+        self._waiting: list[tuple[float, int, Request | Lane]] = []  # a heap; lanes are those that stepped aside
         self._active: list[Lane] = []  # ascending by remaining steps from the start of a run to its end
         self._running: list[Lane] = []
         self._company = Company()
@@ -65,35 +65,33 @@ class ModelQueue:
         return min(min(map(_DUE, self._active), default=math.inf), first_waiting)
 
     def add(self, request: Request) -> None:
-        """Queue every row of a request."""
-        now = self._clock()
+        """Queue a request."""
         work = request.work
-        for row, steps in enumerate(work.lengths.tolist()):
-            due = due_s(now, steps, work.priority, self._unit_s)
-            lane = Lane(request, row, work.sequence[row], steps, due)
-            if self._waiting or len(self._active) >= self._max_lanes:
-                heapq.heappush(self._waiting, (due, next(self._order), lane))
-            else:
-                self._begin(lane)
+        request.due_s = due_s(self._clock(), int(work.lengths.max()), work.priority, self._unit_s)
+        if not self._waiting:
+            while request.next_row < work.rows and len(self._active) < self._max_lanes:
+                self._begin(request.next_lane())
+        if request.next_row < work.rows:
+            heapq.heappush(self._waiting, (request.due_s, next(self._order), request))
         self._company.arrived()
 
     def drop(self, request: Request) -> None:
-        """Take the rows of a request out; those on their way give their slots back."""
-        for lane in (*self._active, *(entry[2] for entry in self._waiting)):
+        """Take a request out; those of its rows that are on their way give their slots back."""
+        stepped_aside = (entry[2] for entry in self._waiting if isinstance(entry[2], Lane))
+        for lane in (*self._active, *stepped_aside):
             if lane.request is request:
                 self._table.release(lane)
         self._active = [lane for lane in self._active if lane.request is not request]
-        self._waiting = [entry for entry in self._waiting if entry[2].request is not request]
+        self._waiting = [entry for entry in self._waiting if _request_of(entry[2]) is not request]
         heapq.heapify(self._waiting)
 
     def wait_s(self) -> float | None:
         """Return 0.0 where a run is due, how long it is held for company, or None where nothing waits."""
-        count = len(self._active) + len(self._waiting)
-        if count == 0:
-            return None
-        if count >= self._cheap_rows:
+        if self._waiting or len(self._active) >= self._cheap_rows:
             return 0.0
-        return self._company.wait_s(self._clock(), self.model.cost, self._all_remaining)
+        if not self._active:
+            return None
+        return self._company.wait_s(self._clock(), self.model.cost, self._remaining)
 
     def run(self) -> list[Request]:
         """Admit, plan, and run once.
@@ -102,11 +100,12 @@ class ModelQueue:
             The requests of which the last row ended.
 
         Raises:
-            EngineError: the runtime refused; `last_requests` says whose rows were in the run.
+            EngineError: the runtime refused; `take_failed` says whose rows were in the run.
         """
         self._running = []
         self._company.started(self._clock())
         self._admit()
+        self._running = []
         active = self._active
         active.sort(key=_REMAINING)
         due = list(map(_DUE, active))
@@ -116,29 +115,22 @@ class ModelQueue:
         ended = self._table.advance(lanes, plan.steps)
         self._count(lanes, plan.steps, self._clock() - begun)
         del active[plan.first : plan.first + ended]
-        return self._end(lanes[:ended])
-
-    def _end(self, lanes: list[Lane]) -> list[Request]:
-        done = []
-        for lane in lanes:
+        self._running = []
+        for lane in lanes[:ended]:
             self._table.release(lane)
-            request = lane.request
-            request.rows_left -= 1
-            if request.rows_left == 0:
-                done.append(request)
-        return done
+        return list(dict.fromkeys(lane.request for lane in lanes[:ended] if lane.request.rows_left == 0))
 
-    def last_requests(self) -> list[Request]:
-        """Return the requests of the last run, each once; all on their way where it failed before it was planned."""
-        lanes = self._running or self._active
-        return list({id(lane.request): lane.request for lane in lanes}.values())
+    def take_failed(self) -> list[Request]:
+        """Return the requests of the run that failed, each once; all on their way where it was not planned yet."""
+        lanes, self._running = self._running or self._active, []
+        return list(dict.fromkeys(lane.request for lane in lanes))
 
     def statistics(self) -> dict[str, Any]:
         """Return counts since the start, and what is on its way now."""
         computed, runs = self._counts["computed_steps"], self._counts["runs"]
         return {
             **self._counts,
-            "waiting_rows": len(self._waiting),
+            "waiting_rows": sum(1 if isinstance(found, Lane) else found.rows_waiting for _, _, found in self._waiting),
             "lanes": len(self._active),
             "slots": self._table.used_slots,
             "padding_ratio": 1 - self._counts["useful_steps"] / computed if computed else 0.0,
@@ -149,21 +141,33 @@ class ModelQueue:
     def _admit(self) -> None:
         """Fill the lanes with whoever is due first; one that is due later than somebody who waits steps aside."""
         while self._waiting and len(self._active) < self._max_lanes:
-            self._begin(heapq.heappop(self._waiting)[2])
+            self._begin(self._next_lane())
         while self._waiting:
             last = max(self._active, key=_DUE)
             if self._waiting[0][0] >= last.due_s:
                 return
+            newcomer = self._next_lane()
             self._active.remove(last)
-            self._begin(heapq.heapreplace(self._waiting, (last.due_s, next(self._order), last))[2])
+            heapq.heappush(self._waiting, (last.due_s, next(self._order), last))
+            self._begin(newcomer)
+
+    def _next_lane(self) -> Lane:
+        found = self._waiting[0][2]
+        if isinstance(found, Lane):
+            heapq.heappop(self._waiting)
+            return found
+        lane = found.next_lane()
+        if found.next_row == found.work.rows:
+            heapq.heappop(self._waiting)
+        return lane
 
     def _begin(self, lane: Lane) -> None:
+        self._running = [lane]  # whose fault it would be
         self._table.begin(lane)
         self._active.append(lane)
 
-    def _all_remaining(self) -> NDArray[np.int64]:
-        lanes = [*self._active, *(entry[2] for entry in self._waiting)]
-        return np.array(sorted(map(_REMAINING, lanes)))
+    def _remaining(self) -> NDArray[np.int64]:
+        return np.array(sorted(map(_REMAINING, self._active)))
 
     def _count(self, lanes: list[Lane], steps: int, seconds: float) -> None:
         """Count a run that has happened. A lane's remaining steps are negative by what was computed for its padding."""
@@ -176,3 +180,7 @@ class ModelQueue:
         counts["useful_steps"] += rows * steps - padding
         counts["run_s"] += seconds
         self.model.cost.refine(Measurement(rows, steps, seconds))
+
+
+def _request_of(found: Request | Lane) -> Request:
+    return found.request if isinstance(found, Lane) else found

@@ -69,12 +69,8 @@ def open_engine_models(places: Sequence[BundlePlace], settings: Settings) -> lis
         BundleError: a bundle is damaged or none.
         ServerStartError: no bundle, two of one name, the device does not work, golden cases are not reproduced.
     """
-    models: list[EngineModel] = []
     with ExitStack() as opened:
-        for read in read_served_bundles(places):
-            model = _open_model(read, settings)
-            opened.callback(model.runtime.close)
-            models.append(model)
+        models = [_open_model(read, settings, opened) for read in read_served_bundles(places)]
         opened.pop_all()
     return models
 
@@ -86,32 +82,40 @@ def open_proved(place: BundlePlace, settings: Settings) -> tuple[ServedModel, Ru
         BundleError, ServerStartError: as `open_engine_models`.
     """
     read = read_served_bundle(place)
-    runtime = open_runtime(read.bundle, device=settings.device, threads=settings.threads)
-    return _prove(read, runtime), runtime
+    with ExitStack() as opened:
+        runtime = _open(read, settings, settings.threads, opened)
+        served = _prove(read, runtime)
+        opened.pop_all()
+    return served, runtime
 
 
-def _open_model(read: ServedBundle, settings: Settings) -> EngineModel:
-    runtime, cost = _open_fastest(read, settings)
+def _open_model(read: ServedBundle, settings: Settings, opened: ExitStack) -> EngineModel:
+    runtime, cost = _open_fastest(read, settings, opened)
     return EngineModel(_prove(read, runtime), runtime, cost)
 
 
 def _prove(read: ServedBundle, runtime: Runtime) -> ServedModel:
     golden = check_golden(runtime, read.bundle)
     if not golden.passed:
-        runtime.close()
         raise GoldenMismatchError(read.name, golden.summary())
     return make_served_model(read, runtime.facts, golden)
 
 
-def _open_fastest(read: ServedBundle, settings: Settings) -> tuple[OnnxRuntime, CostModel]:
+def _open(read: ServedBundle, settings: Settings, threads: int | None, opened: ExitStack) -> OnnxRuntime:
+    runtime = open_runtime(read.bundle, device=settings.device, threads=threads)
+    opened.callback(runtime.close)
+    return runtime
+
+
+def _open_fastest(read: ServedBundle, settings: Settings, opened: ExitStack) -> tuple[OnnxRuntime, CostModel]:
     """Open with one thread and with as many as there are CPUs, and keep what is faster; as told where told."""
     rows = min(settings.max_lanes, POOL_ROWS)
-    first = open_runtime(read.bundle, device=settings.device, threads=settings.threads or 1)
+    first = _open(read, settings, settings.threads or 1, opened)
     cost = calibrate(first, rows)
     cpus = usable_cpus()
     if settings.threads is not None or cpus == 1 or first.device != "cpu":
         return first, cost
-    second = open_runtime(read.bundle, device="cpu", threads=cpus)
+    second = _open(read, settings, cpus, opened)
     other = calibrate(second, rows)
     typical = min(_TYPICAL_ROWS, rows), _TYPICAL_STEPS
     if cost.seconds(*typical) < _WORTH_MORE_THREADS * other.seconds(*typical):

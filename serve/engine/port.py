@@ -58,7 +58,8 @@ async def infer(port: EnginePort, work: Work) -> Answer:
         ServeError: what the engine refused or failed at.
     """
     done: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-    ticket = port.submit(work, done.set_result)
+    # A caller that was cancelled in this very turn of the loop is not there any more.
+    ticket = port.submit(work, lambda outcome: None if done.done() else done.set_result(outcome))
     try:
         outcome = await done
     except asyncio.CancelledError:

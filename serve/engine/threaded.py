@@ -35,6 +35,7 @@ class ThreadedEngine:
         self._changed = threading.Condition()
         self._commands: list[Command] = []
         self._pending: dict[Hashable, OnDone] = {}
+        self._asked: set[asyncio.Future[Mapping[str, Any]]] = set()
         self._tickets = itertools.count(1)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -85,8 +86,12 @@ class ThreadedEngine:
         if not self.is_ready:
             raise NotReady
         found: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
+        self._asked.add(found)
         self._post(lambda: self._tell_statistics(found))
-        return await found
+        try:
+            return await found
+        finally:
+            self._asked.discard(found)
 
     def _post(self, command: Command) -> None:
         with self._changed:
@@ -102,10 +107,24 @@ class ThreadedEngine:
             logger.exception("the engine's thread failed; nothing more is taken")
         finally:
             self._is_closing = True
-            with self._changed:
-                commands, self._commands = self._commands, []
-            results = [result for command in commands for result in command()]
-            self._deliver(results + self._engine.close())
+            self._end()
+            self._call_soon(self._refuse_rest)
+
+    def _end(self) -> None:
+        with self._changed:
+            commands, self._commands = self._commands, []
+        try:
+            self._deliver([result for command in commands for result in command()])
+            self._deliver(self._engine.close())
+        except Exception:
+            logger.exception("the engine could not be closed in order")
+
+    def _refuse_rest(self) -> None:
+        """On the loop, when the thread has ended: whoever is left gets an error."""
+        self._resolve([(ticket, NotReady()) for ticket in self._pending])
+        for found in self._asked:
+            if not found.done():
+                found.set_exception(NotReady())
 
     def _wait_for_commands(self) -> list[Command]:
         """Return what was posted, at once where a run is due, and none where a held run has become due."""
@@ -147,5 +166,9 @@ class ThreadedEngine:
     def _resolve(self, results: list[Result]) -> None:
         for ticket, outcome in results:
             on_done = self._pending.pop(ticket, None)
-            if on_done is not None:
+            if on_done is None:
+                continue
+            try:
                 on_done(outcome)
+            except Exception:
+                logger.exception("a waiter failed at its answer; the others get theirs")

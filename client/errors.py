@@ -1,0 +1,63 @@
+"""What can go wrong while asking a server: one class a situation, each with one sentence.
+
+Rules of this file: a class builds the message from facts and names the thing, expected, found and the remedy.
+"""
+
+
+class ClientError(Exception):
+    """Anything this folder gives up at. Raised only as one of its subclasses."""
+
+
+class LengthsError(ClientError, ValueError):
+    """A description of lengths that is none, or a file that holds none."""
+
+    def __init__(self, text: str, expected: str, found: str) -> None:
+        super().__init__(f"lengths {text!r}: expected {expected}, found {found}")
+
+
+class AddressError(ClientError, ValueError):
+    """An address that no server can have."""
+
+    def __init__(self, url: str, found: str) -> None:
+        super().__init__(f"{url}: expected http://HOST:PORT or https://HOST:PORT, found {found}")
+
+
+class UnreachableError(ClientError):
+    """Nobody answers at the address, or what answers does not speak HTTP as a model server does."""
+
+    def __init__(self, url: str, found: str) -> None:
+        super().__init__(
+            f"{url}: expected a model server there, found {found}; start one with cellgate serve BUNDLE, "
+            "or check the address"
+        )
+
+
+class ServerGoneError(ClientError):
+    """The server answered and then went away."""
+
+    def __init__(self, url: str, answers: int, silent_s: float) -> None:
+        super().__init__(
+            f"{url}: expected the server to stay, found that it took no connection for {silent_s:.1f} s "
+            f"after {answers} answers; look at its log"
+        )
+
+
+class RefusedError(ClientError):
+    """The server answered a request that should be fine with an error."""
+
+    def __init__(self, what: str, status: int, said: str, remedy: str) -> None:
+        super().__init__(f"{what}: expected it answered with 200, found {status} ({said}); {remedy}")
+
+
+class ModelError(ClientError):
+    """The server has no such model, or one that cannot be asked with a sequence alone."""
+
+    def __init__(self, what: str, expected: str, found: str, remedy: str) -> None:
+        super().__init__(f"{what}: expected {expected}, found {found}; {remedy}")
+
+
+class AnswerError(ClientError):
+    """The bytes of an answer are no HTTP/1.1 with a Content-Length."""
+
+    def __init__(self, expected: str, found: str) -> None:
+        super().__init__(f"answer: expected {expected}, found {found}")
