@@ -14,7 +14,19 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 logger = logging.getLogger("cellgate.access")
 
 _MAX_PATH = 200
-_CLIENT_GONE = 499  # no answer was sent; the number is customary in logs and never on the wire
+CLIENT_GONE = 499  # no answer was sent; the number is customary in logs and never on the wire
+
+
+def log_request(method: str, path: str, status: int, answer_bytes: int, duration_s: float) -> None:
+    """Write the line of one request."""
+    line = {
+        "method": method[:32],
+        "path": path[:_MAX_PATH],
+        "status": status,
+        "answer_bytes": answer_bytes,
+        "duration_s": round(duration_s, 6),
+    }
+    logger.info("%s", json.dumps(line))
 
 
 class AccessLog:
@@ -35,7 +47,7 @@ class AccessLog:
             await self._app(scope, receive, send)
             return
         start = self._clock()
-        status, size_bytes = _CLIENT_GONE, 0
+        status, size_bytes = CLIENT_GONE, 0
 
         async def send_counting(message: Message) -> None:
             nonlocal status, size_bytes
@@ -46,11 +58,4 @@ class AccessLog:
         try:
             await self._app(scope, receive, send_counting)
         finally:
-            line = {
-                "method": scope["method"][:32],
-                "path": scope["path"][:_MAX_PATH],
-                "status": status,
-                "answer_bytes": size_bytes,
-                "duration_s": round(self._clock() - start, 6),
-            }
-            logger.info("%s", json.dumps(line))
+            log_request(scope["method"], scope["path"], status, size_bytes, self._clock() - start)

@@ -1,7 +1,7 @@
 """The application: everything composed at one place, and nothing else here."""
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any
 
 from fastapi import FastAPI
@@ -9,8 +9,8 @@ from starlette.exceptions import HTTPException
 
 from .. import __version__
 from .access_log import AccessLog
-from .cpus import usable_cpus
 from .docs_page import docs_routes
+from .engine.port import EnginePort
 from .error_answer import FaultBoundary, on_http_error, on_serve_error
 from .errors import ServeError
 from .openapi import openapi_document
@@ -26,23 +26,35 @@ _SILENT = dict.fromkeys(("auto_configure", "tracing", "metrics", "logs", "operat
 _OPTIONS: dict[str, Any] = {"telemetry": _SILENT}
 
 
-def create_app(models: Sequence[ServedModel], settings: Settings) -> FastAPI:
+# Threads for bodies and answers so large that they would hold up the event loop. The parser and the renderer hold the
+# interpreter's lock for most of their time: more threads would only take turns.
+_LARGE_AT_A_TIME = 2
+
+Running = Callable[[], AbstractAsyncContextManager[object]]
+
+
+def create_app(
+    models: Sequence[ServedModel], settings: Settings, engine: EnginePort, running: Running = nullcontext
+) -> FastAPI:
     """Compose the application.
 
     Args:
-        models: open, at least one; the application closes them when its lifespan ends.
+        models: at least one.
         settings: of this server.
+        engine: takes the work. The application neither starts nor closes it, unless `running` does.
+        running: entered on the serving event loop before requests are taken, left after the last one: the place to
+            start and close an engine that belongs to that loop.
     """
-    state = ServingState(table=ModelTable(models), settings=settings)
+    state = ServingState(table=ModelTable(models), settings=settings, engine=engine)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        state.queue = WorkQueue(settings.max_running or usable_cpus(), settings.max_waiting)
-        try:
-            yield
-        finally:
-            state.queue = None
-            state.table.close()
+        async with running():
+            state.queue = WorkQueue(_LARGE_AT_A_TIME, settings.max_waiting)
+            try:
+                yield
+            finally:
+                state.queue = None
 
     app = FastAPI(
         title="cellgate",

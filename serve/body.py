@@ -4,46 +4,54 @@ Rules of this file: headers are judged by a pure function; reading stops at the 
 memory than the limit, whatever Content-Length says or leaves out.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from starlette.requests import Request
 
 from .errors import BadInput, BodyTooLarge, UnsupportedMedia, shown
 
 _JSON = "application/json"
+_MEDIA = ("", _JSON, "application/octet-stream")
 _UTF8 = ("utf-8", "utf8", "us-ascii")
 _MAX_DIGITS = 18
 
 
-def check_headers(headers: Mapping[str, str], max_body_bytes: int) -> None:
+def joined_headers(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return headers by name; one given several times is joined with commas, so that no reader takes the first only.
+
+    Args:
+        headers: as in an ASGI scope, names in lower case.
+    """
+    found: dict[str, str] = {}
+    for raw_name, raw_value in headers:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        found[name] = f"{found[name]}, {value}" if name in found else value
+    return found
+
+
+def check_headers(headers: Mapping[str, str], max_body_bytes: int) -> int | None:
     """Judge the headers that say what the body is.
 
     Args:
         headers: by lower-case name.
         max_body_bytes: limit of the declared length.
 
+    Returns:
+        The length of the JSON head where binary tensors follow it, 0 where they are all there is; None: all is JSON.
+
     Raises:
-        UnsupportedMedia: another media type than JSON (none at all is fine), another charset, or compressed.
+        UnsupportedMedia: neither JSON nor octets (no type at all is fine), another charset, or compressed.
         BodyTooLarge: the declared length is above the limit.
-        BadInput: the declared length is no number.
+        BadInput: a declared length is no number.
     """
-    if "inference-header-content-length" in headers:
-        raise UnsupportedMedia(
-            "Inference-Header-Content-Length",
-            "no binary tensors",
-            headers["inference-header-content-length"],
-            "send JSON (tritonclient: binary_data=False)",
-        )
     _check_media(headers.get("content-type", ""))
     encoding = headers.get("content-encoding", "identity")
     if encoding.strip().lower() != "identity":
         raise UnsupportedMedia("Content-Encoding", "a body that is not compressed", encoding)
-    length = headers.get("content-length")
-    if length is not None:
-        if not (length.isascii() and length.isdigit() and len(length) <= _MAX_DIGITS):
-            raise BadInput("Content-Length", "a number of bytes", shown(length))
-        if int(length) > max_body_bytes:
-            raise BodyTooLarge(max_body_bytes)
+    length = _number(headers, "Content-Length")
+    if length is not None and length > max_body_bytes:
+        raise BodyTooLarge(max_body_bytes)
+    return _number(headers, "Inference-Header-Content-Length")
 
 
 async def read_body(request: Request, max_body_bytes: int) -> bytes:
@@ -61,9 +69,18 @@ async def read_body(request: Request, max_body_bytes: int) -> bytes:
     return bytes(body)
 
 
+def _number(headers: Mapping[str, str], name: str) -> int | None:
+    value = headers.get(name.lower())
+    if value is None:
+        return None
+    if not (value.isascii() and value.isdigit() and len(value) <= _MAX_DIGITS):
+        raise BadInput(name, "a number of bytes", shown(value))
+    return int(value)
+
+
 def _check_media(content_type: str) -> None:
     media, *parameters = (part.strip().lower() for part in content_type.split(";"))
-    if media not in ("", _JSON):
+    if media not in _MEDIA:
         raise UnsupportedMedia("Content-Type", _JSON, content_type, "curl: -H 'Content-Type: application/json'")
     for parameter in parameters:
         name, _, value = parameter.partition("=")

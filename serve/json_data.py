@@ -31,7 +31,7 @@ def array_from_json(name: str, datatype: str, shape: tuple[int, ...], data: Any)
     """
     place = f"inputs.{name}.data"
     if datatype not in DTYPE_OF:
-        remedy = "a network with other inputs cannot be asked in JSON: export it with float32 inputs"
+        remedy = "send other tensors as binary data"
         raise BadInput(f"inputs.{name}.datatype", f"one of {', '.join(DTYPE_OF)} in JSON", shown(datatype), remedy)
     if not isinstance(data, list):
         raise BadInput(place, f"an array of {prod(shape)} numbers", shown(data))

@@ -8,14 +8,15 @@ Source: the protocol's REST specification, "Inference Request JSON Object".
 
 import json
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
 from .datatypes import DATATYPES
 from .errors import BadInput, shown
+from .request_parameters import binary_size_of, check_parameters, flag_of, priority_of, timeout_of
 
 MAX_ID = 1024  # characters
 MAX_TENSORS = 256  # inputs or outputs; each costs some microseconds, so a body full of them must stop early
@@ -26,32 +27,45 @@ MAX_DIM = 2**31 - 1
 _REQUEST_FIELDS = ("id", "model_name", "parameters", "inputs", "outputs")
 _INPUT_FIELDS = ("name", "shape", "datatype", "parameters", "data")
 _OUTPUT_FIELDS = ("name", "parameters")
-# Extensions that this server does not have and whose silent neglect would change the answer.
-_REFUSED = frozenset({"sequence_id", "sequence_start", "sequence_end", "priority", "timeout", "classification"})
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class JsonTensor:
-    """One input as it was sent: its head checked in form, its data still JSON."""
+    """One input as it was sent: its head checked in form, its data still JSON, or None and so many bytes elsewhere."""
 
     name: str
     datatype: str
     shape: tuple[int, ...]
     data: Any
+    binary_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class JsonRequest:
-    """An inference request. No outputs means the default ones."""
+    """An inference request.
+
+    Attributes:
+        id: echoed.
+        inputs: as they were sent.
+        outputs: names; none means the default ones.
+        binary: for outputs that say so, whether they come as binary tensors.
+        binary_outputs: whether the others do.
+        priority: of the engine, higher first; 0 is usual.
+        timeout_s: how long the answer may take; None: as long as it takes.
+    """
 
     id: str | None
     inputs: tuple[JsonTensor, ...]
-    outputs: tuple[str, ...]
+    outputs: tuple[str, ...] = ()
+    binary: Mapping[str, bool] = field(default_factory=dict)
+    binary_outputs: bool = False
+    priority: int = 0
+    timeout_s: float | None = None
 
 
 def parse_request(body: bytes) -> JsonRequest:
-    """Parse an inference request.
+    """Parse an inference request, or the head of one whose tensors follow it.
 
     Args:
         body: UTF-8 JSON, within the limit on bodies.
@@ -66,27 +80,38 @@ def parse_request(body: bytes) -> JsonRequest:
     request = _object("body", parsed, _REQUEST_FIELDS, ("inputs",))
     _optional_text("id", request.get("id"))
     _optional_text("model_name", request.get("model_name"))
-    _check_parameters("parameters", request.get("parameters"))
+    parameters = check_parameters("parameters", request.get("parameters"), of_request=True)
     given = _list("inputs", request["inputs"], MAX_TENSORS)
     wanted = [] if request.get("outputs") is None else _list("outputs", request["outputs"], MAX_TENSORS)
     inputs = tuple(_tensor(f"inputs[{place}]", item) for place, item in enumerate(given))
-    outputs = tuple(_output(f"outputs[{place}]", item) for place, item in enumerate(wanted))
+    outputs = [_output(f"outputs[{place}]", item) for place, item in enumerate(wanted)]
+    found = JsonRequest(
+        id=request.get("id"),
+        inputs=inputs,
+        outputs=tuple(name for name, _ in outputs),
+        binary={name: binary for name, binary in outputs if binary is not None},
+        binary_outputs=flag_of("parameters", parameters, "binary_data_output") or False,
+        priority=priority_of(parameters),
+        timeout_s=timeout_of(parameters),
+    )
     _check_duplicates(body, parsed)
-    return JsonRequest(request.get("id"), inputs, outputs)
+    return found
 
 
 def _tensor(place: str, item: Any) -> JsonTensor:
     tensor = _object(place, item, _INPUT_FIELDS, ("name", "shape", "datatype"))
-    _check_parameters(f"{place}.parameters", tensor.get("parameters"))
-    if "data" not in tensor:
-        remedy = "binary tensors are not served here: send JSON" if tensor.get("parameters") else ""
-        raise BadInput(f"{place}.data", "it to be present", "none", remedy)
+    size = binary_size_of(f"{place}.parameters", check_parameters(f"{place}.parameters", tensor.get("parameters")))
+    has_data = tensor.get("data") is not None
+    if size is None and not has_data:
+        raise BadInput(f"{place}.data", "it, or the parameter binary_data_size", "neither")
+    if size is not None and has_data:
+        raise BadInput(f"{place}.data", "either it or the parameter binary_data_size", "both")
     name, datatype = tensor["name"], tensor["datatype"]
     if not isinstance(name, str):
         raise BadInput(f"{place}.name", "a string", shown(name))
     if not isinstance(datatype, str) or datatype not in DATATYPES:
         raise BadInput(f"{place}.datatype", f"one of {', '.join(sorted(DATATYPES))}", shown(datatype))
-    return JsonTensor(name, datatype, _shape(f"{place}.shape", tensor["shape"]), tensor["data"])
+    return JsonTensor(name, datatype, _shape(f"{place}.shape", tensor["shape"]), tensor.get("data"), size)
 
 
 def _shape(place: str, value: Any) -> tuple[int, ...]:
@@ -99,13 +124,13 @@ def _shape(place: str, value: Any) -> tuple[int, ...]:
     return tuple(axes)
 
 
-def _output(place: str, item: Any) -> str:
+def _output(place: str, item: Any) -> tuple[str, bool | None]:
     output = _object(place, item, _OUTPUT_FIELDS, ("name",))
-    _check_parameters(f"{place}.parameters", output.get("parameters"))
+    parameters = check_parameters(f"{place}.parameters", output.get("parameters"))
     name = output["name"]
     if not isinstance(name, str):
         raise BadInput(f"{place}.name", "a string", shown(name))
-    return name
+    return name, flag_of(f"{place}.parameters", parameters, "binary_data")
 
 
 def _object(place: str, value: Any, known: tuple[str, ...], required: tuple[str, ...]) -> dict[str, Any]:
@@ -130,23 +155,6 @@ def _list(place: str, value: Any, most: int) -> list[Any]:
 def _optional_text(place: str, value: Any) -> None:
     if value is not None and (not isinstance(value, str) or len(value) > MAX_ID):
         raise BadInput(place, f"a string of at most {MAX_ID} characters", shown(value))
-
-
-def _check_parameters(place: str, value: Any) -> None:
-    if value is None:
-        return
-    if not isinstance(value, dict):
-        raise BadInput(place, "an object", shown(value))
-    for name, item in value.items():
-        if not isinstance(item, str | int | float):  # a boolean is an int here; null, arrays and objects are none
-            raise BadInput(f"{place}.{shown(name)}", "a string, number or boolean", shown(item))
-        if (name in _REFUSED or name.startswith("triton_")) and item not in (0, ""):
-            raise BadInput(
-                f"{place}.{shown(name)}",
-                "no such parameter",
-                shown(item),
-                "there are no streams, priorities or time-outs here; carry the state with the state inputs and outputs",
-            )
 
 
 def _check_duplicates(body: bytes, parsed: dict[str, Any]) -> None:

@@ -13,11 +13,12 @@ from .datatypes import datatype_of, wire_shape
 from .served_model import ServedModel
 
 PLATFORM = "onnx_onnxv1"
+EXTENSIONS = ("binary_tensor_data", "schedule_policy")
 
 
 def server_metadata() -> dict[str, Any]:
-    """Return name, version and the protocol's extensions that are spoken here: none yet."""
-    return {"name": "cellgate", "version": __version__, "extensions": []}
+    """Return name, version and the protocol's extensions that are spoken here."""
+    return {"name": "cellgate", "version": __version__, "extensions": list(EXTENSIONS)}
 
 
 def model_metadata(model: ServedModel) -> dict[str, Any]:
@@ -40,8 +41,8 @@ def _properties(model: ServedModel) -> dict[str, str]:
     graph, manifest = model.manifest.graph, model.manifest
     properties = {
         "bundle_digest": model.digest,
-        "device": model.runtime.device,
-        "provider": model.runtime.provider,
+        "device": model.facts.device,
+        "provider": model.facts.provider,
         "optional_inputs": json.dumps([spec.name for spec in graph.inputs if spec.name != graph.sequence]),
         "outputs_on_request": json.dumps([pair.output for pair in graph.state]),
         "streamable": json.dumps(manifest.streamable),

@@ -18,8 +18,17 @@ from .served_model import ServedModel
 from .wire_schema import InferenceRequest
 
 _REF = "#/components/schemas/{model}"
+_BINARY = {
+    "application/octet-stream": {
+        "schema": {
+            "type": "string",
+            "format": "binary",
+            "description": "JSON of Inference-Header-Content-Length bytes, then the tensors, little-endian.",
+        }
+    }
+}
 _DESCRIPTION = (
-    "Recurrent networks over the Open Inference Protocol (KServe v2), JSON tensors. "
+    "Recurrent networks over the Open Inference Protocol (KServe v2), JSON and binary tensors. "
     "One request carries one sequence or several, padded to the longest."
 )
 
@@ -45,7 +54,7 @@ def openapi_document(routes: Sequence[BaseRoute], models: Sequence[ServedModel])
 def _request_body(models: Sequence[ServedModel]) -> dict[str, Any]:
     examples = {model.name: {"summary": f"for {model.name}", "value": model.example} for model in models}
     schema = {"$ref": _REF.format(model=InferenceRequest.__name__)}
-    return {"required": True, "content": {"application/json": {"schema": schema, "examples": examples}}}
+    return {"required": True, "content": {"application/json": {"schema": schema, "examples": examples}, **_BINARY}}
 
 
 def _fill_parameters(operation: dict[str, Any], models: Sequence[ServedModel]) -> None:

@@ -1,18 +1,16 @@
 """The protocol's endpoints. Each is a few lines: find the model, let others do the work, render.
 
-Rules of this file: it never blocks the event loop: parsing, computing and rendering of inference happen in the queue's
-threads. Source: the protocol's REST specification; the list of models is KServe's addition.
+Rules of this file: it never blocks the event loop: the engine computes elsewhere, and what is large is read and
+rendered in the queue's threads. Source: the protocol's REST specification; the list of models is KServe's addition.
 """
 
-from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
 from . import wire_schema
-from .body import check_headers, read_body
-from .inference import infer_json
+from .infer_exchange import exchange
 from .json_response import render_object
 from .metadata import model_metadata, server_metadata
 from .serving_state import Serving, ServingState
@@ -24,9 +22,10 @@ _ERRORS = {
     400: "The request says something impossible, or does not fit the model.",
     404: "No model of this name and version.",
     413: "The body is too large.",
-    415: "The body is not plain JSON.",
+    415: "The body is neither JSON nor binary tensors.",
     500: "A fault of the server; the log has more under the request id.",
-    503: "The server is starting, stopping, or as many requests wait as may wait.",
+    503: "The server is starting, stopping, or as many requests wait as may wait, or the engine was lost.",
+    504: "The request's timeout passed.",
 }
 INFER_SUMMARY = "Run a model on one or several sequences"
 
@@ -41,6 +40,29 @@ def _responses(model: type, *errors: int) -> dict[int | str, dict[str, Any]]:
 
 def _json(value: Any, status: int = 200) -> Response:
     return Response(render_object(value), status_code=status, media_type="application/json")
+
+
+# Paths are tried in this order: those of inference come first.
+@router.post(
+    "/v2/models/{model_name}/infer",
+    summary=INFER_SUMMARY,
+    responses=_responses(wire_schema.InferenceResponse, *_ERRORS),
+)
+async def infer(serving: Serving, request: Request, model_name: ModelName) -> Response:
+    """Rows of unequal length are padded to the longest; `lengths` says how many steps of each are real."""
+    return await _infer(serving, request, model_name, None)
+
+
+@router.post(
+    "/v2/models/{model_name}/versions/{model_version}/infer",
+    summary=INFER_SUMMARY,
+    responses=_responses(wire_schema.InferenceResponse, *_ERRORS),
+)
+async def infer_version(
+    serving: Serving, request: Request, model_name: ModelName, model_version: ModelVersion
+) -> Response:
+    """As without a version, which must be the one that is served."""
+    return await _infer(serving, request, model_name, model_version)
 
 
 @router.get("/v2/", include_in_schema=False)
@@ -102,39 +124,11 @@ async def read_model_version_ready(serving: Serving, model_name: ModelName, mode
     return _model_ready(serving, model_name, model_version)
 
 
-@router.post(
-    "/v2/models/{model_name}/infer",
-    summary=INFER_SUMMARY,
-    responses=_responses(wire_schema.InferenceResponse, *_ERRORS),
-)
-async def infer(serving: Serving, request: Request, model_name: ModelName) -> Response:
-    """Rows of unequal length are padded to the longest; `lengths` says how many steps of each are real."""
-    return await _infer(serving, request, model_name, None)
-
-
-@router.post(
-    "/v2/models/{model_name}/versions/{model_version}/infer",
-    summary=INFER_SUMMARY,
-    responses=_responses(wire_schema.InferenceResponse, *_ERRORS),
-)
-async def infer_version(
-    serving: Serving, request: Request, model_name: ModelName, model_version: ModelVersion
-) -> Response:
-    """As without a version, which must be the one that is served."""
-    return await _infer(serving, request, model_name, model_version)
-
-
 def _model_ready(serving: ServingState, name: str, version: str | None) -> Response:
     model = serving.table.find(name, version)
     return _json({"name": model.name, "ready": serving.is_ready}, 200 if serving.is_ready else 503)
 
 
 async def _infer(serving: ServingState, request: Request, name: str, version: str | None) -> Response:
-    model = serving.table.find(name, version)
-    queue = serving.open_queue()
-    settings = serving.settings
-    check_headers(request.headers, settings.max_body_bytes)
-    queue.check_room()
-    body = await read_body(request, settings.max_body_bytes)
-    work = partial(infer_json, model.runtime, model.name, model.version, body, settings.limits)
-    return Response(await queue.run(work), media_type="application/json")
+    answer = await exchange(serving, serving.table.find(name, version), request)
+    return Response(answer.join(), headers=answer.headers, media_type=answer.media_type)

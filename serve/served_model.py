@@ -1,24 +1,22 @@
-"""Bundles that are being served, by name and version: opened, checked against their golden cases, closed.
+"""Bundles that are being served, by name and version: what the frontends know of them. No runtime.
 
-Rules of this file: a bundle is served only after this machine reproduced its golden cases; either every bundle opens or
-none stays open.
+Rules of this file: whoever opens the runtimes (`engine.models`) makes the records from what it proved; a frontend in
+another process makes the same records from the bundle on the disk and from what the engine says (`hello_entry`), and
+refuses where the two are not of one bundle.
 """
 
 import re
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..bundle.manifest import NAME_PATTERN, Manifest
-from ..bundle.reader import read_bundle
-from .device_choice import open_runtime
-from .errors import GoldenMismatchError, NameConflictError, ServerStartError, UnknownModel, shown
+from ..bundle.reader import Bundle, read_bundle
+from .errors import NameConflictError, ServerStartError, UnknownModel, shown
 from .example_request import example_request
-from .golden_check import GoldenResult, check_golden
-from .runtime import Runtime
-from .settings import Settings
+from .golden_check import GoldenResult, OutputError
+from .runtime import RuntimeFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +27,24 @@ class BundlePlace:
     name: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ServedBundle:
+    """A bundle as it was read, every digest checked, and the name under which to serve it."""
+
+    name: str
+    bundle: Bundle
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ServedModel:
-    """One bundle, open and proved.
+    """One bundle, proved on this machine.
 
     Attributes:
         name: under which it is served.
         version: the manifest's, as text.
         manifest: what the bundle says about itself.
         digest: sha-256 of its manifest, which names the bundle.
-        runtime: open; closed by whoever opened the model.
+        facts: of the runtime that runs it.
         golden: what the golden check found.
         example: a request body that works.
     """
@@ -47,7 +53,7 @@ class ServedModel:
     version: str
     manifest: Manifest
     digest: str
-    runtime: Runtime
+    facts: RuntimeFacts
     golden: GoldenResult
     example: dict[str, Any] = field(repr=False)
 
@@ -68,52 +74,83 @@ def parse_place(text: str) -> BundlePlace:
     return BundlePlace(Path(path), name or None)
 
 
-def open_model(place: BundlePlace, settings: Settings) -> ServedModel:
-    """Read a bundle, open its graph and run its golden cases.
+def read_served_bundle(place: BundlePlace) -> ServedBundle:
+    """Read a bundle and settle its name.
 
     Raises:
         BundleError: the bundle is damaged or none.
-        ServerStartError: the name is none, the device does not work, or the golden cases are not reproduced.
+        ServerStartError: the name is none.
     """
     bundle = read_bundle(place.path)
     name = bundle.manifest.name if place.name is None else place.name
     if not re.fullmatch(NAME_PATTERN, name):
         raise ServerStartError(f"model name: expected {NAME_PATTERN}, found {shown(name)}; rename it with NAME=PATH")
-    runtime = open_runtime(bundle, device=settings.device, threads=settings.threads)
-    golden = check_golden(runtime, bundle)
-    if not golden.passed:
-        runtime.close()
-        raise GoldenMismatchError(name, golden.summary())
-    return ServedModel(
-        name=name,
-        version=str(bundle.manifest.version),
-        manifest=bundle.manifest,
-        digest=bundle.digest,
-        runtime=runtime,
-        golden=golden,
-        example=example_request(bundle.manifest.graph, bundle.golden),
-    )
+    return ServedBundle(name, bundle)
 
 
-def open_models(places: Sequence[BundlePlace], settings: Settings) -> list[ServedModel]:
-    """Open every bundle, or close those already open and raise.
+def read_served_bundles(places: Sequence[BundlePlace]) -> list[ServedBundle]:
+    """Read every bundle, before any of them is opened.
 
     Raises:
-        BundleError, ServerStartError: as `open_model`; no bundle at all; two bundles of one name.
+        BundleError, ServerStartError: as `read_served_bundle`; no bundle at all; two bundles of one name.
     """
     if not places:
         raise ServerStartError("bundles: expected at least one, found none; give PATH or NAME=PATH")
-    models: list[ServedModel] = []
-    with ExitStack() as opened:
-        for place in places:
-            model = open_model(place, settings)
-            opened.callback(model.runtime.close)
-            models.append(model)
-            same = [str(places[index].path) for index, other in enumerate(models) if other.name == model.name]
-            if len(same) > 1:
-                raise NameConflictError(model.name, " and ".join(same))
-        opened.pop_all()
-    return models
+    found = [read_served_bundle(place) for place in places]
+    for index, one in enumerate(found):
+        same = [str(places[other].path) for other in range(index + 1) if found[other].name == one.name]
+        if len(same) > 1:
+            raise NameConflictError(one.name, " and ".join(same))
+    return found
+
+
+def make_served_model(read: ServedBundle, facts: RuntimeFacts, golden: GoldenResult) -> ServedModel:
+    """Return the record of a bundle that a runtime opened and reproduced."""
+    manifest = read.bundle.manifest
+    return ServedModel(
+        name=read.name,
+        version=str(manifest.version),
+        manifest=manifest,
+        digest=read.bundle.digest,
+        facts=facts,
+        golden=golden,
+        example=example_request(manifest.graph, read.bundle.golden),
+    )
+
+
+def hello_entry(model: ServedModel) -> dict[str, Any]:
+    """Return what another process must be told of a model, as plain JSON values."""
+    golden = asdict(model.golden)
+    del golden["passed"]  # of a served model it is true
+    identity = {"name": model.name, "version": model.version, "digest": model.digest}
+    return {**identity, "facts": asdict(model.facts), "golden": golden}
+
+
+def served_model_from_hello(place: BundlePlace, entry: Mapping[str, Any]) -> ServedModel:
+    """Return the record of a model that an engine in another process has opened.
+
+    Args:
+        place: where the engine read it.
+        entry: of `hello_entry`, through JSON or not.
+
+    Raises:
+        BundleError: the bundle is damaged or gone.
+        ServerStartError: another bundle lies there now, or it is served under another name.
+    """
+    read = read_served_bundle(place)
+    found = {"name": read.name, "version": str(read.bundle.manifest.version), "digest": read.bundle.digest}
+    for key, value in found.items():
+        if value != entry[key]:
+            remedy = "the bundle was replaced meanwhile: start again"
+            found_words = f"expected the {key} {entry[key]} of the engine, found {value}"
+            raise ServerStartError(f"{place.path}: {found_words}; {remedy}")
+    facts = RuntimeFacts(**{**entry["facts"], "notes": tuple(entry["facts"]["notes"])})
+    return make_served_model(read, facts, _golden_of(entry["golden"]))
+
+
+def _golden_of(entry: Mapping[str, Any]) -> GoldenResult:
+    outputs = tuple(OutputError(**{**output, "index": tuple(output["index"])}) for output in entry["outputs"])
+    return GoldenResult(passed=True, cases=entry["cases"], outputs=outputs, problems=tuple(entry["problems"]))
 
 
 class ModelTable:
@@ -142,8 +179,3 @@ class ModelTable:
             served = ", ".join(f"{model.name} version {model.version}" for model in self._models.values())
             raise UnknownModel(name, version, served)
         return model
-
-    def close(self) -> None:
-        """Close every runtime, the last opened first."""
-        for model in reversed(self.models):
-            model.runtime.close()

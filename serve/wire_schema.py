@@ -20,16 +20,18 @@ class InputTensor(_Strict):
 
     name: str = Field(description="The sequence, `lengths`, or a state; see the model's metadata.")
     shape: list[int] = Field(description="Each at least 1; rows first.", min_length=1, max_length=8)
-    datatype: str = Field(description="FP32, INT32 or INT64.")
-    parameters: Parameters | None = None
-    data: list[Any] = Field(description="Numbers, nested to the shape or flat in row-major order.")
+    datatype: str = Field(description="FP32, INT32 or INT64; in binary also FP16.")
+    parameters: Parameters | None = Field(
+        default=None, description="`binary_data_size`: the tensor's bytes follow the JSON, and `data` is left out."
+    )
+    data: list[Any] | None = Field(default=None, description="Numbers, nested to the shape or flat, row-major.")
 
 
 class RequestedOutput(_Strict):
     """One output asked for by name."""
 
     name: str
-    parameters: Parameters | None = None
+    parameters: Parameters | None = Field(default=None, description="`binary_data`: whether it comes in binary.")
 
 
 class InferenceRequest(_Strict):
@@ -37,7 +39,9 @@ class InferenceRequest(_Strict):
 
     id: str | None = Field(default=None, description="Echoed in the answer.", max_length=1024)
     model_name: str | None = Field(default=None, description="Ignored; the path names the model.", max_length=1024)
-    parameters: Parameters | None = None
+    parameters: Parameters | None = Field(
+        default=None, description="`priority` 1 .. 9, `timeout` in microseconds, `binary_data_output`."
+    )
     inputs: list[InputTensor] = Field(description="The sequence, and optionally lengths and states.")
     outputs: list[RequestedOutput] | None = Field(default=None, description="Left out: all but the states.")
 
@@ -48,7 +52,8 @@ class OutputTensor(BaseModel):
     name: str
     datatype: str
     shape: list[int]
-    data: list[float] = Field(description="Flat, in row-major order.")
+    parameters: Parameters | None = Field(default=None, description="`binary_data_size` where it follows the JSON.")
+    data: list[float] | None = Field(default=None, description="Flat, in row-major order; absent where binary.")
 
 
 class InferenceResponse(BaseModel):

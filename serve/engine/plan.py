@@ -2,8 +2,8 @@
 
 Rules of this file: no clock, no I/O, no lanes: numbers in, a decision out.
 
-The order. Every sequence has a due moment: its arrival, plus `PATIENCE` times what it would cost by itself, minus
-a credit for its priority. The leader is the sequence with the earliest due moment, and **every run advances the
+The order. Every request has a due moment, and its sequences have it too: its arrival, plus `PATIENCE` times what its
+longest sequence would cost by itself, minus a credit for its priority. The leader is the sequence with the earliest due moment, and **every run advances the
 leader**. That is the fairness bound: a sequence is passed over only in favour of those with an earlier due moment,
 so never in favour of one that arrives after it was due (save by priority, at most `PRIORITY_CREDIT_S` a level), however
 many arrive. Short ones are due soon, so they do not wait for long ones; long ones wait in proportion to their own
@@ -63,11 +63,11 @@ class Run:
 
 
 def due_s(arrival_s: float, steps: int, priority: int, unit_s: float) -> float:
-    """Return the due moment of a sequence.
+    """Return the due moment of a request.
 
     Args:
         arrival_s: monotonic seconds.
-        steps: its length.
+        steps: of its longest sequence.
         priority: higher is earlier.
         unit_s: the least cost of one row and step.
     """

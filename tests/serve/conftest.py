@@ -1,7 +1,11 @@
 """Small real bundles, an oracle that shares no code with what is tested, and a client inside the process."""
 
+import asyncio
+import itertools
 import json
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
+from dataclasses import replace
+from functools import partial
 
 import httpx
 import numpy as np
@@ -13,8 +17,14 @@ from cellgate.bundle.manifest import GraphSignature, Manifest, SessionOptions, S
 from cellgate.bundle.reader import read_bundle
 from cellgate.bundle.writer import write_bundle
 from cellgate.serve.app import create_app
+from cellgate.serve.device_choice import open_runtime
+from cellgate.serve.engine.engine import Engine, EngineLimits
+from cellgate.serve.engine.models import open_engine_models
+from cellgate.serve.engine.threaded import ThreadedEngine
+from cellgate.serve.errors import EngineError, NotReady, ServeError
+from cellgate.serve.golden_check import GoldenResult
 from cellgate.serve.runtime import RuntimeFacts
-from cellgate.serve.served_model import BundlePlace, open_models
+from cellgate.serve.served_model import BundlePlace, make_served_model, read_served_bundles
 from cellgate.serve.settings import Settings
 
 I, H, O, V = 2, 3, 4, 5
@@ -182,6 +192,123 @@ class FakeRuntime:
         self.closed = True
 
 
+PROVED = GoldenResult(passed=True, cases=2, outputs=(), problems=())
+FACTS = RuntimeFacts(device="cpu", provider="CPUExecutionProvider", threads=1, version="0", reason="asked for")
+
+
+class RuntimePort:
+    """An engine's port without an engine: every work is one run on the event loop, by itself.
+
+    It trusts a work as the engine does, and checks that it may.
+    """
+
+    def __init__(self, runtimes):
+        self.runtimes = runtimes
+        self.is_ready = True
+        self.cancelled = []
+        self._tickets = itertools.count(1)
+        self._live = set()
+
+    def submit(self, work, on_done):
+        if not self.is_ready:
+            raise NotReady
+        check_work(work, self.runtimes[work.model].signature)
+        ticket = next(self._tickets)
+        self._live.add(ticket)
+        asyncio.get_running_loop().call_soon(self._run, ticket, work, on_done)
+        return ticket
+
+    def cancel(self, ticket):
+        self.cancelled.append(ticket)
+        self._live.discard(ticket)
+
+    async def statistics(self):
+        return {"live": len(self._live)}
+
+    def _run(self, ticket, work, on_done):
+        if ticket not in self._live:
+            return
+        self._live.discard(ticket)
+        runtime = self.runtimes[work.model]
+        try:
+            found = runtime.run(feeds_of(work, runtime.signature))
+        except ServeError as err:
+            on_done(err)
+        except Exception as err:  # noqa: BLE001 - as the engine does
+            fault = EngineError("engine: expected the run to end, found a fault in it")
+            fault.__cause__ = err
+            on_done(fault)
+        else:
+            on_done({name: found[name] for name in work.outputs})
+
+
+class ManualPort:
+    """An engine's port that does what the test says: it keeps what comes, answers when told, raises when told."""
+
+    def __init__(self, refusal=None):
+        self.refusal = refusal
+        self.is_ready = True
+        self.waiting = {}
+        self.cancelled = []
+        self._tickets = itertools.count(1)
+        self._submitted = asyncio.Event()
+
+    def submit(self, work, on_done):
+        if self.refusal is not None:
+            raise self.refusal
+        ticket = next(self._tickets)
+        self.waiting[ticket] = (work, on_done)
+        self._submitted.set()
+        return ticket
+
+    def cancel(self, ticket):
+        self.cancelled.append(ticket)
+        self.waiting.pop(ticket, None)
+
+    async def statistics(self):
+        return {}
+
+    async def next_work(self):
+        """Wait for the oldest work that nobody has answered; return its ticket and itself."""
+        while not self.waiting:
+            self._submitted.clear()
+            await self._submitted.wait()
+        ticket = min(self.waiting)
+        return ticket, self.waiting[ticket][0]
+
+    def answer(self, ticket, outcome=None):
+        """End a work with an outcome, or with ones of the shape that was asked for (kind "steps" only)."""
+        work, on_done = self.waiting.pop(ticket)
+        if outcome is None:
+            shapes = {"y": (work.rows, work.steps, O), "h_n": (1, work.rows, H), "c_n": (1, work.rows, H)}
+            outcome = {name: np.ones(shapes[name], np.float32) for name in work.outputs}
+        on_done(outcome)
+
+
+def check_work(work, signature):
+    specs = {spec.name: spec for spec in signature.inputs}
+    sequence = work.sequence
+    assert sequence.dtype == specs[signature.sequence].dtype
+    assert sequence.flags.c_contiguous
+    assert sequence.flags.aligned
+    assert (work.lengths.dtype, work.lengths.shape) == ("int32", (work.rows,))
+    assert 1 <= work.lengths.min() <= work.lengths.max() <= work.steps
+    assert len(work.states) == len(signature.state)
+    assert len(set(work.outputs)) == len(work.outputs) > 0
+    for array in (sequence, *(state for state in work.states if state is not None)):
+        assert np.isfinite(array).all()
+        assert array.flags.c_contiguous
+
+
+def feeds_of(work, signature):
+    feeds = {signature.sequence: work.sequence}
+    if signature.lengths:
+        feeds[signature.lengths] = work.lengths
+    for pair, state in zip(signature.state, work.states, strict=True):
+        feeds[pair.input] = np.zeros((1, work.rows, H), np.float32) if state is None else state
+    return feeds
+
+
 @pytest.fixture
 def anyio_backend():
     return "asyncio"
@@ -233,6 +360,50 @@ def make_request():
 
 
 @pytest.fixture(scope="session")
+def pack_binary():
+    """Render feeds as a request with binary tensors: the body and the length of its head."""
+
+    def pack(feeds, outputs=None, in_json=(), **more):
+        words = {"float32": "FP32", "float16": "FP16", "int32": "INT32", "int64": "INT64"}
+        inputs = []
+        for name, array in feeds.items():
+            tensor = {"name": name, "shape": list(array.shape), "datatype": words[array.dtype.name]}
+            if name in in_json:
+                tensor["data"] = array.tolist()
+            else:
+                tensor["parameters"] = {"binary_data_size": array.nbytes}
+            inputs.append(tensor)
+        request = {"inputs": inputs, **more}
+        if outputs is not None:
+            request["outputs"] = outputs
+        head = json.dumps(request).encode()
+        return head + b"".join(array.tobytes() for name, array in feeds.items() if name not in in_json), len(head)
+
+    return pack
+
+
+@pytest.fixture(scope="session")
+def read_binary():
+    """Read a response with binary tensors back into arrays."""
+
+    def read(response):
+        dtypes = {"FP32": np.float32, "INT32": np.int32, "INT64": np.int64}
+        head_bytes = int(response.headers["inference-header-content-length"])
+        at, found = head_bytes, {}
+        for output in json.loads(response.content[:head_bytes])["outputs"]:
+            if "data" in output:
+                found[output["name"]] = np.array(output["data"], dtypes[output["datatype"]]).reshape(output["shape"])
+                continue
+            size = output["parameters"]["binary_data_size"]
+            array = np.frombuffer(response.content[at : at + size], dtypes[output["datatype"]])
+            found[output["name"]], at = array.reshape(output["shape"]), at + size
+        assert at == len(response.content)
+        return found
+
+    return read
+
+
+@pytest.fixture(scope="session")
 def read_outputs():
     """Read a JSON response back into arrays."""
 
@@ -247,24 +418,93 @@ def read_outputs():
 
 
 @pytest.fixture(scope="session")
-def connect(bundle_paths):
-    """Return a context with a client of a running application; by default with all three bundles."""
+def make_manual_port():
+    return ManualPort
+
+
+@pytest.fixture(scope="session")
+def make_runtime_port():
+    return RuntimePort
+
+
+@pytest.fixture(scope="session")
+def open_served():
+    """Read bundles and open their runtimes: served models and a port that runs them."""
+
+    def open_them(*places):
+        read = read_served_bundles(
+            [place if isinstance(place, BundlePlace) else BundlePlace(place) for place in places]
+        )
+        runtimes = {one.name: open_runtime(one.bundle, device="cpu", threads=1) for one in read}
+        models = [make_served_model(one, runtimes[one.name].facts, PROVED) for one in read]
+        return models, RuntimePort(runtimes)
+
+    return open_them
+
+
+@pytest.fixture(scope="session")
+def served_models(bundle_paths):
+    """The records of all three bundles; no runtime is open."""
+    read = read_served_bundles([BundlePlace(path) for path in bundle_paths.values()])
+    return {one.name: make_served_model(one, FACTS, PROVED) for one in read}
+
+
+class KeptOpen:
+    """A runtime that several engines use one after the other; they do not close it."""
+
+    def __init__(self, runtime):
+        self._runtime = runtime
+
+    def __getattr__(self, name):
+        return getattr(self._runtime, name)
+
+    def close(self):
+        pass
+
+
+@pytest.fixture(scope="session")
+def engine_models(bundle_paths):
+    """All three bundles as the engine holds them, measured once."""
+    models = open_engine_models(
+        [BundlePlace(path) for path in bundle_paths.values()], Settings(device="cpu", threads=1)
+    )
+    yield [replace(model, runtime=KeptOpen(model.runtime)) for model in models]
+    for model in models:
+        model.runtime.close()
+
+
+@pytest.fixture(scope="session")
+def connect(engine_models):
+    """Return a context with a client of a running application; by default with all three bundles on a real engine."""
 
     @asynccontextmanager
-    async def open_client(models=None, **changes):
-        settings = Settings(**{"device": "cpu", "threads": 1, "max_running": 2, **changes})
+    async def open_client(models=None, engine=None, **changes):
+        settings = Settings(**{"device": "cpu", "threads": 1, **changes})
+        running = nullcontext
         if models is None:
-            models = open_models([BundlePlace(path) for path in bundle_paths.values()], settings)
-        app = create_app(models, settings)
+            models = [model.served for model in engine_models]
+            engine = ThreadedEngine(Engine(engine_models, EngineLimits.of(settings)))
+            running = partial(started, engine)
+        app = create_app(models, settings, engine, running)
         transport = httpx.ASGITransport(app=app)
         async with (
             app.router.lifespan_context(app),
             httpx.AsyncClient(transport=transport, base_url="http://test") as client,
         ):
             client.app = app
+            client.engine = engine
             yield client
 
     return open_client
+
+
+@asynccontextmanager
+async def started(engine):
+    engine.start(asyncio.get_running_loop())
+    try:
+        yield
+    finally:
+        engine.close()
 
 
 @pytest.fixture

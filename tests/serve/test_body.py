@@ -1,7 +1,7 @@
 import pytest
 from starlette.requests import ClientDisconnect, Request
 
-from cellgate.serve.body import check_headers, read_body
+from cellgate.serve.body import check_headers, joined_headers, read_body
 from cellgate.serve.errors import BadInput, BodyTooLarge, UnsupportedMedia
 
 LIMIT = 10
@@ -18,10 +18,28 @@ LIMIT = 10
         {"content-encoding": "identity"},
         {"content-length": "10"},
         {"content-length": "0010"},
+        {"content-type": "application/octet-stream"},
     ],
 )
-def test_json_and_no_type_at_all_are_taken(headers):
-    check_headers(headers, LIMIT)
+def test_json_and_octets_and_no_type_at_all_are_taken(headers):
+    assert check_headers(headers, LIMIT) is None
+
+
+@pytest.mark.parametrize(("value", "head_bytes"), [("0", 0), ("12", 12), ("9" * 18, 10**18 - 1)])
+def test_length_of_the_json_head_is_returned(value, head_bytes):
+    assert check_headers({"inference-header-content-length": value}, LIMIT) == head_bytes
+
+
+@pytest.mark.parametrize("value", ["", "-1", "1e9", "ten", "12, 12", "9" * 19, " 1"])
+def test_length_of_the_json_head_that_is_no_number_is_refused(value):
+    with pytest.raises(BadInput, match="Inference-Header-Content-Length: expected a number of bytes"):
+        check_headers({"inference-header-content-length": value}, LIMIT)
+
+
+def test_header_given_twice_is_joined_so_that_no_reader_takes_the_first_only():
+    headers = joined_headers([(b"a", b"1"), (b"b", b"2"), (b"a", b"\xe9")])
+
+    assert headers == {"a": "1, \xe9", "b": "2"}
 
 
 @pytest.mark.parametrize(
@@ -32,13 +50,12 @@ def test_json_and_no_type_at_all_are_taken(headers):
             "Content-Type: expected application/json, found 'appl.*-H",
         ),
         ({"content-type": "multipart/form-data; boundary=x"}, "Content-Type"),
-        ({"content-type": "application/octet-stream"}, "Content-Type"),
         ({"content-type": "application/x-pickle"}, "Content-Type"),
         ({"content-type": "text/plain"}, "Content-Type"),
         ({"content-type": "application/json; charset=latin-1"}, "charset utf-8"),
         ({"content-encoding": "gzip"}, "Content-Encoding: expected a body that is not compressed, found 'gzip'"),
         ({"content-encoding": "identity, br"}, "Content-Encoding"),
-        ({"inference-header-content-length": "12"}, "no binary tensors, found '12'; send JSON"),
+        ({"content-type": "application/json, application/json"}, "Content-Type"),
     ],
 )
 def test_other_media_are_refused(headers, message):

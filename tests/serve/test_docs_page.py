@@ -74,7 +74,7 @@ async def test_every_operation_describes_its_failures_as_the_error_object(docume
                 assert schema.endswith("/ErrorAnswer") is (status != "200"), (path, status)
             assert "422" not in operation["responses"]
     infer = document["paths"]["/v2/models/{model_name}/infer"]["post"]
-    assert set(infer["responses"]) == {"200", "400", "404", "413", "415", "500", "503"}
+    assert set(infer["responses"]) == {"200", "400", "404", "413", "415", "500", "503", "504"}
 
 
 @pytest.mark.parametrize("name", ["steps", "last", "tokens"])
@@ -90,6 +90,22 @@ async def test_example_of_every_model_works_as_it_stands(client, document, name,
     assert response.status_code == 200
     InferenceRequest.model_validate(example)
     InferenceResponse.model_validate(response.json())
+
+
+@pytest.mark.parametrize("model", [InferenceRequest, InferenceResponse])
+async def test_schemas_describe_binary_tensors_too(model):
+    tensor = {"name": "x", "shape": [1, 2, 2], "datatype": "FP32", "parameters": {"binary_data_size": 16}}
+    fields = {"model_name": "steps", "model_version": "3"} if model is InferenceResponse else {}
+
+    found = model.model_validate({**fields, "inputs" if not fields else "outputs": [tensor]})
+
+    assert found.model_dump(exclude_none=True, exclude_unset=True)
+
+
+async def test_infer_takes_json_and_octets(document):
+    body = document["paths"]["/v2/models/{model_name}/infer"]["post"]["requestBody"]
+
+    assert set(body["content"]) == {"application/json", "application/octet-stream"}
 
 
 async def test_examples_of_path_parameters_name_a_served_model(document):

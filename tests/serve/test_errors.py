@@ -13,6 +13,8 @@ from cellgate.serve import errors
         (errors.EngineError("broken"), 500, "engine", False),
         (errors.QueueFull(3), 503, "queue_full", True),
         (errors.NotReady(), 503, "not_ready", True),
+        (errors.EngineLost(), 503, "engine_lost", True),
+        (errors.DeadlineExceeded(), 504, "deadline", True),
     ],
 )
 def test_class_carries_status_code_and_whether_to_try_again(error, status, code, retryable):
@@ -30,6 +32,6 @@ def test_text_of_a_client_is_repeated_shortened_and_escaped():
     assert found.startswith("'\\n\\x1b[31maaa")
 
 
-@pytest.mark.parametrize("error", [errors.QueueFull(1), errors.NotReady()])
+@pytest.mark.parametrize("error", [errors.QueueFull(1), errors.NotReady(), errors.EngineLost()])
 def test_overload_says_when_to_come_back(error):
     assert error.headers == {"Retry-After": "1"}

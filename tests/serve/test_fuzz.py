@@ -10,7 +10,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cellgate.serve.app import create_app
-from cellgate.serve.served_model import BundlePlace, open_models
 from cellgate.serve.settings import Settings
 
 RELAXED = settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
@@ -73,10 +72,10 @@ def places(value, at=()):
 
 
 @pytest.fixture(scope="module")
-def ask(bundle_paths):
+def ask(bundle_paths, open_served):
     """Send one body to every model, over one event loop that lives as long as the module."""
-    options = Settings(device="cpu", threads=1, max_running=1, max_steps=64, max_batch_rows=64)
-    app = create_app(open_models([BundlePlace(path) for path in bundle_paths.values()], options), options)
+    models, engine = open_served(*bundle_paths.values())
+    app = create_app(models, Settings(max_steps=64, max_batch_rows=64), engine)
     with asyncio.Runner() as runner:
         lifespan = app.router.lifespan_context(app)
         runner.run(lifespan.__aenter__())

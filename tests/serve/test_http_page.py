@@ -3,23 +3,30 @@
 import json
 import re
 import shlex
+import threading
+from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
+import numpy as np
 import pytest
+import uvicorn
 
 from cellgate.serve import errors
-from cellgate.serve.served_model import BundlePlace, open_models
+from cellgate.serve.app import create_app
+from cellgate.serve.hot_surface import http_protocol
+from cellgate.serve.served_model import BundlePlace
 from cellgate.serve.settings import Settings
 
+PATIENCE_S = 20
 PAGE = (Path(__file__).parents[2] / "docs/http.md").read_text()
 COMMANDS = [shlex.split(block.replace("\\\n", " ")) for block in re.findall(r"```sh\n(curl.*?)```", PAGE, re.DOTALL)]
 
 
 @pytest.fixture
-async def client(connect, bundle_paths):
+async def client(connect, bundle_paths, open_served):
     """The page's network is the tests' own one that answers at every step."""
-    options = Settings(device="cpu", threads=1)
-    async with connect(open_models([BundlePlace(bundle_paths["steps"], "demo")], options)) as opened:
+    async with connect(*open_served(BundlePlace(bundle_paths["steps"], "demo"))) as opened:
         yield opened
 
 
@@ -57,16 +64,70 @@ def test_table_of_errors_has_every_class_with_its_status():
         if isinstance(item, type) and issubclass(item, errors.ServeError) and item.code != "start"
     ]
 
-    assert len(classes) == 8
+    assert len(classes) == 10
     for item in classes:
         assert f"`{item.code}`" in table[str(item.status)]
 
 
 @pytest.mark.parametrize(
-    "name", ["max_body_bytes", "max_batch_rows", "max_steps", "max_row_steps", "max_answer_elements", "max_waiting"]
+    "name",
+    [
+        "max_body_bytes",
+        "max_batch_rows",
+        "max_steps",
+        "max_row_steps",
+        "max_answer_elements",
+        "max_waiting",
+        "max_waiting_bytes",
+        "workers",
+        "max_lanes",
+        "run_limit_s",
+    ],
 )
-def test_limits_in_the_table_are_the_defaults(name):
+def test_numbers_in_the_tables_are_the_defaults(name):
     (text,) = re.findall(rf"^\| `{name}` \| ([^|]+) \|", PAGE, re.MULTILINE)
     number, _, unit = text.replace(",", "").strip().partition(" ")
 
-    assert int(number) * (2**20 if unit == "MiB" else 1) == getattr(Settings(), name)
+    assert float(number) * (2**20 if unit == "MiB" else 1) == getattr(Settings(), name)
+
+
+def test_hot_route_is_on_as_the_table_says():
+    assert "| `hot_route` | true |" in PAGE
+    assert Settings().hot_route
+
+
+def test_binary_example_asks_a_server_that_listens(bundle_paths, open_served, make_network):
+    (block,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    page: dict[str, object] = {}
+    exec(compile(block, "http.md", "exec"), page)
+    network = make_network("steps")
+    x = network.feeds(2, 3)["x"]
+    zeros = {name: np.zeros((1, 2, 3), np.float32) for name in ("h0", "c0")}
+
+    with listening(*open_served(BundlePlace(bundle_paths["steps"], "demo"))) as url, httpx.Client() as client:
+        found = page["ask"](client, f"{url}/v2/models/demo/infer", x)
+
+    np.testing.assert_allclose(found, network.compute({"x": x, **zeros})["y"], rtol=0, atol=1e-5)
+
+
+@contextmanager
+def listening(models, engine):
+    """Serve in another thread as `cellgate serve` does; yield the URL."""
+    settings, started = Settings(port=0), threading.Event()
+    app = create_app(models, settings, engine)
+    config = uvicorn.Config(app, port=0, http=http_protocol(app, settings), ws="none", log_config=None)
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets=None):
+            await super().startup(sockets)
+            started.set()
+
+    server = Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        assert started.wait(PATIENCE_S)
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(PATIENCE_S)

@@ -1,13 +1,11 @@
-"""Requests end to end without HTTP: what comes out is what the equations say."""
-
-import json
+"""Arrays end to end on a runtime: what comes out is what the equations say."""
 
 import numpy as np
 import pytest
 
 from cellgate.serve.device_choice import open_runtime
 from cellgate.serve.errors import BadInput, EngineError
-from cellgate.serve.inference import infer_arrays, infer_json
+from cellgate.serve.inference import infer_arrays
 
 
 @pytest.fixture(scope="module", params=["steps", "last", "tokens"])
@@ -55,19 +53,6 @@ def test_two_chunks_with_carried_state_equal_one_pass(opened, limits):
 
     for output in ("h_n", "c_n"):
         np.testing.assert_array_equal(second[output], whole[output])
-
-
-def test_json_answer_is_the_answer_for_arrays(opened, limits, make_request, read_outputs):
-    network, runtime = opened
-    feeds = network.feeds(2, 3)
-    body = json.dumps(make_request(feeds, ["y", "h_n"], id="mine")).encode()
-
-    answer = json.loads(infer_json(runtime, "name", "3", body, limits))
-
-    assert (answer["model_name"], answer["model_version"], answer["id"]) == ("name", "3", "mine")
-    found = read_outputs(answer)
-    for name, array in infer_arrays(runtime, feeds, limits, ["y", "h_n"]).items():
-        np.testing.assert_array_equal(found[name], array)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

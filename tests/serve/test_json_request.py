@@ -35,9 +35,47 @@ def test_name_of_the_model_is_taken_and_ignored_as_kserve_sends_it():
 
 
 def test_extensions_that_clients_announce_without_using_them_are_fine():
-    quiet = {"binary_data_output": True, "sequence_id": 0, "priority": 0, "sequence_start": False}
+    quiet = {"binary_data_output": False, "sequence_id": 0, "priority": 0, "timeout": 0, "sequence_start": False}
 
-    assert parse(parameters=quiet, outputs=[{"name": "y", "parameters": {"binary_data": True}}]).outputs == ("y",)
+    assert parse(parameters=quiet, outputs=[{"name": "y", "parameters": {"classification": 0}}]) == parse(
+        outputs=[{"name": "y"}]
+    )
+
+
+def test_binary_outputs_are_told_for_all_and_for_each():
+    wanted = [{"name": "y", "parameters": {"binary_data": False}}, {"name": "h_n", "parameters": {"binary_data": True}}]
+
+    found = parse(parameters={"binary_data_output": True}, outputs=[*wanted, {"name": "c_n"}])
+
+    assert found.outputs == ("y", "h_n", "c_n")
+    assert (found.binary_outputs, found.binary) == (True, {"y": False, "h_n": True})
+
+
+def test_binary_input_has_a_size_and_no_data():
+    head = {key: value for key, value in X.items() if key != "data"}
+
+    for item in (
+        {**head, "parameters": {"binary_data_size": 8}},
+        {**head, "parameters": {"binary_data_size": 8}, "data": None},
+    ):
+        assert parse(inputs=[item]).inputs == (JsonTensor("x", "FP32", (1, 2), None, 8),)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "priority", "timeout_s"),
+    [
+        ({}, 0, None),
+        ({"priority": 1}, 4, None),
+        ({"priority": 5}, 0, None),
+        ({"priority": 9}, -4, None),
+        ({"timeout": 1}, 0, 1e-6),
+        ({"timeout": 2**53, "priority": False}, 0, 2**53 / 1e6),
+    ],
+)
+def test_priority_one_is_the_highest_and_the_timeout_is_in_microseconds(parameters, priority, timeout_s):
+    found = parse(parameters=parameters)
+
+    assert (found.priority, found.timeout_s) == (priority, timeout_s)
 
 
 @pytest.mark.parametrize(
@@ -69,6 +107,31 @@ def test_what_is_no_json_is_refused(body):
         ),
         ({"inputs": [X], "parameters": {"a": {}}}, "parameters.'a': expected a string"),
         ({"inputs": [X], "parameters": {"sequence_id": 7}}, "parameters.'sequence_id': expected no such parameter"),
+        (
+            {"inputs": [X], "parameters": {"priority": 10}},
+            r"parameters.priority: expected an integer in 0 .. 9, found 10",
+        ),
+        ({"inputs": [X], "parameters": {"priority": -1}}, r"parameters.priority: expected an integer in 0 .. 9"),
+        ({"inputs": [X], "parameters": {"priority": True}}, "found True"),
+        ({"inputs": [X], "parameters": {"timeout": 0.5}}, r"parameters.timeout: expected an integer in 0 .. 9007"),
+        ({"inputs": [X], "parameters": {"timeout": "1"}}, "parameters.timeout: expected an integer"),
+        ({"inputs": [X], "parameters": {"timeout": 2**53 + 1}}, "parameters.timeout: expected an integer"),
+        (
+            {"inputs": [X], "parameters": {"binary_data_output": 1}},
+            "parameters.binary_data_output: expected true or false",
+        ),
+        ({"inputs": [{**X, "parameters": {"priority": 1}}]}, r"inputs\[0\].parameters.'priority': expected no such"),
+        (
+            {"inputs": [{**X, "parameters": {"binary_data_size": -1}}]},
+            "binary_data_size: expected a number of bytes, found -1",
+        ),
+        ({"inputs": [{**X, "parameters": {"binary_data_size": 8.0}}]}, r"expected a number of bytes, found 8.0"),
+        ({"inputs": [{**X, "parameters": {"binary_data_size": True}}]}, r"expected a number of bytes, found True"),
+        ({"inputs": [{**X, "parameters": {"shared_memory_region": "a"}}]}, "'shared_memory_region': expected no such"),
+        (
+            {"inputs": [X], "outputs": [{"name": "y", "parameters": {"binary_data": 1}}]},
+            r"outputs\[0\].parameters.binary_data: expected true or false, found 1",
+        ),
         ({"inputs": [X], "parameters": {"triton_x": "on"}}, "parameters.'triton_x': expected no such parameter"),
         ({"inputs": [X], "outputs": {}}, "outputs: expected an array"),
         ({"inputs": [X], "outputs": 1}, "outputs: expected an array, found 1"),
@@ -100,11 +163,14 @@ def test_input_without_a_required_field_is_refused(field):
     refuse({"inputs": [{key: value for key, value in X.items() if key != field}]}, f"expected the field {field}")
 
 
-def test_input_without_data_is_refused_and_one_in_binary_is_told_to_send_json():
+def test_input_without_data_is_refused_and_so_is_one_with_data_twice():
     head = {key: value for key, value in X.items() if key != "data"}
 
-    refuse({"inputs": [head]}, r"inputs\[0\].data: expected it to be present, found none$")
-    refuse({"inputs": [{**head, "parameters": {"binary_data_size": 8}}]}, "binary tensors are not served here")
+    refuse({"inputs": [head]}, r"inputs\[0\].data: expected it, or the parameter binary_data_size, found neither$")
+    refuse({"inputs": [{**head, "data": None}]}, "found neither")
+    refuse(
+        {"inputs": [{**X, "parameters": {"binary_data_size": 8}}]}, "expected either it or the parameter .* found both"
+    )
 
 
 @pytest.mark.parametrize(

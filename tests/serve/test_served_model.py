@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -6,11 +7,20 @@ import pytest
 
 from cellgate.bundle.errors import NotABundleError
 from cellgate.bundle.golden import GoldenCase
-from cellgate.serve import served_model
+from cellgate.serve.engine import models
+from cellgate.serve.engine.models import open_engine_models
 from cellgate.serve.errors import GoldenMismatchError, NameConflictError, ServerStartError, UnknownModel
 from cellgate.serve.example_request import example_request
 from cellgate.serve.metadata import model_metadata
-from cellgate.serve.served_model import BundlePlace, ModelTable, open_model, open_models, parse_place
+from cellgate.serve.served_model import (
+    BundlePlace,
+    ModelTable,
+    hello_entry,
+    parse_place,
+    read_served_bundle,
+    read_served_bundles,
+    served_model_from_hello,
+)
 from cellgate.serve.settings import Settings
 
 SETTINGS = Settings(device="cpu", threads=1)
@@ -37,39 +47,40 @@ def test_place_without_a_path_is_refused(text):
 
 
 def test_name_and_version_are_the_manifests_unless_renamed(bundle_paths):
-    plain, renamed = open_models(
+    plain, renamed = open_engine_models(
         [BundlePlace(bundle_paths["last"]), BundlePlace(bundle_paths["last"], "other")], SETTINGS
     )
+    for model in (plain, renamed):
+        model.runtime.close()
 
-    assert [(model.name, model.version) for model in (plain, renamed)] == [("last", "3"), ("other", "3")]
-    assert plain.golden.passed
-    assert plain.digest == renamed.digest
+    assert [(model.served.name, model.served.version) for model in (plain, renamed)] == [("last", "3"), ("other", "3")]
+    assert plain.served.golden.passed
+    assert plain.served.digest == renamed.served.digest
 
 
 def test_name_that_no_url_could_carry_is_refused(bundle_paths):
     with pytest.raises(ServerStartError, match=r"model name: expected .*, found 'a/b'"):
-        open_model(BundlePlace(bundle_paths["last"], "a/b"), SETTINGS)
+        read_served_bundle(BundlePlace(bundle_paths["last"], "a/b"))
 
 
-def test_two_bundles_of_one_name_are_refused_and_closed(bundle_paths, monkeypatch):
+def test_two_bundles_of_one_name_are_refused_before_any_is_opened(bundle_paths, monkeypatch):
     opened = []
-    real = served_model.open_runtime
-    monkeypatch.setattr(served_model, "open_runtime", lambda *a, **k: opened.append(real(*a, **k)) or opened[-1])
+    monkeypatch.setattr(models, "open_runtime", lambda *_args, **_options: opened.append(1))
 
     with pytest.raises(NameConflictError, match=r"model name last: expected one bundle, found .*/last and .*/steps"):
-        open_models([BundlePlace(bundle_paths["last"]), BundlePlace(bundle_paths["steps"], "last")], SETTINGS)
+        open_engine_models([BundlePlace(bundle_paths["last"]), BundlePlace(bundle_paths["steps"], "last")], SETTINGS)
 
-    assert [runtime._session for runtime in opened] == [None, None]
+    assert opened == []
 
 
 def test_nothing_to_serve_is_refused():
     with pytest.raises(ServerStartError, match="expected at least one"):
-        open_models([], SETTINGS)
+        read_served_bundles([])
 
 
 def test_path_without_a_bundle_is_refused_by_the_reader(tmp_path):
     with pytest.raises(NotABundleError):
-        open_models([BundlePlace(tmp_path)], SETTINGS)
+        read_served_bundles([BundlePlace(tmp_path)])
 
 
 def test_bundle_that_this_machine_does_not_reproduce_is_not_served(tmp_path, make_network):
@@ -79,12 +90,30 @@ def test_bundle_that_this_machine_does_not_reproduce_is_not_served(tmp_path, mak
     path = network.write(tmp_path / "b", golden=[GoldenCase(id="off", inputs=case.inputs, outputs=outputs)])
 
     with pytest.raises(GoldenMismatchError, match=r"bundle steps: .*found y off by 0\.001 at .* of case off"):
-        open_models([BundlePlace(path)], SETTINGS)
+        open_engine_models([BundlePlace(path)], SETTINGS)
+
+
+def test_record_goes_through_json_to_another_process_and_is_the_same_there(bundle_paths):
+    place = BundlePlace(bundle_paths["last"], "other")
+    (opened,) = open_engine_models([place], SETTINGS)
+    opened.runtime.close()
+
+    entry = json.loads(json.dumps(hello_entry(opened.served)))
+
+    assert served_model_from_hello(place, entry) == opened.served
+
+
+@pytest.mark.parametrize(("key", "value"), [("digest", "0" * 64), ("name", "steps"), ("version", "4")])
+def test_record_of_another_bundle_than_the_engines_is_refused(bundle_paths, model, key, value):
+    entry = {**hello_entry(model), key: value}
+
+    with pytest.raises(ServerStartError, match=rf"expected the {key} {value} of the engine, found .*: start again"):
+        served_model_from_hello(BundlePlace(bundle_paths["last"]), entry)
 
 
 @pytest.fixture
-def model(bundle_paths):
-    return open_model(BundlePlace(bundle_paths["last"]), SETTINGS)
+def model(served_models):
+    return served_models["last"]
 
 
 @pytest.mark.parametrize("version", [None, "3"])
@@ -98,18 +127,6 @@ def test_table_finds_by_name_and_version(model, version):
 def test_table_says_what_there_is_when_it_finds_nothing(model, name, version):
     with pytest.raises(UnknownModel, match="expected one of last version 3, found"):
         ModelTable([model]).find(name, version)
-
-
-def test_closing_the_table_closes_the_last_opened_first(make_fake, make_network, model):
-    order = []
-    fakes = [make_fake(make_network("last")) for _ in range(3)]
-    for number, fake in enumerate(fakes):
-        fake.close = lambda number=number: order.append(number)
-    table = ModelTable([replace(model, name=str(number), runtime=fake) for number, fake in enumerate(fakes)])
-
-    table.close()
-
-    assert order == [2, 1, 0]
 
 
 def test_metadata_says_free_axes_labels_and_what_may_be_left_out(model):
@@ -128,8 +145,8 @@ def test_metadata_says_free_axes_labels_and_what_may_be_left_out(model):
     assert "vocabulary_size" not in properties
 
 
-def test_metadata_says_the_vocabulary_and_no_labels_where_there_are_none(bundle_paths):
-    properties = model_metadata(open_model(BundlePlace(bundle_paths["tokens"]), SETTINGS))["properties"]
+def test_metadata_says_the_vocabulary_and_no_labels_where_there_are_none(served_models):
+    properties = model_metadata(served_models["tokens"])["properties"]
 
     assert properties["vocabulary_size"] == "5"
     assert not {"labels", "normalisation"} & properties.keys()

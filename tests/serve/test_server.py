@@ -1,8 +1,8 @@
 """The process itself: its lines, its address, its end. Each wait has a limit and none is a sleep."""
 
 import json
-import logging
 import os
+import pathlib
 import re
 import shlex
 import shutil
@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import threading
-from dataclasses import replace
 
 import httpx
 import pytest
@@ -19,9 +18,9 @@ import pytest
 from cellgate.bundle.errors import BundleError
 from cellgate.serve import server
 from cellgate.serve.errors import GoldenMismatchError, PortBusyError
-from cellgate.serve.runtime import RuntimeFacts
-from cellgate.serve.served_model import BundlePlace, open_model
-from cellgate.serve.server import base_url, bind_listener, curl_line, run_server
+from cellgate.serve.processes.hello import make_hello
+from cellgate.serve.served_model import BundlePlace
+from cellgate.serve.server import base_url, bind_listener, curl_line, model_lines, ready_lines, run_server
 from cellgate.serve.settings import Settings
 
 PATIENCE_S = 30
@@ -79,20 +78,21 @@ def test_server_says_where_it_is_answers_and_stops_in_order(bundle_paths, number
     assert answers == [{"ready": True}, 200]
     assert lines[0].startswith("serving last version 3 on cpu (CPUExecutionProvider; asked for), onnxruntime ")
     assert lines[1].startswith("  golden cases: 2 reproduced, ")
-    assert lines[2].startswith("serving words version 3 on cpu")
-    assert lines[4].startswith("OpenAPI page: http://127.0.0.1:")
+    assert lines[2].startswith("  plan: up to 64 lanes ")
+    assert lines[3].startswith("serving words version 3 on cpu")
+    assert lines[6] == "workers:      1 process for HTTP, 1 for the engine"
+    assert lines[7].startswith("OpenAPI page: http://127.0.0.1:")
     assert lines[-2:] == [LAST_LINE, "stopped"]
     assert signal.getsignal(number) is before
 
 
-def test_access_log_goes_to_stderr_where_asked_for(bundle_paths, capsys):
+def test_access_log_goes_to_stderr_where_asked_for(bundle_paths, capfd):
     settings = Settings(port=0, device="cpu", threads=1, access_log=True)
 
     serve_here([BundlePlace(bundle_paths["last"])], settings, lambda url: httpx.get(f"{url}/v2"))
 
-    (line,) = capsys.readouterr().err.splitlines()
+    (line,) = capfd.readouterr().err.splitlines()
     assert json.loads(line)["path"] == "/v2"
-    assert logging.getLogger("cellgate.access").handlers == []
 
 
 def test_upload_beyond_the_limit_is_answered_and_the_connection_closed(bundle_paths):
@@ -114,33 +114,23 @@ def test_upload_beyond_the_limit_is_answered_and_the_connection_closed(bundle_pa
     assert json.loads(body)["code"] == "body_too_large"
 
 
-def test_running_request_is_answered_while_new_ones_are_refused(bundle_paths, make_fake, make_network, monkeypatch):
-    address, answers = [], []
+def test_a_second_sigint_does_not_wait(bundle_paths):
+    others = set(children_of(os.getpid()))
 
-    def stop_and_wait_for_the_listener_to_close(found):
-        os.kill(os.getpid(), signal.SIGTERM)
-        while not answers:
-            try:
-                socket.create_connection(address[0], timeout=PATIENCE_S).close()
-            except OSError:
-                answers.append("refused")
-        return found
+    def visit(_url):
+        pids = set(children_of(os.getpid())) - others
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        os.kill(os.getpid(), signal.SIGINT)
+        while not any(is_pending(pid, signal.SIGTERM) for pid in pids):
+            pass
 
-    def visit(url):
-        host, port = url.removeprefix("http://").split(":")
-        address.append((host, int(port)))
-        body = {"inputs": [{"name": "x", "shape": [1, 1, 2], "datatype": "FP32", "data": [1, 2]}]}
-        answers.append(httpx.post(f"{url}/v2/models/last/infer", json=body, timeout=PATIENCE_S).status_code)
+    lines = serve_here(
+        [BundlePlace(bundle_paths["last"])], Settings(port=0, device="cpu", threads=1), visit, signal.SIGINT
+    )
 
-    settings = Settings(port=0, device="cpu", threads=1)
-    fake = make_fake(make_network("last"), stop_and_wait_for_the_listener_to_close)
-    served = replace(open_model(BundlePlace(bundle_paths["last"]), settings), runtime=fake)
-    monkeypatch.setattr(server, "open_models", lambda _places, _settings: [served])
-
-    serve_here([], settings, visit, number=None)
-
-    assert answers == ["refused", 200]
-    assert fake.closed
+    assert lines[-1] == "stopped"
+    assert set(children_of(os.getpid())) <= others
 
 
 @pytest.mark.slow
@@ -216,26 +206,23 @@ def test_port_is_free_again_after_a_failed_start(tmp_path):
             run_server([BundlePlace(tmp_path / "no-such")], Settings(port=port), print)
 
 
-def test_bundle_that_is_not_reproduced_is_not_served(bundle_paths, monkeypatch):
-    def refuse(_places, _settings):
-        raise GoldenMismatchError("last", "y off by 1")
+def test_bundle_that_is_not_reproduced_is_not_served(make_network, tmp_path):
+    path = make_network("last").write(tmp_path / "last", golden=make_network("last", seed=1).golden())
 
-    monkeypatch.setattr(server, "open_models", refuse)
-
-    with pytest.raises(GoldenMismatchError, match="bundle last: "):
-        run_server([BundlePlace(bundle_paths["last"])], Settings(port=0), print)
+    with pytest.raises(GoldenMismatchError, match=r"^bundle last: expected the golden cases to be reproduced, found "):
+        run_server([BundlePlace(path)], Settings(port=0, device="cpu", threads=1), print)
 
 
 @pytest.fixture
-def model(bundle_paths):
-    return open_model(BundlePlace(bundle_paths["last"]), Settings(device="cpu", threads=1))
+def model(served_models):
+    return make_hello([served_models["last"]], ["as it comes"])["models"][0]
 
 
-def test_curl_line_holds_a_short_request_inline(model):
+def test_curl_line_holds_a_short_request_inline(model, served_models):
     words = shlex.split(curl_line(model, "http://h:1", Settings()))
 
     assert words[:5] == ["curl", "-s", "http://h:1/v2/models/last/infer", "-H", "Content-Type: application/json"]
-    assert json.loads(words[-1]) == model.example
+    assert json.loads(words[-1]) == served_models["last"].example
 
 
 def test_curl_line_sends_the_file_that_the_settings_name(model):
@@ -244,21 +231,26 @@ def test_curl_line_sends_the_file_that_the_settings_name(model):
     assert shlex.split(line)[-1] == "@my request.json"
 
 
-def test_notes_of_the_runtime_are_echoed_once_as_warnings(model, make_fake, make_network):
-    fake = make_fake(make_network("last"))
-    fake.facts = RuntimeFacts(device="cpu", provider="p", threads=1, version="1", reason="r", notes=("two wheels",))
-    noted = replace(model, runtime=fake)
+def test_notes_of_the_runtime_are_echoed_once_as_warnings(model):
+    noted = {**model, "facts": {**model["facts"], "notes": ["two wheels"]}}
 
-    lines = list(server._model_lines([noted, noted]))
+    lines = list(model_lines([noted, noted]))
 
     assert [line for line in lines if line.startswith("warning")] == ["warning: two wheels"]
+
+
+def test_workers_are_counted(model):
+    assert (
+        ready_lines(model, "http://h:1", Settings(workers=3))[0]
+        == "workers:      3 processes for HTTP, 1 for the engine"
+    )
 
 
 def test_server_outside_the_main_thread_leaves_signals_alone():
     found = []
 
     def enter():
-        with server._quiet_signals():
+        with server._signals_stop(None):
             found.append(signal.getsignal(signal.SIGTERM))
 
     thread = threading.Thread(target=enter)
@@ -266,3 +258,25 @@ def test_server_outside_the_main_thread_leaves_signals_alone():
     thread.join(PATIENCE_S)
 
     assert found == [signal.getsignal(signal.SIGTERM)]
+
+
+@pytest.mark.parametrize("module", ["cellgate.serve.server", "cellgate.serve.processes.supervisor"])
+def test_the_supervisor_loads_neither_a_runtime_nor_a_web_framework(module):
+    heavy = "onnxruntime fastapi uvicorn starlette pydantic torch"
+    code = f"import sys, {module}; print(sorted(set(sys.modules) & set({heavy.split()!r})))"
+
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert found.stdout.strip() == "[]"
+
+
+def children_of(pid):
+    tasks = pathlib.Path(f"/proc/{pid}/task")
+    return [int(word) for task in tasks.iterdir() for word in (task / "children").read_text().split()]
+
+
+def is_pending(pid, number):
+    for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("ShdPnd:"):
+            return bool(int(line.split()[1], 16) & 1 << (number - 1))
+    return False

@@ -1,0 +1,84 @@
+"""Whether a request may take the hot route, judged by its head alone.
+
+Rules of this file: pure, and cheap, for it runs for every request; a doubt is a no, and the request takes the route in
+`routes`, which judges it in full and says what is wrong.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol
+
+from .infer_request import RequestReader, is_large_body
+from .serving_state import ServingState
+
+_LENGTH, _TYPE, _HEAD_LENGTH, _ODD = range(4)
+_KINDS = {
+    b"content-length": _LENGTH,
+    b"content-type": _TYPE,
+    b"inference-header-content-length": _HEAD_LENGTH,
+    b"content-encoding": _ODD,
+    b"transfer-encoding": _ODD,
+    b"expect": _ODD,
+    b"upgrade": _ODD,
+}
+_TYPES = frozenset({b"application/json", b"application/octet-stream"})
+_MAX_DIGITS = 18
+
+
+class HotRequest(NamedTuple):
+    """A request of the hot route: who reads its body, how much of it is JSON, whether the connection stays open."""
+
+    reader: RequestReader
+    head_bytes: int | None
+    keep_alive: bool
+
+
+class ParsedHead(Protocol):
+    """What the HTTP parser says of a head."""
+
+    def get_method(self) -> bytes: ...  # noqa: D102 - the class says it
+    def get_http_version(self) -> str: ...  # noqa: D102
+    def should_keep_alive(self) -> bool: ...  # noqa: D102
+
+
+def hot_request(
+    parser: ParsedHead, headers: Iterable[tuple[bytes, bytes]], reader: RequestReader, serving: ServingState
+) -> HotRequest | None:
+    """Return the request if it is of the plain kind, else None.
+
+    Args:
+        parser: has just read the head.
+        headers: as they came, names in any case.
+        reader: of the model that the path names.
+        serving: of the application.
+    """
+    lengths = _lengths(headers)
+    if lengths is None or parser.get_method() != b"POST" or parser.get_http_version() != "1.1":
+        return None
+    body_bytes, head_bytes = lengths
+    if body_bytes > serving.settings.max_body_bytes or is_large_body(body_bytes, head_bytes):
+        return None
+    if serving.queue is None or not serving.engine.is_ready:
+        return None
+    return HotRequest(reader, head_bytes, parser.should_keep_alive())
+
+
+def _lengths(headers: Iterable[tuple[bytes, bytes]]) -> tuple[int, int | None] | None:
+    """Return the lengths of the body and of its JSON head, which may be undeclared; None where a header is odd."""
+    found: list[bytes | None] = [None, None, None]
+    for name, value in headers:
+        kind = _KINDS.get(name.lower())
+        if kind is None:
+            continue
+        if kind == _ODD or found[kind] is not None:
+            return None
+        found[kind] = value
+    length, media, head_length = found
+    if length is None or not _is_number(length) or (media is not None and media not in _TYPES):
+        return None
+    if head_length is None:
+        return int(length), None
+    return (int(length), int(head_length)) if _is_number(head_length) else None
+
+
+def _is_number(text: bytes) -> bool:
+    return text.isdigit() and len(text) <= _MAX_DIGITS

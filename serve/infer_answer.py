@@ -1,0 +1,65 @@
+"""From the engine's arrays to the bytes of an answer: JSON, binary tensors, or both in one.
+
+Rules of this file: pure; the same bytes whichever route they leave by.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .answer_form import AnswerForm
+from .arrays import Arrays
+from .json_response import render_numbers
+
+JSON = "application/json"
+BINARY = "application/octet-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class InferAnswer:
+    """An answer, ready to be joined and sent.
+
+    Attributes:
+        parts: bytes and contiguous little-endian arrays, in order.
+        head_bytes: length of the JSON head where binary tensors follow it, else None: all is JSON.
+        size_bytes: of all parts.
+    """
+
+    parts: list[Any]
+    head_bytes: int | None
+    size_bytes: int
+
+    @property
+    def media_type(self) -> str:
+        """The content type."""
+        return JSON if self.head_bytes is None else BINARY
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Further headers of the answer."""
+        return {} if self.head_bytes is None else {"Inference-Header-Content-Length": str(self.head_bytes)}
+
+    def join(self) -> bytes:
+        """Return the body."""
+        return b"".join(self.parts)
+
+
+def render_answer(form: AnswerForm, answer: Arrays) -> InferAnswer:
+    """Render what the engine returned.
+
+    Raises:
+        EngineError: it is not of the form, or not finite.
+    """
+    arrays = form.check(answer)
+    blobs = [np.ascontiguousarray(array) for output, array in zip(form.outputs, arrays, strict=True) if output.binary]
+    if form.binary_head is not None:
+        head = form.binary_head
+    else:
+        tensors = (
+            output.head if output.binary else output.head + render_numbers(array) + b"}"
+            for output, array in zip(form.outputs, arrays, strict=True)
+        )
+        head = form.start + b",".join(tensors) + b"]}"
+    head_bytes = len(head) if blobs else None
+    return InferAnswer([head, *blobs], head_bytes, len(head) + form.binary_bytes)

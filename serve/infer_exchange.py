@@ -1,0 +1,86 @@
+"""One inference request by ASGI: read the body, hand the work to the engine, render the answer.
+
+Rules of this file: it waits for three things only, the body, the engine and, meanwhile, for the client going away,
+which cancels the work.
+"""
+
+import asyncio
+from functools import partial
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Receive
+
+from .body import check_headers, joined_headers, read_body
+from .engine.port import EnginePort
+from .engine.work import Answer, Outcome, Work
+from .errors import ServeError
+from .infer_answer import InferAnswer, render_answer
+from .infer_request import is_large_answer, is_large_body
+from .served_model import ServedModel
+from .serving_state import ServingState
+
+
+async def exchange(serving: ServingState, model: ServedModel, request: Request) -> InferAnswer:
+    """Answer a request for inference.
+
+    Args:
+        serving: the state of the application.
+        model: asked for.
+        request: its body not yet read.
+
+    Raises:
+        ServeError: whatever is wrong with the request, the server or the engine.
+        ClientDisconnect: the client went away; its work is cancelled.
+    """
+    queue = serving.open_queue()
+    limit = serving.settings.max_body_bytes
+    head_bytes = check_headers(joined_headers(request.scope["headers"]), limit)
+    body = await read_body(request, limit)
+    reader = serving.reader_of(model)
+    if is_large_body(len(body), head_bytes):
+        work, form = await queue.run(partial(reader.read, body, head_bytes))
+    else:
+        work, form = reader.read(body, head_bytes)
+    answer = await infer_while_connected(serving.engine, work, request.receive)
+    if is_large_answer(form):
+        return await queue.run(partial(render_answer, form, answer))
+    return render_answer(form, answer)
+
+
+async def infer_while_connected(port: EnginePort, work: Work, receive: Receive) -> Answer:
+    """Hand work over and wait for its answer as long as somebody waits for it.
+
+    Args:
+        port: of the engine.
+        work: checked.
+        receive: of the request, its body read: the next message is that the client went away.
+
+    Raises:
+        ServeError: what the engine refused or failed at.
+        ClientDisconnect: the client went away; the work is cancelled.
+    """
+    done: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+    async def watch() -> None:
+        message = await receive()
+        while message["type"] != "http.disconnect":  # an empty last piece of the body
+            message = await receive()
+        if not done.done():
+            done.set_exception(ClientDisconnect())
+
+    def resolve(outcome: Outcome) -> None:
+        if not done.done():
+            done.set_result(outcome)
+
+    ticket = port.submit(work, resolve)
+    watcher = asyncio.ensure_future(watch())
+    try:
+        outcome = await done
+    except (asyncio.CancelledError, ClientDisconnect):
+        port.cancel(ticket)
+        raise
+    finally:
+        watcher.cancel()
+    if isinstance(outcome, ServeError):
+        raise outcome
+    return outcome

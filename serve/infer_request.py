@@ -1,0 +1,169 @@
+"""From a request's bytes to the engine's work and the form of the answer, for one model.
+
+Rules of this file: no HTTP and no loop. Clients send the same head again and again with other tensors behind it, so a
+head that was parsed and checked once is remembered by its bytes; what depends on the tensors is checked every time.
+Nothing that fails is remembered.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from .answer_form import AnswerForm, make_form
+from .arrays import Array
+from .binary_request import HEADER, Blob, check_length, make_blob, raw_request, refuse_blobs
+from .engine.work import Work
+from .errors import BadInput
+from .input_check import LENGTHS, check_heads, check_outputs, value_rule
+from .json_data import array_from_json
+from .json_request import JsonRequest, parse_request
+from .served_model import ServedModel
+from .settings import RequestLimits
+
+# A remembered head keeps its bytes, its record and the tensors that stood in it as JSON: some 4 MiB a model at most.
+_HEADS = 1024
+_HEAD_BYTES = 2048
+# What takes about a millisecond: 13,000 numbers of JSON, or a hundred times as many bytes that are only looked at.
+_LARGE_JSON_BYTES = 2**18
+_LARGE_BINARY_BYTES = 2**22
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedHead:
+    """A head that fits the model: everything but the values of the binary tensors.
+
+    Attributes:
+        arrays: tensors that stood in the head, checked; lengths are always among them, unless they are binary.
+        blobs: the binary tensors, in the order of the body.
+        blob_bytes: of all of them.
+        priority: of the engine.
+        timeout_s: how long the answer may take; None: as long as it takes.
+        form: of the answer.
+    """
+
+    arrays: dict[str, Array]
+    blobs: tuple[Blob, ...]
+    blob_bytes: int
+    priority: int
+    timeout_s: float | None
+    form: AnswerForm
+
+
+class RequestReader:
+    """Reads requests for one model. May be called from several threads at once.
+
+    Args:
+        model: asked for.
+        limits: largest B, T, B*T and answer.
+        clock: monotonic, in seconds, the engine's.
+    """
+
+    def __init__(self, model: ServedModel, limits: RequestLimits, clock: Callable[[], float] = time.monotonic) -> None:
+        self._model = model
+        self._limits = limits
+        self._clock = clock
+        signature = model.manifest.graph
+        self._sequence = signature.sequence
+        self._lengths = signature.lengths or LENGTHS
+        self._states = tuple(pair.input for pair in signature.state)
+        self._known_head = lru_cache(_HEADS)(self._read_head)
+        self._known_raw = lru_cache(_HEADS)(self._raw_head)
+
+    def read(self, body: bytes, head_bytes: int | None) -> tuple[Work, AnswerForm]:
+        """Read a request.
+
+        Args:
+            body: of the request; the work keeps a view of it.
+            head_bytes: length of its JSON head; 0: no head, the body is the sequence; None: all of it is JSON.
+
+        Raises:
+            BadInput: the request is not one, or does not fit the model.
+        """
+        if head_bytes is None:
+            request = parse_request(body)
+            refuse_blobs(request.inputs)
+            return self._work(self._check(request), body, 0)
+        if head_bytes > len(body):
+            raise BadInput(HEADER, f"at most the {len(body)} bytes of the body", str(head_bytes))
+        if head_bytes == 0:
+            return self._work(self._known_raw(len(body)), body, 0)
+        text = body[:head_bytes]
+        head = self._known_head(text) if head_bytes <= _HEAD_BYTES else self._read_head(text)
+        if head.blob_bytes != len(body) - head_bytes:
+            check_length(head.blob_bytes, len(body), head_bytes)
+        return self._work(head, body, head_bytes)
+
+    def _work(self, head: CheckedHead, body: bytes, start: int) -> tuple[Work, AnswerForm]:
+        arrays = head.arrays
+        if head.blobs:
+            arrays = arrays.copy()
+            for blob in head.blobs:
+                arrays[blob.rule.name] = blob.read(body, start)
+                start += blob.size_bytes
+        work = Work(
+            model=self._model.name,
+            sequence=arrays[self._sequence],
+            lengths=arrays[self._lengths],
+            states=tuple([arrays.get(name) for name in self._states]),
+            outputs=head.form.names,
+            priority=head.priority,
+            deadline_s=None if head.timeout_s is None else self._clock() + head.timeout_s,
+        )
+        return work, head.form
+
+    def _read_head(self, text: bytes) -> CheckedHead:
+        return self._check(parse_request(text))
+
+    def _raw_head(self, body_bytes: int) -> CheckedHead:
+        return self._check(raw_request(self._model.manifest.graph, body_bytes))
+
+    def _check(self, request: JsonRequest) -> CheckedHead:
+        signature = self._model.manifest.graph
+        size = check_heads(signature, request.inputs, self._limits)
+        names = check_outputs(signature, request.outputs, size, self._limits)
+        blobs: list[Blob] = []
+        arrays = {self._lengths: _filled(size.rows, size.steps)}
+        for tensor in request.inputs:
+            rule = value_rule(signature, tensor.name, size)
+            if tensor.binary_bytes is None:
+                array = array_from_json(tensor.name, tensor.datatype, tensor.shape, tensor.data)
+                arrays[tensor.name] = rule.apply(array)
+            else:
+                blobs.append(make_blob(tensor, rule))
+        return CheckedHead(
+            arrays=arrays,
+            blobs=tuple(blobs),
+            blob_bytes=sum(blob.size_bytes for blob in blobs),
+            priority=request.priority,
+            timeout_s=request.timeout_s,
+            form=make_form(_answer_fields(self._model, request), signature, size, _wanted(request, names)),
+        )
+
+
+def is_large_body(body_bytes: int, head_bytes: int | None) -> bool:
+    """Whether reading a body would hold up an event loop for longer than about a millisecond."""
+    json_bytes = body_bytes if head_bytes is None else head_bytes
+    return json_bytes > _LARGE_JSON_BYTES or body_bytes > _LARGE_BINARY_BYTES
+
+
+def is_large_answer(form: AnswerForm) -> bool:
+    """Whether rendering an answer would hold up an event loop for longer than about a millisecond."""
+    return form.json_elements > _LARGE_JSON_BYTES // 16 or form.binary_bytes > _LARGE_BINARY_BYTES
+
+
+def _wanted(request: JsonRequest, names: tuple[str, ...]) -> list[tuple[str, bool]]:
+    return [(name, request.binary.get(name, request.binary_outputs)) for name in names]
+
+
+def _answer_fields(model: ServedModel, request: JsonRequest) -> dict[str, str]:
+    fields = {"model_name": model.name, "model_version": model.version}
+    return fields if request.id is None else {**fields, "id": request.id}
+
+
+def _filled(rows: int, steps: int) -> Array:
+    lengths = np.full(rows, steps, dtype=np.int32)
+    lengths.flags.writeable = False
+    return lengths

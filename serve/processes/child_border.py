@@ -1,0 +1,89 @@
+"""What a child has of its supervisor: its configuration, where to report, and the lifeline.
+
+    stdin    one JSON line, the configuration; then nothing, and its end means that the supervisor is gone
+    stdout   JSON lines, the reports: {"ready": ...}, {"listening": true}, or why it could not start
+
+Rules of this file: no work of its own. The supervisor's side of both pipes is `child_process`.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from ..served_model import BundlePlace
+from ..settings import Settings
+from .error_words import start_error_to_report
+
+STARTED: Final = 0
+CANNOT_START: Final = 2
+
+
+class ChildBorder:
+    """Both pipes to the supervisor.
+
+    Args:
+        lifeline: file to read the configuration from, and then nothing.
+        reports: file to write reports to.
+    """
+
+    def __init__(self, lifeline: int, reports: int) -> None:
+        self.lifeline = lifeline
+        self._reports = reports
+
+    @classmethod
+    def of_this_process(cls) -> "ChildBorder":
+        """Take stdin and stdout; what libraries may print from now on goes to stderr, and breaks no report."""
+        sys.stdout.flush()
+        reports = os.dup(1)
+        os.dup2(2, 1)
+        return cls(0, reports)
+
+    def read_config(self) -> dict[str, Any]:
+        """Return the configuration.
+
+        Raises:
+            EOFError: the supervisor went away before it had sent it all.
+        """
+        line = b""
+        while not line.endswith(b"\n"):
+            chunk = os.read(self.lifeline, 2**16)
+            if not chunk:
+                raise EOFError
+            line += chunk
+        config: dict[str, Any] = json.loads(line)
+        return config
+
+    def report(self, value: Any) -> None:
+        """Tell the supervisor."""
+        data = memoryview(json.dumps(value).encode() + b"\n")
+        while data:
+            data = data[os.write(self._reports, data) :]
+
+
+def run_child(border: ChildBorder, serve: Callable[[ChildBorder, dict[str, Any]], None]) -> int:
+    """Run a child's work with its configuration.
+
+    Returns:
+        The exit status: 0, or 2 where it could not start, which is reported in one sentence.
+    """
+    try:
+        serve(border, border.read_config())
+    except (EOFError, BrokenPipeError):  # the supervisor is gone: there is nobody to tell
+        return CANNOT_START
+    except Exception as err:  # noqa: BLE001 - the supervisor says it, as its own error
+        border.report(start_error_to_report(err))
+        return CANNOT_START
+    return STARTED
+
+
+def places_of(config: dict[str, Any]) -> list[BundlePlace]:
+    """Return the bundles of a configuration."""
+    return [BundlePlace(Path(path), name) for path, name in config["places"]]
+
+
+def settings_of(config: dict[str, Any]) -> Settings:
+    """Return the settings of a configuration."""
+    return Settings(**config["settings"])

@@ -1,0 +1,92 @@
+"""A child as the supervisor holds it: started with a configuration, heard through its reports, ended.
+
+Rules of this file: standard library only; nothing here waits for more than the moment between a process's last word
+and its end. A child's death is seen as the end of its reports: only the child holds that pipe's other side.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, Final
+
+_END_S: Final = 5.0  # from the end of the reports to that of the process
+_MOST_REPORT_BYTES: Final = 2**26
+
+
+class ChildProcess:
+    """A running child.
+
+    Args:
+        module: run as `python -m MODULE`.
+        config: JSON value, its first line of input.
+        files: numbers of files that it inherits under the same numbers.
+    """
+
+    def __init__(self, module: str, config: Any, files: Sequence[int]) -> None:
+        warnings = [f"-W{option}" for option in sys.warnoptions]
+        # Blocked signals stay blocked in a child: Ctrl+C reaches all processes of a terminal, and only the supervisor
+        # is to act on it, even while a child's interpreter is still starting.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 - this interpreter, and a module of this package
+                [sys.executable, *warnings, "-m", module],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                pass_fds=files,
+                bufsize=0,
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        self._received = b""
+        self._send(json.dumps(config).encode() + b"\n")
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        return self._process.pid
+
+    @property
+    def reports(self) -> int:
+        """The file to wait for: readable when it said something or ended."""
+        assert self._process.stdout is not None
+        return self._process.stdout.fileno()
+
+    def read_reports(self) -> list[dict[str, Any]] | None:
+        """Return what it said, after `reports` was readable; None where it ended."""
+        chunk = os.read(self.reports, 2**16)
+        if not chunk or len(self._received) > _MOST_REPORT_BYTES:
+            return None
+        *lines, self._received = (self._received + chunk).split(b"\n")
+        return [json.loads(line) for line in lines]
+
+    def terminate(self) -> None:
+        """Ask it to stop in order."""
+        self._process.terminate()
+
+    def kill(self) -> None:
+        """End it now."""
+        self._process.kill()
+
+    def reap(self) -> int:
+        """Wait for its end, which is due, close its pipes and return its exit status, or minus its signal."""
+        try:
+            status = self._process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            status = self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with suppress(OSError):
+                    pipe.close()
+        return status
+
+    def _send(self, line: bytes) -> None:
+        assert self._process.stdin is not None
+        data = memoryview(line)
+        with suppress(BrokenPipeError):  # its end is seen at its reports
+            while data:
+                data = data[self._process.stdin.write(data) or 0 :]

@@ -1,0 +1,67 @@
+"""The engine's process: opens the bundles, proves them, and serves frontends until it is told to stop.
+
+    python -m cellgate.serve.processes.engine_child    started by the supervisor, see `child_border`
+
+Rules of this file: composition only. A fault that nobody foresaw ends the process: the supervisor starts the next one.
+"""
+
+import gc
+import signal
+import socket
+import sys
+from typing import Any, Final
+
+from ..engine.engine import Engine, EngineLimits
+from ..engine.models import EngineModel, open_engine_models
+from ..settings import Settings
+from .child_border import ChildBorder, places_of, run_child, settings_of
+from .engine_loop import EngineLoop
+from .frames import Kind, pack_json
+from .hello import make_hello
+from .tensor_frames import ModelCodec
+
+_SLACK_BYTES: Final = 2**16  # of a frame beside its tensors
+_GROWTH: Final = 8  # JSON to tensors: a character and a comma may be a value of 8 bytes
+
+
+def serve_engine(border: ChildBorder, config: dict[str, Any]) -> None:
+    """Open the bundles, report ready, and serve until SIGTERM or the lifeline's end.
+
+    Raises:
+        BundleError, ServerStartError: a bundle cannot be served.
+    """
+    settings = settings_of(config)
+    models = open_engine_models(places_of(config), settings)
+    hello = make_hello([model.served for model in models], [model.plan_line(settings) for model in models])
+    with socket.socket(fileno=config["listener"]) as listener:
+        loop = make_loop(models, settings, hello, listener)
+        signal.signal(signal.SIGTERM, lambda *_: loop.stop())
+        gc.collect()
+        gc.freeze()  # what is open stays: the collector need not look at it again between two runs
+        border.report({"ready": hello})
+        loop.run(border.lifeline)
+
+
+def make_loop(
+    models: list[EngineModel], settings: Settings, hello: dict[str, Any], listener: socket.socket
+) -> EngineLoop:
+    """Return the loop over an engine with these models; the engine closes their runtimes."""
+    codecs = [ModelCodec(index, model.served.name, model.served.manifest.graph) for index, model in enumerate(models)]
+    return EngineLoop(
+        Engine(models, EngineLimits.of(settings)),
+        codecs,
+        pack_json(Kind.HELLO, 0, hello),
+        listener,
+        max_frame_bytes=max(settings.max_waiting_bytes, _GROWTH * settings.max_body_bytes) + _SLACK_BYTES,
+        grace_s=settings.shutdown_grace_s,
+    )
+
+
+def main() -> int:
+    """Run this process; SIGINT is the supervisor's to judge."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return run_child(ChildBorder.of_this_process(), serve_engine)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,188 @@
+"""One frontend's connection as the engine's process sees it: frames in, work and cancellations; outcomes, frames out.
+
+Rules of this file: it never waits; `engine_loop` says when to read and when to write. A frontend that breaks the
+protocol, or goes away, costs its own connection and nothing else.
+"""
+
+import socket
+from collections import deque
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, Final, Protocol
+
+from ..engine.work import Outcome, Work
+from ..errors import NotReady, ServeError
+from .error_words import error_to_words
+from .frames import FrameDecoder, FrameError, Kind, id_of, pack_json
+from .tensor_frames import Frame, ModelCodec, Piece, WorkFrame, join, model_of
+
+_WORK: Final = int(Kind.WORK)  # looked up for every frame
+
+# Larger reads cost more: the C library maps and unmaps a buffer above 128 KiB (measured: 17 µs a read of 256 KiB).
+_READ_BYTES: Final = 2**16
+_READS: Final = 64  # in a turn, so that one frontend cannot keep the engine from running
+
+
+class DrivenEngine(Protocol):
+    """What a loop needs of the engine; `engine.Engine` says what each does."""
+
+    def submit(self, ticket: Hashable, work: Work) -> None: ...  # noqa: D102
+    def cancel(self, ticket: Hashable) -> None: ...  # noqa: D102
+    def run_once(self) -> Sequence[tuple[Hashable, Outcome]]: ...  # noqa: D102
+    def wait_s(self) -> float | None: ...  # noqa: D102
+    def statistics(self) -> dict[str, Any]: ...  # noqa: D102
+    def close(self) -> Sequence[tuple[Hashable, Outcome]]: ...  # noqa: D102
+
+
+class Ticket:
+    """One request in the engine: where its answer goes. Compared by identity."""
+
+    __slots__ = ("codec", "connection", "frame")
+
+    def __init__(self, connection: "EngineConnection", codec: ModelCodec, frame: WorkFrame) -> None:
+        self.connection = connection
+        self.codec = codec
+        self.frame = frame
+
+
+class EngineConnection:
+    """A frontend's connection.
+
+    Args:
+        sock: connected, non-blocking; closed by `close`.
+        engine: that the work goes to.
+        codecs: of the served models, in the order of the hello.
+        max_frame_bytes: a longer frame is refused.
+        statistics: what to answer where they are asked for, as plain JSON values.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        engine: DrivenEngine,
+        codecs: Sequence[ModelCodec],
+        max_frame_bytes: int,
+        statistics: Callable[[], dict[str, Any]],
+    ) -> None:
+        self.socket = sock
+        self.is_draining = False  # set by the loop: no more work is taken
+        self._engine = engine
+        self._codecs = codecs
+        self._statistics = statistics
+        self._decoder = FrameDecoder(max_frame_bytes)
+        self._live: dict[int, Ticket] = {}
+        self._out: list[Piece] = []
+        self._unsent: deque[memoryview] = deque()
+        self._unsent_bytes = 0
+
+    @property
+    def unsent_bytes(self) -> int:
+        """Bytes that `flush` could not send."""
+        return self._unsent_bytes
+
+    @property
+    def live(self) -> int:
+        """Requests that are not answered."""
+        return len(self._live)
+
+    def send(self, frame: bytes) -> None:
+        """Send a whole frame at the next flush."""
+        self._out.append(frame)
+
+    def read(self) -> None:
+        """Take what has come, without waiting.
+
+        Raises:
+            FrameError: the frontend broke the protocol.
+            ConnectionError: it is gone.
+        """
+        for _ in range(_READS):
+            try:
+                chunk = self.socket.recv(_READ_BYTES)
+            except BlockingIOError:
+                return
+            if not chunk:
+                raise ConnectionResetError
+            for frame in self._decoder.feed(chunk):
+                self._take(frame)
+            if len(chunk) < _READ_BYTES:
+                return
+
+    def answer(self, ticket: Ticket, outcome: Outcome) -> None:
+        """Send an outcome at the next flush, unless its request was cancelled."""
+        request_id = ticket.frame.request_id
+        if self._live.pop(request_id, None) is None:
+            return
+        if isinstance(outcome, ServeError):
+            self._refuse(request_id, outcome)
+            return
+        try:
+            self._out += ticket.codec.pack_answer(ticket.frame, outcome)
+        except ServeError as err:
+            self._refuse(request_id, err)
+
+    def flush(self) -> None:
+        """Send everything that the frontend takes now, with one call where it takes all.
+
+        Raises:
+            ConnectionError: it is gone.
+        """
+        if self._out:
+            data = memoryview(join(self._out))
+            self._out = []
+            self._unsent.append(data)
+            self._unsent_bytes += len(data)
+        while self._unsent:
+            try:
+                sent = self.socket.send(self._unsent[0])
+            except BlockingIOError:
+                return
+            self._unsent_bytes -= sent
+            rest = self._unsent.popleft()[sent:]
+            if rest:
+                self._unsent.appendleft(rest)
+                return
+
+    def close(self) -> None:
+        """Cancel what the frontend waited for and close."""
+        for ticket in self._live.values():
+            self._engine.cancel(ticket)
+        self._live.clear()
+        self._out = []
+        self._unsent.clear()
+        self._unsent_bytes = 0
+        self.socket.close()
+
+    def _take(self, frame: Frame) -> None:
+        if frame[0] == _WORK:
+            self._submit(frame)
+            return
+        match frame[0]:
+            case Kind.CANCEL:
+                ticket = self._live.pop(id_of(frame), None)
+                if ticket is not None:  # its answer may have been on the way
+                    self._engine.cancel(ticket)
+            case Kind.ASK_STATISTICS:
+                self.send(pack_json(Kind.STATISTICS, id_of(frame), self._statistics()))
+            case kind:
+                raise FrameError("kind", "WORK, CANCEL or ASK_STATISTICS", kind)
+
+    def _submit(self, frame: Frame) -> None:
+        model = model_of(frame)
+        if model >= len(self._codecs):
+            raise FrameError("model", f"less than {len(self._codecs)}", model)
+        codec = self._codecs[model]
+        work = codec.unpack_work(frame)
+        if work.request_id in self._live:
+            raise FrameError("id", "one that is not in use", work.request_id)
+        ticket = Ticket(self, codec, work)
+        try:
+            if self.is_draining:
+                raise NotReady
+            self._engine.submit(ticket, work.work)
+        except ServeError as err:
+            self._refuse(work.request_id, err)
+        else:
+            self._live[work.request_id] = ticket
+
+    def _refuse(self, request_id: int, err: ServeError) -> None:
+        self._out.append(pack_json(Kind.ERROR, request_id, error_to_words(err)))

@@ -1,0 +1,222 @@
+"""One connection of a frontend to the engine's process: what is asked over it, and who waits.
+
+Rules of this file: hot path. Frames of one turn of the event loop go out in one write. Everything accepted over this
+connection is answered exactly once: by an answer, an error, or by the connection's end.
+"""
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+from ..engine.port import OnDone
+from ..engine.work import Outcome, Work
+from ..errors import EngineLost, QueueFull, UnknownModel
+from .error_words import error_from_words
+from .frames import FrameDecoder, FrameError, Kind, id_of, json_of, pack_bare
+from .tensor_frames import Frame, ModelCodec, Piece, join, model_of
+
+logger = logging.getLogger("cellgate.engine")
+
+_ANSWER: Final = int(Kind.ANSWER)  # looked up for every frame
+
+# Of all links of a process: an answer, or a cancellation, can never be taken for one of an earlier connection.
+_TICKETS: Final = itertools.count(1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LinkLimits:
+    """What may be on its way over one connection.
+
+    Attributes:
+        max_waiting: requests that are not answered.
+        max_waiting_bytes: of their frames; one request alone may be larger.
+        max_frame_bytes: a longer answer is refused.
+    """
+
+    max_waiting: int
+    max_waiting_bytes: int
+    max_frame_bytes: int
+
+
+class EngineLink(asyncio.Protocol):
+    """The connection, from connected to lost.
+
+    Args:
+        codecs: of the served models by name, in the order of the hello.
+        limits: of what may be on its way.
+        on_hello: called with the engine's hello; work may be submitted from then on.
+        on_lost: called once at the end, before those who wait are told.
+    """
+
+    def __init__(
+        self,
+        codecs: Mapping[str, ModelCodec],
+        limits: LinkLimits,
+        on_hello: Callable[["EngineLink", Any], None],
+        on_lost: Callable[["EngineLink"], None],
+    ) -> None:
+        self._codecs = codecs
+        self._numbered = tuple(codecs.values())
+        self._max_waiting = limits.max_waiting
+        self._max_waiting_bytes = limits.max_waiting_bytes
+        self._on_hello = on_hello
+        self._on_lost = on_lost
+        self._decoder = FrameDecoder(limits.max_frame_bytes)
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._is_full = False
+        self._out: list[Piece] = []
+        self._pending: dict[int, tuple[OnDone, int, tuple[str, ...]]] = {}
+        self._pending_bytes = 0
+        self._questions: dict[int, asyncio.Future[Mapping[str, Any]]] = {}
+
+    @property
+    def pending(self) -> int:
+        """Requests that are not answered."""
+        return len(self._pending)
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes of their frames."""
+        return self._pending_bytes
+
+    def submit(self, work: Work, on_done: OnDone) -> int:
+        """Send work; see `EnginePort.submit`.
+
+        Raises:
+            QueueFull: as much waits as may wait, or the engine does not keep up with reading.
+            UnknownModel: no such model.
+        """
+        codec = self._codecs.get(work.model)
+        if codec is None:
+            raise UnknownModel(work.model, None, ", ".join(self._codecs))
+        pending = self._pending
+        if self._is_full or len(pending) >= self._max_waiting:
+            raise QueueFull(self._max_waiting)
+        ticket = next(_TICKETS)
+        pieces, size = codec.pack_work(ticket, work)
+        if pending and self._pending_bytes + size > self._max_waiting_bytes:
+            raise QueueFull(self._max_waiting)
+        pending[ticket] = (on_done, size, work.outputs)
+        self._pending_bytes += size
+        self._write(pieces)
+        return ticket
+
+    def cancel(self, ticket: int) -> None:
+        """Forget work and tell the engine. A ticket of work that ended is ignored."""
+        entry = self._pending.pop(ticket, None)
+        if entry is not None:
+            self._pending_bytes -= entry[1]
+            self._write([pack_bare(Kind.CANCEL, ticket)])
+
+    async def statistics(self) -> Mapping[str, Any]:
+        """Ask the engine what it counts.
+
+        Raises:
+            EngineLost: the connection ended first.
+        """
+        ticket = next(_TICKETS)
+        future: asyncio.Future[Mapping[str, Any]] = self._loop.create_future()
+        self._questions[ticket] = future
+        self._write([pack_bare(Kind.ASK_STATISTICS, ticket)])
+        try:
+            return await future
+        finally:
+            self._questions.pop(ticket, None)
+
+    def abort(self) -> None:
+        """End the connection now; those who wait are told in the next turn of the loop."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the transport; it may hold as much unsent as may be on its way."""
+        self._transport = cast(asyncio.Transport, transport)  # it is one, though uvloop's says so to nobody
+        self._transport.set_write_buffer_limits(high=self._max_waiting_bytes)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came; a frame that is none ends the connection."""
+        try:
+            for frame in self._decoder.feed(data):
+                if frame[0] == _ANSWER:
+                    self._take_answer(frame)
+                else:
+                    self._take_other(frame)
+        except FrameError as err:
+            logger.warning("the engine broke the protocol and is cut off: %s", err)
+            self.abort()
+
+    def pause_writing(self) -> None:
+        """The engine does not read: refuse further work."""
+        self._is_full = True
+
+    def resume_writing(self) -> None:
+        """The engine reads again."""
+        self._is_full = False
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        """Tell everybody who waits, once."""
+        self._transport = None
+        self._out.clear()
+        self._on_lost(self)
+        pending, self._pending, self._pending_bytes = self._pending, {}, 0
+        for on_done, _, _ in pending.values():
+            self._call(on_done, EngineLost())
+        for question in self._questions.values():
+            if not question.done():
+                question.set_exception(EngineLost())
+
+    def _take_answer(self, frame: Frame) -> None:
+        ticket = id_of(frame)
+        entry = self._pending.get(ticket)
+        if entry is None:  # cancelled while it was on the way
+            return
+        model = model_of(frame)
+        if model >= len(self._numbered):
+            raise FrameError("model", f"less than {len(self._numbered)}", model)
+        answer = self._numbered[model].unpack_answer(frame)
+        on_done, size, outputs = entry
+        if tuple(answer) != outputs:
+            if set(answer) != set(outputs):
+                raise FrameError("outputs", str(outputs), tuple(answer))
+            answer = {name: answer[name] for name in outputs}
+        del self._pending[ticket]
+        self._pending_bytes -= size
+        self._call(on_done, answer)
+
+    def _take_other(self, frame: Frame) -> None:
+        ticket = id_of(frame)
+        match frame[0]:
+            case Kind.ERROR:
+                entry = self._pending.pop(ticket, None)
+                if entry is not None:
+                    self._pending_bytes -= entry[1]
+                    self._call(entry[0], error_from_words(json_of(frame)))
+            case Kind.STATISTICS:
+                question = self._questions.pop(ticket, None)
+                if question is not None and not question.done():
+                    question.set_result(json_of(frame))
+            case Kind.HELLO:
+                self._on_hello(self, json_of(frame))
+            case kind:
+                raise FrameError("kind", "HELLO, ANSWER, ERROR or STATISTICS", kind)
+
+    def _call(self, on_done: OnDone, outcome: Outcome) -> None:
+        """Hand an outcome over; one receiver's fault must not cost the others theirs."""
+        try:
+            on_done(outcome)
+        except Exception as err:  # noqa: BLE001 - it is reported, as the loop does with any callback
+            self._loop.call_exception_handler({"message": "an outcome of the engine was not taken", "exception": err})
+
+    def _write(self, pieces: list[Piece]) -> None:
+        if not self._out:
+            self._loop.call_soon(self._flush)
+        self._out += pieces
+
+    def _flush(self) -> None:
+        if self._out and self._transport is not None:
+            self._transport.write(join(self._out))
+        self._out = []

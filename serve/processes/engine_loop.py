@@ -1,0 +1,189 @@
+"""The loop of the engine's process: one thread reads frames, advances the engine by one run, and writes frames.
+
+    every turn:  wait (not at all while the engine has something to run) -> read what came -> one run -> send what ended
+
+Rules of this file: nothing here blocks but the wait at the top of a turn. Memory is bounded: what waits, by the engine;
+what is not sent, by not reading from a frontend that does not read its answers.
+"""
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from selectors import EVENT_READ, EVENT_WRITE, SelectSelector
+from typing import Any, Final
+
+from ..engine.work import Outcome
+from .engine_connection import DrivenEngine, EngineConnection, Ticket
+from .frames import FrameError
+from .tensor_frames import ModelCodec
+
+logger = logging.getLogger("cellgate.engine")
+
+_SOCKET_BYTES: Final = 2**20  # asked of the kernel for each direction; it may grant less
+_MAX_UNSENT_BYTES: Final = 2**24
+
+
+class EngineLoop:
+    """Serves frontends from one engine.
+
+    Args:
+        engine: driven by this loop alone; closed when the loop ends.
+        codecs: of the served models, in the order of the hello.
+        hello: the frame that greets a frontend.
+        listener: where frontends connect; not closed here, for its owner hands it to the next process.
+        max_frame_bytes: a longer frame is refused.
+        grace_s: for accepted work to end after `stop`.
+        max_unsent_bytes: above, a frontend is not read from until it has taken its answers.
+        clock: monotonic, in seconds.
+    """
+
+    def __init__(
+        self,
+        engine: DrivenEngine,
+        codecs: Sequence[ModelCodec],
+        hello: bytes,
+        listener: socket.socket,
+        *,
+        max_frame_bytes: int,
+        grace_s: float,
+        max_unsent_bytes: int = _MAX_UNSENT_BYTES,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._engine = engine
+        self._codecs = codecs
+        self._hello = hello
+        self._listener = listener
+        self._max_frame_bytes = max_frame_bytes
+        self._grace_s = grace_s
+        self._max_unsent_bytes = max_unsent_bytes
+        self._clock = clock
+        # Not epoll: it waits whole milliseconds, and the engine asks for less. The files are few, their numbers small.
+        self._selector = SelectSelector()
+        self._connections: set[EngineConnection] = set()
+        self._stop_at_s: float | None = None
+        self._is_over = False
+        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def run(self, lifeline: int | None = None) -> None:
+        """Serve until `stop`, and until all accepted work has ended; at once where the lifeline ends.
+
+        Args:
+            lifeline: a file whose end means that nobody watches over this process any more.
+        """
+        self._listener.setblocking(False)
+        self._selector.register(self._listener, EVENT_READ, self._accept)
+        self._selector.register(self._wake_read, EVENT_READ, self._begin_to_stop)
+        if lifeline is not None:
+            self._selector.register(lifeline, EVENT_READ, lambda _events: self._read_lifeline(lifeline))
+        try:
+            while not self._is_over:
+                self._turn()
+        finally:
+            self._close()
+
+    def stop(self) -> None:
+        """Take no more work and end when the accepted one has. May be called by a signal's handler or any thread."""
+        with suppress(OSError):  # the loop has ended, or was told often enough
+            os.write(self._wake_write, b".")
+
+    def statistics(self) -> dict[str, Any]:
+        """Return what the engine counts, and what its frontends have in it, as plain JSON values."""
+        frontends = {
+            "connected": len(self._connections),
+            "inside": sum(connection.live for connection in self._connections),
+            "unsent_bytes": sum(connection.unsent_bytes for connection in self._connections),
+        }
+        return {**self._engine.statistics(), "frontends": frontends}
+
+    def _turn(self) -> None:
+        for key, events in self._selector.select(self._wait_s()):
+            key.data(events)
+        self._deliver(self._engine.run_once())
+        self._flush()
+        if self._stop_at_s is not None:
+            done = not any(connection.live or connection.unsent_bytes for connection in self._connections)
+            self._is_over |= done or self._clock() >= self._stop_at_s
+
+    def _wait_s(self) -> float | None:
+        wait_s = self._engine.wait_s()
+        if self._stop_at_s is None:
+            return wait_s
+        left_s = max(0.0, self._stop_at_s - self._clock())
+        return left_s if wait_s is None else min(wait_s, left_s)
+
+    def _deliver(self, results: Sequence[tuple[object, Outcome]]) -> None:
+        for ticket, outcome in results:
+            assert isinstance(ticket, Ticket)
+            ticket.connection.answer(ticket, outcome)
+
+    def _flush(self) -> None:
+        for connection in tuple(self._connections):
+            try:
+                connection.flush()
+            except OSError:
+                self._drop(connection)
+            else:
+                self._watch(connection)
+
+    def _watch(self, connection: EngineConnection) -> None:
+        """Wait for what the connection can do now."""
+        events = EVENT_WRITE if connection.unsent_bytes else 0
+        if connection.unsent_bytes <= self._max_unsent_bytes:
+            events |= EVENT_READ
+        key = self._selector.get_key(connection.socket)
+        if key.events != events:
+            self._selector.modify(connection.socket, events, key.data)
+
+    def _accept(self, _events: int) -> None:
+        try:
+            sock, _ = self._listener.accept()
+        except OSError:  # whoever was there is gone again
+            return
+        sock.setblocking(False)
+        for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+            sock.setsockopt(socket.SOL_SOCKET, option, _SOCKET_BYTES)
+        connection = EngineConnection(sock, self._engine, self._codecs, self._max_frame_bytes, self.statistics)
+        connection.is_draining = self._stop_at_s is not None
+        connection.send(self._hello)
+        self._connections.add(connection)
+        self._selector.register(sock, EVENT_READ, lambda events: self._read(connection, events))
+
+    def _read(self, connection: EngineConnection, events: int) -> None:
+        if not events & EVENT_READ:  # it takes answers again; the flush of this turn sends them
+            return
+        try:
+            connection.read()
+        except FrameError as err:
+            logger.warning("a frontend broke the protocol and is cut off: %s", err)
+            self._drop(connection)
+        except OSError:
+            self._drop(connection)
+
+    def _drop(self, connection: EngineConnection) -> None:
+        self._connections.discard(connection)
+        self._selector.unregister(connection.socket)
+        connection.close()
+
+    def _read_lifeline(self, lifeline: int) -> None:
+        self._is_over = not os.read(lifeline, 4096)
+
+    def _begin_to_stop(self, _events: int) -> None:
+        os.read(self._wake_read, 4096)
+        if self._stop_at_s is None:
+            self._stop_at_s = self._clock() + self._grace_s
+        for connection in self._connections:
+            connection.is_draining = True
+
+    def _close(self) -> None:
+        """Tell everybody who still waits, as far as they listen, and give everything back."""
+        self._deliver(self._engine.close())
+        self._flush()
+        for connection in tuple(self._connections):
+            self._drop(connection)
+        self._selector.close()
+        os.close(self._wake_read)
+        wake_write, self._wake_write = self._wake_write, -1  # its number may soon be another file's
+        os.close(wake_write)

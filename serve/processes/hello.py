@@ -1,0 +1,47 @@
+"""The hello: what an engine says of itself to the supervisor and, first of all, to every frontend.
+
+    {"protocol": 1, "models": [{"name", "version", "digest", "facts", "golden", "golden_line", "example", "plan"}]}
+
+`name` to `golden` are those of `served_model.hello_entry`; `golden_line` and `plan` say how the model was proved and is
+going to be run; `example` is a request that works. A model's place in the list is its number in the frames.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..served_model import ServedModel, hello_entry
+from .frames import PROTOCOL, FrameError
+
+
+def make_hello(models: Sequence[ServedModel], plans: Sequence[str]) -> dict[str, Any]:
+    """Return the hello of an engine.
+
+    Args:
+        models: in the order of the frames.
+        plans: one for each.
+    """
+    entries = [
+        {**hello_entry(model), "golden_line": _golden_line(model), "example": model.example, "plan": plan}
+        for model, plan in zip(models, plans, strict=True)
+    ]
+    return {"protocol": PROTOCOL, "models": entries}
+
+
+def check_hello(hello: Any, models: Sequence[ServedModel]) -> None:
+    """Check that an engine serves what this frontend parses and renders for.
+
+    A restarted engine reads its bundles again, and somebody may have replaced them meanwhile.
+
+    Raises:
+        FrameError: another protocol, or other models, or another order.
+    """
+    if not isinstance(hello, Mapping) or hello.get("protocol") != PROTOCOL:
+        raise FrameError("hello", f"protocol {PROTOCOL}", hello)
+    found = [(entry["name"], entry["digest"]) for entry in hello["models"]]
+    expected = [(model.name, model.digest) for model in models]
+    if found != expected:
+        raise FrameError("hello", f"the models {expected}", found)
+
+
+def _golden_line(model: ServedModel) -> str:
+    return f"{model.golden.cases} reproduced, {model.golden.summary()}"

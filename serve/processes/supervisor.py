@@ -1,0 +1,226 @@
+"""The process that watches over the engine and the frontends: starts them, starts again what dies, stops in order.
+
+    start    the engine; when it is ready, all frontends; when they listen, the server is up
+    death    before the server is up: the start has failed, with the child's own sentence;
+             later: the child is started again at once, or, where it was not ready yet, after a pause that grows
+    stop     the frontends, which answer what they have accepted; then the engine; whoever is late is killed
+
+Rules of this file: no work of its own, so that nothing can take it down: no arrays, no HTTP. One thread and one wait;
+signals and other threads only write to a pipe.
+"""
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import asdict
+from functools import partial
+from selectors import EVENT_READ, DefaultSelector
+from typing import TYPE_CHECKING, Any, Final
+
+from ..errors import ServerStartError
+from ..settings import Settings
+from .child_process import ChildProcess
+from .engine_socket import engine_listener
+from .error_words import ended_early, how_it_ended, start_error_from_report
+from .slot import Slot
+
+if TYPE_CHECKING:
+    from ..served_model import BundlePlace  # its file needs arrays
+
+logger = logging.getLogger("cellgate.supervisor")
+
+ENGINE: Final = "cellgate.serve.processes.engine_child"
+FRONTEND: Final = "cellgate.serve.processes.frontend"
+EXIT_S: Final = 1.0  # for a process to end when it has nothing left to do
+
+OnUp = Callable[[Mapping[str, Any]], None]
+
+
+class Supervisor:
+    """Engine and frontends of one server.
+
+    Args:
+        places: bundles to serve.
+        settings: of the server.
+        listener: bound and listening; closed when the server stops, so that nobody waits in its queue for ever.
+
+    Raises:
+        ServerStartError: there is no folder for the engine's socket.
+    """
+
+    def __init__(self, places: Sequence["BundlePlace"], settings: Settings, listener: socket.socket) -> None:
+        self._opened = ExitStack()
+        engine, path = self._opened.enter_context(engine_listener())
+        self._listener = listener
+        self._config = {
+            "places": [[os.fspath(place.path), place.name] for place in places],
+            "settings": asdict(settings),
+            "engine_path": path,
+        }
+        self._grace_s = settings.shutdown_grace_s
+        self._engine = Slot("engine", ENGINE, (engine.fileno(),))
+        files = (listener.fileno(),)
+        self._frontends = [Slot(f"frontend {number}", FRONTEND, files) for number in range(settings.workers)]
+        self._hello: Mapping[str, Any] | None = None
+        self._on_up: OnUp | None = None
+        self._is_stopping = False
+        self._is_engine_told = False
+        self._kill_at_s: float | None = None
+        self._selector = self._opened.enter_context(DefaultSelector())
+        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._selector.register(self._wake_read, EVENT_READ, self._read_wishes)
+
+    @property
+    def engine_path(self) -> str:
+        """Path of the socket where the engine is reached, whichever process it is."""
+        return str(self._config["engine_path"])
+
+    @property
+    def engine_pid(self) -> int | None:
+        """Number of the engine's process, where there is one."""
+        return None if self._engine.child is None else self._engine.child.pid
+
+    @property
+    def frontend_pids(self) -> tuple[int, ...]:
+        """Numbers of the frontends' processes."""
+        return tuple(slot.child.pid for slot in self._frontends if slot.child is not None)
+
+    def stop(self, *, now: bool = False) -> None:
+        """Stop in order, or at once. May be called by a signal's handler and from any thread, any number of times."""
+        with suppress(OSError):
+            os.write(self._wake_write, b"!" if now else b".")
+
+    def run(self, on_up: OnUp) -> None:
+        """Serve until `stop`; return when every child has ended. To be called once.
+
+        Args:
+            on_up: called once with the engine's hello, when all frontends listen.
+
+        Raises:
+            BundleError, ServerStartError: the server cannot start.
+        """
+        self._on_up = on_up
+        try:
+            self._fill(self._engine)
+            while not (self._is_stopping and not self._living()):
+                for key, _ in self._selector.select(self._wait_s()):
+                    key.data()
+                self._act(time.monotonic())
+        finally:
+            self._close()
+
+    def _living(self) -> list[tuple[Slot, ChildProcess]]:
+        return [(slot, slot.child) for slot in (*self._frontends, self._engine) if slot.child is not None]
+
+    def _wait_s(self) -> float | None:
+        """Return how long nothing is due, or None: until something happens."""
+        due = [slot.start_at_s for slot in (*self._frontends, self._engine) if not self._is_stopping]
+        moments = [moment for moment in (*due, self._kill_at_s) if moment is not None]
+        return max(0.0, min(moments) - time.monotonic()) if moments else None
+
+    def _act(self, now: float) -> None:
+        """Do what is due at this moment."""
+        if not self._is_stopping:
+            for slot in (self._engine, *self._frontends):
+                if slot.start_at_s is not None and slot.start_at_s <= now:
+                    self._fill(slot)
+        elif self._kill_at_s is not None and self._kill_at_s <= now:
+            self._kill_all()
+        elif not self.frontend_pids and self._engine.child is not None and not self._is_engine_told:
+            self._is_engine_told = True
+            self._engine.child.terminate()
+            self._kill_at_s = now + EXIT_S  # nobody is there any more to wait for an answer
+
+    def _fill(self, slot: Slot) -> None:
+        config = {**self._config, "listener": slot.files[0]}
+        if slot is not self._engine:
+            config["hello"] = self._hello
+        try:
+            child = ChildProcess(slot.module, config, slot.files)
+        except OSError as err:
+            slot.failure = ServerStartError(f"{slot.name}: expected to start its process, found: {err}")
+            self._bury(slot, None)
+            return
+        slot.fill(child)
+        self._selector.register(child.reports, EVENT_READ, partial(self._hear, slot, child))
+
+    def _hear(self, slot: Slot, child: ChildProcess) -> None:
+        reports = child.read_reports()
+        if reports is None:
+            self._selector.unregister(child.reports)
+            self._bury(slot, child.reap())
+            return
+        for report in reports:
+            if "error" in report:
+                slot.failure = start_error_from_report(report)
+            elif slot is self._engine:
+                self._greet_engine(report["ready"])
+            else:
+                slot.is_ready = True
+                self._tell_up()
+
+    def _greet_engine(self, hello: Mapping[str, Any]) -> None:
+        if self._hello is None:
+            self._hello = hello
+            self._engine.is_ready = True
+            for slot in self._frontends:
+                self._fill(slot)
+        elif _served(hello) == _served(self._hello):
+            self._engine.is_ready = True
+            logger.warning("engine: ready again")
+        else:  # the frontends parse and render for the bundles that were proved at the start
+            self._engine.failure = ServerStartError(
+                "bundles: expected those of the start, found others; put them back, or start the server again"
+            )
+            if self._engine.child is not None:
+                self._engine.child.kill()
+
+    def _tell_up(self) -> None:
+        if self._on_up is not None and self._hello is not None and all(slot.is_ready for slot in self._frontends):
+            on_up, self._on_up = self._on_up, None
+            on_up(self._hello)
+
+    def _bury(self, slot: Slot, status: int | None) -> None:
+        """A child has ended, or could not be started."""
+        if self._on_up is not None and not self._is_stopping:
+            raise slot.failure or ended_early(slot.name, status)
+        if not self._is_stopping:
+            slot.complain(str(slot.failure or f"its process ended with {how_it_ended(status)}; it is started again"))
+        slot.leave(time.monotonic())
+
+    def _read_wishes(self) -> None:
+        wishes = os.read(self._wake_read, 4096)
+        if not self._is_stopping:
+            self._is_stopping = True
+            self._kill_at_s = time.monotonic() + self._grace_s + EXIT_S
+            self._listener.close()
+            for slot, child in self._living():
+                if slot is not self._engine:
+                    child.terminate()
+        if b"!" in wishes:
+            self._kill_all()
+
+    def _kill_all(self) -> None:
+        self._kill_at_s = None
+        for slot, child in self._living():
+            slot.complain("it has not ended in time and is killed")
+            child.kill()
+
+    def _close(self) -> None:
+        """Leave no process and no file behind, however it came to this."""
+        for slot, child in self._living():
+            child.kill()
+            child.reap()
+            slot.child = None
+        self._listener.close()
+        self._opened.close()
+        os.close(self._wake_read)
+        wake_write, self._wake_write = self._wake_write, -1  # its number may soon be another file's
+        os.close(wake_write)
+
+
+def _served(hello: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(model["name"], model["digest"]) for model in hello["models"]]

@@ -1,0 +1,259 @@
+"""WORK and ANSWER: a head of fixed numbers, then the raw values of tensors.
+
+    WORK     u8 kind, u16 model, i16 priority, u64 id, f64 deadline (NaN: none), u64 outputs, u64 states, u32 B, u32 T,
+             then lengths (int32, filled up to 8 bytes), the sequence, and each state whose bit is set
+    ANSWER   u8 kind, u16 model, u64 id, u64 outputs, u32 B, u32 T,
+             then each output whose bit is set
+
+`model` counts the models of the hello. Bit k of `outputs` and `states` is the signature's k-th output and state pair.
+Dtypes and shapes follow from the signature, B and T, and are never sent; values are little-endian, in C order. The
+deadline is a moment of the monotonic clock, which all processes of a machine share.
+
+Rules of this file: pure. A frame whose size is not exactly what its head says is refused; the values themselves were
+checked by the frontend, which is a process of this server.
+"""
+
+import math
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from struct import Struct
+from typing import Final, cast
+
+import numpy as np
+
+from ...bundle.manifest import GraphSignature, TensorSpec
+from ..arrays import Array
+from ..engine.work import Answer, Work
+from ..errors import EngineError, ServerStartError
+from .frames import FrameError, Kind
+
+Frame = bytes | bytearray
+Piece = bytes | Array
+Shape = Callable[[int, int], tuple[int, ...]]
+
+_WORK: Final = Struct("<BxHhxxQdQQII")
+_WHOLE_WORK: Final = Struct("<QBxHhxxQdQQII")
+_ANSWER: Final = Struct("<BxHxxxxQQII")
+_WHOLE_ANSWER: Final = Struct("<QBxHxxxxQQII")
+_MODEL: Final = Struct("<BxH")
+_FILL: Final = (b"", b"\0\0\0\0")  # after B lengths of 4 bytes, so that what follows lies on a multiple of 8
+_NONE: Final = math.nan
+_KIND_WORK: Final = int(Kind.WORK)
+_KIND_ANSWER: Final = int(Kind.ANSWER)
+_INT32: Final = np.dtype("<i4")
+_MAX_TENSORS: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class WorkFrame:
+    """A request as it came: its id, which outputs it wants, and the work."""
+
+    request_id: int
+    outputs: int
+    work: Work
+
+
+@dataclass(frozen=True, slots=True)
+class _Tensor:
+    """One tensor of the signature: its bit in the head, and its shape for B and T."""
+
+    name: str
+    bit: int
+    dtype: np.dtype[np.generic]
+    shape: Shape
+
+
+def join(pieces: list[Piece]) -> bytes:
+    """Return the pieces of frames as one row of bytes, ready for the stream."""
+    return b"".join(cast("list[bytes]", pieces))  # arrays are buffers too, as numpy's types say only from 3.12 on
+
+
+def model_of(frame: Frame) -> int:
+    """Return the number of the model that a WORK or ANSWER frame is about.
+
+    Raises:
+        FrameError: the frame is shorter than that.
+    """
+    try:
+        return int(_MODEL.unpack_from(frame)[1])
+    except struct.error as err:
+        raise FrameError("head", f"{_MODEL.size} bytes", len(frame)) from err
+
+
+class ModelCodec:
+    """Packs and unpacks the frames of one model.
+
+    Args:
+        index: of the model in the hello.
+        name: under which it is served.
+        signature: of its graph.
+
+    Raises:
+        ServerStartError: the signature has more states or outputs than a frame can name.
+    """
+
+    def __init__(self, index: int, name: str, signature: GraphSignature) -> None:
+        self._index = index
+        self._name = name
+        inputs = {spec.name: spec for spec in signature.inputs}
+        self._sequence = _tensor(inputs[signature.sequence], 0)
+        self._states = [_tensor(inputs[pair.input], place) for place, pair in enumerate(signature.state)]
+        self._outputs = [_tensor(spec, place) for place, spec in enumerate(signature.outputs)]
+        self._bits = {tensor.name: tensor.bit for tensor in self._outputs}
+        self._all = sum(self._bits.values()), sum(tensor.bit for tensor in self._states)
+        if max(len(self._states), len(self._outputs)) > _MAX_TENSORS:
+            found = f"{len(self._states)} states and {len(self._outputs)} outputs"
+            raise ServerStartError(f"model {name}: expected at most {_MAX_TENSORS} of each in a frame, found {found}")
+
+    def pack_work(self, request_id: int, work: Work) -> tuple[list[Piece], int]:
+        """Return a whole WORK frame in pieces, and its bytes.
+
+        Args:
+            request_id: of the frontend, 0 .. 2**64 - 1.
+            work: for this model. Its arrays are not copied: join the pieces before anybody may write to them.
+        """
+        sequence, bits, rows = work.sequence, self._bits, work.sequence.shape[0]
+        outputs = states = 0
+        for name in work.outputs:
+            outputs |= bits[name]
+        pieces: list[Piece] = [b"", sequence]
+        size = _WORK.size + (rows + (rows & 1)) * 4 + sequence.nbytes
+        for tensor, state in zip(self._states, work.states, strict=True):
+            if state is not None:
+                states |= tensor.bit
+                size += state.nbytes
+                pieces.append(state)
+        deadline = _NONE if work.deadline_s is None else work.deadline_s
+        fields = (work.priority, request_id, deadline, outputs, states, rows, sequence.shape[1])
+        head = _WHOLE_WORK.pack(size, _KIND_WORK, self._index, *fields)
+        pieces[0] = head + work.lengths.tobytes() + _FILL[rows & 1]
+        return pieces, size
+
+    def unpack_work(self, frame: Frame) -> WorkFrame:
+        """Return the request of a WORK frame; its arrays are views of the frame.
+
+        Raises:
+            FrameError: the head names what the signature has not, or the frame has another size.
+        """
+        try:
+            _, _, priority, request_id, deadline, outputs, states, rows, steps = _WORK.unpack_from(frame)
+        except struct.error as err:
+            raise FrameError("head", f"{_WORK.size} bytes", len(frame)) from err
+        self._check(rows, steps, outputs, states)
+        cut = _Cut(frame, _WORK.size, rows, steps)
+        lengths = cut.take(_INT32, (rows,))
+        cut.skip(len(_FILL[rows & 1]))
+        sequence = cut.take(self._sequence.dtype, self._sequence.shape(rows, steps))
+        given = tuple([cut.tensor(tensor) if states & tensor.bit else None for tensor in self._states])
+        cut.end()
+        work = Work(
+            model=self._name,
+            sequence=sequence,
+            lengths=lengths,
+            states=given,
+            outputs=tuple([tensor.name for tensor in self._outputs if outputs & tensor.bit]),
+            priority=priority,
+            deadline_s=None if math.isnan(deadline) else deadline,
+        )
+        return WorkFrame(request_id, outputs, work)
+
+    def pack_answer(self, asked: WorkFrame, answer: Answer) -> list[Piece]:
+        """Return a whole ANSWER frame in pieces.
+
+        Args:
+            asked: the request that it answers.
+            answer: every output that was asked for, in the dtype and shape of the signature.
+
+        Raises:
+            EngineError: the answer has another size than the signature says.
+        """
+        rows, steps = asked.work.rows, asked.work.steps
+        pieces: list[Piece] = [b""]
+        size = _ANSWER.size
+        for tensor in self._outputs:
+            if asked.outputs & tensor.bit:
+                array = answer[tensor.name]
+                if array.shape != tensor.shape(rows, steps) or array.dtype != tensor.dtype:
+                    found = f"{array.dtype} {array.shape}"
+                    raise EngineError(
+                        f"{tensor.name}: expected {tensor.dtype} {tensor.shape(rows, steps)}, found {found}"
+                    )
+                size += array.nbytes
+                pieces.append(array)
+        pieces[0] = _WHOLE_ANSWER.pack(size, _KIND_ANSWER, self._index, asked.request_id, asked.outputs, rows, steps)
+        return pieces
+
+    def unpack_answer(self, frame: Frame) -> Answer:
+        """Return the outputs of an ANSWER frame, in the order of the signature; its arrays are views of the frame.
+
+        Raises:
+            FrameError: the head names what the signature has not, or the frame has another size.
+        """
+        try:
+            _, _, _, outputs, rows, steps = _ANSWER.unpack_from(frame)
+        except struct.error as err:
+            raise FrameError("head", f"{_ANSWER.size} bytes", len(frame)) from err
+        self._check(rows, steps, outputs, 0)
+        cut = _Cut(frame, _ANSWER.size, rows, steps)
+        answer = {tensor.name: cut.tensor(tensor) for tensor in self._outputs if outputs & tensor.bit}
+        cut.end()
+        return answer
+
+    def _check(self, rows: int, steps: int, outputs: int, states: int) -> None:
+        if not rows or not steps:  # no dimension may be zero: the runtime itself aborts at B = 0
+            raise FrameError("B and T", "at least 1 each", (rows, steps))
+        if (outputs | self._all[0], states | self._all[1]) != self._all:
+            raise FrameError("outputs and states", "those of the signature", (outputs, states))
+
+
+class _Cut:
+    """Takes tensors off a frame, one after the other."""
+
+    __slots__ = ("_frame", "_place", "_rows", "_steps")
+
+    def __init__(self, frame: Frame, place: int, rows: int, steps: int) -> None:
+        self._frame = frame
+        self._place = place
+        self._rows = rows
+        self._steps = steps
+
+    def tensor(self, tensor: _Tensor) -> Array:
+        """Return the next tensor in its shape for B and T."""
+        return self.take(tensor.dtype, tensor.shape(self._rows, self._steps))
+
+    def take(self, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> Array:
+        place = self._place
+        try:
+            array: Array = np.ndarray(shape, dtype, self._frame, place)
+        except (TypeError, ValueError) as err:  # the buffer is too small, or the size is beyond all
+            raise FrameError("tensor", f"{dtype} {shape} from byte {place}", f"{len(self._frame)} bytes") from err
+        self._place = place + array.nbytes
+        return array
+
+    def skip(self, count: int) -> None:
+        self._place += count
+
+    def end(self) -> None:
+        """Check that nothing is left."""
+        if self._place != len(self._frame):
+            raise FrameError("size", f"{self._place} bytes", len(self._frame))
+
+
+def _tensor(spec: TensorSpec, place: int) -> _Tensor:
+    return _Tensor(spec.name, 1 << place, np.dtype(spec.dtype).newbyteorder("<"), _shape_of(spec))
+
+
+def _shape_of(spec: TensorSpec) -> Shape:
+    """Return the function from B and T to the shape; the shapes of every network here have one without a loop."""
+    match spec.shape:
+        case ("B", "T"):
+            return lambda rows, steps: (rows, steps)
+        case ("B", "T", int(size)):
+            return lambda rows, steps: (rows, steps, size)
+        case ("B", int(size)):
+            return lambda rows, _steps: (rows, size)
+        case (int(size), "B", int(other)):
+            return lambda rows, _steps: (size, rows, other)
+    axes: Sequence[int | str] = spec.shape
+    return lambda rows, steps: tuple(rows if axis == "B" else steps if axis == "T" else int(axis) for axis in axes)

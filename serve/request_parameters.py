@@ -1,0 +1,106 @@
+"""The `parameters` objects of a request: which are obeyed, which are refused, and that the others may be anything.
+
+Rules of this file: pure. A parameter that would change the answer on another server and is not obeyed here is refused,
+never ignored; zero, false and empty say "not used" and are let through.
+Source: the protocol's REST specification, "Parameters", and the extensions binary_tensor_data and schedule_policy.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from .errors import BadInput, shown
+
+LEVELS = 9  # 1 is the highest; 0, the protocol's default, stands for the one in the middle
+_DEFAULT_LEVEL = 5
+_MAX_TIMEOUT = 2**53  # microseconds; JSON clients lose digits beyond
+_NONE: Mapping[str, Any] = {}
+
+_REFUSED = frozenset(
+    {
+        "sequence_id",
+        "sequence_start",
+        "sequence_end",
+        "classification",
+        "shared_memory_region",
+        "shared_memory_byte_size",
+        "shared_memory_offset",
+    }
+)
+_OF_REQUEST = frozenset({"priority", "timeout"})
+
+
+def check_parameters(place: str, value: Any, *, of_request: bool = False) -> Mapping[str, Any]:
+    """Return the parameters, checked in form; empty where there are none.
+
+    Args:
+        place: of the object, for messages.
+        value: parsed JSON, or None.
+        of_request: those of the whole request, where priority and timeout stand.
+
+    Raises:
+        BadInput: not an object, a value that is no string, number or boolean, or a parameter that is not served.
+    """
+    if value is None:
+        return _NONE
+    if not isinstance(value, dict):
+        raise BadInput(place, "an object", shown(value))
+    for name, item in value.items():
+        if not isinstance(item, str | int | float):  # a boolean is an int here; null, arrays and objects are none
+            raise BadInput(f"{place}.{shown(name)}", "a string, number or boolean", shown(item))
+        refused = name in _REFUSED or name.startswith("triton_") or (name in _OF_REQUEST and not of_request)
+        if refused and item not in (0, ""):
+            remedy = "there are no streams or labels here, and priority and timeout are the whole request's"
+            raise BadInput(f"{place}.{shown(name)}", "no such parameter", shown(item), remedy)
+    return value
+
+
+def priority_of(parameters: Mapping[str, Any]) -> int:
+    """Return the engine's priority, higher first, 0 for the protocol's default.
+
+    Raises:
+        BadInput: no integer in 0 .. 9.
+    """
+    level = _whole("priority", parameters, LEVELS)
+    return _DEFAULT_LEVEL - level if level else 0
+
+
+def timeout_of(parameters: Mapping[str, Any]) -> float | None:
+    """Return how long the answer may take, in seconds; None: as long as it takes.
+
+    Raises:
+        BadInput: `timeout` is no whole number of microseconds.
+    """
+    return _whole("timeout", parameters, _MAX_TIMEOUT) / 1e6 or None
+
+
+def flag_of(place: str, parameters: Mapping[str, Any], name: str) -> bool | None:
+    """Return a boolean parameter; None where it is absent.
+
+    Raises:
+        BadInput: something else stands there.
+    """
+    value = parameters.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise BadInput(f"{place}.{name}", "true or false", shown(value))
+    return value
+
+
+def binary_size_of(place: str, parameters: Mapping[str, Any]) -> int | None:
+    """Return the `binary_data_size` of a tensor in bytes; None where it is absent.
+
+    Raises:
+        BadInput: no integer from 0 on.
+    """
+    size = parameters.get("binary_data_size")
+    if size is not None and (type(size) is not int or size < 0):
+        raise BadInput(f"{place}.binary_data_size", "a number of bytes", shown(size))
+    return size
+
+
+def _whole(name: str, parameters: Mapping[str, Any], most: int) -> int:
+    value = parameters.get(name)
+    if not value:  # absent, zero, false or empty
+        return 0
+    if type(value) is not int or not 0 <= value <= most:
+        raise BadInput(f"parameters.{name}", f"an integer in 0 .. {most}", shown(value))
+    return value

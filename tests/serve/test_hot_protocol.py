@@ -1,0 +1,602 @@
+"""The hot route against the route that it stands for, byte by byte, and what a connection goes through."""
+
+import asyncio
+import json
+import logging
+import random
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+
+import anyio
+import numpy as np
+import pytest
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from cellgate.serve import error_answer, hot_surface
+from cellgate.serve.app import create_app
+from cellgate.serve.errors import DeadlineExceeded, EngineError, EngineLost, QueueFull
+from cellgate.serve.hot_protocol import HotProtocol
+from cellgate.serve.hot_surface import http_protocol, surface_gaps
+from cellgate.serve.settings import Settings
+
+PATIENCE_S = 20
+DATE = [(b"date", b"Thu, 01 Jan 2026 00:00:00 GMT")]
+INFER = "/v2/models/steps/infer"
+
+
+@pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
+def anyio_backend(request):
+    return "asyncio", {"use_uvloop": request.param}
+
+
+@asynccontextmanager
+async def listen(models, engine, **changes):
+    """Serve on a free port of this event loop; yield the port, the application and the connections."""
+    keep_alive_s = changes.pop("keep_alive_s", 15)
+    settings = Settings(**changes)
+    app = create_app(models, settings, engine)
+    config = uvicorn.Config(
+        app, http=http_protocol(app, settings), ws="none", log_config=None, timeout_keep_alive=keep_alive_s
+    )
+    config.load()
+    state = ServerState()
+    state.default_headers = DATE
+    loop = asyncio.get_running_loop()
+
+    def make():
+        return config.http_protocol_class(config=config, server_state=state, app_state={}, _loop=loop)
+
+    async with app.router.lifespan_context(app):
+        server = await loop.create_server(make, "127.0.0.1", 0)
+        try:
+            with anyio.fail_after(PATIENCE_S):
+                yield SimpleNamespace(
+                    port=server.sockets[0].getsockname()[1], app=app, state=state, engine=engine, make=make
+                )
+        finally:
+            server.close()
+            for connection in list(state.connections):
+                connection.transport.abort()
+
+
+class Wire:
+    """A client that sees every byte."""
+
+    def __init__(self, reader, writer):
+        self.reader, self.writer = reader, writer
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, served):
+        reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+        try:
+            yield cls(reader, writer)
+        finally:
+            writer.transport.abort()
+
+    def send(self, data):
+        self.writer.write(data)
+
+    async def response(self):
+        """Return the bytes of one response."""
+        head = await self.reader.readuntil(b"\r\n\r\n")
+        while head.startswith(b"HTTP/1.1 100"):
+            head += await self.reader.readuntil(b"\r\n\r\n")
+            if head.count(b"HTTP/1.1 ") > 1:
+                break
+        lines = head.lower().split(b"\r\n")
+        (length,) = [int(line.split(b":")[1]) for line in lines if line.startswith(b"content-length:")]
+        return head + await self.reader.readexactly(length)
+
+    async def rest(self):
+        """Return what comes until the server closes."""
+        return await self.reader.read()
+
+
+def raw(body=b"", *headers, path=INFER, method="POST", version="1.1", length=True):
+    lines = [f"{method} {path} HTTP/{version}", "Host: test", *headers]
+    if length:
+        lines.append(f"Content-Length: {len(body)}")
+    return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
+
+
+def status_of(response):
+    return int(response.split(b" ", 2)[1])
+
+
+def body_of(response):
+    return response.partition(b"\r\n\r\n")[2]
+
+
+X = {"name": "x", "shape": [1, 2, 2], "datatype": "FP32", "data": [1, 2, 3, 4]}
+JSON = json.dumps({"inputs": [X], "id": "a"}).encode()
+STATES = json.dumps({"inputs": [X], "outputs": [{"name": "h_n"}, {"name": "y"}]}).encode()
+BAD = json.dumps({"inputs": [{**X, "shape": [1, 2, 7]}]}).encode()
+BLOB = np.arange(4, dtype="<f4").tobytes()
+HEAD = {key: value for key, value in X.items() if key != "data"} | {"parameters": {"binary_data_size": 16}}
+
+
+def binary(blob=BLOB, **more):
+    text = json.dumps({"inputs": [HEAD], **more}).encode()
+    return raw(text + blob, f"Inference-Header-Content-Length: {len(text)}")
+
+
+MIXED = [{"name": "y", "parameters": {"binary_data": True}}, {"name": "c_n", "parameters": {"binary_data": False}}]
+ALL_BINARY = {"binary_data_output": True}
+
+
+def chunked(body, *headers):
+    return raw(b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body), "Transfer-Encoding: chunked", *headers, length=False)
+
+
+def large_json():
+    return json.dumps({"inputs": [{**X, "shape": [1000, 40, 2], "data": [0.5] * 80_000}]}).encode()
+
+
+def large_answer():
+    text = json.dumps(
+        {"inputs": [{**HEAD, "shape": [500, 10, 2], "parameters": {"binary_data_size": 40_000}}]}
+    ).encode()
+    return raw(text + bytes(40_000), f"Inference-Header-Content-Length: {len(text)}")
+
+
+# id: the request, its status, and whether the hot route answers it
+TABLE = {
+    "json": (raw(JSON), 200, True),
+    "json-typed": (raw(JSON, "Content-Type: application/json"), 200, True),
+    "json-states": (raw(STATES, "Accept: */*", "User-Agent: test"), 200, True),
+    "json-as-octets": (raw(JSON, "content-type: application/octet-stream"), 200, True),
+    "json-charset": (raw(JSON, "Content-Type: application/json; charset=utf-8"), 200, False),
+    "json-large": (raw(large_json()), 200, False),
+    "versioned": (raw(JSON, path="/v2/models/steps/versions/3/infer"), 200, True),
+    "binary": (binary(), 200, True),
+    "binary-id": (binary(id="b"), 200, True),
+    "binary-out": (binary(parameters=ALL_BINARY), 200, True),
+    "binary-mixed": (binary(outputs=MIXED), 200, True),
+    "binary-large-answer": (large_answer(), 200, False),
+    "raw": (raw(BLOB, "INFERENCE-HEADER-CONTENT-LENGTH: 0"), 200, True),
+    "json-out-binary": (raw(json.dumps({"inputs": [X], "parameters": ALL_BINARY}).encode()), 200, True),
+    "no-json": (raw(b"{"), 400, True),
+    "empty": (raw(b""), 400, True),
+    "bad-shape": (raw(BAD), 400, True),
+    "nan": (binary(np.full(4, np.nan, "<f4").tobytes()), 400, True),
+    "trailing": (binary(BLOB + b"\0"), 400, True),
+    "missing": (binary(BLOB[:-1]), 400, True),
+    "no-header": (raw(json.dumps({"inputs": [HEAD]}).encode()), 400, True),
+    "header-beyond": (raw(JSON, "Inference-Header-Content-Length: 9999"), 400, True),
+    "header-odd": (raw(JSON, "Inference-Header-Content-Length: -1"), 400, False),
+    "header-empty": (raw(JSON, "Inference-Header-Content-Length:"), 400, False),
+    "header-twice": (raw(JSON, *["Inference-Header-Content-Length: 5"] * 2), 400, False),
+    "type-twice": (raw(JSON, *["Content-Type: application/json"] * 2), 415, False),
+    "type-csv": (raw(JSON, "Content-Type: text/csv"), 415, False),
+    "gzip": (raw(JSON, "Content-Encoding: gzip"), 415, False),
+    "chunked": (chunked(JSON), 200, False),
+    "chunked-too-long": (chunked(b" " * 3000), 413, False),
+    "declared-too-long": (raw(b"", "Content-Length: 2049", length=False), 413, False),
+    "expect": (raw(JSON, "Expect: 100-continue"), 200, False),
+    "close": (raw(JSON, "Connection: close"), 200, True),
+    "close-bad": (raw(BAD, "Connection: close"), 400, True),
+    "old": (raw(JSON, version="1.0"), 200, False),
+    "old-kept": (raw(JSON, "Connection: keep-alive", version="1.0"), 200, False),
+    "upgrade": (raw(JSON, "Connection: upgrade", "Upgrade: h2c"), 400, False),
+    "query": (raw(JSON, path=INFER + "?a=1"), 200, False),
+    "escaped": (raw(JSON, path="/v2/models/%73teps/infer"), 200, False),
+    "absolute": (raw(JSON, path="http://test" + INFER), 200, False),
+    "unknown": (raw(JSON, path="/v2/models/nope/infer"), 404, False),
+    "version": (raw(JSON, path="/v2/models/steps/versions/4/infer"), 404, False),
+    "slash": (raw(JSON, path=INFER + "/"), 404, False),
+    "get": (raw(method="GET", length=False), 405, False),
+    "put": (raw(JSON, method="PUT"), 405, False),
+    "elsewhere": (raw(method="GET", path="/v2", length=False), 200, False),
+}
+
+
+@pytest.fixture
+def handed_over(monkeypatch):
+    """Paths that the hot route left to uvicorn."""
+    found = []
+    real = HotProtocol._hand_over
+    monkeypatch.setattr(HotProtocol, "_hand_over", lambda self: found.append(self._url) or real(self))
+    return found
+
+
+@pytest.mark.parametrize("name", TABLE)
+async def test_both_routes_give_the_same_bytes(
+    served_models, make_fake, make_network, make_runtime_port, handed_over, name
+):
+    data, status, is_hot = TABLE[name]
+    answers = []
+    for hot_route in (False, True):
+        port = make_runtime_port({"steps": make_fake(make_network("steps"))})
+        settings = {"hot_route": hot_route, "max_body_bytes": 2048 if status == 413 else 2**20}
+        async with listen([served_models["steps"]], port, **settings) as served, Wire.open(served) as wire:
+            wire.send(data)
+            answers.append(await wire.response())
+            if b"\r\nconnection: close" in answers[-1] or b" HTTP/1.0" in data:
+                assert await wire.rest() == b""
+            else:
+                wire.send(raw(JSON))  # the connection is fit for another one
+                assert status_of(await wire.response()) == 200
+
+    plain, hot = answers
+    assert hot == plain
+    assert status_of(plain.removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n")) == status
+    assert (handed_over == []) is is_hot
+
+
+@pytest.mark.parametrize("split", [1, 7, 40, 90, 200])
+async def test_request_in_pieces_is_the_same_request(served_models, make_fake, make_network, make_runtime_port, split):
+    data = binary(parameters=ALL_BINARY)
+    port = make_runtime_port({"steps": make_fake(make_network("steps"))})
+    async with listen([served_models["steps"]], port) as served:
+        protocol, transport = connect_fake(served)
+        protocol.data_received(data)
+        await answered(transport, 1)
+        for start in range(0, len(data), split):
+            protocol.data_received(data[start : start + split])
+        await answered(transport, 2)
+
+    assert transport.writes[0] == transport.writes[1]
+    assert status_of(transport.writes[0]) == 200
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        QueueFull(7),
+        EngineLost(),
+        DeadlineExceeded(),
+        EngineError("broken"),
+        {"y": np.full((1, 2, 4), np.nan, "f4")},
+        {"y": 1},
+    ],
+    ids=["queue-full", "lost", "deadline", "engine", "nan", "fault"],
+)
+@pytest.mark.parametrize("place", ["submit", "done"])
+async def test_both_routes_fail_with_the_same_bytes(served_models, make_manual_port, monkeypatch, outcome, place):
+    monkeypatch.setattr(error_answer.secrets, "token_hex", lambda _size: "id")
+    if place == "submit" and isinstance(outcome, dict):
+        outcome = KeyError("secret")
+    answers = []
+    for hot_route in (False, True):
+        port = make_manual_port(outcome if place == "submit" else None)
+        async with listen([served_models["steps"]], port, hot_route=hot_route) as served, Wire.open(served) as wire:
+            wire.send(raw(JSON))
+            if place == "done":
+                ticket, _ = await port.next_work()
+                port.answer(ticket, outcome)
+            answers.append(await wire.response())
+
+    assert answers[0] == answers[1]
+    assert status_of(answers[0]) in (500, 503, 504)
+    assert b"secret" not in answers[0]
+    assert (b"\r\nretry-after: 1\r\n" in answers[0]) is (status_of(answers[0]) == 503)
+
+
+async def test_server_without_an_engine_answers_both_ways_alike(served_models, make_manual_port):
+    answers = []
+    for hot_route in (False, True):
+        port = make_manual_port()
+        port.is_ready = False
+        async with listen([served_models["steps"]], port, hot_route=hot_route) as served, Wire.open(served) as wire:
+            wire.send(raw(BAD))
+            answers.append(await wire.response())
+
+    assert answers[0] == answers[1]
+    assert json.loads(body_of(answers[0]))["code"] == "not_ready"
+
+
+async def test_pipelined_requests_are_answered_in_order(served_models, make_manual_port):
+    port = make_manual_port()
+    async with listen([served_models["steps"]], port) as served, Wire.open(served) as wire:
+        first, second, third = (raw(json.dumps({"inputs": [X], "id": name}).encode()) for name in "abc")
+        wire.send(first + second + raw(method="GET", path="/v2", length=False) + third)
+        found = []
+        for _ in range(2):
+            ticket, _ = await port.next_work()
+            assert len(port.waiting) == 1
+            port.answer(ticket)
+            found.append(json.loads(body_of(await wire.response())).get("id"))
+        found.append(json.loads(body_of(await wire.response())).get("name"))
+        ticket, _ = await port.next_work()
+        port.answer(ticket)
+        found.append(json.loads(body_of(await wire.response())).get("id"))
+        wire.send(first)  # and the connection is hot again
+        ticket, _ = await port.next_work()
+        port.answer(ticket)
+        found.append(json.loads(body_of(await wire.response())).get("id"))
+
+    assert found == ["a", "b", "cellgate", "c", "a"]
+
+
+async def test_hot_request_behind_one_of_asgi_waits_for_it(served_models, make_manual_port, handed_over):
+    port = make_manual_port()
+    async with listen([served_models["steps"]], port) as served, Wire.open(served) as wire:
+        wire.send(chunked(JSON) + raw(STATES))
+        found = []
+        for _ in range(2):
+            ticket, work = await port.next_work()
+            port.answer(ticket)
+            found.append((work.outputs, status_of(await wire.response())))
+
+    assert found == [(("y",), 200), (("h_n", "y"), 200)]
+    assert len(handed_over) == 2
+
+
+async def test_client_that_goes_away_cancels_its_work(served_models, make_manual_port):
+    port = make_manual_port()
+    async with listen([served_models["steps"]], port) as served:
+        async with Wire.open(served) as wire:
+            wire.send(raw(JSON))
+            ticket, _ = await port.next_work()
+        await until(lambda: not served.state.connections)
+
+    assert (port.cancelled, port.waiting) == ([ticket], {})
+
+
+@pytest.mark.parametrize("cut", [10, 60, len(raw(JSON)) - 1])
+async def test_client_that_goes_away_before_its_request_is_whole_leaves_nothing(served_models, make_manual_port, cut):
+    port = make_manual_port()
+    async with listen([served_models["steps"]], port) as served:
+        protocol, transport = connect_fake(served)
+        protocol.data_received(raw(JSON)[:cut])
+        protocol.connection_lost(None)
+
+    assert (port.cancelled, port.waiting, transport.writes) == ([], {}, [])
+    assert served.state.connections == set()
+
+
+async def test_5000_disconnects_at_random_moments_leave_nothing_behind(served_models, make_manual_port):
+    values, port = random.Random(5), make_manual_port()
+    whole = binary(parameters=ALL_BINARY)
+    async with listen([served_models["steps"]], port) as served:
+        for number in range(5000):
+            protocol, _transport = connect_fake(served)
+            data = whole * values.randint(1, 2) + chunked(JSON) * values.randint(0, 1)
+            end = values.choice([len(data), values.randrange(len(data))])
+            protocol.data_received(data[:end])
+            if port.waiting and values.random() < 0.3:
+                port.answer(min(port.waiting))
+            if number % 10 == 0:
+                await asyncio.sleep(0)  # requests of ASGI begin
+            protocol.connection_lost(None)
+        await until(lambda: not served.state.tasks)
+
+    assert (port.waiting, served.state.connections) == ({}, set())
+    assert len(port.cancelled) > 1000
+
+
+async def test_answer_after_the_connection_was_lost_goes_nowhere(served_models, make_manual_port):
+    port = make_manual_port()
+    async with listen([served_models["steps"]], port) as served:
+        protocol, transport = connect_fake(served)
+        protocol.data_received(raw(JSON))
+        ticket, _ = await port.next_work()
+        transport.closing = True  # the transport closes before it says that it did
+        port.answer(ticket)
+
+    assert transport.writes == []
+
+
+class FakeTransport(asyncio.Transport):
+    """Keeps what is written."""
+
+    def __init__(self):
+        super().__init__()
+        self.writes, self.closing, self.reading = [], False, True
+
+    def write(self, data):
+        self.writes.append(bytes(data))
+
+    def is_closing(self):
+        return self.closing
+
+    def close(self):
+        self.closing = True
+
+    def abort(self):
+        self.closing = True
+
+    def pause_reading(self):
+        self.reading = False
+
+    def resume_reading(self):
+        self.reading = True
+
+
+def connect_fake(served):
+    protocol, transport = served.make(), FakeTransport()
+    protocol.connection_made(transport)
+    return protocol, transport
+
+
+async def until(condition):
+    while not condition():  # noqa: ASYNC110 - nobody signals what a socket does; `listen` limits the time
+        await asyncio.sleep(0)
+
+
+async def answered(transport, count):
+    await until(lambda: len(transport.writes) >= count)
+
+
+async def test_client_that_does_not_read_gets_no_further_answers_until_it_does(
+    served_models, make_fake, make_network, make_runtime_port, handed_over
+):
+    port = make_runtime_port({"steps": make_fake(make_network("steps"))})
+    async with listen([served_models["steps"]], port) as served:
+        protocol, transport = connect_fake(served)
+        protocol.data_received(raw(JSON))
+        await answered(transport, 1)
+        protocol.pause_writing()
+        protocol.data_received(raw(JSON) * 3)
+        await anyio.wait_all_tasks_blocked()
+        stuck = len(transport.writes)
+        protocol.resume_writing()
+        await answered(transport, 7)  # a head and a body each
+        protocol.data_received(raw(JSON))
+        await answered(transport, 8)
+
+    assert stuck == 1
+    assert len(handed_over) == 3
+    assert transport.writes[0] == transport.writes[7] == transport.writes[1] + transport.writes[2]
+
+
+async def test_stopping_server_answers_what_it_took_and_closes(served_models, make_manual_port):
+    port = make_manual_port()
+    async with (
+        listen([served_models["steps"]], port) as served,
+        Wire.open(served) as idle,
+        Wire.open(served) as busy,
+        Wire.open(served) as half,
+    ):
+        idle.send(raw(method="GET", path="/v2", length=False))
+        await idle.response()
+        busy.send(raw(JSON))
+        busy_ticket, _ = await port.next_work()
+        half.send(raw(JSON)[:-5])
+        await until(lambda: any(connection._request is not None for connection in served.state.connections))
+        for connection in list(served.state.connections):
+            connection.shutdown()
+        port.answer(busy_ticket)
+        half.send(raw(JSON)[-5:])
+        half_ticket, _ = await port.next_work()
+        port.answer(half_ticket)
+        found = [await wire.rest() for wire in (idle, busy, half)]
+
+    assert found[0] == b""
+    for response in found[1:]:
+        assert status_of(response) == 200
+        assert b"\r\nconnection: close\r\n" in response
+
+
+async def test_idle_connection_is_closed_after_its_time_and_a_busy_one_is_not(served_models, make_manual_port):
+    port = make_manual_port()
+    async with listen([served_models["steps"]], port, keep_alive_s=0) as served, Wire.open(served) as wire:
+        wire.send(raw(JSON))
+        ticket, _ = await port.next_work()
+        await anyio.wait_all_tasks_blocked()
+        port.answer(ticket)
+        response = await wire.rest()
+
+    assert status_of(response) == 200
+    assert b"connection: close" not in response
+
+
+@pytest.mark.parametrize("piece", [b"X-Long: " + b"a" * 32_000, b"a" * 32_000])
+async def test_head_that_never_ends_is_refused(served_models, make_manual_port, piece):
+    async with listen([served_models["steps"]], make_manual_port()) as served:
+        protocol, transport = connect_fake(served)
+        protocol.data_received(b"POST " + (b"" if piece.startswith(b"X") else b"/"))
+        if piece.startswith(b"X"):
+            protocol.data_received(b"/ HTTP/1.1\r\n")
+        for _ in range(2):
+            protocol.data_received(piece)
+        before = list(transport.writes)
+        protocol.data_received(piece)
+
+    assert before == []
+    assert transport.closing
+    (response,) = transport.writes
+    assert status_of(response) == 431
+    assert json.loads(body_of(response))["code"] == "headers_too_large"
+    assert b"\r\nconnection: close\r\n" in response
+
+
+async def test_head_that_never_ends_behind_a_request_closes_without_an_answer_of_its_own(
+    served_models, make_manual_port
+):
+    async with listen([served_models["steps"]], make_manual_port()) as served:
+        protocol, transport = connect_fake(served)
+        protocol.data_received(raw(JSON) + b"POST /")
+        for _ in range(3):
+            protocol.data_received(b"a" * 2**15)
+
+    assert (transport.writes, transport.closing) == ([], True)
+
+
+async def test_long_body_after_a_short_head_is_no_long_head(served_models, make_fake, make_network, make_runtime_port):
+    port = make_runtime_port({"steps": make_fake(make_network("steps"))})
+    x = json.dumps({"inputs": [{**HEAD, "shape": [1000, 20, 2], "parameters": {"binary_data_size": 160_000}}]}).encode()
+    data = raw(x + bytes(160_000), f"Inference-Header-Content-Length: {len(x)}")
+    async with listen([served_models["steps"]], port) as served:
+        protocol, transport = connect_fake(served)
+        for start in range(0, len(data), 50_000):
+            protocol.data_received(data[start : start + 50_000])
+        await answered(transport, 1)
+
+    assert status_of(transport.writes[0]) == 200
+
+
+async def test_garbage_is_refused_and_the_connection_closed(served_models, make_manual_port):
+    async with listen([served_models["steps"]], make_manual_port()) as served, Wire.open(served) as wire:
+        wire.send(b"\x16\x03\x01nonsense\r\n\r\n")
+        found = await wire.rest()
+
+    assert status_of(found) == 400
+
+
+async def test_access_log_has_the_same_line_either_way(served_models, make_manual_port, caplog):
+    caplog.set_level(logging.INFO, logger="cellgate.access")
+    for hot_route in (False, True):
+        port = make_manual_port()
+        async with listen([served_models["steps"]], port, hot_route=hot_route, access_log=True) as served:
+            async with Wire.open(served) as wire:
+                wire.send(raw(BAD))
+                await wire.response()
+                wire.send(raw(JSON))
+                await port.next_work()
+            await until(lambda: not served.state.connections and not served.state.tasks)
+
+    lines = [json.loads(text) for text in caplog.messages]
+    durations = [line.pop("duration_s") for line in lines]
+    assert lines[:2] == lines[2:]
+    assert [line["status"] for line in lines[:2]] == [400, 499]
+    assert all(duration >= 0 for duration in durations)
+
+
+async def test_every_request_is_counted_as_uvicorn_counts(served_models, make_fake, make_network, make_runtime_port):
+    port = make_runtime_port({"steps": make_fake(make_network("steps"))})
+    async with listen([served_models["steps"]], port) as served, Wire.open(served) as wire:
+        for _ in range(3):
+            wire.send(raw(JSON))
+            await wire.response()
+
+    assert served.state.total_requests == 3
+
+
+def test_what_the_hot_route_needs_of_the_installed_uvicorn_is_there():
+    assert surface_gaps() == []
+
+
+def test_another_uvicorn_gets_its_own_protocol_and_a_warning(served_models, make_manual_port, monkeypatch, caplog):
+    app = create_app([served_models["steps"]], Settings(), make_manual_port())
+    monkeypatch.setattr(hot_surface, "surface_gaps", lambda: ["cycle"])
+
+    assert http_protocol(app, Settings()) is HttpToolsProtocol
+    assert "lacks cycle: the hot route is off" in caplog.text
+
+
+def test_gaps_are_named():
+    class Other(asyncio.Protocol):
+        def __init__(self, config, server_state, app_state, _loop):
+            self.parser = object()
+
+    class Odd(HttpToolsProtocol):
+        def __init__(self):
+            raise AssertionError("never called")
+
+    found = surface_gaps(Other)
+
+    assert {"on_url", "on_response_complete", "cycle", "transport", "parser.get_method"} <= set(found)
+    assert "server_state.default_headers" in found
+    assert "the constructor" in surface_gaps(Odd)[-1]
+
+
+def test_hot_route_can_be_switched_off(served_models, make_manual_port):
+    settings = Settings(hot_route=False)
+
+    assert (
+        http_protocol(create_app([served_models["steps"]], settings, make_manual_port()), settings) is HttpToolsProtocol
+    )
