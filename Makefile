@@ -44,8 +44,10 @@ check: $(VENV)/.test ## lint, format, types
 	$(bin)/ruff format --check .
 	$(bin)/mypy
 
-bench: $(VENV)/.test ## the fused graph against a hand-built one and the legacy exporter's
+bench: $(VENV)/.test $(bundle)/manifest.json ## graphs, the engine's limit, a restart of the engine
 	$(bin)/python bench/fused_graph.py
+	$(bin)/cellgate bench $(bundle) --lengths uniform:7-29
+	$(bin)/python bench/engine_restart.py $(bundle)
 
 wheel-test: $(VENV)/.test ## build the wheel, install it elsewhere, run the tests against it
 	tests/wheel_test.sh $(bin)/python "$(TORCH_INDEX_URL)"

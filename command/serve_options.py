@@ -54,7 +54,7 @@ def _setting_help(name: str, default: object) -> str:
     low, high = RANGES.get(name, (None, None))
     limits = "" if low is None else f"; {low} .. {high}"
     if default is None:
-        shown = "the CPUs this process may use" if name in RANGES else "none, a request is written out"
+        shown = "one, or all CPUs where that is faster" if name in RANGES else "none, a request is written out"
     else:
         shown = {True: "on", False: "off"}[default] if isinstance(default, bool) else str(default)
     return f"{_SETTINGS_HELP[name]}{limits}; also {PREFIX}{name.upper()}; default: {shown}"

@@ -9,7 +9,6 @@ Of the class that it derives from it uses the callbacks of asyncio and of the pa
 """
 
 import http
-import logging
 import time
 from collections.abc import Iterable
 from typing import Any, ClassVar
@@ -22,13 +21,11 @@ from .answer_form import AnswerForm
 from .engine.work import Outcome
 from .error_answer import answer, answer_error, answer_fault
 from .errors import ServeError
-from .hot_cycle import HotCycle
+from .hot_cycle import HotCycle, tell_gone
 from .hot_request import HotRequest, hot_request
 from .infer_answer import render_answer
 from .infer_request import RequestReader, is_large_answer
 from .serving_state import ServingState
-
-logger = logging.getLogger("cellgate.serve")
 
 _MAX_HEAD_BYTES = 2**16  # of a request line and headers that come in pieces; one piece is bounded by the transport
 _STATUS_LINES = {status.value: b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode()) for status in http.HTTPStatus}
@@ -49,6 +46,7 @@ class HotProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._write_paused = False
         self._hot = HotCycle()
+        self._cycles: list[Any] = []  # uvicorn's, one behind the other
         self._request: HotRequest | None = None  # whose body is being read
         self._chunks: list[bytes] = []
         self._form: AnswerForm | None = None
@@ -77,6 +75,8 @@ class HotProtocol(HttpToolsProtocol):
             self.serving.engine.cancel(self._ticket)
             self._ticket = None
             self._log(CLIENT_GONE, 0)
+        for cycle in self._cycles:  # uvicorn tells the last one only, and an earlier one may be at work
+            tell_gone(cycle)
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -214,6 +214,8 @@ class HotProtocol(HttpToolsProtocol):
         for name, value in self._headers:
             super().on_header(name, value)
         super().on_headers_complete()
+        found: list[Any] = [*self._cycles, self.cycle]
+        self._cycles = [cycle for cycle in found if cycle is not None and not cycle.response_complete]
 
     def _hand_over_whole(self, body: bytes) -> None:
         self._hot.response_complete = True

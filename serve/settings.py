@@ -63,7 +63,7 @@ class Settings:
         host: address to listen on; the default is reachable from this machine only.
         port: 0 .. 65535; 0 takes a free one.
         device: auto (CUDA where it reproduces the golden cases, else the CPU), cpu, or cuda (or refuse to start).
-        threads: threads of the runtime inside one run; None: the CPUs this process may use.
+        threads: threads of the runtime inside one run; None: one or the CPUs this process may use, whichever is faster.
         workers: processes that hold connections, parse and render; all share one engine and one port.
         max_lanes: sequences that a model advances side by side.
         run_limit_s: longest run that the planner plans, where a sequence can be stopped between steps.

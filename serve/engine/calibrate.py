@@ -17,7 +17,7 @@ from .work import Work
 _ROWS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64)
 _FEW_STEPS, _ROW_STEPS = 2, 192  # a row's second number of steps is what the row-steps allow, in 8 .. 32
 _REPEATS, _MOST_REPEATS, _REPEAT_S = 5, 25, 0.002  # short runs are repeated more often, for they are noisier
-_BUDGET_S = 0.5
+_BUDGET_S = 0.25  # for each of the two tables
 _WIDTH = 12  # rows of the runs that find out from which size on a run falls out of the caches
 _ABOUT_BEST = 1.02
 _SIZES = (96, 192, 384, 768, 1536, 3072, 6144, 12288)

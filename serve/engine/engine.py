@@ -158,14 +158,13 @@ class Engine:
     def _fail(self, queue: ModelQueue, err: Exception) -> list[Result]:
         """A run failed: those who were in it are told; the others go on."""
         failed = queue.take_failed()
-        error = (
-            err if isinstance(err, ServeError) else EngineError("engine: expected the run to end, found a fault in it")
-        )
         if not isinstance(err, ServeError):
             logger.error("model %s: a run of the engine failed", queue.model.served.name, exc_info=err)
+            err = EngineError("engine: expected the run to end, found a fault in it")
         self._counts["failed"] += len(failed)
         self._drop(failed)
-        return [(request.ticket, error) for request in failed]
+        # One error for each: an exception that is raised twice collects tracebacks.
+        return [(request.ticket, EngineError(str(err))) for request in failed]
 
     def _expire(self) -> list[Result]:
         now = self._clock()

@@ -182,9 +182,8 @@ class LaneTable:
                 break
             row[: lane.remaining] = lane.source[lane.position : lane.position + lane.remaining]
             shorter += 1
-        if shorter < len(lanes):
-            full = [lane.source[lane.position : lane.position + steps] for lane in lanes[shorter:]]
-            np.concatenate(full, out=packed[shorter:].reshape(-1, *packed.shape[2:]))
+        full = [lane.source[lane.position : lane.position + steps] for lane in lanes[shorter:]]
+        np.concatenate(full, out=packed[shorter:].reshape(-1, *packed.shape[2:]))
         return packed
 
     def _keep_states(self, lanes: Sequence[Lane], ended: int, outputs: Answer) -> None:

@@ -46,7 +46,7 @@ class ModelQueue:
             step_budget=limits.step_budget,
         )
         self._planner = Planner(model.cost, rules, limits.max_lanes)
-        self._table = LaneTable(model.runtime, limits.max_lanes)
+        self._table = LaneTable(model.runtime, self._planner.max_rows)
         self._max_lanes = self._planner.max_rows
         self._unit_s = model.cost.unit_s
         self._cheap_rows = model.cost.cheap_rows
@@ -67,7 +67,7 @@ class ModelQueue:
     def add(self, request: Request) -> None:
         """Queue a request."""
         work = request.work
-        request.due_s = due_s(self._clock(), int(work.lengths.max()), work.priority, self._unit_s)
+        request.due_s = due_s(self._clock(), int(work.lengths.sum()), work.priority, self._unit_s)
         if not self._waiting:
             while request.next_row < work.rows and len(self._active) < self._max_lanes:
                 self._begin(request.next_lane())
@@ -84,6 +84,7 @@ class ModelQueue:
         self._active = [lane for lane in self._active if lane.request is not request]
         self._waiting = [entry for entry in self._waiting if _request_of(entry[2]) is not request]
         heapq.heapify(self._waiting)
+        self._running = []  # nothing of what ended is kept
 
     def wait_s(self) -> float | None:
         """Return 0.0 where a run is due, how long it is held for company, or None where nothing waits."""
@@ -148,7 +149,7 @@ class ModelQueue:
                 return
             newcomer = self._next_lane()
             self._active.remove(last)
-            heapq.heappush(self._waiting, (last.due_s, next(self._order), last))
+            heapq.heappush(self._waiting, (last.due_s, -next(self._order), last))  # before those who came after it
             self._begin(newcomer)
 
     def _next_lane(self) -> Lane:
@@ -163,8 +164,8 @@ class ModelQueue:
 
     def _begin(self, lane: Lane) -> None:
         self._running = [lane]  # whose fault it would be
+        self._active.append(lane)  # before it takes a slot, so that whoever drops its request finds both
         self._table.begin(lane)
-        self._active.append(lane)
 
     def _remaining(self) -> NDArray[np.int64]:
         return np.array(sorted(map(_REMAINING, self._active)))

@@ -2,12 +2,12 @@
 
 Rules of this file: no clock, no I/O, no lanes: numbers in, a decision out.
 
-The order. Every request has a due moment, and its sequences have it too: its arrival, plus `PATIENCE` times what its
-longest sequence would cost by itself, minus a credit for its priority. The leader is the sequence with the earliest due moment, and **every run advances the
-leader**. That is the fairness bound: a sequence is passed over only in favour of those with an earlier due moment,
-so never in favour of one that arrives after it was due (save by priority, at most `PRIORITY_CREDIT_S` a level), however
-many arrive. Short ones are due soon, so they do not wait for long ones; long ones wait in proportion to their own
-length.
+The order. Every request has a due moment, and its sequences have it too: its arrival, plus `PATIENCE` times what all
+its steps would cost by themselves, minus a credit for its priority. The leader is the sequence with the earliest
+due moment, and **every run advances the leader**. That is the fairness bound: a sequence is passed over only in favour
+of those with an earlier due moment, so never in favour of one that arrives after it was due (save by priority, at most
+`PRIORITY_CREDIT_S` a level), however many arrive. Short ones are due soon, so they do not wait for long ones; long ones
+wait in proportion to their own length.
 
 The run. Beside the leader the planner is free. It sorts what is active by remaining steps and looks at two kinds of
 run: some neighbours in that order to their end (a little padding, all of them finish), and everything from some place
@@ -67,7 +67,7 @@ def due_s(arrival_s: float, steps: int, priority: int, unit_s: float) -> float:
 
     Args:
         arrival_s: monotonic seconds.
-        steps: of its longest sequence.
+        steps: of all its sequences together.
         priority: higher is earlier.
         unit_s: the least cost of one row and step.
     """

@@ -112,9 +112,8 @@ class ThreadedEngine:
 
     def _end(self) -> None:
         with self._changed:
-            commands, self._commands = self._commands, []
+            self._commands = []  # `_refuse_rest` tells those who posted them
         try:
-            self._deliver([result for command in commands for result in command()])
             self._deliver(self._engine.close())
         except Exception:
             logger.exception("the engine could not be closed in order")

@@ -4,16 +4,19 @@ Rules of this file: it never waits; `engine_loop` says when to read and when to 
 protocol, or goes away, costs its own connection and nothing else.
 """
 
+import logging
 import socket
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Final, Protocol
 
 from ..engine.work import Outcome, Work
-from ..errors import NotReady, ServeError
+from ..errors import EngineError, NotReady, ServeError
 from .error_words import error_to_words
 from .frames import FrameDecoder, FrameError, Kind, id_of, pack_json
 from .tensor_frames import Frame, ModelCodec, Piece, WorkFrame, join, model_of
+
+logger = logging.getLogger("cellgate.serve")
 
 _WORK: Final = int(Kind.WORK)  # looked up for every frame
 
@@ -175,12 +178,17 @@ class EngineConnection:
         if work.request_id in self._live:
             raise FrameError("id", "one that is not in use", work.request_id)
         ticket = Ticket(self, codec, work)
+        if self.is_draining:
+            self._refuse(work.request_id, NotReady())
+            return
         try:
-            if self.is_draining:
-                raise NotReady
             self._engine.submit(ticket, work.work)
         except ServeError as err:
             self._refuse(work.request_id, err)
+        except Exception:
+            # The engine has forgotten it again. Dying here would let one request end the engine at each retry.
+            logger.exception("a request could not be taken")
+            self._refuse(work.request_id, EngineError("engine: expected to take the request, found a fault"))
         else:
             self._live[work.request_id] = ticket
 

@@ -154,6 +154,19 @@ def test_statistics_tell_what_was_computed(make_runtime, make_model, make_engine
     assert found["rows_a_run"] == pytest.approx(found["rows"] / found["runs"])
 
 
+def test_statistics_count_every_row_that_has_not_ended(make_engine, make_work):
+    engine, _ = make_engine(max_lanes=2, run_limit_s=1e-5)
+
+    engine.submit(1, make_work(50, 60, 70, 80, 90))
+    engine.submit(2, make_work(50))
+    for _ in range(3):
+        found = inside(engine)
+        assert found["sum.lanes"] + found["sum.waiting_rows"] == 6
+        assert found["sum.lanes"] <= 2
+        assert found["sum.slots"] <= 6
+        engine.run_once()
+
+
 def test_statistics_of_an_unused_engine_are_zeros(make_engine):
     engine, _ = make_engine()
 
@@ -396,6 +409,7 @@ def test_cancelling_unknown_or_answered_work_is_fine(make_engine, make_work, dra
     assert engine.statistics() == before
 
 
+@pytest.mark.slow
 def test_ten_thousand_cancels_at_random_moments_leave_nothing(make_runtime, make_model, make_engine, make_work, drain):
     runtime = make_runtime(remembers=False)
     engine, clock = make_engine(make_model(runtime), max_lanes=8, run_limit_s=5e-5)

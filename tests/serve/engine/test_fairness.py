@@ -70,6 +70,7 @@ def turn(engine, sight):
     return sight.ran()
 
 
+@pytest.mark.slow
 @LANES
 @KINDS
 @settings(max_examples=40, deadline=None)
@@ -89,6 +90,7 @@ def test_every_run_advances_whoever_is_due_first(make_sight, make_work, max_lane
         assert leaders.intersection(turn(engine, sight))
 
 
+@pytest.mark.slow
 @LANES
 @KINDS
 @settings(max_examples=25, deadline=None)
@@ -143,6 +145,31 @@ def test_short_sequence_does_not_wait_for_a_request_that_fills_every_lane(make_s
         answered += [ticket for ticket, _ in engine.run_once()]
 
     assert answered == ["short"]
+
+
+def test_short_sequences_do_not_wait_for_a_request_of_many_rows(make_sight, make_work):
+    """It is due when all its rows could have been computed eight times, not one of them: it costs them all.
+
+    While its 600 rows are on their way short ones keep arriving; each is answered in three runs, the first to the last.
+    """
+    engine, sight = make_sight(64)
+    engine.submit("big", make_work(*[400] * 600, first=1, outputs=("last",)))
+    one_row_s = PATIENCE * 400 * sight.unit_s
+    start_s, runs, waited = sight.clock.now, {}, []
+
+    while sight.clock.now < start_s + 50 * one_row_s:
+        ticket = len(waited) + len(runs)
+        engine.submit(ticket, make_work(5, first=2, outputs=("last",)))
+        runs[ticket] = 0
+        for _ in range(3):
+            sight.clock.now += engine.wait_s()
+            runs = {number: count + 1 for number, count in runs.items()}
+            for number, _ in engine.run_once():
+                assert number != "big"
+                waited.append(runs.pop(number))
+
+    assert len(waited) > 10
+    assert max([*waited, *runs.values()]) <= 3
 
 
 def test_sequence_that_stood_aside_ends_with_its_own_answer(make_sight, make_work, expected_of, is_same, drain):

@@ -185,15 +185,17 @@ async def test_statistics_that_nobody_waits_for_trouble_nobody(start, make_runti
 
 async def test_full_queue_is_told_and_the_others_are_answered(start, make_runtime, make_work, gate):
     port = await start(make_runtime(fault=gate), max_waiting=1)
-    first, second = Done(), Done()
+    first, second, third = Done(), Done(), Done()
     port.submit(make_work(2), first)
     await in_a_run(gate)
 
-    port.submit(make_work(2), second)
+    port.submit(make_work(2), second)  # both are taken on when the first has ended
+    port.submit(make_work(2), third)
     gate.opened.set()
 
-    assert isinstance(await second.outcome(), QueueFull | dict)
+    assert isinstance(await third.outcome(), QueueFull)
     assert isinstance(await first.outcome(), dict)
+    assert isinstance(await second.outcome(), dict)
 
 
 async def test_failed_run_is_told_and_the_next_succeeds(start, make_runtime, make_work):
