@@ -187,6 +187,8 @@ def _session_options(options: SessionOptions, threads: int) -> Any:
     found.execution_mode = getattr(onnxruntime.ExecutionMode, _MODES[options.execution_mode])
     found.intra_op_num_threads = threads
     found.inter_op_num_threads = 1
+    # Plans of memory are kept for each shape of inputs, and here nearly every run has another one.
+    found.enable_mem_pattern = False
     found.log_severity_level = _LOG_SEVERITY
     for key, value in sorted(options.config.items()):
         found.add_session_config_entry(key, value)

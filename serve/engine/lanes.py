@@ -52,7 +52,7 @@ class Request:
         """Return the lane of the next row."""
         row = self.next_row
         self.next_row = row + 1
-        return Lane(self, row, self.work.sequence[row], int(self.work.lengths[row]), self.due_s)
+        return Lane(self, row, self.work.sequence[row], self.work.lengths.item(row), self.due_s)
 
     def ordered_answer(self) -> Answer:
         """Return the answer in the order that was asked for."""
@@ -198,17 +198,20 @@ class LaneTable:
             state.keep(slots, outputs[state.output], ended)
 
     def _fill_answers(self, lanes: Sequence[Lane], ended: int, steps: int, outputs: Answer) -> None:
-        for place, lane in enumerate(lanes):
+        if self._over_time:
+            for place, lane in enumerate(lanes):
+                for name in lane.request.work.outputs:
+                    if name in self._over_time:
+                        self._fill_steps(lane, name, place, steps, outputs[name])
+        for place, lane in enumerate(lanes[:ended]):
             request = lane.request
+            request.rows_left -= 1
             for name in request.work.outputs:
-                if name in self._over_time:
-                    self._fill_steps(lane, name, place, steps, outputs[name])
-                elif place < ended:
+                if name not in self._over_time:
                     self._fill_row(lane, name, place, outputs[name])
+        for lane in lanes:
             lane.position += steps
             lane.remaining -= steps
-        for lane in lanes[:ended]:
-            lane.request.rows_left -= 1
 
     def _fill_row(self, lane: Lane, name: str, place: int, found: Array) -> None:
         request, axis = lane.request, self._row_axis[name]

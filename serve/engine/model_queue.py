@@ -67,7 +67,8 @@ class ModelQueue:
     def add(self, request: Request) -> None:
         """Queue a request."""
         work = request.work
-        request.due_s = due_s(self._clock(), int(work.lengths.sum()), work.priority, self._unit_s)
+        steps = work.lengths.item() if work.rows == 1 else int(work.lengths.sum())
+        request.due_s = due_s(self._clock(), steps, work.priority, self._unit_s)
         if not self._waiting:
             while request.next_row < work.rows and len(self._active) < self._max_lanes:
                 self._begin(request.next_lane())
@@ -114,7 +115,7 @@ class ModelQueue:
         lanes = self._running = active[plan.first : plan.stop]
         begun = self._clock()
         ended = self._table.advance(lanes, plan.steps)
-        self._count(lanes, plan.steps, self._clock() - begun)
+        self._count(len(lanes), plan.steps, lanes[:ended], self._clock() - begun)
         del active[plan.first : plan.first + ended]
         self._running = []
         for lane in lanes[:ended]:
@@ -170,15 +171,14 @@ class ModelQueue:
     def _remaining(self) -> NDArray[np.int64]:
         return np.array(sorted(map(_REMAINING, self._active)))
 
-    def _count(self, lanes: list[Lane], steps: int, seconds: float) -> None:
-        """Count a run that has happened. A lane's remaining steps are negative by what was computed for its padding."""
-        rows = len(lanes)
-        padding = sum(-lane.remaining for lane in lanes if lane.remaining < 0)
+    def _count(self, rows: int, steps: int, ended: list[Lane], seconds: float) -> None:
+        """Count a run that has happened. Who ended has negative steps left by what was computed for padding."""
         counts = self._counts
+        computed = rows * steps
         counts["runs"] += 1
         counts["rows"] += rows
-        counts["computed_steps"] += rows * steps
-        counts["useful_steps"] += rows * steps - padding
+        counts["computed_steps"] += computed
+        counts["useful_steps"] += computed + sum(map(_REMAINING, ended))
         counts["run_s"] += seconds
         self.model.cost.refine(Measurement(rows, steps, seconds))
 
