@@ -12,6 +12,7 @@ import numpy as np
 from ..runtime import Runtime
 from .cost_model import CostModel, Measurement, fit
 from .lanes import Lane, LaneTable, Request
+from .plan import Planner, RunRules
 from .work import Work
 
 _ROWS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64)
@@ -19,7 +20,8 @@ _FEW_STEPS, _ROW_STEPS = 2, 192  # a row's second number of steps is what the ro
 _REPEATS, _MOST_REPEATS, _REPEAT_S = 5, 25, 0.002  # short runs are repeated more often, for they are noisier
 _BUDGET_S = 0.25  # for each of the two tables
 _WIDTH = 12  # rows of the runs that find out from which size on a run falls out of the caches
-_ABOUT_BEST = 1.02
+_ABOUT_BEST = 1.01
+_DECISIONS_A_TURN = 2.0  # what a turn of the engine costs beside packing and running, counted in decisions
 _SIZES = (96, 192, 384, 768, 1536, 3072, 6144, 12288)
 
 
@@ -45,17 +47,31 @@ def calibrate(runtime: Runtime, max_rows: int, clock: Callable[[], float] = time
         if clock() - began > _BUDGET_S:
             break
     cost = fit(found, max_rows)
-    cost.best_row_steps = _best_size(runtime, table, min(_WIDTH, max_rows), clock)
+    turn_s = _DECISIONS_A_TURN * _decision_s(cost, clock)
+    cost.run_s += turn_s
+    cost.best_row_steps = _best_size(runtime, table, min(_WIDTH, max_rows), turn_s, clock)
     return cost
 
 
-def _best_size(runtime: Runtime, table: LaneTable, rows: int, clock: Callable[[], float]) -> int:
+def _decision_s(cost: CostModel, clock: Callable[[], float]) -> float:
+    """Return the time of one decision of the planner."""
+    planner = Planner(cost, RunRules(stoppable=True, ragged=True, run_limit_s=1.0, step_budget=2**20), cost.max_rows)
+    remaining = np.arange(1, min(_WIDTH, cost.max_rows) + 1)
+    best = np.inf
+    for _ in range(_MOST_REPEATS):
+        begun = clock()
+        planner.choose_run(remaining, 0)
+        best = min(best, clock() - begun)
+    return float(best)
+
+
+def _best_size(runtime: Runtime, table: LaneTable, rows: int, turn_s: float, clock: Callable[[], float]) -> int:
     """Return the smallest rows times steps at which each costs about least: longer runs leave the caches."""
     began = clock()
     each: dict[int, float] = {}
     for size in _SIZES:
         steps = max(size // rows, 1)
-        each[steps * rows] = _time(runtime, table, rows, steps, clock) / (steps * rows)
+        each[steps * rows] = (turn_s + _time(runtime, table, rows, steps, clock)) / (steps * rows)
         if clock() - began > _BUDGET_S:
             break
     return min(size for size, seconds in each.items() if seconds <= _ABOUT_BEST * min(each.values()))

@@ -105,7 +105,8 @@ class ModelQueue:
             EngineError: the runtime refused; `take_failed` says whose rows were in the run.
         """
         self._running = []
-        self._company.started(self._clock())
+        begun = self._clock()
+        self._company.started(begun)
         self._admit()
         self._running = []
         active = self._active
@@ -113,7 +114,6 @@ class ModelQueue:
         due = list(map(_DUE, active))
         plan = self._planner.choose_run(np.array(list(map(_REMAINING, active))), due.index(min(due)))
         lanes = self._running = active[plan.first : plan.stop]
-        begun = self._clock()
         ended = self._table.advance(lanes, plan.steps)
         self._count(len(lanes), plan.steps, lanes[:ended], self._clock() - begun)
         del active[plan.first : plan.first + ended]

@@ -33,7 +33,7 @@ class ChildProcess:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             self._process = subprocess.Popen(  # noqa: S603 - this interpreter, and a module of this package
-                [sys.executable, *warnings, "-m", module],
+                [sys.executable, *warnings, "-P", "-m", module],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 pass_fds=files,
