@@ -7,6 +7,7 @@ answered, then the end.
 """
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
@@ -48,6 +49,8 @@ def serve_frontend(border: ChildBorder, config: dict[str, Any]) -> None:
         uvicorn_config(app, settings), app.state.serving, border.lifeline, lambda: border.report({"listening": True})
     )
     with access_logging(enabled=settings.access_log):
+        gc.collect()
+        gc.freeze()  # the application stays: the collector need not look at it between two requests
         server.run(sockets=[listener])
 
 
