@@ -26,6 +26,9 @@ _SOCKET_BYTES: Final = 2**20  # asked of the kernel for each direction; it may g
 _MAX_UNSENT_BYTES: Final = 2**24
 
 
+_FEW = 8  # requests inside
+
+
 class EngineLoop:
     """Serves frontends from one engine.
 
@@ -103,6 +106,8 @@ class EngineLoop:
             key.data(events)
         self._deliver(self._engine.run_once())
         self._flush()
+        if sum(connection.live for connection in self._connections) <= _FEW:
+            os.sched_yield()  # a frontend on this CPU may have more, and company makes the next run cheaper
         if self._stop_at_s is not None:
             done = not any(connection.live or connection.unsent_bytes for connection in self._connections)
             self._is_over |= done or self._clock() >= self._stop_at_s
