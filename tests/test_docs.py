@@ -28,7 +28,7 @@ def test_every_python_block_runs_in_the_order_of_the_page(page, monkeypatch):
     monkeypatch.chdir(ROOT)
     namespace: dict[str, object] = {"__name__": "page"}
     for block in blocks(page, "python"):
-        exec(compile(block, name_of(page), "exec"), namespace)
+        exec(compile(block, f"<{name_of(page)}>", "exec"), namespace)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

@@ -99,7 +99,7 @@ def test_hot_route_is_on_as_the_table_says():
 def test_binary_example_asks_a_server_that_listens(bundle_paths, open_served, make_network):
     (block,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     page: dict[str, object] = {}
-    exec(compile(block, "http.md", "exec"), page)
+    exec(compile(block, "<http.md>", "exec"), page)
     network = make_network("steps")
     x = network.feeds(2, 3)["x"]
     zeros = {name: np.zeros((1, 2, 3), np.float32) for name in ("h0", "c0")}
