@@ -17,7 +17,7 @@ _SETTINGS_HELP: Final[Mapping[str, str]] = {
     "device": "auto (CUDA where it reproduces the golden cases, else the CPU), cpu, or cuda (that or fail)",
     "threads": "threads of onnxruntime inside one run",
     "workers": "processes that hold connections, parse and render; they share one engine and the port",
-    "max_lanes": "sequences that a model advances side by side",
+    "max_lanes": "sequences that a model advances side by side; a run takes 64 of them at most",
     "run_limit_s": "seconds of the longest run that is planned, where sequences can be stopped between steps",
     "max_waiting": "requests that may be in the engine, running ones included; above, 503",
     "max_waiting_bytes": "bytes that their tensors may take; above, 503",

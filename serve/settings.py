@@ -65,7 +65,7 @@ class Settings:
         device: auto (CUDA where it reproduces the golden cases, else the CPU), cpu, or cuda (or refuse to start).
         threads: threads of the runtime inside one run; None: one or the CPUs this process may use, whichever is faster.
         workers: processes that hold connections, parse and render; all share one engine and one port.
-        max_lanes: sequences that a model advances side by side.
+        max_lanes: sequences that a model advances side by side; a run takes 64 of them at most.
         run_limit_s: longest run that the planner plans, where a sequence can be stopped between steps.
         max_waiting: requests that may be in the engine, running ones included; above, 503.
         max_waiting_bytes: bytes that their tensors may take; above, 503.
