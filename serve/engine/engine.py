@@ -93,13 +93,12 @@ class Engine:
         if queue is None:
             raise UnknownModel(work.model, None, ", ".join(self._models))
         size_bytes = work.size_bytes
-        if len(self._live) >= self._limits.max_waiting or (
-            self._live and self._waiting_bytes + size_bytes > self._limits.max_waiting_bytes
-        ):
+        live, limits = self._live, self._limits
+        if len(live) >= limits.max_waiting or (live and self._waiting_bytes + size_bytes > limits.max_waiting_bytes):
             self._counts["refused"] += 1
-            raise QueueFull(self._limits.max_waiting)
+            raise QueueFull(limits.max_waiting)
         request = Request(ticket, work, size_bytes, work.rows)
-        self._live[ticket] = request
+        live[ticket] = request
         self._waiting_bytes += size_bytes
         self._counts["accepted"] += 1
         if work.deadline_s is not None and (self._next_deadline_s is None or work.deadline_s < self._next_deadline_s):

@@ -7,7 +7,7 @@ an earlier run left there: a graph never lets padded steps touch an output or a 
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,6 @@ from .work import Answer, Work
 _ZERO_SLOT = 0  # a state that is always zero and never written
 
 
-@dataclass(slots=True, eq=False)
 class Request:
     """A work in the engine: which rows of it are still on their way, and the answer so far.
 
@@ -29,24 +28,28 @@ class Request:
         ticket: of whoever asked.
         work: what was asked.
         size_bytes: of the work's tensors.
+        rows: of the work.
         rows_left: rows that have not ended.
         due_s: see `plan`.
         next_row: the first one that has no lane yet; rows get theirs late, so that what waits takes little memory.
         answer: outputs by name; rows are filled in as they end.
     """
 
-    ticket: Any
-    work: Work
-    size_bytes: int
-    rows_left: int
-    due_s: float = 0.0
-    next_row: int = 0
-    answer: Answer = field(default_factory=dict)
+    __slots__ = ("answer", "due_s", "next_row", "rows", "rows_left", "size_bytes", "ticket", "work")
+
+    def __init__(self, ticket: Any, work: Work, size_bytes: int, rows: int) -> None:
+        self.ticket = ticket
+        self.work = work
+        self.size_bytes = size_bytes
+        self.rows = self.rows_left = rows
+        self.due_s = 0.0
+        self.next_row = 0
+        self.answer: Answer = {}
 
     @property
     def rows_waiting(self) -> int:
         """Rows that have no lane yet."""
-        return self.work.rows - self.next_row
+        return self.rows - self.next_row
 
     def next_lane(self) -> "Lane":
         """Return the lane of the next row."""
@@ -103,7 +106,9 @@ class LaneTable:
         self._slots = max_lanes
         self._free_slots = list(range(max_lanes, _ZERO_SLOT, -1))
         self._over_time = {spec.name for spec in signature.outputs if "T" in spec.shape}
-        self._row_axis = {spec.name: spec.shape.index("B") for spec in signature.outputs}
+        self._row_axis = {
+            spec.name: spec.shape.index("B") for spec in signature.outputs if spec.name not in self._over_time
+        }
 
     @property
     def used_slots(self) -> int:
@@ -153,9 +158,14 @@ class LaneTable:
         feeds: dict[str, Array] = {self._signature.sequence: self._rows(lanes, steps)}
         if self._signature.lengths is not None:
             feeds[self._signature.lengths] = self._lengths[: len(lanes)]
-        slots = np.array([lane.slot for lane in lanes])
-        for state in self._states:
-            feeds[state.input] = state.take(slots)
+        slots = [lane.slot for lane in lanes]
+        if any(slots):
+            places = np.array(slots)
+            for state in self._states:
+                feeds[state.input] = state.take(places)
+        else:  # all begin, and from zero
+            for state in self._states:
+                feeds[state.input] = state.zeros(len(slots))
         outputs = self._runtime.run(feeds)
         self._keep_states(lanes, ended, outputs)
         self._fill_answers(lanes, ended, steps, outputs)
@@ -203,25 +213,29 @@ class LaneTable:
                 for name in lane.request.work.outputs:
                     if name in self._over_time:
                         self._fill_steps(lane, name, place, steps, outputs[name])
+        row_axis = self._row_axis
         for place, lane in enumerate(lanes[:ended]):
             request = lane.request
             request.rows_left -= 1
             for name in request.work.outputs:
-                if name not in self._over_time:
-                    self._fill_row(lane, name, place, outputs[name])
+                if name in row_axis:
+                    if request.rows == 1 and row_axis[name] == 0:
+                        request.answer[name] = outputs[name][place : place + 1]
+                    else:
+                        self._fill_row(lane, name, place, outputs[name])
         for lane in lanes:
             lane.position += steps
             lane.remaining -= steps
 
     def _fill_row(self, lane: Lane, name: str, place: int, found: Array) -> None:
         request, axis = lane.request, self._row_axis[name]
-        part = found[place : place + 1] if axis == 0 else found.take((place,), axis=axis)
-        if request.work.rows == 1:
+        part = found.take((place,), axis=axis)
+        if request.rows == 1:
             request.answer[name] = part
             return
         whole = request.answer.get(name)
         if whole is None:
-            shape = (*found.shape[:axis], request.work.rows, *found.shape[axis + 1 :])
+            shape = (*found.shape[:axis], request.rows, *found.shape[axis + 1 :])
             whole = request.answer[name] = np.empty(shape, dtype=found.dtype)
         whole[(slice(None),) * axis + (lane.row,)] = part.squeeze(axis)
 
@@ -267,6 +281,7 @@ class _StateSlots:
         self._shape = spec.shape
         self._row_size = math.prod(self._sized(1))
         self._batch = np.zeros(max_lanes * self._row_size, dtype=spec.dtype)
+        self._is_zero = True  # all of it
         self._slots = np.zeros(self._sized(max_lanes + 1), dtype=spec.dtype)
         self._by_slot = self._slots.transpose(self._rows_first)  # a view
 
@@ -283,8 +298,16 @@ class _StateSlots:
 
     def take(self, slots: NDArray[np.int64]) -> Array:
         """Gather the states of a run, in its order."""
+        self._is_zero = False
         batch = self._batch[: len(slots) * self._row_size].reshape(self._sized(len(slots)))
         return np.take(self._slots, slots, axis=self._axis, out=batch, mode="clip")
+
+    def zeros(self, rows: int) -> Array:
+        """Return the states of a run whose rows all begin from zero."""
+        if not self._is_zero:
+            self._batch.fill(0)
+            self._is_zero = True
+        return self._batch[: rows * self._row_size].reshape(self._sized(rows))
 
     def keep(self, slots: NDArray[np.int64], found: Array, ended: int) -> None:
         """Store the states of the rows from `ended` on."""

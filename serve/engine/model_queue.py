@@ -66,13 +66,13 @@ class ModelQueue:
 
     def add(self, request: Request) -> None:
         """Queue a request."""
-        work = request.work
-        steps = work.lengths.item() if work.rows == 1 else int(work.lengths.sum())
+        work, rows = request.work, request.rows
+        steps = work.lengths.item() if rows == 1 else int(work.lengths.sum())
         request.due_s = due_s(self._clock(), steps, work.priority, self._unit_s)
         if not self._waiting:
-            while request.next_row < work.rows and len(self._active) < self._max_lanes:
+            while request.next_row < rows and len(self._active) < self._max_lanes:
                 self._begin(request.next_lane())
-        if request.next_row < work.rows:
+        if request.next_row < rows:
             heapq.heappush(self._waiting, (request.due_s, next(self._order), request))
         self._company.arrived()
 
@@ -118,9 +118,11 @@ class ModelQueue:
         self._count(len(lanes), plan.steps, lanes[:ended], self._clock() - begun)
         del active[plan.first : plan.first + ended]
         self._running = []
-        for lane in lanes[:ended]:
-            self._table.release(lane)
-        return list(dict.fromkeys(lane.request for lane in lanes[:ended] if lane.request.rows_left == 0))
+        done = lanes[:ended]
+        for lane in done:
+            if lane.slot:
+                self._table.release(lane)
+        return list(dict.fromkeys([lane.request for lane in done if lane.request.rows_left == 0]))
 
     def take_failed(self) -> list[Request]:
         """Return the requests of the run that failed, each once; all on their way where it was not planned yet."""
@@ -159,7 +161,7 @@ class ModelQueue:
             heapq.heappop(self._waiting)
             return found
         lane = found.next_lane()
-        if found.next_row == found.work.rows:
+        if found.next_row == found.rows:
             heapq.heappop(self._waiting)
         return lane
 

@@ -120,22 +120,25 @@ class Planner:
         """Return the kind of run and its i, k with the highest score: useful seconds for each predicted second.
 
         FINISHING: the neighbours i .. k, all to their end. ADVANCING: everything from i upwards by as many steps as k
-        has left. Both kinds are computed at once, as [kind, i, k].
+        has left. Both kinds are computed at once, as [i, kind and k].
         """
-        count = len(remaining)
+        count, rows = len(remaining), leader + 1
         fixed, step = self._tables(count)
         each = remaining * self._unit_s
-        done = np.cumsum(each)
+        before = np.empty(count + 1)  # useful seconds below a place, and with it and everything below
+        before[0] = 0.0
+        done = each.cumsum(out=before[1:])
         done += self._bonus[1 : count + 1]
-        useful = np.stack((done, done + self._above[-count:] * each))
-        before = np.concatenate((_ZERO, done[:leader]))
-        rows = slice(0, leader + 1)
-        score = (useful[:, None, :] - before[:, None]) / (fixed[:, rows] + step[:, rows] * remaining)
-        score[_FINISHING, :, :leader] = 0.0
+        useful = np.concatenate((done, done + self._above[-count:] * each))
+        cost = step[:rows] * np.concatenate((remaining, remaining))
+        cost += fixed[:rows]
+        score = useful - before[:rows, None]
+        score /= cost
+        score[:, :leader] = 0.0  # FINISHING without the leader
         if not (self.rules.ragged and self.rules.stoppable):
-            self._forbid(score, remaining, leader)
-        kind, place = divmod(int(score.argmax()), (leader + 1) * count)
-        first, last = divmod(place, count)
+            self._forbid(score.reshape(rows, 2, count), remaining, leader)
+        first, place = divmod(int(score.argmax()), 2 * count)
+        kind, last = divmod(place, count)
         return kind, first, last
 
     def _forbid(self, score: Floats, remaining: Ints, leader: int) -> None:
@@ -143,24 +146,24 @@ class Planner:
         count = len(remaining)
         if not self.rules.ragged:  # nobody may be shorter than the run, and to the end all must be equal
             shorter = remaining[: leader + 1, None] < remaining
-            score[:, shorter] = 0.0
+            score[shorter[:, None].repeat(2, axis=1)] = 0.0
         if not self.rules.stoppable:
-            score[_ADVANCING] = 0.0
+            score[:, _ADVANCING] = 0.0
             rows = np.arange(count) + 1 - np.arange(leader + 1)[:, None]
-            score[_FINISHING, rows * remaining > self.rules.step_budget] = 0.0
-        place = (_FINISHING, leader, leader)
+            score[:, _FINISHING][rows * remaining > self.rules.step_budget] = 0.0
+        place = (leader, _FINISHING, leader)
         score[place] = max(score[place], np.finfo(np.float64).tiny)
 
     def _tables(self, count: int) -> tuple[Floats, Floats]:
-        """Return the fixed cost of a run and the cost of its step, [kind, i, k]; k < i costs infinitely much."""
+        """Return the fixed cost of a run and the cost of its step, [i, kind and k]; k < i costs infinitely much."""
         found = self._by_count.get(count)
         if found is None:
             place = np.arange(count)
             finishing = place[None, :] - place[:, None] + 1
             advancing = np.broadcast_to((count - place)[:, None], (count, count))
-            rows = np.stack((np.maximum(finishing, 1), advancing))
+            rows = np.concatenate((np.maximum(finishing, 1), advancing), axis=1)
             fixed = self.cost.run_s + self.cost.row_s * rows
-            fixed[:, finishing < 1] = np.inf
+            fixed[np.concatenate((finishing < 1, finishing < 1), axis=1)] = np.inf
             found = self._by_count[count] = fixed, self.cost.step_s[rows]
         return found
 
