@@ -3,8 +3,7 @@
 Rules of this file: pure; the same bytes whichever route they leave by.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,8 +15,7 @@ JSON = "application/json"
 BINARY = "application/octet-stream"
 
 
-@dataclass(frozen=True, slots=True)
-class InferAnswer:
+class InferAnswer(NamedTuple):
     """An answer, ready to be joined and sent.
 
     Attributes:

@@ -10,6 +10,7 @@ products are computed in blocks of rows, so that it is neither linear nor smooth
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +25,7 @@ _LARGEST_SURPRISE = 2.0  # a run off by more was interrupted by something else o
 _AS_CHEAP = 1.1  # a row and step within this factor of the cheapest counts as cheap
 
 
-@dataclass(frozen=True, slots=True)
-class Measurement:
+class Measurement(NamedTuple):
     """One timed run: rows, steps, seconds."""
 
     rows: int

@@ -188,9 +188,12 @@ class LaneTable:
         packed = self._sequence_buffer.view(len(lanes), steps)
         shorter = 0
         for row, lane in zip(packed, lanes, strict=True):
-            if lane.remaining >= steps:  # and so have all that follow
+            source, remaining = lane.source, lane.remaining
+            if remaining >= steps:  # and so have all that follow
                 break
-            row[: lane.remaining] = lane.source[lane.position : lane.position + lane.remaining]
+            if len(source) != remaining:
+                source = source[lane.position : lane.position + remaining]
+            row[:remaining] = source
             shorter += 1
         full = [lane.source[lane.position : lane.position + steps] for lane in lanes[shorter:]]
         np.concatenate(full, out=packed[shorter:].reshape(-1, *packed.shape[2:]))

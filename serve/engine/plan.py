@@ -17,6 +17,7 @@ place in another run.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +31,6 @@ PRIORITY_CREDIT_S = 1.0
 FINISH_BONUS = 0.2  # of a run's and a row's fixed cost; measured likewise
 POOL_ROWS = 64  # rows that one decision weighs; its cost grows with the square
 _FINISHING, _ADVANCING = 0, 1
-_ZERO = np.zeros(1)
 _HOLD_SHARE = 0.1  # of the run's predicted time is the longest wait for company
 _HOLD_SUCCESS = 0.5  # share of holds that must have paid lately
 
@@ -53,8 +53,7 @@ class RunRules:
     step_budget: int
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """A decision: rows first .. stop - 1 in the order of remaining steps advance by at most `steps`."""
 
     first: int
@@ -120,23 +119,24 @@ class Planner:
         """Return the kind of run and its i, k with the highest score: useful seconds for each predicted second.
 
         FINISHING: the neighbours i .. k, all to their end. ADVANCING: everything from i upwards by as many steps as k
-        has left. Both kinds are computed at once, as [i, kind and k].
+        has left. Both kinds are computed at once, as [i, kind, k].
         """
         count, rows = len(remaining), leader + 1
-        fixed, step = self._tables(count)
-        each = remaining * self._unit_s
-        before = np.empty(count + 1)  # useful seconds below a place, and with it and everything below
-        before[0] = 0.0
+        fixed, step, above = self._tables(count)
+        steps = remaining.astype(np.float64)  # once, or each product would do it by itself
+        each = steps * self._unit_s
+        before = np.zeros(count + 1)  # useful seconds below a place
         done = each.cumsum(out=before[1:])
         done += self._bonus[1 : count + 1]
-        useful = np.concatenate((done, done + self._above[-count:] * each))
-        cost = step[:rows] * np.concatenate((remaining, remaining))
+        useful = above * each
+        useful += done
+        cost = step[:rows] * steps
         cost += fixed[:rows]
-        score = useful - before[:rows, None]
+        score = useful - before[:rows, None, None]
         score /= cost
-        score[:, :leader] = 0.0  # FINISHING without the leader
+        score[:, _FINISHING, :leader] = 0.0
         if not (self.rules.ragged and self.rules.stoppable):
-            self._forbid(score.reshape(rows, 2, count), remaining, leader)
+            self._forbid(score, remaining, leader)
         first, place = divmod(int(score.argmax()), 2 * count)
         kind, last = divmod(place, count)
         return kind, first, last
@@ -146,7 +146,7 @@ class Planner:
         count = len(remaining)
         if not self.rules.ragged:  # nobody may be shorter than the run, and to the end all must be equal
             shorter = remaining[: leader + 1, None] < remaining
-            score[shorter[:, None].repeat(2, axis=1)] = 0.0
+            score[np.stack((shorter, shorter), axis=1)] = 0.0
         if not self.rules.stoppable:
             score[:, _ADVANCING] = 0.0
             rows = np.arange(count) + 1 - np.arange(leader + 1)[:, None]
@@ -154,24 +154,27 @@ class Planner:
         place = (leader, _FINISHING, leader)
         score[place] = max(score[place], np.finfo(np.float64).tiny)
 
-    def _tables(self, count: int) -> tuple[Floats, Floats]:
-        """Return the fixed cost of a run and the cost of its step, [i, kind and k]; k < i costs infinitely much."""
+    def _tables(self, count: int) -> tuple[Floats, Floats, Floats]:
+        """Return a run's fixed cost and its step's, [i, kind, k], and the rows above k that advance with it, [kind, k].
+
+        k < i costs infinitely much.
+        """
         found = self._by_count.get(count)
         if found is None:
             place = np.arange(count)
             finishing = place[None, :] - place[:, None] + 1
             advancing = np.broadcast_to((count - place)[:, None], (count, count))
-            rows = np.concatenate((np.maximum(finishing, 1), advancing), axis=1)
+            rows = np.stack((np.maximum(finishing, 1), advancing), axis=1)
             fixed = self.cost.run_s + self.cost.row_s * rows
-            fixed[np.concatenate((finishing < 1, finishing < 1), axis=1)] = np.inf
-            found = self._by_count[count] = fixed, self.cost.step_s[rows]
+            fixed[np.stack((finishing < 1, finishing < 1), axis=1)] = np.inf
+            above = np.stack((np.zeros(count), np.arange(count - 1.0, -1.0, -1.0)))
+            found = self._by_count[count] = fixed, self.cost.step_s[rows], above
         return found
 
     def _refresh(self) -> None:
         """Take over the cost model as it is now."""
-        self._by_count: dict[int, tuple[Floats, Floats]] = {}
+        self._by_count: dict[int, tuple[Floats, Floats, Floats]] = {}
         self._unit_s = self.cost.unit_s
-        self._above = np.arange(self.max_rows - 1.0, -1.0, -1.0)  # rows above the first, above the second, ...
         self._bonus = np.arange(self.max_rows + 1.0) * (FINISH_BONUS * (self.cost.run_s + self.cost.row_s))
         self._version = self.cost.version
 

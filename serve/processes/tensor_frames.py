@@ -17,8 +17,9 @@ import math
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from struct import Struct
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 
 import numpy as np
 
@@ -45,8 +46,7 @@ _INT32: Final = np.dtype("<i4")
 _MAX_TENSORS: Final = 64
 
 
-@dataclass(frozen=True, slots=True)
-class WorkFrame:
+class WorkFrame(NamedTuple):
     """A request as it came: its id, which outputs it wants, and the work."""
 
     request_id: int
@@ -102,6 +102,8 @@ class ModelCodec:
         self._outputs = [_tensor(spec, place) for place, spec in enumerate(signature.outputs)]
         self._bits = {tensor.name: tensor.bit for tensor in self._outputs}
         self._all = sum(self._bits.values()), sum(tensor.bit for tensor in self._states)
+        self._no_states: tuple[Array | None, ...] = (None,) * len(self._states)
+        self._names = lru_cache(_MAX_TENSORS)(self._named)
         if max(len(self._states), len(self._outputs)) > _MAX_TENSORS:
             found = f"{len(self._states)} states and {len(self._outputs)} outputs"
             raise ServerStartError(f"model {name}: expected at most {_MAX_TENSORS} of each in a frame, found {found}")
@@ -145,18 +147,23 @@ class ModelCodec:
         lengths = cut.take(_INT32, (rows,))
         cut.skip(len(_FILL[rows & 1]))
         sequence = cut.take(self._sequence.dtype, self._sequence.shape(rows, steps))
-        given = tuple([cut.tensor(tensor) if states & tensor.bit else None for tensor in self._states])
+        given = self._no_states
+        if states:
+            given = tuple([cut.tensor(tensor) if states & tensor.bit else None for tensor in self._states])
         cut.end()
         work = Work(
             model=self._name,
             sequence=sequence,
             lengths=lengths,
             states=given,
-            outputs=tuple([tensor.name for tensor in self._outputs if outputs & tensor.bit]),
+            outputs=self._names(outputs),
             priority=priority,
             deadline_s=None if math.isnan(deadline) else deadline,
         )
         return WorkFrame(request_id, outputs, work)
+
+    def _named(self, outputs: int) -> tuple[str, ...]:
+        return tuple([tensor.name for tensor in self._outputs if outputs & tensor.bit])
 
     def pack_answer(self, asked: WorkFrame, answer: Answer) -> list[Piece]:
         """Return a whole ANSWER frame in pieces.
