@@ -102,7 +102,6 @@ class ModelCodec:
         self._outputs = [_tensor(spec, place) for place, spec in enumerate(signature.outputs)]
         self._bits = {tensor.name: tensor.bit for tensor in self._outputs}
         self._all = sum(self._bits.values()), sum(tensor.bit for tensor in self._states)
-        self._no_states: tuple[Array | None, ...] = (None,) * len(self._states)
         self._names = lru_cache(_MAX_TENSORS)(self._named)
         if max(len(self._states), len(self._outputs)) > _MAX_TENSORS:
             found = f"{len(self._states)} states and {len(self._outputs)} outputs"
@@ -143,19 +142,21 @@ class ModelCodec:
         except struct.error as err:
             raise FrameError("head", f"{_WORK.size} bytes", len(frame)) from err
         self._check(rows, steps, outputs, states)
-        cut = _Cut(frame, _WORK.size, rows, steps)
-        lengths = cut.take(_INT32, (rows,))
-        cut.skip(len(_FILL[rows & 1]))
-        sequence = cut.take(self._sequence.dtype, self._sequence.shape(rows, steps))
-        given = self._no_states
-        if states:
-            given = tuple([cut.tensor(tensor) if states & tensor.bit else None for tensor in self._states])
-        cut.end()
+        lengths, place = _take(frame, _WORK.size, _INT32, (rows,))
+        place += len(_FILL[rows & 1])
+        sequence, place = _take(frame, place, self._sequence.dtype, self._sequence.shape(rows, steps))
+        given: list[Array | None] = []
+        for tensor in self._states:
+            state = None
+            if states & tensor.bit:
+                state, place = _take(frame, place, tensor.dtype, tensor.shape(rows, steps))
+            given.append(state)
+        _end(frame, place)
         work = Work(
             model=self._name,
             sequence=sequence,
             lengths=lengths,
-            states=given,
+            states=tuple(given),
             outputs=self._names(outputs),
             priority=priority,
             deadline_s=None if math.isnan(deadline) else deadline,
@@ -175,17 +176,16 @@ class ModelCodec:
         Raises:
             EngineError: the answer has another size than the signature says.
         """
-        rows, steps = asked.work.rows, asked.work.steps
+        rows, steps = asked.work.sequence.shape[:2]
         pieces: list[Piece] = [b""]
         size = _ANSWER.size
         for tensor in self._outputs:
             if asked.outputs & tensor.bit:
                 array = answer[tensor.name]
-                if array.shape != tensor.shape(rows, steps) or array.dtype != tensor.dtype:
+                shape = tensor.shape(rows, steps)
+                if array.shape != shape or array.dtype != tensor.dtype:
                     found = f"{array.dtype} {array.shape}"
-                    raise EngineError(
-                        f"{tensor.name}: expected {tensor.dtype} {tensor.shape(rows, steps)}, found {found}"
-                    )
+                    raise EngineError(f"{tensor.name}: expected {tensor.dtype} {shape}, found {found}")
                 size += array.nbytes
                 pieces.append(array)
         pieces[0] = _WHOLE_ANSWER.pack(size, _KIND_ANSWER, self._index, asked.request_id, asked.outputs, rows, steps)
@@ -202,9 +202,11 @@ class ModelCodec:
         except struct.error as err:
             raise FrameError("head", f"{_ANSWER.size} bytes", len(frame)) from err
         self._check(rows, steps, outputs, 0)
-        cut = _Cut(frame, _ANSWER.size, rows, steps)
-        answer = {tensor.name: cut.tensor(tensor) for tensor in self._outputs if outputs & tensor.bit}
-        cut.end()
+        answer, place = {}, _ANSWER.size
+        for tensor in self._outputs:
+            if outputs & tensor.bit:
+                answer[tensor.name], place = _take(frame, place, tensor.dtype, tensor.shape(rows, steps))
+        _end(frame, place)
         return answer
 
     def _check(self, rows: int, steps: int, outputs: int, states: int) -> None:
@@ -214,37 +216,19 @@ class ModelCodec:
             raise FrameError("outputs and states", "those of the signature", (outputs, states))
 
 
-class _Cut:
-    """Takes tensors off a frame, one after the other."""
+def _take(frame: Frame, place: int, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> tuple[Array, int]:
+    """Return the tensor that begins at a place of the frame, a view, and where it ends."""
+    try:
+        array: Array = np.ndarray(shape, dtype, frame, place)
+    except (TypeError, ValueError) as err:  # the buffer is too small, or the size is beyond all
+        raise FrameError("tensor", f"{dtype} {shape} from byte {place}", f"{len(frame)} bytes") from err
+    return array, place + array.nbytes
 
-    __slots__ = ("_frame", "_place", "_rows", "_steps")
 
-    def __init__(self, frame: Frame, place: int, rows: int, steps: int) -> None:
-        self._frame = frame
-        self._place = place
-        self._rows = rows
-        self._steps = steps
-
-    def tensor(self, tensor: _Tensor) -> Array:
-        """Return the next tensor in its shape for B and T."""
-        return self.take(tensor.dtype, tensor.shape(self._rows, self._steps))
-
-    def take(self, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> Array:
-        place = self._place
-        try:
-            array: Array = np.ndarray(shape, dtype, self._frame, place)
-        except (TypeError, ValueError) as err:  # the buffer is too small, or the size is beyond all
-            raise FrameError("tensor", f"{dtype} {shape} from byte {place}", f"{len(self._frame)} bytes") from err
-        self._place = place + array.nbytes
-        return array
-
-    def skip(self, count: int) -> None:
-        self._place += count
-
-    def end(self) -> None:
-        """Check that nothing is left."""
-        if self._place != len(self._frame):
-            raise FrameError("size", f"{self._place} bytes", len(self._frame))
+def _end(frame: Frame, place: int) -> None:
+    """Check that nothing is left."""
+    if place != len(frame):
+        raise FrameError("size", f"{place} bytes", len(frame))
 
 
 def _tensor(spec: TensorSpec, place: int) -> _Tensor:
