@@ -1,1 +1,55 @@
-"""What asks a server. Rules of this folder: it knows the wire, and nothing of the server's insides."""
+"""What asks a server. Rules of this folder: it knows the wire, and nothing of the server's insides.
+
+`Client` and `AsyncClient` are for programs; the load generator of `cellgate bench` lives here too. Names are loaded on
+first use: the load generator needs no httpx.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .async_client import AsyncClient, AsyncModel, AsyncStream
+    from .client import Client, Model, Stream
+    from .errors import ClientError, GaveUpError, InferenceError, InputError
+    from .infer_message import Prediction
+    from .retry import RetryPolicy
+
+_HOME = {
+    "AsyncClient": "async_client",
+    "AsyncModel": "async_client",
+    "AsyncStream": "async_client",
+    "Client": "client",
+    "ClientError": "errors",
+    "GaveUpError": "errors",
+    "InferenceError": "errors",
+    "InputError": "errors",
+    "Model": "client",
+    "Prediction": "infer_message",
+    "RetryPolicy": "retry",
+    "Stream": "client",
+}
+
+__all__ = [
+    "AsyncClient",
+    "AsyncModel",
+    "AsyncStream",
+    "Client",
+    "ClientError",
+    "GaveUpError",
+    "InferenceError",
+    "InputError",
+    "Model",
+    "Prediction",
+    "RetryPolicy",
+    "Stream",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOME[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

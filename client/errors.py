@@ -3,6 +3,9 @@
 Rules of this file: a class builds the message from facts and names the thing, expected, found and the remedy.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 
 class ClientError(Exception):
     """Anything this folder gives up at. Raised only as one of its subclasses."""
@@ -61,3 +64,42 @@ class AnswerError(ClientError):
 
     def __init__(self, expected: str, found: str) -> None:
         super().__init__(f"answer: expected {expected}, found {found}")
+
+
+class InputError(ClientError, ValueError):
+    """What the caller gave is not what the model takes. Nothing was sent."""
+
+    def __init__(self, what: str, expected: str, found: str, remedy: str = "") -> None:
+        end = f"; {remedy}" if remedy else ""
+        super().__init__(f"{what}: expected {expected}, found {found}{end}")
+
+
+class InferenceError(ClientError):
+    """The server answered with an error, in its own words.
+
+    Attributes:
+        status: of HTTP.
+        code: the server's word for the situation, such as bad_input or step_gap; empty where it gave none.
+        facts: what else the error object holds, such as expected_step.
+    """
+
+    def __init__(self, status: int, code: str, said: str, facts: Mapping[str, Any]) -> None:
+        super().__init__(f"{said} (status {status})")
+        self.status = status
+        self.code = code
+        self.facts = facts
+
+
+class GaveUpError(ClientError):
+    """No answer after every attempt that the policy allows. The same call may be made again.
+
+    Attributes:
+        attempts: how many were made.
+    """
+
+    def __init__(self, url: str, attempts: int, last: str) -> None:
+        super().__init__(
+            f"{url}: expected an answer, found none in {attempts} attempts, the last time {last}; "
+            "nothing was applied twice: call again when the server is back"
+        )
+        self.attempts = attempts

@@ -154,7 +154,16 @@ class Server:
         self.asked.append(asked)
         found = self.infer(asked)
         found = await found if inspect.isawaitable(found) else found
-        return respond(*found) if isinstance(found, tuple) else found
+        return respond(*found, length_of_head(found[1])) if isinstance(found, tuple) else found
+
+
+def length_of_head(body):
+    """Return the header that says where the JSON ends, for a body in which binary tensors follow it."""
+    try:
+        _, end = json.JSONDecoder().raw_decode(body.decode("latin-1"))
+    except ValueError:
+        return ""
+    return f"Inference-Header-Content-Length: {end}\r\n" if end < len(body) else ""
 
 
 def respond(status, body, more=""):

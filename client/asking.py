@@ -1,0 +1,102 @@
+"""What a client does to ask a model, apart from waiting: make the calls, read the replies.
+
+Rules of this file: pure; `client` and `async_client` drive it. Each has the same methods, and neither decides anything.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .arrays import like, to_array, to_rows
+from .errors import InputError, ModelError
+from .infer_message import Call, Prediction, Reply, check_status, model_path, pack_infer, unpack_infer
+from .model_facts import ModelFacts, facts_from_metadata
+
+
+def read_call(path: str) -> Call:
+    """Return the call that reads a JSON object."""
+    return Call(method="GET", path=path, headers={})
+
+
+def metadata_call(model: str) -> Call:
+    """Return the call that reads a model's metadata."""
+    return read_call(model_path(model))
+
+
+def object_of(reply: Reply) -> dict[str, Any]:
+    """Return the JSON object of an answer.
+
+    Raises:
+        InferenceError: the server refused.
+        ModelError: the answer is no JSON object.
+    """
+    check_status(reply)
+    try:
+        found = json.loads(reply.content)
+    except ValueError as err:
+        raise ModelError("answer", "a JSON object", str(err), "is it a model server?") from err
+    if not isinstance(found, dict):
+        raise ModelError("answer", "a JSON object", type(found).__name__, "is it a model server?")
+    return found
+
+
+def facts_of(server: Mapping[str, Any], metadata: Mapping[str, Any]) -> ModelFacts:
+    """Return what it takes to ask a model.
+
+    Raises:
+        ModelError: the metadata is none of the protocol's, or of a model that a sequence alone cannot ask.
+    """
+    try:
+        return facts_from_metadata(metadata, server.get("extensions") or [])
+    except (KeyError, TypeError, ValueError, IndexError) as err:
+        expected = "metadata with inputs, outputs, their datatypes and shapes"
+        raise ModelError("model", expected, f"{type(err).__name__} {err}", "is it a model server?") from err
+
+
+class Question:
+    """One inference, from what the caller gave to what the caller gets.
+
+    Args:
+        facts: of the model.
+        sequence: see `arrays.to_rows`.
+        lengths: likewise.
+        states: by the name of the input that takes them, such as h0; zeros where left out.
+        outputs: names; none for all but the states.
+        parameters: of the request.
+
+    Raises:
+        InputError: the values are not what the model takes.
+    """
+
+    def __init__(
+        self,
+        facts: ModelFacts,
+        sequence: Any,
+        lengths: Any = None,
+        states: Mapping[str, Any] | None = None,
+        outputs: Sequence[str] = (),
+        parameters: Mapping[str, Any] | None = None,
+    ) -> None:
+        rows = to_rows(sequence, lengths, facts)
+        tensors = {facts.sequence: rows.values}
+        if rows.lengths is not None:
+            tensors[facts.lengths or "lengths"] = rows.lengths
+        known = {state.input: state for state in facts.states}
+        for name, given in (states or {}).items():
+            if name not in known:
+                raise InputError("states", f"only {', '.join(known) or 'none'}", repr(name))
+            dtype = "<f2" if known[name].datatype == "FP16" else "<f4"
+            tensors[name] = to_array(name, given).astype(dtype, order="C")
+        self._example, self._lengths = sequence, rows.lengths
+        self.call = pack_infer(facts.name, tensors, outputs, parameters or {})
+
+    def prediction(self, reply: Reply) -> Prediction:
+        """Return the outputs, in the caller's own kind of array.
+
+        Raises:
+            InferenceError: the server refused.
+            AnswerError: the answer is none of the protocol's.
+        """
+        found = unpack_infer(reply)
+        outputs = {name: like(self._example, array) for name, array in found.outputs.items()}
+        return Prediction(outputs, self._lengths, found.parameters, found.model_version)

@@ -1,0 +1,212 @@
+"""The async client: `AsyncClient`, its models and their streams.
+
+Rules of this file: it waits and decides nothing: what to send is `asking`'s, when to send again is `retry`'s, and where
+a stream is, `stream_position`'s. `client` has the same classes with the same methods.
+"""
+
+import secrets
+from collections.abc import Generator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import anyio
+import httpx
+
+from .address import parse_address
+from .asking import Question, facts_of, metadata_call, object_of, read_call
+from .infer_message import Call, Prediction, Reply
+from .model_facts import ModelFacts
+from .retry import NoReply, RetryPolicy, Step, Told, converse
+from .stream_position import StreamPosition
+
+
+class AsyncClient:
+    """Asks one server. May be used by several tasks; close it, or use it in an `async with`.
+
+    Args:
+        url: http://HOST:PORT or https://HOST:PORT, with an optional path before /v2.
+        api_key: sent as a bearer token; None sends none.
+        timeout_s: for each attempt to be answered.
+        retry: how often an attempt is repeated.
+        http: an async client of httpx to use in the place of one's own, for certificates or proxies; closed with
+            this one.
+
+    Raises:
+        AddressError: the address cannot be one.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        api_key: str | None = None,
+        timeout_s: float = 30.0,
+        retry: RetryPolicy | None = None,
+        http: httpx.AsyncClient | None = None,
+    ) -> None:
+        self.url = parse_address(url).url
+        self._headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
+        self._retry = retry or RetryPolicy()
+        self._http = http or httpx.AsyncClient(timeout=timeout_s)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections. Closing twice is fine."""
+        await self._http.aclose()
+
+    async def is_ready(self) -> bool:
+        """Whether the server takes requests at this moment; false where nobody answers."""
+        told = await self._send(read_call("/v2/health/ready"))
+        return isinstance(told, Reply) and told.status == httpx.codes.OK
+
+    async def models(self) -> list[str]:
+        """Return the names of the served models.
+
+        Raises:
+            ClientError: the server does not answer, or refuses.
+        """
+        return [str(name) for name in object_of(await self.ask(read_call("/v2/models"))).get("models", [])]
+
+    async def model(self, name: str) -> "AsyncModel":
+        """Return a model, its metadata read.
+
+        Raises:
+            ClientError: the server does not answer, or has no such model, or one that a sequence alone cannot ask.
+        """
+        server = object_of(await self.ask(read_call("/v2")))
+        return AsyncModel(self, facts_of(server, object_of(await self.ask(metadata_call(name)))))
+
+    async def ask(self, call: Call) -> Reply:
+        """Send a request that may be repeated until it is answered.
+
+        Raises:
+            GaveUpError: it never was.
+        """
+        return await self._drive(converse(call, self.url, self._retry))
+
+    async def _drive(self, talk: Generator[Step, Told, Reply]) -> Reply:
+        step = next(talk)
+        while True:
+            told = None
+            if isinstance(step, Call):
+                told = await self._send(step)
+            else:
+                await anyio.sleep(step)
+            try:
+                step = talk.send(told)
+            except StopIteration as end:
+                reply: Reply = end.value
+                return reply
+
+    async def _send(self, call: Call) -> Reply | NoReply:
+        try:
+            found = await self._http.request(
+                call.method, self.url + call.path, headers={**self._headers, **call.headers}, content=call.content
+            )
+        except httpx.TransportError as err:
+            return NoReply(f"{type(err).__name__} {err}".strip())
+        return Reply(status=found.status_code, headers=found.headers, content=found.content)
+
+
+class AsyncModel:
+    """A served model.
+
+    Attributes:
+        facts: what it takes to ask it.
+    """
+
+    def __init__(self, client: AsyncClient, facts: ModelFacts) -> None:
+        self._client = client
+        self.facts = facts
+
+    async def infer(
+        self,
+        sequence: Any,
+        *,
+        lengths: Any = None,
+        states: Mapping[str, Any] | None = None,
+        outputs: Sequence[str] = (),
+        parameters: Mapping[str, str | int | bool] | None = None,
+    ) -> Prediction:
+        """Ask for sequences.
+
+        Args:
+            sequence: float [B, T, I] or tokens [B, T], NumPy or torch; or a list of rows of unequal length.
+            lengths: [B] real steps of each row; None: all T, or those of the list.
+            states: [L*D, B, H] by input name; zeros where left out.
+            outputs: names; none for all but the states.
+            parameters: of the request, such as {"priority": 1}.
+
+        Returns:
+            The outputs, as torch tensors where the sequence was one, else NumPy.
+
+        Raises:
+            InputError: the values are not what the model takes; nothing was sent.
+            InferenceError: the server refused.
+            GaveUpError: no answer came.
+        """
+        question = Question(self.facts, sequence, lengths, states, outputs, parameters)
+        return question.prediction(await self._client.ask(question.call))
+
+    def stream(self, stream: int | str | None = None, *, step: int = 0) -> "AsyncStream":
+        """Return a stream: the server keeps its state, and applies each chunk once.
+
+        Args:
+            stream: its id; None makes one that nobody else has.
+            step: 0 begins; to go on with a stream that another process began, the step after its last answer.
+
+        Raises:
+            InputError: no such id or step.
+        """
+        return AsyncStream(self._client, self.facts, StreamPosition(stream or secrets.token_hex(16), step))
+
+
+class AsyncStream:
+    """A sequence that is sent in chunks. Not for several tasks at once."""
+
+    def __init__(self, client: AsyncClient, facts: ModelFacts, position: StreamPosition) -> None:
+        self._client = client
+        self._facts = facts
+        self._position = position
+
+    @property
+    def id(self) -> int | str:
+        """Its id, under which another process may go on."""
+        return self._position.id
+
+    @property
+    def step(self) -> int:
+        """The step that comes next: as many chunks have been answered."""
+        return self._position.step
+
+    async def send(
+        self, chunk: Any, *, end: bool = False, states: Mapping[str, Any] | None = None, outputs: Sequence[str] = ()
+    ) -> Prediction:
+        """Send the next chunk and return its outputs.
+
+        Whatever is raised, the stream stands where it stood: send the same chunk again. It is applied once, even where
+        the server had applied it and only the answer was lost; the answer then says `replayed`.
+
+        Args:
+            chunk: as for `AsyncModel.infer`; any number of steps from 1, the rows of the stream.
+            end: this is the last one.
+            states: to begin with, in the first chunk only.
+            outputs: names; none for all but the states.
+
+        Raises:
+            InputError: the values are not what the model takes, or the stream has ended; nothing was sent.
+            InferenceError: the server refused.
+            GaveUpError: no answer came.
+        """
+        parameters = self._position.parameters(end=end)
+        question = Question(self._facts, chunk, None, states, outputs, parameters)
+        found = question.prediction(await self._client.ask(question.call))
+        self._position.advance(end=end)
+        return found

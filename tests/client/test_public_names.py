@@ -1,0 +1,39 @@
+"""What the folder offers, and that it is loaded on first use."""
+
+import doctest
+import subprocess
+import sys
+from importlib import import_module
+
+import pytest
+
+from cellgate import client
+
+
+@pytest.mark.parametrize("name", client.__all__)
+def test_every_offered_name_exists(name):
+    assert getattr(client, name).__name__ == name
+    assert name in dir(client)
+
+
+def test_offered_names_are_sorted_and_those_of_the_table():
+    assert sorted(client.__all__) == client.__all__ == sorted(client._HOME)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match=r"module 'cellgate.client' has no attribute 'Session'"):
+        client.Session  # noqa: B018
+
+
+def test_the_load_generator_needs_no_httpx():
+    code = "import sys, cellgate.client.load; sys.exit('httpx' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["arrays", "infer_message", "retry", "stream_position"])
+def test_examples_in_docstrings_are_true(name):
+    found = doctest.testmod(import_module(f"cellgate.client.{name}"))
+
+    assert found.attempted > 0
+    assert found.failed == 0
