@@ -31,6 +31,8 @@ from .engine_client import EngineClient
 
 _HELLO_PATIENCE_S: Final = 1.0  # before listening without an engine, which readiness tells
 _BACKLOG: Final = 1024
+# uvicorn logs this as an error whenever a WebSocket is refused as HTTP, which is what a refusal should be.
+_REFUSED_SOCKET: Final = "ASGI callable returned without completing handshake."
 
 
 def serve_frontend(border: ChildBorder, config: dict[str, Any]) -> None:
@@ -48,6 +50,7 @@ def serve_frontend(border: ChildBorder, config: dict[str, Any]) -> None:
     server = FrontendServer(
         uvicorn_config(app, settings), app.state.serving, border.lifeline, lambda: border.report({"listening": True})
     )
+    logging.getLogger("uvicorn.error").addFilter(lambda record: record.msg != _REFUSED_SOCKET)
     with access_logging(enabled=settings.access_log):
         gc.collect()
         gc.freeze()  # the application stays: the collector need not look at it between two requests
@@ -60,7 +63,9 @@ def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         app,
         http=http_protocol(app, settings),
         loop="uvloop",
-        ws="none",
+        ws="websockets-sansio",
+        ws_max_size=settings.max_body_bytes,
+        ws_per_message_deflate=False,  # a short message could become a long one
         lifespan="on",
         log_config=None,
         access_log=False,

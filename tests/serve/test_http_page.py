@@ -14,7 +14,7 @@ import uvicorn
 
 from cellgate.serve import errors
 from cellgate.serve.app import create_app
-from cellgate.serve.hot_surface import http_protocol
+from cellgate.serve.processes.frontend import uvicorn_config
 from cellgate.serve.served_model import BundlePlace
 from cellgate.serve.settings import Settings
 
@@ -96,10 +96,16 @@ def test_hot_route_is_on_as_the_table_says():
     assert Settings().hot_route
 
 
-def test_binary_example_asks_a_server_that_listens(bundle_paths, open_served, make_network):
-    (block,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    page: dict[str, object] = {}
-    exec(compile(block, "<http.md>", "exec"), page)
+@pytest.fixture
+def page():
+    """The page's Python, all of it in its order."""
+    names: dict[str, object] = {}
+    for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
+        exec(compile(block, "<http.md>", "exec"), names)
+    return names
+
+
+def test_binary_example_asks_a_server_that_listens(page, bundle_paths, open_served, make_network):
     network = make_network("steps")
     x = network.feeds(2, 3)["x"]
     zeros = {name: np.zeros((1, 2, 3), np.float32) for name in ("h0", "c0")}
@@ -110,12 +116,22 @@ def test_binary_example_asks_a_server_that_listens(bundle_paths, open_served, ma
     np.testing.assert_allclose(found, network.compute({"x": x, **zeros})["y"], rtol=0, atol=1e-5)
 
 
+def test_live_example_asks_a_server_that_listens(page, bundle_paths, open_served, make_request):
+    requests = [make_request({"x": np.zeros((1, T, 2), np.float32)}, id=str(T)) for T in (1, 2)]
+
+    with listening(*open_served(BundlePlace(bundle_paths["steps"], "demo"))) as url:
+        found = page["live"](f"{url.replace('http', 'ws')}/v2/models/demo/stream", requests)
+
+    assert [(answer["id"], answer["outputs"][0]["shape"]) for answer in found] == [("1", [1, 1, 4]), ("2", [1, 2, 4])]
+
+
 @contextmanager
 def listening(models, engine):
     """Serve in another thread as `cellgate serve` does; yield the URL."""
     settings, started = Settings(port=0), threading.Event()
     app = create_app(models, settings, engine)
-    config = uvicorn.Config(app, port=0, http=http_protocol(app, settings), ws="none", log_config=None)
+    config = uvicorn_config(app, settings)
+    config.port = 0
 
     class Server(uvicorn.Server):
         async def startup(self, sockets=None):

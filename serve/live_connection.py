@@ -1,0 +1,111 @@
+"""A live connection: inference requests as messages of a WebSocket, answered in the order in which they came.
+
+Rules of this file: it knows a WebSocket by two callables and decides nothing about requests: `RequestReader` reads
+them, the engine runs them. So many may be under way; then nothing more is read until an answer has gone, so that a
+client which does not read its answers holds bounded memory. When the client goes away, its work is cancelled; a stream
+stands where its last committed step left it.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Final
+
+from .answer_form import AnswerForm
+from .engine.work import Outcome
+from .errors import ServeError
+from .infer_answer import render_answer
+from .infer_request import RequestReader, is_large_answer, is_large_body
+from .serving_state import ServingState
+from .socket_message import Message, answer_message, error_message, split_message
+
+MOST_UNDER_WAY: Final = 64
+
+Receive = Callable[[], Awaitable[Message | None]]
+Send = Callable[[Message], Awaitable[None]]
+Asked = tuple[AnswerForm | None, "asyncio.Future[Outcome]"]
+
+
+class LiveConnection:
+    """One connection to one model.
+
+    Args:
+        serving: of the application.
+        reader: of the model's requests.
+        receive: returns the next message, or None when the client has gone.
+        send: sends a message.
+        gone: what `receive` and `send` may raise because the client has gone.
+    """
+
+    def __init__(
+        self,
+        serving: ServingState,
+        reader: RequestReader,
+        receive: Receive,
+        send: Send,
+        gone: tuple[type[Exception], ...] = (),
+    ) -> None:
+        self._serving = serving
+        self._reader = reader
+        self._receive = receive
+        self._send = send
+        self._gone = gone
+        self._asked: asyncio.Queue[Asked] = asyncio.Queue()
+        self._room = asyncio.Semaphore(MOST_UNDER_WAY)
+        self._tickets: set[int] = set()
+
+    async def run(self) -> None:
+        """Serve until the client goes away, which either side of the work may notice first."""
+        tasks = [asyncio.create_task(self._read_all()), asyncio.create_task(self._answer_all())]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            for ticket in self._tickets:
+                self._serving.engine.cancel(ticket)
+            found = await asyncio.gather(*tasks, return_exceptions=True)
+        for fault in found:
+            if isinstance(fault, Exception) and not isinstance(fault, self._gone):
+                raise fault
+
+    async def _read_all(self) -> None:
+        while (message := await self._receive()) is not None:
+            await self._room.acquire()
+            self._asked.put_nowait(await self._ask(message))
+
+    async def _ask(self, message: Message) -> Asked:
+        done: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        try:
+            queue = self._serving.open_queue()
+            body, head_bytes = split_message(message)
+            read = partial(self._reader.read, body, head_bytes)
+            work, form = await queue.run(read) if is_large_body(len(body), head_bytes) else read()
+            ticket = self._serving.engine.submit(work, lambda outcome: self._resolve(ticket, done, outcome))
+            self._tickets.add(ticket)
+        except ServeError as err:
+            done.set_result(err)
+            return None, done
+        return form, done
+
+    def _resolve(self, ticket: int, done: "asyncio.Future[Outcome]", outcome: Outcome) -> None:
+        self._tickets.discard(ticket)
+        if not done.done():
+            done.set_result(outcome)
+
+    async def _answer_all(self) -> None:
+        while True:
+            await self._send(await self._message(*await self._asked.get()))
+            self._room.release()
+
+    async def _message(self, form: AnswerForm | None, done: "asyncio.Future[Outcome]") -> Message:
+        outcome = await done
+        try:
+            if isinstance(outcome, ServeError):
+                return error_message(outcome)
+            assert form is not None
+            if is_large_answer(form):
+                return answer_message(await self._serving.open_queue().run(partial(render_answer, form, outcome)))
+            return answer_message(render_answer(form, outcome))
+        except Exception as err:  # noqa: BLE001 - whatever it is, the client gets an answer in its place
+            return error_message(err)

@@ -1,0 +1,52 @@
+"""The route of live connections: `/v2/models/{name}/stream`, a WebSocket.
+
+Rules of this file: what is refused before the connection is one is refused as HTTP, with the error object that every
+other route answers with.
+"""
+
+from fastapi import APIRouter, WebSocket
+from starlette.websockets import WebSocketDisconnect
+
+from .error_answer import answer_error
+from .errors import ServeError
+from .live_connection import LiveConnection
+from .serving_state import ServingState
+from .socket_message import Message
+
+socket_router = APIRouter()
+
+
+@socket_router.websocket("/v2/models/{model_name}/stream")
+async def stream(websocket: WebSocket, model_name: str) -> None:
+    """Inference requests as messages, answered in their order."""
+    await _serve(websocket, model_name, None)
+
+
+@socket_router.websocket("/v2/models/{model_name}/versions/{model_version}/stream")
+async def stream_version(websocket: WebSocket, model_name: str, model_version: str) -> None:
+    """As without a version, which must be the one that is served."""
+    await _serve(websocket, model_name, model_version)
+
+
+async def _serve(websocket: WebSocket, name: str, version: str | None) -> None:
+    serving = websocket.app.state.serving
+    assert isinstance(serving, ServingState)
+    try:
+        serving.open_queue()
+        reader = serving.reader_of(serving.table.find(name, version))
+    except ServeError as err:
+        await websocket.send_denial_response(answer_error(err))
+        return
+    await websocket.accept()
+
+    async def receive() -> Message | None:
+        message = await websocket.receive()
+        if message["type"] == "websocket.disconnect":
+            return None
+        found: Message | None = message.get("text")
+        return found if found is not None else bytes(message["bytes"])
+
+    async def send(message: Message) -> None:
+        await (websocket.send_text(message) if isinstance(message, str) else websocket.send_bytes(message))
+
+    await LiveConnection(serving, reader, receive, send, (WebSocketDisconnect,)).run()

@@ -1,0 +1,271 @@
+"""Live connections: over an engine that does what the test says, and over real sockets with another's client."""
+
+import asyncio
+import json
+import threading
+from contextlib import asynccontextmanager, contextmanager
+
+import anyio
+import numpy as np
+import pytest
+import uvicorn
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect as connect_socket
+
+from cellgate.serve import live_connection
+from cellgate.serve.app import create_app
+from cellgate.serve.errors import EngineLost, QueueFull
+from cellgate.serve.live_connection import LiveConnection
+from cellgate.serve.processes.frontend import uvicorn_config
+from cellgate.serve.served_model import BundlePlace, ModelTable
+from cellgate.serve.serving_state import ServingState
+from cellgate.serve.settings import Settings
+from cellgate.serve.work_queue import WorkQueue
+
+PATIENCE_S = 30
+
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+
+class Client:
+    """The other end of a connection, in memory."""
+
+    def __init__(self):
+        self.sent, self.answers = asyncio.Queue(), asyncio.Queue()
+        self.is_gone = False
+
+    async def receive(self):
+        return await self.sent.get()
+
+    async def send(self, message):
+        if self.is_gone:
+            raise ConnectionError
+        self.answers.put_nowait(message)
+
+
+@pytest.fixture
+def live(served_models, make_manual_port):
+    """A connection to the network "steps" that runs; yields its client and the engine behind it."""
+
+    @asynccontextmanager
+    async def open_one(refusal=None):
+        port = make_manual_port(refusal)
+        serving = ServingState(table=ModelTable(list(served_models.values())), settings=Settings(), engine=port)
+        serving.queue = WorkQueue(1, 8)
+        client = Client()
+        reader = serving.reader_of(served_models["steps"])
+        connection = LiveConnection(serving, reader, client.receive, client.send, (ConnectionError,))
+        task = asyncio.create_task(connection.run())
+        with anyio.fail_after(PATIENCE_S):
+            yield client, port
+            client.sent.put_nowait(None)
+            await task
+
+    return open_one
+
+
+@pytest.fixture
+def message(make_request):
+    return lambda T=2, **more: json.dumps(make_request({"x": np.zeros((1, T, 2), np.float32)}, **more))
+
+
+async def test_answers_come_in_the_order_of_the_questions(live, message):
+    async with live() as (client, port):
+        for name in ("a", "b"):
+            client.sent.put_nowait(message(id=name))
+        while len(port.waiting) < 2:
+            await anyio.wait_all_tasks_blocked()
+        for ticket in sorted(port.waiting, reverse=True):
+            port.answer(ticket)
+
+        found = [json.loads(await client.answers.get())["id"] for _ in range(2)]
+
+    assert found == ["a", "b"]
+
+
+async def test_a_bad_message_gets_an_error_in_its_place_and_the_next_one_its_answer(live, message):
+    async with live() as (client, port):
+        client.sent.put_nowait("{")
+        client.sent.put_nowait(message())
+        ticket, _ = await port.next_work()
+        port.answer(ticket)
+
+        found = [json.loads(await client.answers.get()) for _ in range(2)]
+
+    assert found[0]["code"] == "bad_input"
+    assert found[1]["model_name"] == "steps"
+
+
+@pytest.mark.parametrize("refusal", [QueueFull(3), EngineLost()], ids=lambda refusal: refusal.code)
+async def test_what_the_engine_refuses_is_told_as_a_message(live, message, refusal):
+    async with live(refusal) as (client, _):
+        client.sent.put_nowait(message())
+
+        found = json.loads(await client.answers.get())
+
+    assert found == {"error": str(refusal), "code": refusal.code}
+
+
+async def test_an_outcome_that_is_no_answer_is_a_fault_without_internals(live, message, caplog):
+    async with live() as (client, port):
+        client.sent.put_nowait(message())
+        ticket, _ = await port.next_work()
+        port.answer(ticket, {"y": "secret"})
+
+        found = json.loads(await client.answers.get())
+
+    assert found["code"] == "internal"
+    assert "secret" not in found["error"]
+
+
+async def test_who_goes_away_leaves_no_work_behind(live, message):
+    async with live() as (client, port):
+        for _ in range(3):
+            client.sent.put_nowait(message())
+        while len(port.waiting) < 3:
+            await anyio.wait_all_tasks_blocked()
+
+    assert sorted(port.cancelled) == [1, 2, 3]
+
+
+async def test_who_is_gone_when_the_answer_is_sent_ends_the_connection(live, message):
+    async with live() as (client, port):
+        client.is_gone = True
+        client.sent.put_nowait(message())
+        ticket, _ = await port.next_work()
+        port.answer(ticket)
+        await anyio.wait_all_tasks_blocked()
+
+        assert client.answers.empty()
+
+
+async def test_a_fault_of_the_connection_is_not_swallowed(served_models, make_manual_port):
+    serving = ServingState(
+        table=ModelTable(list(served_models.values())), settings=Settings(), engine=make_manual_port()
+    )
+
+    async def receive():
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        await LiveConnection(serving, serving.reader_of(served_models["steps"]), receive, receive).run()
+
+
+async def test_only_so_many_are_under_way(live, message, monkeypatch):
+    monkeypatch.setattr(live_connection, "MOST_UNDER_WAY", 2)
+    async with live() as (client, port):
+        for _ in range(5):
+            client.sent.put_nowait(message())
+        await anyio.wait_all_tasks_blocked()
+        first = len(port.waiting)
+        port.answer(min(port.waiting))
+        await anyio.wait_all_tasks_blocked()
+
+        assert (first, len(port.waiting), client.sent.qsize()) == (2, 2, 1)
+        while port.waiting:
+            port.answer(min(port.waiting))
+            await anyio.wait_all_tasks_blocked()
+
+
+async def test_a_long_message_is_read_and_answered_in_a_thread(live, make_request):
+    x = np.random.default_rng(0).standard_normal((1, 20_000, 2)).astype(np.float32)
+    async with live() as (client, port):
+        client.sent.put_nowait(json.dumps(make_request({"x": x})))
+        ticket, work = await port.next_work()
+        port.answer(ticket)
+
+        found = json.loads(await client.answers.get())
+
+    assert work.steps == 20_000
+    assert found["outputs"][0]["shape"] == [1, 20_000, 4]
+
+
+@contextmanager
+def listening(models, engine, **changes):
+    """Serve in another thread as `cellgate serve` does; yield the address for WebSockets."""
+    settings, started = Settings(port=0, **changes), threading.Event()
+    app = create_app(models, settings, engine)
+    config = uvicorn_config(app, settings)
+    config.port = 0
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets=None):
+            await super().startup(sockets)
+            started.set()
+
+    server = Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        assert started.wait(PATIENCE_S)
+        yield f"ws://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/v2/models"
+    finally:
+        server.should_exit = True
+        thread.join(PATIENCE_S)
+
+
+@pytest.fixture(params=[True, False], ids=["hot", "asgi"])
+def address(request, bundle_paths, open_served):
+    with listening(*open_served(BundlePlace(bundle_paths["steps"], "demo")), hot_route=request.param) as found:
+        yield found
+
+
+def test_json_and_binary_messages_are_answered_over_a_real_socket(address, make_network, make_request, pack_binary):
+    network = make_network("steps")
+    x = network.feeds(2, 3)["x"]
+    zeros = {name: np.zeros((1, 2, 3), np.float32) for name in ("h0", "c0")}
+    expected = network.compute({"x": x, **zeros})["y"]
+    body, head_bytes = pack_binary({"x": x}, parameters={"binary_data_output": True})
+
+    with connect_socket(f"{address}/demo/stream", open_timeout=PATIENCE_S) as socket:
+        socket.send(json.dumps(make_request({"x": x})))
+        socket.send(head_bytes.to_bytes(4, "little") + body)
+        text, binary = socket.recv(PATIENCE_S), socket.recv(PATIENCE_S)
+
+    split = 4 + int.from_bytes(binary[:4], "little")
+    assert json.loads(binary[4:split])["outputs"][0]["shape"] == [2, 3, 4]
+    for found in (json.loads(text)["outputs"][0]["data"], np.frombuffer(binary[split:], "<f4")):
+        np.testing.assert_allclose(np.reshape(found, expected.shape), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("path", "status", "code"), [("other", 404, "unknown_model"), ("demo/versions/9", 404, None)])
+def test_an_unknown_model_is_refused_as_http(address, path, status, code):
+    with pytest.raises(InvalidStatus) as found, connect_socket(f"{address}/{path}/stream", open_timeout=PATIENCE_S):
+        pass
+
+    assert found.value.response.status_code == status
+    assert json.loads(found.value.response.body)["code"] == (code or "unknown_model")
+
+
+def test_a_version_may_be_named(address):
+    with connect_socket(f"{address}/demo/versions/3/stream", open_timeout=PATIENCE_S) as socket:
+        socket.send("{}")
+
+        assert "the field inputs" in json.loads(socket.recv(PATIENCE_S))["error"]
+
+
+def test_a_message_above_the_limit_closes_the_connection(bundle_paths, open_served):
+    served = open_served(BundlePlace(bundle_paths["steps"], "demo"))
+    with (
+        listening(*served, max_body_bytes=2048) as address,
+        connect_socket(f"{address}/demo/stream", open_timeout=PATIENCE_S) as socket,
+    ):
+        socket.send("x" * 4096)
+        with pytest.raises(ConnectionClosed) as found:
+            socket.recv(PATIENCE_S)
+
+    assert found.value.rcvd.code == 1009
+
+
+def test_a_server_that_is_not_ready_refuses_as_http(served_models, make_manual_port):
+    port = make_manual_port()
+    with listening(list(served_models.values()), port) as address:
+        port.is_ready = False
+        with pytest.raises(InvalidStatus) as found, connect_socket(f"{address}/steps/stream", open_timeout=PATIENCE_S):
+            pass
+
+    assert found.value.response.status_code == 503
+    assert found.value.response.headers["retry-after"] == "1"
