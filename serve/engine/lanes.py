@@ -33,6 +33,8 @@ class Request:
         due_s: see `plan`.
         next_row: the first one that has no lane yet; rows get theirs late, so that what waits takes little memory.
         answer: outputs by name; rows are filled in as they end.
+        arrived_s: when it came.
+        is_watched: its next run is to be noted: it is its first, or somebody traces it.
     """
 
     ticket: Any
@@ -42,6 +44,8 @@ class Request:
     due_s: float = 0.0
     next_row: int = 0
     answer: Answer = field(default_factory=dict)
+    arrived_s: float = 0.0
+    is_watched: bool = True
 
     @property
     def rows_waiting(self) -> int:

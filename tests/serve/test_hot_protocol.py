@@ -37,6 +37,7 @@ async def listen(models, engine, **changes):
     keep_alive_s = changes.pop("keep_alive_s", 15)
     settings = Settings(**changes)
     app = create_app(models, settings, engine)
+    app.state.serving.ids.make = lambda: b"made"  # else each route would name a request in its own way
     config = uvicorn.Config(
         app, http=http_protocol(app, settings), ws="none", log_config=None, timeout_keep_alive=keep_alive_s
     )
@@ -176,6 +177,13 @@ TABLE = {
     "chunked-too-long": (chunked(b" " * 3000), 413, False),
     "declared-too-long": (raw(b"", "Content-Length: 2049", length=False), 413, False),
     "expect": (raw(JSON, "Expect: 100-continue"), 200, False),
+    "named": (raw(JSON, "X-Request-Id: a-client's.word/1"), 200, True),
+    "named-well": (raw(JSON, "X-Request-Id: client-7.a/b:c+d=e@f"), 200, True),
+    "named-bad": (raw(BAD, "x-request-id: client-7"), 400, True),
+    "named-at-length": (raw(JSON, f"X-Request-Id: {'a' * 129}"), 200, True),
+    "named-by-nothing": (raw(JSON, "X-Request-Id:"), 200, True),
+    "named-oddly": (raw(JSON, 'X-Request-Id: <\xe9>\t"\\'), 200, True),
+    "named-twice": (raw(JSON, *["X-Request-Id: a"] * 2), 200, False),
     "close": (raw(JSON, "Connection: close"), 200, True),
     "close-bad": (raw(BAD, "Connection: close"), 400, True),
     "old": (raw(JSON, version="1.0"), 200, False),
