@@ -1,6 +1,6 @@
 """What a server says about its work: the numbers, gathered from every process at the moment of the question.
 
-Rules of this file: it waits for the engine only, and not for long: a scrape is answered while the engine is gone, hangs
+Rules of this file: it waits for the engine, and not for long: a scrape is answered while the engine is gone, hangs
 or starts. What the numbers look like is for `metrics` and `statistics`.
 """
 
@@ -10,8 +10,10 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
+import anyio.to_thread
+
 from .errors import ServeError
-from .metrics import ServerView
+from .metrics import ServerView, render_metrics
 from .process_facts import process_facts
 from .served_model import ServedModel
 from .serving_state import ServingState
@@ -20,9 +22,19 @@ from .statistics import statistics_answer
 _ENGINE_PATIENCE_S: Final = 1.0
 
 
-async def view_server(serving: ServingState) -> ServerView:
-    """Gather everything that a scrape shows."""
+async def scrape(serving: ServingState, accept: str) -> tuple[bytes, str]:
+    """Gather everything that a scrape shows, and render it, off the event loop; see `render_metrics`."""
     engine = await _ask_engine(serving)
+    return await anyio.to_thread.run_sync(lambda: render_metrics(view_server(serving, engine), accept))
+
+
+def view_server(serving: ServingState, engine: Mapping[str, Any] | None) -> ServerView:
+    """Gather everything that a scrape shows.
+
+    Args:
+        serving: of this process.
+        engine: what the engine says of itself, or None.
+    """
     reading = serving.counters.read()
     found = {name: process_facts(process) for name, process in reading.processes.items()}
     return ServerView(

@@ -12,9 +12,8 @@ from starlette.responses import Response
 from . import wire_schema
 from .body import read_body
 from .json_response import render_object
-from .metrics import render_metrics
 from .model_config import model_config
-from .observation import answer_statistics, view_server
+from .observation import answer_statistics, scrape
 from .repository_index import parse_index_request, repository_index
 from .serving_state import Serving
 
@@ -42,7 +41,7 @@ async def read_metrics(serving: Serving, request: Request) -> Response:
     """Counters of all processes of this server, summed; 404 where the setting `metrics` is off."""
     if not serving.settings.metrics:
         raise HTTPException(404)
-    text, media_type = render_metrics(await view_server(serving), request.headers.get("accept", ""))
+    text, media_type = await scrape(serving, request.headers.get("accept", ""))
     return Response(text, headers={"content-type": media_type})
 
 
