@@ -227,7 +227,7 @@ def test_python_m_ends_with_the_exit_status(tmp_path):
         ("fastapi", ["serve", "a"], "serve,cpu"),
         ("onnxruntime", ["serve", "a"], "serve,cpu"),
         ("prometheus_client", ["serve", "a"], "serve,cpu"),
-        ("opentelemetry", ["serve", "a", "--otel-endpoint", "http://c/"], "serve,otel,cpu"),
+        ("opentelemetry.sdk", ["serve", "a", "--otel-endpoint", "http://c/"], "serve,otel,cpu"),
         ("orjson", ["predict", "a", "--input", "b"], "serve,cpu"),
         ("torch", ["inspect", "{networks}/lstm.pt"], "export"),
         ("torch", ["verify", "a", "--source", "b"], "export,cpu"),

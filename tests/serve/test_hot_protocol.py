@@ -236,7 +236,17 @@ async def test_both_routes_give_the_same_bytes(
 
 
 @pytest.mark.parametrize(
-    "name", ["json", "binary-out", "bad-shape", "nan", "json-large", "unknown", "get", "elsewhere"]
+    ("name", "model"),
+    [
+        ("json", 1),
+        ("json-large", 1),
+        ("binary-out", 1),
+        ("bad-shape", 1),
+        ("nan", 1),
+        ("get", 1),
+        ("unknown", 0),
+        ("elsewhere", 0),
+    ],
 )
 async def test_both_routes_count_alike(served_models, make_fake, make_network, make_runtime_port, name, model):
     found = []
