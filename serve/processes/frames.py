@@ -41,7 +41,7 @@ class Kind(IntEnum):
     CANCEL = 5
     ASK_STATISTICS = 6
     STATISTICS = 7
-    TIMES = 15
+    TIMES = 8
 
 
 class FrameError(Exception):
