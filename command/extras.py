@@ -23,6 +23,7 @@ _EXTRAS: Final[Mapping[str, str]] = MappingProxyType(
         "inspect": "export",
         "bench": "serve,cpu",
         "reading .parquet": "parquet",
+        "serve --otel-endpoint": "serve,otel,cpu",
     }
 )
 _PACKAGES: Final = frozenset(
@@ -41,6 +42,8 @@ _PACKAGES: Final = frozenset(
         "h11",
         "orjson",
         "pyarrow",
+        "prometheus_client",
+        "opentelemetry",
     }
 )
 _GPU: Final = "; on a machine with an NVIDIA GPU, gpu in the place of cpu"

@@ -27,7 +27,9 @@ def run(arguments: argparse.Namespace) -> int:
         if value is not None:
             environ[PREFIX + field.name.upper()] = str(value)
     settings = settings_from_env(environ)
-    require(("onnxruntime", "fastapi", "uvicorn", "httptools", "uvloop", "orjson"), "serve")
+    require(("onnxruntime", "fastapi", "uvicorn", "httptools", "uvloop", "orjson", "prometheus_client"), "serve")
+    if settings.otel_endpoint is not None:
+        require(("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"), "serve --otel-endpoint")
     run_server([parse_place(text) for text in arguments.bundles], settings, _echo)
     return DONE
 

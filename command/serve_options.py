@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Final, get_args
 
-from ..serve.settings import PREFIX, RANGES, Device, Settings
+from ..serve.settings import PREFIX, RANGES, Device, LogFormat, Settings
 
 # Every field of Settings; a test holds the two against each other.
 _SETTINGS_HELP: Final[Mapping[str, str]] = {
@@ -31,6 +31,9 @@ _SETTINGS_HELP: Final[Mapping[str, str]] = {
     "shutdown_grace_s": "seconds for running requests to end after SIGTERM",
     "access_log": "write one JSON line a request to stderr",
     "example_request_path": "file with a request that the curl line printed at the start sends",
+    "metrics": "answer GET /metrics for Prometheus, on the same port",
+    "log_format": "text, or json: one JSON object a line on stderr",
+    "otel_endpoint": "URL that takes OpenTelemetry traces over HTTP, such as http://127.0.0.1:4318/v1/traces",
 }
 
 
@@ -41,10 +44,12 @@ def add_serve_options(parser: argparse.ArgumentParser) -> None:
     )
     for field in fields(Settings):
         options: dict[str, object] = {"default": None, "help": _setting_help(field.name, field.default)}
-        if field.name in ("access_log", "hot_route"):
+        if field.name in ("access_log", "hot_route", "metrics"):
             options["action"] = argparse.BooleanOptionalAction
         elif field.name == "device":
             options["choices"] = get_args(Device)
+        elif field.name == "log_format":
+            options["choices"] = get_args(LogFormat)
         else:
             options["metavar"] = "S" if field.name.endswith("_s") else "N" if field.name in RANGES else "TEXT"
         parser.add_argument(f"--{field.name.replace('_', '-')}", **options)  # type: ignore[arg-type]
@@ -54,7 +59,8 @@ def _setting_help(name: str, default: object) -> str:
     low, high = RANGES.get(name, (None, None))
     limits = "" if low is None else f"; {low} .. {high}"
     if default is None:
-        shown = "one, or all CPUs where that is faster" if name in RANGES else "none, a request is written out"
+        unset = {"example_request_path": "none, a request is written out", "otel_endpoint": "none, nothing is sent"}
+        shown = unset.get(name, "one, or all CPUs where that is faster")
     else:
         shown = {True: "on", False: "off"}[default] if isinstance(default, bool) else str(default)
     return f"{_SETTINGS_HELP[name]}{limits}; also {PREFIX}{name.upper()}; default: {shown}"

@@ -11,21 +11,27 @@ from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from .request_id import KEY
+
 logger = logging.getLogger("cellgate.access")
 
 _MAX_PATH = 200
 CLIENT_GONE = 499  # no answer was sent; the number is customary in logs and never on the wire
 
 
-def log_request(method: str, path: str, status: int, answer_bytes: int, duration_s: float) -> None:
+def log_request(
+    method: str, path: str, status: int, answer_bytes: int, duration_s: float, request_id: str | None = None
+) -> None:
     """Write the line of one request."""
-    line = {
+    line: dict[str, str | int | float] = {
         "method": method[:32],
         "path": path[:_MAX_PATH],
         "status": status,
         "answer_bytes": answer_bytes,
         "duration_s": round(duration_s, 6),
     }
+    if request_id is not None:
+        line["request_id"] = request_id
     logger.info("%s", json.dumps(line))
 
 
@@ -58,4 +64,5 @@ class AccessLog:
         try:
             await self._app(scope, receive, send_counting)
         finally:
-            log_request(scope["method"], scope["path"], status, size_bytes, self._clock() - start)
+            seconds = self._clock() - start
+            log_request(scope["method"], scope["path"], status, size_bytes, seconds, scope.get(KEY))

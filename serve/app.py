@@ -4,21 +4,26 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any
 
+import anyio.to_thread
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 
 from .. import __version__
 from .access_log import AccessLog
+from .counter_page import Counters
 from .docs_page import docs_routes
 from .engine.port import EnginePort
 from .error_answer import FaultBoundary, on_http_error, on_serve_error
 from .errors import ServeError
 from .openapi import openapi_document
+from .request_id import NameRequests
+from .request_meter import MeterRequests
 from .routes import router
 from .served_model import ModelTable, ServedModel
 from .serving_state import ServingState
 from .settings import Settings
 from .socket_route import socket_router
+from .tracing import RequestTracer
 from .work_queue import WorkQueue
 
 # The framework can export traces by itself where the environment asks for it; this server sends nothing to anybody.
@@ -35,7 +40,12 @@ Running = Callable[[], AbstractAsyncContextManager[object]]
 
 
 def create_app(
-    models: Sequence[ServedModel], settings: Settings, engine: EnginePort, running: Running = nullcontext
+    models: Sequence[ServedModel],
+    settings: Settings,
+    engine: EnginePort,
+    running: Running = nullcontext,
+    counters: Counters | None = None,
+    tracer: RequestTracer | None = None,
 ) -> FastAPI:
     """Compose the application.
 
@@ -45,8 +55,12 @@ def create_app(
         engine: takes the work. The application neither starts nor closes it, unless `running` does.
         running: entered on the serving event loop before requests are taken, left after the last one: the place to
             start and close an engine that belongs to that loop.
+        counters: of this process, which the engine shares where it is in this process too; none: the requests alone
+            are counted.
+        tracer: takes a trace of each request for inference; closed at the end.
     """
-    state = ServingState(table=ModelTable(models), settings=settings, engine=engine)
+    found = Counters.alone([model.name for model in models]) if counters is None else counters
+    state = ServingState(table=ModelTable(models), settings=settings, engine=engine, counters=found, tracer=tracer)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -56,6 +70,8 @@ def create_app(
                 yield
             finally:
                 state.queue = None
+                if tracer is not None:
+                    await anyio.to_thread.run_sync(tracer.close)
 
     app = FastAPI(
         title="cellgate",
@@ -73,6 +89,8 @@ def create_app(
     app.include_router(socket_router)
     app.router.routes.extend(docs_routes(openapi_document(app.routes, models)))
     app.add_middleware(FaultBoundary)
+    app.add_middleware(MeterRequests, meters=state.meters, models=state.infer_paths)
     if settings.access_log:
         app.add_middleware(AccessLog)
+    app.add_middleware(NameRequests, ids=state.ids)
     return app

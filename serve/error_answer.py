@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .errors import EngineError, ServeError
 from .json_response import render_object
+from .request_id import KEY
 
 logger = logging.getLogger("cellgate.serve")
 
@@ -28,20 +29,24 @@ def answer(status: int, error: str, code: str, headers: Mapping[str, str] | None
     return Response(body, status_code=status, media_type="application/json", headers=dict(headers or {}))
 
 
-def answer_error(error: ServeError) -> Response:
-    """Return the response for an error of this folder."""
+def answer_error(error: ServeError, request_id: str | None = None) -> Response:
+    """Return the response for an error of this folder; for the id see `answer_fault`."""
     if error.status == _STATUS_FAULT:
-        return answer_fault(error)
+        return answer_fault(error, request_id)
     return answer(error.status, str(error), error.code, error.headers)
 
 
-def answer_fault(error: Exception) -> Response:
+def answer_fault(error: Exception, request_id: str | None = None) -> Response:
     """Log a fault of ours with its traceback and return a response that holds its id only.
 
     An EngineError's own message is made for clients and goes along.
+
+    Args:
+        error: what went wrong.
+        request_id: of the request; None: it has none, and gets one.
     """
-    request_id = secrets.token_hex(8)
-    logger.error("request %s failed", request_id, exc_info=error)
+    request_id = request_id or secrets.token_hex(8)
+    logger.error("request %s failed", request_id, exc_info=error, extra={"request_id": request_id})
     known = isinstance(error, EngineError)
     text = f"{error}" if known else "internal error"
     return answer(
@@ -52,10 +57,10 @@ def answer_fault(error: Exception) -> Response:
     )
 
 
-async def on_serve_error(_request: Request, error: Exception) -> Response:
+async def on_serve_error(request: Request, error: Exception) -> Response:
     """Handle a ServeError."""
     assert isinstance(error, ServeError)
-    return answer_error(error)
+    return answer_error(error, request.scope.get(KEY))
 
 
 async def on_http_error(request: Request, error: Exception) -> Response:
@@ -99,4 +104,4 @@ class FaultBoundary:
         except Exception as err:
             if started:  # half an answer is out: only closing the connection tells the client
                 raise
-            await answer_fault(err)(scope, receive, send)
+            await answer_fault(err, scope.get(KEY))(scope, receive, send)

@@ -9,11 +9,10 @@ Of the class that it derives from it uses the callbacks of asyncio and of the pa
 """
 
 import http
-import time
 from collections.abc import Iterable
+from time import perf_counter
 from typing import Any, ClassVar
 
-from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from .access_log import CLIENT_GONE, log_request
@@ -25,6 +24,7 @@ from .hot_cycle import HotCycle, tell_gone
 from .hot_request import HotRequest, hot_request
 from .infer_answer import render_answer
 from .infer_request import RequestReader, is_large_answer
+from .request_meter import RequestMeter
 from .serving_state import ServingState
 
 _MAX_HEAD_BYTES = 2**16  # of a request line and headers that come in pieces; one piece is bounded by the transport
@@ -37,6 +37,7 @@ class HotProtocol(HttpToolsProtocol):
 
     serving: ClassVar[ServingState]
     readers: ClassVar[dict[bytes, RequestReader]]
+    meters: ClassVar[dict[bytes, RequestMeter]]
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
@@ -52,7 +53,10 @@ class HotProtocol(HttpToolsProtocol):
         self._form: AnswerForm | None = None
         self._ticket: int | None = None
         self._path = b""
+        self._id = b""
+        self._meter: RequestMeter | None = None  # of the request
         self._start = 0.0
+        self._read_s = 0.0
         self._seen_headers: Any = None
         self._default_lines = b""
 
@@ -74,7 +78,7 @@ class HotProtocol(HttpToolsProtocol):
         if self._ticket is not None:
             self.serving.engine.cancel(self._ticket)
             self._ticket = None
-            self._log(CLIENT_GONE, 0)
+            self._note(CLIENT_GONE, 0, perf_counter(), 0.0)
         for cycle in self._cycles:  # uvicorn tells the last one only, and an earlier one may be at work
             tell_gone(cycle)
         super().connection_lost(exc)
@@ -117,13 +121,16 @@ class HotProtocol(HttpToolsProtocol):
             return
         self._request = request
         self._chunks = []
-        self._path = self._url
+        self._path = path = self._url
+        self._meter = self.meters[path]
+        ids = self.serving.ids
+        self._id = ids.make() if request.given_id is None else ids.take(request.given_id)
         hot = self._hot
         hot.response_complete = False
         hot.keep_alive = request.keep_alive
         self.cycle = hot  # type: ignore[assignment]
-        if self.serving.settings.access_log:
-            self._start = time.perf_counter()
+        self._read_s = 0.0
+        self._start = perf_counter()
 
     def on_body(self, body: bytes) -> None:
         """A piece of it."""
@@ -142,30 +149,31 @@ class HotProtocol(HttpToolsProtocol):
         chunks = self._chunks
         self._chunks = []
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        start = perf_counter()
         try:
             work, form = request.reader.read(body, request.head_bytes)
             if is_large_answer(form):
                 self._hand_over_whole(body)
                 return
             self._form = form
+            self._read_s = perf_counter() - start
             self._ticket = self.serving.engine.submit(work, self._on_done)
-        except ServeError as err:
-            self._reply_with(answer_error(err))
         except Exception as err:  # noqa: BLE001 - the border: whatever it is, the client gets an answer
-            self._reply_with(answer_fault(err))
+            self._reply_error(err)
 
     # the answer
 
     def _on_done(self, outcome: Outcome) -> None:
         self._ticket = None
         if isinstance(outcome, ServeError):
-            self._reply_with(answer_error(outcome))
+            self._reply_error(outcome)
             return
         assert self._form is not None
+        start = perf_counter()
         try:
             found = render_answer(self._form, outcome)
         except Exception as err:  # noqa: BLE001 - as above
-            self._reply_with(answer_error(err) if isinstance(err, ServeError) else answer_fault(err))
+            self._reply_error(err)
             return
         if found.head_bytes is None:
             lines = b"content-length: %d\r\ncontent-type: application/json\r\n" % found.size_bytes
@@ -174,16 +182,29 @@ class HotProtocol(HttpToolsProtocol):
                 b"inference-header-content-length: %d\r\ncontent-length: %d\r\n"
                 b"content-type: application/octet-stream\r\n" % (found.head_bytes, found.size_bytes)
             )
-        self._reply(200, _OK, lines, found.parts, found.size_bytes)
+        end = perf_counter()
+        self._reply(200, _OK, lines, found.parts, found.size_bytes, end, end - start)
 
-    def _reply_with(self, response: Response) -> None:
+    def _reply_error(self, err: Exception) -> None:
+        word = self._id.decode("ascii")
+        response = answer_error(err, word) if isinstance(err, ServeError) else answer_fault(err, word)
         status, body = response.status_code, bytes(response.body)
-        self._reply(status, _STATUS_LINES[status], _header_lines(response.raw_headers), [body], len(body))
+        lines = _header_lines(response.raw_headers)
+        self._reply(status, _STATUS_LINES[status], lines, [body], len(body), perf_counter(), 0.0)
 
-    def _reply(self, status: int, status_line: bytes, lines: bytes, parts: list[Any], size_bytes: int) -> None:
+    def _reply(
+        self,
+        status: int,
+        status_line: bytes,
+        lines: bytes,
+        parts: list[Any],
+        size_bytes: int,
+        end: float,
+        render_s: float,
+    ) -> None:
         self._hot.response_complete = True
         self._write(status_line, lines, parts)
-        self._log(status, size_bytes)
+        self._note(status, size_bytes, end, render_s)
         self.on_response_complete()  # uvicorn's: counts, goes on with what is queued, or starts the keep-alive timer
 
     def _write(self, status_line: bytes, lines: bytes, parts: list[Any]) -> None:
@@ -191,14 +212,20 @@ class HotProtocol(HttpToolsProtocol):
             self._seen_headers = self.server_state.default_headers
             self._default_lines = _header_lines(self._seen_headers)
         if not self.transport.is_closing():
-            end = b"\r\n" if self._hot.keep_alive else b"connection: close\r\n\r\n"
-            self.transport.write(b"".join([status_line, self._default_lines, lines, end, *parts]))
+            end = b"\r\n\r\n" if self._hot.keep_alive else b"\r\nconnection: close\r\n\r\n"
+            self.transport.write(
+                b"".join([status_line, self._default_lines, lines, b"x-request-id: ", self._id, end, *parts])
+            )
             if not self._hot.keep_alive:
                 self.transport.close()
 
-    def _log(self, status: int, size_bytes: int) -> None:
+    def _note(self, status: int, size_bytes: int, end: float, render_s: float) -> None:
+        assert self._meter is not None
+        seconds = end - self._start
+        self._meter.answered(status, seconds, self._read_s, render_s)
         if self.serving.settings.access_log:
-            log_request("POST", self._path.decode("ascii"), status, size_bytes, time.perf_counter() - self._start)
+            path, word = self._path.decode("ascii"), self._id.decode("ascii")
+            log_request("POST", path, status, size_bytes, seconds, word)
 
     # what is uvicorn's
 
@@ -229,6 +256,8 @@ class HotProtocol(HttpToolsProtocol):
             text = f"headers: expected at most {_MAX_HEAD_BYTES} bytes of request line and headers, found more"
             response = answer(431, text, "headers_too_large")
             self._hot.keep_alive = False
+            self._id = self.serving.ids.make()
+            self.serving.meters.of(None).answered(431, 0.0)
             self._write(_STATUS_LINES[431], _header_lines(response.raw_headers), [bytes(response.body)])
         self.transport.close()
 
@@ -243,9 +272,7 @@ def hot_protocol(state: ServingState) -> type[HotProtocol]:
     Args:
         state: of the application that gets what is handed over.
     """
-    readers = {}
-    for model in state.table.models:
-        path = f"/v2/models/{model.name}"
-        for start in (path, f"{path}/versions/{model.version}"):
-            readers[f"{start}/infer".encode("ascii")] = state.reader_of(model)
-    return type("HotProtocolOfState", (HotProtocol,), {"serving": state, "readers": readers})
+    models = {path.encode("ascii"): name for path, name in state.infer_paths.items()}
+    readers = {path: state.reader_of(state.table.find(name, None)) for path, name in models.items()}
+    meters = {path: state.meters.of(name) for path, name in models.items()}
+    return type("HotProtocolOfState", (HotProtocol,), {"serving": state, "readers": readers, "meters": meters})

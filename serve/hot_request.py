@@ -8,13 +8,15 @@ from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
 from .infer_request import RequestReader, is_large_body
+from .request_id import HEADER
 from .serving_state import ServingState
 
-_LENGTH, _TYPE, _HEAD_LENGTH, _ODD = range(4)
+_LENGTH, _TYPE, _HEAD_LENGTH, _ID, _ODD = range(5)
 _KINDS = {
     b"content-length": _LENGTH,
     b"content-type": _TYPE,
     b"inference-header-content-length": _HEAD_LENGTH,
+    HEADER: _ID,
     b"content-encoding": _ODD,
     b"transfer-encoding": _ODD,
     b"expect": _ODD,
@@ -25,11 +27,15 @@ _MAX_DIGITS = 18
 
 
 class HotRequest(NamedTuple):
-    """A request of the hot route: who reads its body, how much of it is JSON, whether the connection stays open."""
+    """A request of the hot route: who reads its body, how much of it is JSON, whether the connection stays open.
+
+    `given_id` is what the client calls it, if it does.
+    """
 
     reader: RequestReader
     head_bytes: int | None
     keep_alive: bool
+    given_id: bytes | None
 
 
 class ParsedHead(Protocol):
@@ -51,20 +57,23 @@ def hot_request(
         reader: of the model that the path names.
         serving: of the application.
     """
-    lengths = _lengths(headers)
-    if lengths is None or parser.get_method() != b"POST" or parser.get_http_version() != "1.1":
+    known = _known(headers)
+    if known is None or parser.get_method() != b"POST" or parser.get_http_version() != "1.1":
         return None
-    body_bytes, head_bytes = lengths
+    body_bytes, head_bytes, given_id = known
     if body_bytes > serving.settings.max_body_bytes or is_large_body(body_bytes, head_bytes):
         return None
     if serving.queue is None or not serving.engine.is_ready:
         return None
-    return HotRequest(reader, head_bytes, parser.should_keep_alive())
+    return HotRequest(reader, head_bytes, parser.should_keep_alive(), given_id)
 
 
-def _lengths(headers: Iterable[tuple[bytes, bytes]]) -> tuple[int, int | None] | None:
-    """Return the lengths of the body and of its JSON head, which may be undeclared; None where a header is odd."""
-    found: list[bytes | None] = [None, None, None]
+def _known(headers: Iterable[tuple[bytes, bytes]]) -> tuple[int, int | None, bytes | None] | None:
+    """Return the lengths of the body and of its JSON head, and the id; None where a header is odd.
+
+    The head's length and the id may be undeclared.
+    """
+    found: list[bytes | None] = [None, None, None, None]
     for name, value in headers:
         kind = _KINDS.get(name.lower())
         if kind is None:
@@ -72,12 +81,12 @@ def _lengths(headers: Iterable[tuple[bytes, bytes]]) -> tuple[int, int | None] |
         if kind == _ODD or found[kind] is not None:
             return None
         found[kind] = value
-    length, media, head_length = found
+    length, media, head_length, given_id = found
     if length is None or not _is_number(length) or (media is not None and media not in _TYPES):
         return None
     if head_length is None:
-        return int(length), None
-    return (int(length), int(head_length)) if _is_number(head_length) else None
+        return int(length), None, given_id
+    return (int(length), int(head_length), given_id) if _is_number(head_length) else None
 
 
 def _is_number(text: bytes) -> bool:

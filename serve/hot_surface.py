@@ -41,9 +41,9 @@ def http_protocol(app: FastAPI, settings: Settings) -> type[asyncio.Protocol]:
 
     Args:
         app: of `create_app`.
-        settings: `hot_route` says whether to try.
+        settings: `hot_route` says whether to try; a server that is traced does not.
     """
-    if not settings.hot_route:
+    if not settings.hot_route or app.state.serving.tracer is not None:  # that route notes no moments
         return HttpToolsProtocol
     missing = surface_gaps()
     if missing:

@@ -5,28 +5,37 @@ which cancels the work.
 """
 
 import asyncio
+import time
+from dataclasses import replace
 from functools import partial
+from time import perf_counter
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive
 
+from .access_log import CLIENT_GONE
 from .body import check_headers, joined_headers, read_body
 from .engine.port import EnginePort
 from .engine.work import Answer, Outcome, Work
 from .errors import ServeError
 from .infer_answer import InferAnswer, render_answer
 from .infer_request import is_large_answer, is_large_body
+from .request_id import KEY
 from .served_model import ServedModel
 from .serving_state import ServingState
+from .tracing import RequestTrace, RequestTracer
 
 
-async def exchange(serving: ServingState, model: ServedModel, request: Request) -> InferAnswer:
+async def exchange(
+    serving: ServingState, model: ServedModel, request: Request, trace: RequestTrace | None = None
+) -> InferAnswer:
     """Answer a request for inference.
 
     Args:
         serving: the state of the application.
         model: asked for.
         request: its body not yet read.
+        trace: where to note when what happened, if anybody wants to know.
 
     Raises:
         ServeError: whatever is wrong with the request, the server or the engine.
@@ -36,15 +45,53 @@ async def exchange(serving: ServingState, model: ServedModel, request: Request) 
     limit = serving.settings.max_body_bytes
     head_bytes = check_headers(joined_headers(request.scope["headers"]), limit)
     body = await read_body(request, limit)
-    reader = serving.reader_of(model)
+    reader, meter = serving.reader_of(model), serving.meters.of(model.name)
+    start = perf_counter()
     if is_large_body(len(body), head_bytes):
         work, form = await queue.run(partial(reader.read, body, head_bytes))
     else:
         work, form = reader.read(body, head_bytes)
+    meter.spent(perf_counter() - start, 0.0)
+    if trace is not None:
+        work = replace(work, times=trace.times)
+        trace.submitted_s = time.monotonic()
     answer = await infer_while_connected(serving.engine, work, request.receive)
+    if trace is not None:
+        trace.answered_s = time.monotonic()
+    start = perf_counter()
     if is_large_answer(form):
-        return await queue.run(partial(render_answer, form, answer))
-    return render_answer(form, answer)
+        found = await queue.run(partial(render_answer, form, answer))
+    else:
+        found = render_answer(form, answer)
+    meter.spent(0.0, perf_counter() - start)
+    return found
+
+
+async def traced_exchange(
+    serving: ServingState, tracer: RequestTracer, model: ServedModel, request: Request
+) -> InferAnswer:
+    """Answer a request for inference as `exchange` does, and trace it, whatever its end.
+
+    Raises:
+        ServeError, ClientDisconnect: as `exchange`.
+    """
+    headers = joined_headers(request.scope["headers"])
+    name, version, word = model.name, model.version, request.scope.get(KEY, "")
+    trace = RequestTrace(headers=headers, model=name, version=version, request_id=word)
+    try:
+        return await exchange(serving, model, request, trace)
+    except ServeError as err:
+        trace.status, trace.error = err.status, err.code
+        raise
+    except (asyncio.CancelledError, ClientDisconnect):
+        trace.status, trace.error = CLIENT_GONE, "client_gone"
+        raise
+    except Exception:
+        trace.status, trace.error = ServeError.status, ServeError.code
+        raise
+    finally:
+        trace.ended_s = time.monotonic()
+        tracer.record(trace)
 
 
 async def infer_while_connected(port: EnginePort, work: Work, receive: Receive) -> Answer:

@@ -9,13 +9,15 @@ stands where its last committed step left it.
 import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Final
+from time import perf_counter
+from typing import Final, NamedTuple
 
 from .answer_form import AnswerForm
 from .engine.work import Outcome
 from .errors import ServeError
 from .infer_answer import render_answer
 from .infer_request import RequestReader, is_large_answer, is_large_body
+from .request_meter import RequestMeter
 from .serving_state import ServingState
 from .socket_message import Message, answer_message, error_message, split_message
 
@@ -23,7 +25,15 @@ MOST_UNDER_WAY: Final = 64
 
 Receive = Callable[[], Awaitable[Message | None]]
 Send = Callable[[Message], Awaitable[None]]
-Asked = tuple[AnswerForm | None, "asyncio.Future[Outcome]"]
+_OK: Final = 200
+
+
+class Asked(NamedTuple):
+    """A request under way: when it was read, the form of its answer where it has one, and what comes of it."""
+
+    begun_s: float
+    form: AnswerForm | None
+    done: "asyncio.Future[Outcome]"
 
 
 class LiveConnection:
@@ -32,6 +42,7 @@ class LiveConnection:
     Args:
         serving: of the application.
         reader: of the model's requests.
+        meter: counts them.
         receive: returns the next message, or None when the client has gone.
         send: sends a message.
         gone: what `receive` and `send` may raise because the client has gone.
@@ -41,12 +52,14 @@ class LiveConnection:
         self,
         serving: ServingState,
         reader: RequestReader,
+        meter: RequestMeter,
         receive: Receive,
         send: Send,
         gone: tuple[type[Exception], ...] = (),
     ) -> None:
         self._serving = serving
         self._reader = reader
+        self._meter = meter
         self._receive = receive
         self._send = send
         self._gone = gone
@@ -75,7 +88,7 @@ class LiveConnection:
             self._asked.put_nowait(await self._ask(message))
 
     async def _ask(self, message: Message) -> Asked:
-        done: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        begun_s, done = perf_counter(), asyncio.get_running_loop().create_future()
         try:
             queue = self._serving.open_queue()
             body, head_bytes = split_message(message)
@@ -85,8 +98,8 @@ class LiveConnection:
             self._tickets.add(ticket)
         except ServeError as err:
             done.set_result(err)
-            return None, done
-        return form, done
+            return Asked(begun_s, None, done)
+        return Asked(begun_s, form, done)
 
     def _resolve(self, ticket: int, done: "asyncio.Future[Outcome]", outcome: Outcome) -> None:
         self._tickets.discard(ticket)
@@ -95,17 +108,22 @@ class LiveConnection:
 
     async def _answer_all(self) -> None:
         while True:
-            await self._send(await self._message(*await self._asked.get()))
+            asked = await self._asked.get()
+            status, message = await self._answer(asked.form, await asked.done)
+            self._meter.answered(status, perf_counter() - asked.begun_s)
+            await self._send(message)
             self._room.release()
 
-    async def _message(self, form: AnswerForm | None, done: "asyncio.Future[Outcome]") -> Message:
-        outcome = await done
+    async def _answer(self, form: AnswerForm | None, outcome: Outcome) -> tuple[int, Message]:
+        """Return the status that HTTP would give, and the message."""
+        if isinstance(outcome, ServeError):
+            return outcome.status, error_message(outcome)
+        assert form is not None
         try:
-            if isinstance(outcome, ServeError):
-                return error_message(outcome)
-            assert form is not None
             if is_large_answer(form):
-                return answer_message(await self._serving.open_queue().run(partial(render_answer, form, outcome)))
-            return answer_message(render_answer(form, outcome))
+                return _OK, answer_message(await self._serving.open_queue().run(partial(render_answer, form, outcome)))
+            return _OK, answer_message(render_answer(form, outcome))
+        except ServeError as err:
+            return err.status, error_message(err)
         except Exception as err:  # noqa: BLE001 - whatever it is, the client gets an answer in its place
-            return error_message(err)
+            return ServeError.status, error_message(err)

@@ -13,7 +13,7 @@ from .datatypes import datatype_of, wire_shape
 from .served_model import ServedModel
 
 PLATFORM = "onnx_onnxv1"
-EXTENSIONS = ("binary_tensor_data", "schedule_policy")
+EXTENSIONS = ("binary_tensor_data", "schedule_policy", "statistics", "model_configuration")
 
 
 def server_metadata() -> dict[str, Any]:

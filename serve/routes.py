@@ -10,9 +10,10 @@ from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
 from . import wire_schema
-from .infer_exchange import exchange
+from .infer_exchange import exchange, traced_exchange
 from .json_response import render_object
 from .metadata import model_metadata, server_metadata
+from .observation_routes import router as observation
 from .serving_state import Serving, ServingState
 
 ModelName = Annotated[str, Path(description="Name of a served model; see GET /v2/models.")]
@@ -63,6 +64,10 @@ async def infer_version(
 ) -> Response:
     """As without a version, which must be the one that is served."""
     return await _infer(serving, request, model_name, model_version)
+
+
+# Before the names of models, for one of its paths reads like one: /v2/models/stats.
+router.include_router(observation)
 
 
 @router.get("/v2/", include_in_schema=False)
@@ -130,5 +135,9 @@ def _model_ready(serving: ServingState, name: str, version: str | None) -> Respo
 
 
 async def _infer(serving: ServingState, request: Request, name: str, version: str | None) -> Response:
-    answer = await exchange(serving, serving.table.find(name, version), request)
+    model, tracer = serving.table.find(name, version), serving.tracer
+    if tracer is None:
+        answer = await exchange(serving, model, request)
+    else:
+        answer = await traced_exchange(serving, tracer, model, request)
     return Response(answer.join(), headers=answer.headers, media_type=answer.media_type)

@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any
 
 from .errors import PortBusyError
+from .operation_log import operation_logging
 from .processes.supervisor import Supervisor
 from .served_model import BundlePlace
 from .settings import Settings
@@ -49,7 +50,7 @@ def run_server(places: Sequence[BundlePlace], settings: Settings, echo: Echo) ->
             for line in (*model_lines(models), *ready_lines(models[0], url, settings)):
                 echo(line)
 
-        with _signals_stop(supervisor):
+        with operation_logging(settings.log_format, "supervisor"), _signals_stop(supervisor):
             supervisor.run(say)
         echo("stopped")
 

@@ -8,11 +8,15 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from .counter_page import Counters
 from .engine.port import EnginePort
 from .errors import NotReady
 from .infer_request import RequestReader
+from .request_id import RequestIds
+from .request_meter import RequestMeters
 from .served_model import ModelTable, ServedModel
 from .settings import Settings
+from .tracing import RequestTracer
 from .work_queue import WorkQueue
 
 
@@ -24,6 +28,10 @@ class ServingState:
         table: the served models.
         settings: of this server.
         engine: takes the work of this application's event loop.
+        counters: of this process, and of all others.
+        meters: count the requests.
+        ids: name the requests.
+        tracer: takes a trace of each request for inference; None: nothing is traced.
         queue: for what would hold up the loop; made in the lifespan, for it belongs to a loop; None outside.
         draining: the server stops; set by whoever stops it.
     """
@@ -31,11 +39,16 @@ class ServingState:
     table: ModelTable
     settings: Settings
     engine: EnginePort
+    counters: Counters
+    meters: RequestMeters = field(init=False)
+    ids: RequestIds = field(default_factory=RequestIds)
+    tracer: RequestTracer | None = None
     queue: WorkQueue | None = None
     draining: bool = False
     _readers: dict[str, RequestReader] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.meters = RequestMeters(self.counters.own)
         limits = self.settings.limits
         self._readers = {model.name: RequestReader(model, limits) for model in self.table.models}
 
@@ -43,6 +56,15 @@ class ServingState:
     def is_ready(self) -> bool:
         """Whether requests are taken."""
         return self.queue is not None and not self.draining and self.engine.is_ready
+
+    @property
+    def infer_paths(self) -> dict[str, str]:
+        """The paths of inference as they are usually written, and the name of the model that each asks for."""
+        paths: dict[str, str] = {}
+        for model in self.table.models:
+            path = f"/v2/models/{model.name}"
+            paths |= {f"{start}/infer": model.name for start in (path, f"{path}/versions/{model.version}")}
+        return paths
 
     def reader_of(self, model: ServedModel) -> RequestReader:
         """Return what reads the requests for a model of the table."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 Device = Literal["auto", "cpu", "cuda"]
+LogFormat = Literal["text", "json"]
 PREFIX = "CELLGATE_"
 
 RANGES: dict[str, tuple[float, float]] = {
@@ -79,6 +80,9 @@ class Settings:
         shutdown_grace_s: time for running requests to end after SIGTERM.
         access_log: write one JSON line a request to stderr.
         example_request_path: a file with a request body that the start-up curl line sends instead of an inline one.
+        metrics: answer GET /metrics, on the same port as all else.
+        log_format: of what goes to stderr: text, or one JSON object a line.
+        otel_endpoint: URL that takes OpenTelemetry traces over HTTP; None: nothing is traced and nothing sent.
     """
 
     host: str = "127.0.0.1"
@@ -100,10 +104,17 @@ class Settings:
     shutdown_grace_s: float = 30.0
     access_log: bool = False
     example_request_path: str | None = None
+    metrics: bool = True
+    log_format: LogFormat = "text"
+    otel_endpoint: str | None = None
 
     def __post_init__(self) -> None:
         if self.device not in get_args(Device):
             raise SettingsError("device", f"one of {', '.join(get_args(Device))}", self.device)
+        if self.log_format not in get_args(LogFormat):
+            raise SettingsError("log_format", f"one of {', '.join(get_args(LogFormat))}", self.log_format)
+        if self.otel_endpoint is not None and not self.otel_endpoint.startswith(("http://", "https://")):
+            raise SettingsError("otel_endpoint", "a URL that begins with http:// or https://", self.otel_endpoint)
         if not self.host:
             raise SettingsError("host", "an address or a host name", self.host)
         for name, (low, high) in RANGES.items():
@@ -152,7 +163,7 @@ def _check_range(name: str, value: Any, low: float, high: float) -> None:
 
 def _from_text(name: str, text: str) -> str | int | float | bool:
     """Numbers are the settings that have a range; those in seconds may have a fraction."""
-    if name in ("access_log", "hot_route"):
+    if name in ("access_log", "hot_route", "metrics"):
         if text.lower() not in _FLAGS:
             raise SettingsError(name, "true or false", text)
         return _FLAGS[text.lower()]

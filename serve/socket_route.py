@@ -10,6 +10,7 @@ from starlette.websockets import WebSocketDisconnect
 from .error_answer import answer_error
 from .errors import ServeError
 from .live_connection import LiveConnection
+from .request_meter import RequestMeters
 from .serving_state import ServingState
 from .socket_message import Message
 
@@ -33,7 +34,7 @@ async def _serve(websocket: WebSocket, name: str, version: str | None) -> None:
     assert isinstance(serving, ServingState)
     try:
         serving.open_queue()
-        reader = serving.reader_of(serving.table.find(name, version))
+        model = serving.table.find(name, version)
     except ServeError as err:
         await websocket.send_denial_response(answer_error(err))
         return
@@ -49,4 +50,5 @@ async def _serve(websocket: WebSocket, name: str, version: str | None) -> None:
     async def send(message: Message) -> None:
         await (websocket.send_text(message) if isinstance(message, str) else websocket.send_bytes(message))
 
-    await LiveConnection(serving, reader, receive, send, (WebSocketDisconnect,)).run()
+    reader, meter = serving.reader_of(model), RequestMeters(serving.counters.own, "websocket").of(model.name)
+    await LiveConnection(serving, reader, meter, receive, send, (WebSocketDisconnect,)).run()

@@ -6,7 +6,7 @@ they describe what it accepts, and a test holds them together.
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 Parameters = dict[str, bool | int | float | str]
 
@@ -112,6 +112,36 @@ class TensorMetadata(BaseModel):
     name: str
     datatype: str
     shape: list[int]
+
+
+class ModelStatistics(BaseModel):
+    """Counts and durations of each model, as the statistics extension says them."""
+
+    model_stats: list[dict[str, Any]]
+
+
+class ModelConfig(BaseModel):
+    """A model as Triton's clients see it; further fields are those of its `ModelConfig`."""
+
+    name: str
+    platform: str
+    backend: str
+    max_batch_size: int = Field(description="0: shapes are whole, and no row is left out of them.")
+    input: list[dict[str, Any]]
+    output: list[dict[str, Any]]
+
+
+class IndexEntry(BaseModel):
+    """A model and whether it can be asked."""
+
+    name: str
+    version: str
+    state: str = Field(description="READY or UNAVAILABLE.")
+    reason: str
+
+
+class RepositoryIndex(RootModel[list[IndexEntry]]):
+    """All models."""
 
 
 class ModelMetadata(BaseModel):

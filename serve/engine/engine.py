@@ -10,11 +10,14 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..counter_layout import CounterLayout
+from ..counter_page import CounterPage
 from ..errors import DeadlineExceeded, EngineError, NotReady, QueueFull, ServeError, UnknownModel
 from ..settings import Settings
 from .lanes import Request
 from .model_queue import ModelQueue
 from .models import EngineModel
+from .run_meter import RunMeter
 from .work import Outcome, Work
 
 Result = tuple[Hashable, Outcome]
@@ -59,12 +62,22 @@ class Engine:
         models: open; the engine closes their runtimes.
         limits: of what it takes on.
         clock: monotonic, in seconds; the same clock as of `Work.deadline_s`.
+        counters: page to count the runs on; none: one that nobody reads.
     """
 
     def __init__(
-        self, models: Sequence[EngineModel], limits: EngineLimits, clock: Callable[[], float] = time.monotonic
+        self,
+        models: Sequence[EngineModel],
+        limits: EngineLimits,
+        clock: Callable[[], float] = time.monotonic,
+        counters: CounterPage | None = None,
     ) -> None:
-        self._models = {model.served.name: ModelQueue(model, limits, clock) for model in models}
+        names = [model.served.name for model in models]
+        page = CounterPage(CounterLayout(names)) if counters is None else counters
+        self._models = {
+            name: ModelQueue(model, limits, clock, RunMeter(page, name))
+            for name, model in zip(names, models, strict=True)
+        }
         self._queues = tuple(self._models.values())
         self._limits = limits
         self._clock = clock

@@ -33,17 +33,31 @@ class Request:
         due_s: see `plan`.
         next_row: the first one that has no lane yet; rows get theirs late, so that what waits takes little memory.
         answer: outputs by name; rows are filled in as they end.
+        arrived_s: when it came.
+        is_watched: its next run is to be noted: it is its first, or somebody traces it.
     """
 
-    __slots__ = ("answer", "due_s", "next_row", "rows", "rows_left", "size_bytes", "ticket", "work")
+    __slots__ = (
+        "answer",
+        "arrived_s",
+        "due_s",
+        "is_watched",
+        "next_row",
+        "rows",
+        "rows_left",
+        "size_bytes",
+        "ticket",
+        "work",
+    )
 
     def __init__(self, ticket: Any, work: Work, size_bytes: int, rows: int) -> None:
         self.ticket = ticket
         self.work = work
         self.size_bytes = size_bytes
         self.rows = self.rows_left = rows
-        self.due_s = 0.0
+        self.due_s = self.arrived_s = 0.0
         self.next_row = 0
+        self.is_watched = True
         self.answer: Answer = {}
 
     @property

@@ -19,6 +19,7 @@ from .cost_model import Measurement
 from .lanes import Lane, LaneTable, Request
 from .models import EngineModel
 from .plan import Planner, RunRules, due_s
+from .run_meter import RunMeter
 
 if TYPE_CHECKING:
     from .engine import EngineLimits
@@ -34,9 +35,10 @@ class ModelQueue:
         model: open.
         limits: of the engine.
         clock: monotonic, in seconds.
+        meter: counts its runs.
     """
 
-    def __init__(self, model: EngineModel, limits: "EngineLimits", clock: Callable[[], float]) -> None:
+    def __init__(self, model: EngineModel, limits: "EngineLimits", clock: Callable[[], float], meter: RunMeter) -> None:
         self.model = model
         manifest = model.served.manifest
         rules = RunRules(
@@ -51,6 +53,7 @@ class ModelQueue:
         self._unit_s = model.cost.unit_s
         self._cheap_rows = model.cost.cheap_rows
         self._clock = clock
+        self._meter = meter
         self._order = itertools.count()
         self._waiting: list[tuple[float, int, Request | Lane]] = []  # a heap; lanes are those that stepped aside
         self._active: list[Lane] = []  # ascending by remaining steps from the start of a run to its end
@@ -68,7 +71,8 @@ class ModelQueue:
         """Queue a request."""
         work, rows = request.work, request.rows
         steps = work.lengths.item() if rows == 1 else int(work.lengths.sum())
-        request.due_s = due_s(self._clock(), steps, work.priority, self._unit_s)
+        request.arrived_s = now = self._clock()
+        request.due_s = due_s(now, steps, work.priority, self._unit_s)
         if not self._waiting:
             while request.next_row < rows and len(self._active) < self._max_lanes:
                 self._begin(request.next_lane())
@@ -115,14 +119,16 @@ class ModelQueue:
         plan = self._planner.choose_run(np.array(list(map(_REMAINING, active))), due.index(min(due)))
         lanes = self._running = active[plan.first : plan.stop]
         ended = self._table.advance(lanes, plan.steps)
-        self._count(len(lanes), plan.steps, lanes[:ended], self._clock() - begun)
+        self._count(lanes, plan.steps, ended, begun)
         del active[plan.first : plan.first + ended]
         self._running = []
-        done = lanes[:ended]
-        for lane in done:
+        for lane in lanes[:ended]:
             if lane.slot:
                 self._table.release(lane)
-        return list(dict.fromkeys([lane.request for lane in done if lane.request.rows_left == 0]))
+        done = list(dict.fromkeys([lane.request for lane in lanes[:ended] if lane.request.rows_left == 0]))
+        for request in done:
+            self._meter.answered(request.rows)
+        return done
 
     def take_failed(self) -> list[Request]:
         """Return the requests of the run that failed, each once; all on their way where it was not planned yet."""
@@ -173,16 +179,34 @@ class ModelQueue:
     def _remaining(self) -> NDArray[np.int64]:
         return np.array(sorted(map(_REMAINING, self._active)))
 
-    def _count(self, rows: int, steps: int, ended: list[Lane], seconds: float) -> None:
+    def _count(self, lanes: list[Lane], steps: int, ended: int, begun: float) -> None:
         """Count a run that has happened. Who ended has negative steps left by what was computed for padding."""
+        rows, end = len(lanes), self._clock()
+        seconds, computed = end - begun, rows * steps
+        useful = computed + sum(map(_REMAINING, lanes[:ended]))
         counts = self._counts
-        computed = rows * steps
         counts["runs"] += 1
         counts["rows"] += rows
         counts["computed_steps"] += computed
-        counts["useful_steps"] += computed + sum(map(_REMAINING, ended))
+        counts["useful_steps"] += useful
         counts["run_s"] += seconds
+        self._meter.ran(rows, useful, computed, begun, seconds)
+        for lane in lanes:
+            if lane.request.is_watched:
+                self._note(lane.request, begun, end)
         self.model.cost.refine(Measurement(rows, steps, seconds))
+
+    def _note(self, request: Request, begun: float, end: float) -> None:
+        """Note a run of a request: the first one, and all of them where somebody traces it."""
+        times = request.work.times
+        if times is None:
+            request.is_watched = False
+            self._meter.begun(begun - request.arrived_s)
+        elif times.runs == 0:
+            self._meter.begun(begun - request.arrived_s)
+            times.arrived_s, times.first_run_s, times.last_run_s, times.runs = request.arrived_s, begun, end, 1
+        elif times.last_run_s != end:  # several of its rows are in the run
+            times.last_run_s, times.runs = end, times.runs + 1
 
 
 def _request_of(found: Request | Lane) -> Request:

@@ -13,6 +13,23 @@ Answer = dict[str, Array]
 Outcome = Answer | ServeError
 
 
+@dataclass(slots=True)
+class RunTimes:
+    """When a traced work was in the engine, which fills this in. Moments are of the monotonic clock, in seconds.
+
+    Attributes:
+        arrived_s: when the engine took it.
+        first_run_s: when the first run with a row of it began; `arrived_s` while there was none.
+        last_run_s: when the last one ended.
+        runs: with rows of it.
+    """
+
+    arrived_s: float = 0.0
+    first_run_s: float = 0.0
+    last_run_s: float = 0.0
+    runs: int = 0
+
+
 @dataclass(kw_only=True, slots=True)
 class Work:
     """One request for the engine: rows of unequal length, their states, and what is wanted of them.
@@ -25,6 +42,7 @@ class Work:
         outputs: names of the signature's outputs, in the order of the answer, each once.
         priority: higher goes first; 0 is usual. Nothing starves: see `plan`.
         deadline_s: moment on the monotonic clock of this machine after which nobody waits for the answer, or None.
+        times: to be filled in by the engine, where somebody traces the work, or None.
     """
 
     model: str
@@ -34,6 +52,7 @@ class Work:
     outputs: tuple[str, ...]
     priority: int = 0
     deadline_s: float | None = None
+    times: RunTimes | None = None
 
     @property
     def rows(self) -> int:

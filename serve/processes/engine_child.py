@@ -11,10 +11,13 @@ import socket
 import sys
 from typing import Any, Final
 
+from ..counter_page import Counters
 from ..engine.engine import Engine, EngineLimits
 from ..engine.models import EngineModel, open_engine_models
+from ..operation_log import operation_logging
 from ..settings import Settings
 from .child_border import ChildBorder, places_of, run_child, settings_of
+from .counter_files import counters_of
 from .engine_loop import EngineLoop
 from .frames import Kind, pack_json
 from .hello import make_hello
@@ -31,10 +34,16 @@ def serve_engine(border: ChildBorder, config: dict[str, Any]) -> None:
         BundleError, ServerStartError: a bundle cannot be served.
     """
     settings = settings_of(config)
+    with operation_logging(settings.log_format, "engine"):
+        _serve(border, config, settings)
+
+
+def _serve(border: ChildBorder, config: dict[str, Any], settings: Settings) -> None:
     models = open_engine_models(places_of(config), settings)
     hello = make_hello([model.served for model in models], [model.plan_line(settings) for model in models])
+    counters = counters_of(config, [model.served.name for model in models])
     with socket.socket(fileno=config["listener"]) as listener:
-        loop = make_loop(models, settings, hello, listener)
+        loop = make_loop(models, settings, hello, listener, counters)
         signal.signal(signal.SIGTERM, lambda *_: loop.stop())
         gc.collect()
         gc.freeze()  # what is open stays: the collector need not look at it again between two runs
@@ -43,17 +52,18 @@ def serve_engine(border: ChildBorder, config: dict[str, Any]) -> None:
 
 
 def make_loop(
-    models: list[EngineModel], settings: Settings, hello: dict[str, Any], listener: socket.socket
+    models: list[EngineModel], settings: Settings, hello: dict[str, Any], listener: socket.socket, counters: Counters
 ) -> EngineLoop:
     """Return the loop over an engine with these models; the engine closes their runtimes."""
     codecs = [ModelCodec(index, model.served.name, model.served.manifest.graph) for index, model in enumerate(models)]
     return EngineLoop(
-        Engine(models, EngineLimits.of(settings)),
+        Engine(models, EngineLimits.of(settings), counters=counters.own),
         codecs,
         pack_json(Kind.HELLO, 0, hello),
         listener,
         max_frame_bytes=max(settings.max_waiting_bytes, _GROWTH * settings.max_body_bytes) + _SLACK_BYTES,
         grace_s=settings.shutdown_grace_s,
+        is_traced=settings.otel_endpoint is not None,
     )
 
 

@@ -8,12 +8,13 @@ import logging
 import socket
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
 from typing import Any, Final, Protocol
 
-from ..engine.work import Outcome, Work
+from ..engine.work import Outcome, RunTimes, Work
 from ..errors import EngineError, NotReady, ServeError
 from .error_words import error_to_words
-from .frames import FrameDecoder, FrameError, Kind, id_of, pack_json
+from .frames import FrameDecoder, FrameError, Kind, id_of, pack_json, pack_times
 from .tensor_frames import Frame, ModelCodec, Piece, WorkFrame, join, model_of
 
 logger = logging.getLogger("cellgate.serve")
@@ -56,6 +57,7 @@ class EngineConnection:
         codecs: of the served models, in the order of the hello.
         max_frame_bytes: a longer frame is refused.
         statistics: what to answer where they are asked for, as plain JSON values.
+        is_traced: tell before each answer when the work was in the engine.
     """
 
     def __init__(
@@ -65,12 +67,15 @@ class EngineConnection:
         codecs: Sequence[ModelCodec],
         max_frame_bytes: int,
         statistics: Callable[[], dict[str, Any]],
+        *,
+        is_traced: bool = False,
     ) -> None:
         self.socket = sock
         self.is_draining = False  # set by the loop: no more work is taken
         self._engine = engine
         self._codecs = codecs
         self._statistics = statistics
+        self._is_traced = is_traced
         self._decoder = FrameDecoder(max_frame_bytes)
         self._live: dict[int, Ticket] = {}
         self._out: list[Piece] = []
@@ -118,6 +123,8 @@ class EngineConnection:
         if isinstance(outcome, ServeError):
             self._refuse(request_id, outcome)
             return
+        if self._is_traced:
+            self._tell_times(ticket)
         try:
             self._out += ticket.codec.pack_answer(ticket.frame, outcome)
         except ServeError as err:
@@ -175,6 +182,8 @@ class EngineConnection:
             raise FrameError("model", f"less than {len(self._codecs)}", model)
         codec = self._codecs[model]
         work = codec.unpack_work(frame)
+        if self._is_traced:
+            work = replace(work, work=replace(work.work, times=RunTimes()))
         if work.request_id in self._live:
             raise FrameError("id", "one that is not in use", work.request_id)
         ticket = Ticket(self, codec, work)
@@ -191,6 +200,12 @@ class EngineConnection:
             self._refuse(work.request_id, EngineError("engine: expected to take the request, found a fault"))
         else:
             self._live[work.request_id] = ticket
+
+    def _tell_times(self, ticket: Ticket) -> None:
+        request_id, times = ticket.frame.request_id, ticket.frame.work.times
+        if times is not None and times.runs:
+            moments = times.arrived_s, times.first_run_s, times.last_run_s
+            self.send(pack_times(request_id, *moments, times.runs))
 
     def _refuse(self, request_id: int, err: ServeError) -> None:
         self._out.append(pack_json(Kind.ERROR, request_id, error_to_words(err)))

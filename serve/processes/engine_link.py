@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from ..engine.port import OnDone
-from ..engine.work import Outcome, Work
+from ..engine.work import Outcome, RunTimes, Work
 from ..errors import EngineLost, QueueFull, UnknownModel
 from .error_words import error_from_words
-from .frames import FrameDecoder, FrameError, Kind, id_of, json_of, pack_bare
+from .frames import FrameDecoder, FrameError, Kind, id_of, json_of, pack_bare, times_of
 from .tensor_frames import Frame, ModelCodec, Piece, join, model_of
 
 logger = logging.getLogger("cellgate.engine")
@@ -71,6 +71,7 @@ class EngineLink(asyncio.Protocol):
         self._out: list[Piece] = []
         self._pending: dict[int, tuple[OnDone, int, tuple[str, ...]]] = {}
         self._pending_bytes = 0
+        self._times: dict[int, RunTimes] = {}  # of those that are traced
         self._questions: dict[int, asyncio.Future[Mapping[str, Any]]] = {}
 
     @property
@@ -102,6 +103,8 @@ class EngineLink(asyncio.Protocol):
             raise QueueFull(self._max_waiting)
         pending[ticket] = (on_done, size, work.outputs)
         self._pending_bytes += size
+        if work.times is not None:
+            self._times[ticket] = work.times
         self._write(pieces)
         return ticket
 
@@ -110,6 +113,7 @@ class EngineLink(asyncio.Protocol):
         entry = self._pending.pop(ticket, None)
         if entry is not None:
             self._pending_bytes -= entry[1]
+            self._times.pop(ticket, None)
             self._write([pack_bare(Kind.CANCEL, ticket)])
 
     async def statistics(self) -> Mapping[str, Any]:
@@ -161,6 +165,7 @@ class EngineLink(asyncio.Protocol):
         """Tell everybody who waits, once."""
         self._transport = None
         self._out.clear()
+        self._times.clear()
         self._on_lost(self)
         pending, self._pending, self._pending_bytes = self._pending, {}, 0
         for on_done, _, _ in pending.values():
@@ -184,6 +189,7 @@ class EngineLink(asyncio.Protocol):
                 raise FrameError("outputs", str(outputs), tuple(answer))
             answer = {name: answer[name] for name in outputs}
         del self._pending[ticket]
+        self._times.pop(ticket, None)
         self._pending_bytes -= size
         self._call(on_done, answer)
 
@@ -192,6 +198,7 @@ class EngineLink(asyncio.Protocol):
         match frame[0]:
             case Kind.ERROR:
                 entry = self._pending.pop(ticket, None)
+                self._times.pop(ticket, None)
                 if entry is not None:
                     self._pending_bytes -= entry[1]
                     self._call(entry[0], error_from_words(json_of(frame)))
@@ -199,10 +206,17 @@ class EngineLink(asyncio.Protocol):
                 question = self._questions.pop(ticket, None)
                 if question is not None and not question.done():
                     question.set_result(json_of(frame))
+            case Kind.TIMES:
+                self._note_times(self._times.pop(ticket, None), frame)
             case Kind.HELLO:
                 self._on_hello(self, json_of(frame))
             case kind:
-                raise FrameError("kind", "HELLO, ANSWER, ERROR or STATISTICS", kind)
+                raise FrameError("kind", "HELLO, ANSWER, ERROR, STATISTICS or TIMES", kind)
+
+    def _note_times(self, times: RunTimes | None, frame: Frame) -> None:
+        found = times_of(frame)
+        if times is not None:  # else cancelled while it was on the way
+            times.arrived_s, times.first_run_s, times.last_run_s, times.runs = found
 
     def _call(self, on_done: OnDone, outcome: Outcome) -> None:
         """Hand an outcome over; one receiver's fault must not cost the others theirs."""

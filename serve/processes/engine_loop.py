@@ -41,6 +41,7 @@ class EngineLoop:
         grace_s: for accepted work to end after `stop`.
         max_unsent_bytes: above, a frontend is not read from until it has taken its answers.
         clock: monotonic, in seconds.
+        is_traced: tell before each answer when the work was in the engine.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class EngineLoop:
         grace_s: float,
         max_unsent_bytes: int = _MAX_UNSENT_BYTES,
         clock: Callable[[], float] = time.monotonic,
+        is_traced: bool = False,
     ) -> None:
         self._engine = engine
         self._codecs = codecs
@@ -63,6 +65,7 @@ class EngineLoop:
         self._grace_s = grace_s
         self._max_unsent_bytes = max_unsent_bytes
         self._clock = clock
+        self._is_traced = is_traced
         # Not epoll: it waits whole milliseconds, and the engine asks for less. The files are few, their numbers small.
         self._selector = SelectSelector()
         self._connections: set[EngineConnection] = set()
@@ -150,7 +153,9 @@ class EngineLoop:
         sock.setblocking(False)
         for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
             sock.setsockopt(socket.SOL_SOCKET, option, _SOCKET_BYTES)
-        connection = EngineConnection(sock, self._engine, self._codecs, self._max_frame_bytes, self.statistics)
+        connection = EngineConnection(
+            sock, self._engine, self._codecs, self._max_frame_bytes, self.statistics, is_traced=self._is_traced
+        )
         connection.is_draining = self._stop_at_s is not None
         connection.send(self._hello)
         self._connections.add(connection)

@@ -11,6 +11,7 @@ the frontend's, or 0) at byte 8, and is one of
     CANCEL          frontend    nothing
     ASK_STATISTICS  frontend    nothing
     STATISTICS      engine      JSON: what the engine counts
+    TIMES           engine      when a traced request was in the engine; comes before its ANSWER
 
 Rules of this file: pure, no sockets, no arrays, never pickle. Numbers and JSON only: nothing in a frame is code, and a
 frame that is none is refused with a `FrameError`.
@@ -27,6 +28,7 @@ PREFIX: Final = Struct("<Q")
 _HEAD: Final = Struct("<B7xQ")
 _WHOLE: Final = Struct("<QB7xQ")
 HEAD_BYTES: Final = _HEAD.size
+_TIMES: Final = Struct("<dddQ")
 
 
 class Kind(IntEnum):
@@ -39,6 +41,7 @@ class Kind(IntEnum):
     CANCEL = 5
     ASK_STATISTICS = 6
     STATISTICS = 7
+    TIMES = 8
 
 
 class FrameError(Exception):
@@ -57,6 +60,25 @@ def pack_json(kind: Kind, request_id: int, value: Any) -> bytes:
     """Return a whole frame with a JSON value, as it goes on the stream."""
     data = json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
     return _WHOLE.pack(HEAD_BYTES + len(data), kind, request_id) + data
+
+
+def pack_times(request_id: int, arrived_s: float, first_run_s: float, last_run_s: float, runs: int) -> bytes:
+    """Return a whole TIMES frame, as it goes on the stream; moments are of the monotonic clock, in seconds."""
+    moments = _TIMES.pack(arrived_s, first_run_s, last_run_s, runs)
+    return _WHOLE.pack(HEAD_BYTES + _TIMES.size, Kind.TIMES, request_id) + moments
+
+
+def times_of(frame: bytes | bytearray) -> tuple[float, float, float, int]:
+    """Return what `pack_times` put into a frame.
+
+    Raises:
+        FrameError: the frame has another size.
+    """
+    try:
+        arrived_s, first_run_s, last_run_s, runs = _TIMES.unpack(frame[HEAD_BYTES:])
+    except error as err:
+        raise FrameError("size", f"{HEAD_BYTES + _TIMES.size} bytes", len(frame)) from err
+    return arrived_s, first_run_s, last_run_s, runs
 
 
 def id_of(frame: bytes | bytearray) -> int:

@@ -23,10 +23,13 @@ from fastapi import FastAPI
 
 from ..app import create_app
 from ..hot_surface import http_protocol
+from ..operation_log import operation_logging
 from ..served_model import served_model_from_hello
 from ..serving_state import ServingState
 from ..settings import Settings
+from ..tracing import RequestTracer
 from .child_border import ChildBorder, places_of, run_child, settings_of
+from .counter_files import counters_of
 from .engine_client import EngineClient
 
 _HELLO_PATIENCE_S: Final = 1.0  # before listening without an engine, which readiness tells
@@ -45,16 +48,27 @@ def serve_frontend(border: ChildBorder, config: dict[str, Any]) -> None:
     entries = config["hello"]["models"]
     models = [served_model_from_hello(place, entry) for place, entry in zip(places_of(config), entries, strict=True)]
     client = EngineClient(config["engine_path"], models, settings)
-    app = create_app(models, settings, client, partial(client.running, _HELLO_PATIENCE_S))
+    counters = counters_of(config, [model.name for model in models])
+    tracer = _tracer_of(settings)
+    app = create_app(models, settings, client, partial(client.running, _HELLO_PATIENCE_S), counters, tracer)
     listener = socket.socket(fileno=config["listener"])
     server = FrontendServer(
         uvicorn_config(app, settings), app.state.serving, border.lifeline, lambda: border.report({"listening": True})
     )
     logging.getLogger("uvicorn.error").addFilter(lambda record: record.msg != _REFUSED_SOCKET)
-    with access_logging(enabled=settings.access_log):
+    name = config["counters"]["own"] if "counters" in config else "frontend"
+    with operation_logging(settings.log_format, name), access_logging(enabled=settings.access_log):
         gc.collect()
         gc.freeze()  # the application stays: the collector need not look at it between two requests
         server.run(sockets=[listener])
+
+
+def _tracer_of(settings: Settings) -> RequestTracer | None:
+    if settings.otel_endpoint is None:
+        return None
+    from ..otel_tracing import make_otel_tracer  # noqa: PLC0415 - packages that only a traced server has
+
+    return make_otel_tracer(settings.otel_endpoint)
 
 
 def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:

@@ -20,9 +20,11 @@ from functools import partial
 from selectors import EVENT_READ, DefaultSelector
 from typing import TYPE_CHECKING, Any, Final
 
+from ..counter_layout import ENGINE_RESTARTS, FRONTEND_RESTARTS
 from ..errors import ServerStartError
 from ..settings import Settings
 from .child_process import ChildProcess
+from .counter_files import CounterFiles
 from .engine_socket import engine_listener
 from .error_words import ended_early, how_it_ended, start_error_from_report
 from .slot import Slot
@@ -64,6 +66,8 @@ class Supervisor:
         self._engine = Slot("engine", ENGINE, (engine.fileno(),))
         files = (listener.fileno(),)
         self._frontends = [Slot(f"frontend {number}", FRONTEND, files) for number in range(settings.workers)]
+        self._counters = CounterFiles([slot.name for slot in (self._engine, *self._frontends)])
+        self._opened.callback(self._counters.close)
         self._hello: Mapping[str, Any] | None = None
         self._on_up: OnUp | None = None
         self._is_stopping = False
@@ -135,11 +139,11 @@ class Supervisor:
             self._kill_at_s = now + EXIT_S  # nobody is there any more to wait for an answer
 
     def _fill(self, slot: Slot) -> None:
-        config = {**self._config, "listener": slot.files[0]}
+        config = {**self._config, "listener": slot.files[0], "counters": self._counters.config(slot.name)}
         if slot is not self._engine:
             config["hello"] = self._hello
         try:
-            child = ChildProcess(slot.module, config, slot.files)
+            child = ChildProcess(slot.module, config, (*slot.files, *self._counters.files))
         except OSError as err:
             slot.failure = ServerStartError(f"{slot.name}: expected to start its process, found: {err}")
             self._bury(slot, None)
@@ -181,6 +185,7 @@ class Supervisor:
     def _tell_up(self) -> None:
         if self._on_up is not None and self._hello is not None and all(slot.is_ready for slot in self._frontends):
             on_up, self._on_up = self._on_up, None
+            logger.info("up: models %s", ", ".join(model["name"] for model in self._hello["models"]))
             on_up(self._hello)
 
     def _bury(self, slot: Slot, status: int | None) -> None:
@@ -189,12 +194,14 @@ class Supervisor:
             raise slot.failure or ended_early(slot.name, status)
         if not self._is_stopping:
             slot.complain(str(slot.failure or f"its process ended with {how_it_ended(status)}; it is started again"))
+            self._counters.add(ENGINE_RESTARTS if slot is self._engine else FRONTEND_RESTARTS)
         slot.leave(time.monotonic())
 
     def _read_wishes(self) -> None:
         wishes = os.read(self._wake_read, 4096)
         if not self._is_stopping:
             self._is_stopping = True
+            logger.info("stopping")
             self._kill_at_s = time.monotonic() + self._grace_s + EXIT_S
             self._listener.close()
             for slot, child in self._living():

@@ -226,6 +226,8 @@ def test_python_m_ends_with_the_exit_status(tmp_path):
         ("onnxruntime", ["verify", "a"], "cpu"),
         ("fastapi", ["serve", "a"], "serve,cpu"),
         ("onnxruntime", ["serve", "a"], "serve,cpu"),
+        ("prometheus_client", ["serve", "a"], "serve,cpu"),
+        ("opentelemetry.sdk", ["serve", "a", "--otel-endpoint", "http://c/"], "serve,otel,cpu"),
         ("orjson", ["predict", "a", "--input", "b"], "serve,cpu"),
         ("torch", ["inspect", "{networks}/lstm.pt"], "export"),
         ("torch", ["verify", "a", "--source", "b"], "export,cpu"),
@@ -233,7 +235,8 @@ def test_python_m_ends_with_the_exit_status(tmp_path):
 )
 def test_a_missing_package_is_answered_with_its_extra(networks, package, words, extras):
     done = python("-c", WITHOUT, package, *(word.format(networks=networks) for word in words))
-    what = "verify --source" if "--source" in words else words[0]
+    option = next((word for word in words if word in ("--source", "--otel-endpoint")), "")
+    what = f"{words[0]} {option}".rstrip()
     gpu = "; on a machine with an NVIDIA GPU, gpu in the place of cpu" if "cpu" in extras else ""
 
     assert done.returncode == 2

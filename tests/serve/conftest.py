@@ -17,6 +17,7 @@ from cellgate.bundle.manifest import GraphSignature, Manifest, SessionOptions, S
 from cellgate.bundle.reader import read_bundle
 from cellgate.bundle.writer import write_bundle
 from cellgate.serve.app import create_app
+from cellgate.serve.counter_page import Counters
 from cellgate.serve.device_choice import open_runtime
 from cellgate.serve.engine.engine import Engine, EngineLimits
 from cellgate.serve.engine.models import open_engine_models
@@ -478,14 +479,15 @@ def connect(engine_models):
     """Return a context with a client of a running application; by default with all three bundles on a real engine."""
 
     @asynccontextmanager
-    async def open_client(models=None, engine=None, **changes):
+    async def open_client(models=None, engine=None, tracer=None, **changes):
         settings = Settings(**{"device": "cpu", "threads": 1, **changes})
-        running = nullcontext
+        running, counters = nullcontext, None
         if models is None:
             models = [model.served for model in engine_models]
-            engine = ThreadedEngine(Engine(engine_models, EngineLimits.of(settings)))
+            counters = Counters.alone([model.name for model in models])
+            engine = ThreadedEngine(Engine(engine_models, EngineLimits.of(settings), counters=counters.own))
             running = partial(started, engine)
-        app = create_app(models, settings, engine, running)
+        app = create_app(models, settings, engine, running, counters, tracer)
         transport = httpx.ASGITransport(app=app)
         async with (
             app.router.lifespan_context(app),

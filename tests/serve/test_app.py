@@ -19,7 +19,7 @@ from cellgate.serve.infer_exchange import infer_while_connected
 from cellgate.serve.settings import Settings
 
 PATIENCE_S = 10
-EXTENSIONS = ["binary_tensor_data", "schedule_policy"]
+EXTENSIONS = ["binary_tensor_data", "schedule_policy", "statistics", "model_configuration"]
 
 
 def check_error(response, status, code, text):
@@ -184,7 +184,8 @@ async def test_ragged_rows_equal_each_row_alone(client, post, make_network, make
         "/v2/models/last/",
         "/v2/models/last/versions",
         "/v2/models/a/b/c",
-        "/v2/repository/index",
+        "/v2/repository",
+        "/v2/repository/models/last/load",
         "/docs/../pyproject.toml",
         "/docs/%2e%2e/app.py",
         "/V2",
@@ -224,6 +225,9 @@ async def test_unknown_model_or_version_is_a_404_that_says_what_there_is(client,
         ("DELETE", "/v2/models/last", "GET"),
         ("POST", "/v2/health/live", "GET"),
         ("POST", "/docs", "GET"),
+        ("GET", "/v2/repository/index", "POST"),
+        ("POST", "/metrics", "GET"),
+        ("POST", "/v2/models/last/stats", "GET"),
     ],
 )
 async def test_wrong_verb_is_a_405_that_says_the_right_one(client, method, path, allowed):

@@ -54,7 +54,13 @@ async def test_document_lists_every_route_of_the_protocol(document):
         "/v2/health/live",
         "/v2/health/ready",
         "/v2/models",
-        *(f"/v2/models/{{model_name}}{version}{end}" for version in versions for end in ("", "/ready", "/infer")),
+        "/v2/models/stats",
+        "/v2/repository/index",
+        *(
+            f"/v2/models/{{model_name}}{version}{end}"
+            for version in versions
+            for end in ("", "/ready", "/infer", "/stats", "/config")
+        ),
     }
 
 

@@ -16,6 +16,7 @@ from uvicorn.server import ServerState
 
 from cellgate.serve import error_answer, hot_surface
 from cellgate.serve.app import create_app
+from cellgate.serve.counter_layout import FAILED_S, READ_S, RENDER_S, REQUEST_S, REQUESTS, STATUSES
 from cellgate.serve.errors import DeadlineExceeded, EngineError, EngineLost, QueueFull
 from cellgate.serve.hot_protocol import HotProtocol
 from cellgate.serve.hot_surface import http_protocol, surface_gaps
@@ -37,6 +38,7 @@ async def listen(models, engine, **changes):
     keep_alive_s = changes.pop("keep_alive_s", 15)
     settings = Settings(**changes)
     app = create_app(models, settings, engine)
+    app.state.serving.ids.make = lambda: b"made"  # else each route would name a request in its own way
     config = uvicorn.Config(
         app, http=http_protocol(app, settings), ws="none", log_config=None, timeout_keep_alive=keep_alive_s
     )
@@ -176,6 +178,13 @@ TABLE = {
     "chunked-too-long": (chunked(b" " * 3000), 413, False),
     "declared-too-long": (raw(b"", "Content-Length: 2049", length=False), 413, False),
     "expect": (raw(JSON, "Expect: 100-continue"), 200, False),
+    "named": (raw(JSON, "X-Request-Id: a-client's.word/1"), 200, True),
+    "named-well": (raw(JSON, "X-Request-Id: client-7.a/b:c+d=e@f"), 200, True),
+    "named-bad": (raw(BAD, "x-request-id: client-7"), 400, True),
+    "named-at-length": (raw(JSON, f"X-Request-Id: {'a' * 129}"), 200, True),
+    "named-by-nothing": (raw(JSON, "X-Request-Id:"), 200, True),
+    "named-oddly": (raw(JSON, 'X-Request-Id: <\xe9>\t"\\'), 200, True),
+    "named-twice": (raw(JSON, *["X-Request-Id: a"] * 2), 200, False),
     "close": (raw(JSON, "Connection: close"), 200, True),
     "close-bad": (raw(BAD, "Connection: close"), 400, True),
     "old": (raw(JSON, version="1.0"), 200, False),
@@ -224,6 +233,52 @@ async def test_both_routes_give_the_same_bytes(
     assert hot == plain
     assert status_of(plain.removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n")) == status
     assert (handed_over == []) is is_hot
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        ("json", 1),
+        ("json-large", 1),
+        ("binary-out", 1),
+        ("bad-shape", 1),
+        ("nan", 1),
+        ("get", 1),
+        ("unknown", 0),
+        ("elsewhere", 0),
+    ],
+)
+async def test_both_routes_count_alike(served_models, make_fake, make_network, make_runtime_port, name, model):
+    found = []
+    for hot_route in (False, True):
+        port = make_runtime_port({"steps": make_fake(make_network("steps"))})
+        async with listen([served_models["steps"]], port, hot_route=hot_route) as served, Wire.open(served) as wire:
+            wire.send(TABLE[name][0] + raw(method="GET", path="/v2", length=False))
+            await wire.response()
+            await wire.response()  # the first one is counted by now
+            found.append(served.app.state.serving.counters.read())
+
+    plain, hot = found
+    codes = [reading.values[: reading.layout.place(REQUEST_S, 0, 0)] for reading in found]
+    assert codes[0] == codes[1]
+    assert hot.value(REQUESTS, model, 0, STATUSES.index(TABLE[name][1])) >= 1
+    for family in (READ_S, FAILED_S):
+        assert (plain.value(family, 1) > 0) is (hot.value(family, 1) > 0)
+    for reading in found:
+        assert sum(reading.histogram(REQUEST_S, model, 0)[0]) >= 1
+        assert (reading.value(RENDER_S, 1) > 0) is (model == 1 and TABLE[name][1] == 200)
+
+
+async def test_a_client_that_went_away_is_counted(served_models, make_manual_port):
+    async with listen([served_models["steps"]], make_manual_port()) as served:
+        async with Wire.open(served) as wire:
+            wire.send(raw(JSON))
+            await served.engine.next_work()
+        await until(lambda: served.engine.cancelled)
+        reading = served.app.state.serving.counters.read()
+
+    assert reading.value(REQUESTS, 1, 0, STATUSES.index(499)) == 1
+    assert reading.value(FAILED_S, 1) > 0
 
 
 @pytest.mark.parametrize("split", [1, 7, 40, 90, 200])

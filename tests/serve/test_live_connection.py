@@ -14,9 +14,12 @@ from websockets.sync.client import connect as connect_socket
 
 from cellgate.serve import live_connection
 from cellgate.serve.app import create_app
+from cellgate.serve.counter_layout import CODES, PROTOCOLS, REQUESTS
+from cellgate.serve.counter_page import Counters
 from cellgate.serve.errors import EngineLost, QueueFull
 from cellgate.serve.live_connection import LiveConnection
 from cellgate.serve.processes.frontend import uvicorn_config
+from cellgate.serve.request_meter import RequestMeters
 from cellgate.serve.served_model import BundlePlace, ModelTable
 from cellgate.serve.serving_state import ServingState
 from cellgate.serve.settings import Settings
@@ -46,6 +49,21 @@ class Client:
         self.answers.put_nowait(message)
 
 
+def parts_of(models, port):
+    """The state of an application, and what reads and counts the requests for "steps"."""
+    counters = Counters.alone([model.name for model in models.values()])
+    serving = ServingState(table=ModelTable(list(models.values())), settings=Settings(), engine=port, counters=counters)
+    return serving, serving.reader_of(models["steps"]), RequestMeters(counters.own, "websocket").of("steps")
+
+
+def counts_of(counters):
+    """Return how many messages for "steps" ended with each status."""
+    page, layout = counters.own, counters.own.layout
+    number = PROTOCOLS.index("websocket")
+    places = {code: layout.place(REQUESTS, layout.model("steps"), number, at) for at, code in enumerate(CODES)}
+    return {code: page.cells[place] for code, place in places.items() if page.cells[place]}
+
+
 @pytest.fixture
 def live(served_models, make_manual_port):
     """A connection to the network "steps" that runs; yields its client and the engine behind it."""
@@ -53,11 +71,11 @@ def live(served_models, make_manual_port):
     @asynccontextmanager
     async def open_one(refusal=None):
         port = make_manual_port(refusal)
-        serving = ServingState(table=ModelTable(list(served_models.values())), settings=Settings(), engine=port)
+        serving, reader, meter = parts_of(served_models, port)
         serving.queue = WorkQueue(1, 8)
         client = Client()
-        reader = serving.reader_of(served_models["steps"])
-        connection = LiveConnection(serving, reader, client.receive, client.send, (ConnectionError,))
+        client.counters = serving.counters
+        connection = LiveConnection(serving, reader, meter, client.receive, client.send, (ConnectionError,))
         task = asyncio.create_task(connection.run())
         with anyio.fail_after(PATIENCE_S):
             yield client, port
@@ -143,15 +161,24 @@ async def test_who_is_gone_when_the_answer_is_sent_ends_the_connection(live, mes
 
 
 async def test_a_fault_of_the_connection_is_not_swallowed(served_models, make_manual_port):
-    serving = ServingState(
-        table=ModelTable(list(served_models.values())), settings=Settings(), engine=make_manual_port()
-    )
-
     async def receive():
         raise KeyError
 
     with pytest.raises(KeyError):
-        await LiveConnection(serving, serving.reader_of(served_models["steps"]), receive, receive).run()
+        await LiveConnection(*parts_of(served_models, make_manual_port()), receive, receive).run()
+
+
+async def test_every_message_is_counted_under_the_status_that_http_would_give(live, message):
+    async with live() as (client, port):
+        for text in ("{", message()):
+            client.sent.put_nowait(text)
+        ticket, _ = await port.next_work()
+        port.answer(ticket)
+        for _ in range(2):
+            await client.answers.get()
+        found = counts_of(client.counters)
+
+    assert found == {"200": 1, "400": 1}
 
 
 async def test_only_so_many_are_under_way(live, message, monkeypatch):

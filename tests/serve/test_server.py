@@ -95,6 +95,18 @@ def test_access_log_goes_to_stderr_where_asked_for(bundle_paths, capfd):
     assert json.loads(line)["path"] == "/v2"
 
 
+def test_logs_of_every_process_are_json_where_asked_for(bundle_paths, capfd):
+    settings = Settings(port=0, device="cpu", threads=1, access_log=True, log_format="json")
+
+    serve_here([BundlePlace(bundle_paths["last"])], settings, lambda url: httpx.get(f"{url}/v2"))
+
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    told = [line["message"] for line in lines if line.get("process") == "supervisor"]
+    assert told == ["up: models last", "stopping"]
+    assert [line["path"] for line in lines if "path" in line] == ["/v2"]
+    assert len(lines) == 3
+
+
 def test_upload_beyond_the_limit_is_answered_and_the_connection_closed(bundle_paths):
     found = []
 

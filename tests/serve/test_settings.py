@@ -21,6 +21,8 @@ def test_defaults_are_reachable_from_this_machine_only_and_bounded():
         ("port", 80.0, r"found 80\.0"),
         ("device", "gpu", "device .*: expected one of auto, cpu, cuda, found 'gpu'"),
         ("host", "", "host .*: expected an address"),
+        ("log_format", "xml", "log_format .*: expected one of text, json, found 'xml'"),
+        ("otel_endpoint", "collector:4318", "otel_endpoint .*: expected a URL that begins with http"),
         ("threads", 0, r"expected 1 .. 1024, found 0"),
         ("workers", 0, "found 0"),
         ("run_limit_s", 0.0, "found 0.0"),
@@ -57,6 +59,9 @@ def test_environment_sets_every_setting():
         "CELLGATE_SHUTDOWN_GRACE_S": "2",
         "CELLGATE_ACCESS_LOG": "Yes",
         "CELLGATE_EXAMPLE_REQUEST_PATH": "request.json",
+        "CELLGATE_METRICS": "no",
+        "CELLGATE_LOG_FORMAT": "json",
+        "CELLGATE_OTEL_ENDPOINT": "http://collector:4318/v1/traces",
     }
     assert environ.keys() == {PREFIX + field.name.upper() for field in fields(Settings)}
 
@@ -82,6 +87,9 @@ def test_environment_sets_every_setting():
         shutdown_grace_s=2.0,
         access_log=True,
         example_request_path="request.json",
+        metrics=False,
+        log_format="json",
+        otel_endpoint="http://collector:4318/v1/traces",
     )
 
 

@@ -17,6 +17,8 @@ from cellgate.serve.processes.frames import (
     json_of,
     pack_bare,
     pack_json,
+    pack_times,
+    times_of,
 )
 
 IDS = st.integers(0, 2**64 - 1)
@@ -110,3 +112,16 @@ def test_the_bytes_of_a_frame_are_those_of_the_page():
 def test_what_json_has_no_word_for_is_not_sent():
     with pytest.raises(ValueError, match="JSON"):
         pack_json(Kind.STATISTICS, 0, float("nan"))
+
+
+def test_times_come_back_as_they_went():
+    (frame,) = FrameDecoder(1024).feed(pack_times(7, 1.5, 2.25, 1e9 + 1 / 3, 2**40))
+
+    assert (frame[0], id_of(frame)) == (Kind.TIMES, 7)
+    assert times_of(frame) == (1.5, 2.25, 1e9 + 1 / 3, 2**40)
+
+
+@pytest.mark.parametrize("size", [HEAD_BYTES, HEAD_BYTES + 31, HEAD_BYTES + 33])
+def test_times_of_another_size_are_none(size):
+    with pytest.raises(FrameError, match="size"):
+        times_of(bytes(size))

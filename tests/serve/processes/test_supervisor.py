@@ -1,6 +1,7 @@
 """Real processes, killed on purpose: whoever dies, every request is answered and the next one succeeds."""
 
 import asyncio
+import gzip
 import json
 import logging
 import os
@@ -9,10 +10,12 @@ import signal
 import socket
 import threading
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from cellgate.bundle.errors import NotABundleError
 from cellgate.serve.engine.port import infer
@@ -27,6 +30,7 @@ from cellgate.serve.settings import Settings
 PATIENCE_S = 30
 BODY = {"inputs": [{"name": "x", "shape": [1, 2, 2], "datatype": "FP32", "data": [1, 2, 3, 4]}]}
 INFER = "/v2/models/steps/infer"
+REQUESTS_OK = ("cellgate_requests_total", (("code", "200"), ("model", "steps"), ("protocol", "http")))
 
 
 class Watched:
@@ -286,6 +290,71 @@ def test_the_settings_reach_every_process(place):
     assert "at most 2 rows" in answer.json()["error"]
 
 
+def test_counts_are_those_of_all_frontends_and_outlive_whoever_dies(place, log):
+    with supervised(place, workers=2) as watched:
+        pids = watched.supervisor.frontend_pids
+        for stopped in pids:  # the other one answers
+            with suspended(stopped):
+                assert httpx.post(watched.url + INFER, json=BODY, timeout=PATIENCE_S).status_code == 200
+        first = scrape(watched.url)
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        for number in range(2):
+            log.wait_for(f"frontend {number}: its process ended with signal 9; it is started again")
+        os.kill(watched.supervisor.engine_pid, signal.SIGKILL)
+        log.wait_for("engine: ready again")
+        while not scrape(watched.url)["cellgate_ready", ()]:
+            pass
+        assert httpx.post(watched.url + INFER, json=BODY, timeout=PATIENCE_S).status_code == 200
+        second = scrape(watched.url)
+        (stats,) = httpx.get(f"{watched.url}/v2/models/steps/stats", timeout=PATIENCE_S).json()["model_stats"]
+
+    for found, count, deaths in ((first, 2, 0), (second, 3, 1)):
+        assert found[REQUESTS_OK] == count
+        assert found["cellgate_queue_seconds_count", (("model", "steps"),)] == count
+        assert found["cellgate_engine_restarts_total", ()] == deaths
+        assert found["cellgate_frontend_restarts_total", ()] == 2 * deaths
+        processes = {dict(labels)["process"] for name, labels in found if name == "cellgate_process_open_fds"}
+        assert processes == {"supervisor", "engine", "frontend 0", "frontend 1"}
+    assert (stats["inference_count"], stats["execution_count"]) == (3, 3)
+    assert stats["inference_stats"]["success"]["count"] == 3
+
+
+def test_a_scrape_is_answered_while_the_engine_is_gone(place, log):
+    with supervised(place) as watched:
+        httpx.post(watched.url + INFER, json=BODY, timeout=PATIENCE_S)
+        shutil.rmtree(place.path)  # so that no next one comes
+        os.kill(watched.supervisor.engine_pid, signal.SIGKILL)
+        log.wait_for("engine: its process ended with signal 9; it is started again")
+        while (found := scrape(watched.url))["cellgate_ready", ()]:
+            pass
+
+    assert found[REQUESTS_OK] == 1
+    assert found["cellgate_engine_restarts_total", ()] >= 1
+    assert "cellgate_waiting_requests" not in {name for name, _ in found}
+
+
+def test_a_traced_server_sends_the_engine_s_part_too(place):
+    service = pytest.importorskip("opentelemetry.proto.collector.trace.v1.trace_service_pb2")
+    with collector() as (endpoint, bodies), supervised(place, otel_endpoint=endpoint) as watched:
+        for _ in range(3):
+            assert httpx.post(watched.url + INFER, json=BODY, timeout=PATIENCE_S).status_code == 200
+        watched.supervisor.stop()
+        watched.end()
+
+    spans = [
+        span
+        for body in bodies
+        for resource in service.ExportTraceServiceRequest.FromString(body).resource_spans
+        for scope in resource.scope_spans
+        for span in scope.spans
+    ]
+    by_trace = {}
+    for span in sorted(spans, key=lambda span: span.start_time_unix_nano):
+        by_trace.setdefault(span.trace_id, []).append(span.name)
+    assert [sorted(names) for names in by_trace.values()] == [["accept", "answer", "infer steps", "queue", "runs"]] * 3
+
+
 def next_line(log, start):
     """Wait for the next line after the first."""
     with log.changed:
@@ -320,3 +389,49 @@ def asking(url):
                 return file.read()
 
         yield read_answer
+
+
+def scrape(url):
+    """Return the samples of a scrape by name and labels."""
+    text = httpx.get(f"{url}/metrics", timeout=PATIENCE_S).raise_for_status().text
+    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    return {(sample.name, tuple(sorted(sample.labels.items()))): sample.value for sample in samples}
+
+
+@contextmanager
+def suspended(pid):
+    """Stop a process, and wait until it has stopped."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+            pass
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+@contextmanager
+def collector():
+    """Listen as a collector of traces does; yield its endpoint and the bodies that came."""
+    bodies = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            bodies.append(gzip.decompress(body) if self.headers["Content-Encoding"] == "gzip" else body)
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_):
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/v1/traces", bodies
+    finally:
+        server.shutdown()
+        thread.join(PATIENCE_S)
+        server.server_close()

@@ -1,0 +1,69 @@
+"""The counters' pages as the supervisor keeps them: a file in memory for each of its processes, inherited by all.
+
+Rules of this file: a page belongs to a place (`slot`), not to a process, so that whoever fills the place goes on
+counting. Only numbers of files cross to the children.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..counter_layout import CounterFamily, CounterLayout
+from ..counter_page import CounterPage, Counters, make_page_file
+from ..errors import ServerStartError
+
+_SUPERVISOR = "supervisor"
+
+
+class CounterFiles:
+    """The pages of a server.
+
+    Args:
+        names: of the supervisor's places; each process's page bears its place's name.
+
+    Raises:
+        ServerStartError: the system has no memory or no number left for a page.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._files: dict[str, int] = {}
+        try:
+            for name in (_SUPERVISOR, *names):
+                self._files[name] = make_page_file(name)
+            self._own = CounterPage(CounterLayout(), self._files[_SUPERVISOR])
+        except OSError as err:
+            self.close()
+            raise ServerStartError(f"counters: expected a page of memory for each process, found: {err}") from err
+
+    @property
+    def files(self) -> tuple[int, ...]:
+        """Numbers of the files that every child inherits."""
+        return tuple(self._files.values())
+
+    def config(self, name: str) -> dict[str, Any]:
+        """Return what a child needs to know: all pages, and which one is its own."""
+        return {"own": name, "files": self._files}
+
+    def add(self, family: CounterFamily) -> None:
+        """Count something of the supervisor's own."""
+        self._own.cells[self._own.layout.place(family)] += 1
+
+    def close(self) -> None:
+        """Give the files back. Closing twice is fine."""
+        files, self._files = self._files, {}
+        for file in files.values():
+            os.close(file)
+
+
+def counters_of(config: Mapping[str, Any], models: Sequence[str]) -> Counters:
+    """Return a child's counters.
+
+    Args:
+        config: of the child; without counters (a child that a test starts by hand) it counts for itself.
+        models: names of the served models, in the order of the command line.
+    """
+    layout = CounterLayout(models)
+    found = config.get("counters")
+    if found is None:
+        return Counters(CounterPage(layout))
+    return Counters(CounterPage(layout, found["files"][found["own"]]), found["files"])

@@ -1,0 +1,50 @@
+"""Which models there are and whether they can be asked, as the protocol's repository extension lists them.
+
+Rules of this file: pure. Loading and unloading are not here, and not on this listener: who may ask for an answer may
+not thereby change what is served.
+"""
+
+from collections.abc import Sequence
+
+import orjson
+
+from .errors import BadInput, shown
+from .served_model import ServedModel
+
+
+def repository_index(
+    models: Sequence[ServedModel], *, is_ready: bool, only_ready: bool = False
+) -> list[dict[str, str]]:
+    """Return the list.
+
+    Args:
+        models: served.
+        is_ready: whether requests are taken; true of all models or of none, for they share an engine.
+        only_ready: leave out those that are not.
+    """
+    if only_ready and not is_ready:
+        return []
+    state = "READY" if is_ready else "UNAVAILABLE"
+    reason = "" if is_ready else "the server is starting or stopping"
+    return [{"name": model.name, "version": model.version, "state": state, "reason": reason} for model in models]
+
+
+def parse_index_request(body: bytes) -> bool:
+    """Return whether only the ready ones are asked for.
+
+    Args:
+        body: of the request; empty, or a JSON object that may hold `ready`.
+
+    Raises:
+        BadInput: something else.
+    """
+    try:
+        found = orjson.loads(body) if body.strip() else {}
+    except orjson.JSONDecodeError as err:
+        raise BadInput("body", "nothing or a JSON object", f"no JSON: {err}") from err
+    if not isinstance(found, dict):
+        raise BadInput("body", "nothing or a JSON object", shown(found))
+    ready = found.get("ready", False)
+    if not isinstance(ready, bool):
+        raise BadInput("ready", "true or false", shown(ready))
+    return ready
