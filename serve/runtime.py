@@ -4,11 +4,13 @@ Rules of this file: no onnxruntime, no HTTP. The implementation in this process 
 process can take its place without any other file noticing.
 """
 
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from ..bundle.manifest import GraphSignature
 from .arrays import Array, Arrays
+from .placement import Placement
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,6 +24,8 @@ class RuntimeFacts:
         version: version of the runtime.
         reason: why this device, as a sentence for people.
         notes: further things that an operator should read, such as clashing installations.
+        precision: of the arithmetic: "float32", "float16", or "tf32" where float32 products may be rounded to TF32.
+        placement: which provider runs how many nodes.
     """
 
     device: str
@@ -30,6 +34,14 @@ class RuntimeFacts:
     version: str
     reason: str
     notes: tuple[str, ...] = ()
+    precision: str = "float32"
+    placement: Placement = field(default_factory=Placement)
+
+    @classmethod
+    def from_plain(cls, entry: Mapping[str, Any]) -> "RuntimeFacts":
+        """Return the record that `dataclasses.asdict` made plain, through JSON or not."""
+        placement = Placement.from_plain(entry["placement"])
+        return cls(**{**entry, "notes": tuple(entry["notes"]), "placement": placement})
 
 
 class Runtime(Protocol):

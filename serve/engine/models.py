@@ -22,6 +22,7 @@ from ..served_model import (
     read_served_bundles,
 )
 from ..settings import Settings
+from ..verification_state import read_verification_state
 from .calibrate import calibrate
 from .cost_model import CostModel
 from .plan import POOL_ROWS
@@ -98,11 +99,11 @@ def _prove(read: ServedBundle, runtime: Runtime) -> ServedModel:
     golden = check_golden(runtime, read.bundle)
     if not golden.passed:
         raise GoldenMismatchError(read.name, golden.summary())
-    return make_served_model(read, runtime.facts, golden)
+    return make_served_model(read, runtime.facts, golden, read_verification_state(read.bundle, runtime.facts))
 
 
 def _open(read: ServedBundle, settings: Settings, threads: int | None, opened: ExitStack) -> OnnxRuntime:
-    runtime = open_runtime(read.bundle, device=settings.device, threads=threads)
+    runtime = open_runtime(read.bundle, device=settings.device, threads=threads, tf32=settings.tf32)
     opened.callback(runtime.close)
     return runtime
 
