@@ -11,6 +11,7 @@ import onnxruntime
 
 from ..bundle.manifest import GraphSignature, SessionOptions
 from .arrays import Array, Arrays
+from .bound_graph import BoundGraph
 from .errors import EngineError, ServerStartError, shown
 from .placement import CPU_PROVIDER, CUDA_PROVIDER, Placement, nodes_of_assignment, placement_of
 from .runtime import RuntimeFacts
@@ -93,7 +94,7 @@ class OnnxRuntime:
     ) -> None:
         self._signature = signature
         self._names = [spec.name for spec in signature.outputs]
-        self._session: Any = _open_session(model, options, device, threads, tf32)
+        self._session: Any = _open_session(model, options, device, threads, tf32=tf32)
         provider = self._session.get_providers()[0]
         self._facts = RuntimeFacts(
             device="cuda" if provider == CUDA_PROVIDER else "cpu",
@@ -147,6 +148,15 @@ class OnnxRuntime:
             raise EngineError(f"runtime: expected it to run the batch, found it refused ({_shapes(feeds)})") from err
         return dict(zip(self._names, found, strict=True))
 
+    def bound(self) -> BoundGraph:
+        """Return a way to run the graph with tensors left on the device; see `DeviceRuntime`."""
+        return BoundGraph(self._session, self.device)
+
+    def open_beside(self, model: bytes) -> BoundGraph:
+        """Open another, small graph on the same device; see `DeviceRuntime`."""
+        session = _open_session(model, SessionOptions(), self.device, 1, tf32=False)
+        return BoundGraph(session, self.device)
+
     def close(self) -> None:
         """Give the session back. Closing twice is fine."""
         self._session = None
@@ -156,7 +166,7 @@ def _shapes(feeds: Arrays) -> str:
     return ", ".join(f"{name} {array.shape}" for name, array in feeds.items())
 
 
-def _open_session(model: bytes, options: SessionOptions, device: str, threads: int, tf32: bool) -> Any:
+def _open_session(model: bytes, options: SessionOptions, device: str, threads: int, *, tf32: bool) -> Any:
     foreign = sorted(options.config.keys() - _ALLOWED_ENTRIES)
     if foreign:
         raise ServerStartError(

@@ -6,10 +6,11 @@ process can take its place without any other file noticing.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from ..bundle.manifest import GraphSignature
 from .arrays import Array, Arrays
+from .bound_graph import BoundRuns
 from .placement import Placement
 
 
@@ -84,4 +85,21 @@ class Runtime(Protocol):
 
     def close(self) -> None:
         """Give everything back. Closing twice is fine."""
+        ...
+
+
+@runtime_checkable
+class DeviceRuntime(Runtime, Protocol):
+    """A runtime that can leave tensors on its device between runs."""
+
+    def bound(self) -> BoundRuns:
+        """Return a way to run the graph with tensors left on the device; good until `close`."""
+        ...
+
+    def open_beside(self, model: bytes) -> BoundRuns:
+        """Open another, small graph on the same device; good until `close`.
+
+        Raises:
+            ServerStartError: it does not open.
+        """
         ...
