@@ -92,6 +92,7 @@ def make_record(
         "driver": device.driver,
         "provider": facts.provider,
         "precision": facts.precision,
+        "graph": facts.graph,
         "placement": asdict(facts.placement),
         "onnxruntime": facts.version,
         "threads": facts.threads,
@@ -142,7 +143,7 @@ def _print(
         [
             ("device", f"{facts.device} ({facts.provider}; {facts.reason}), {record['device_name'] or 'name unknown'}"),
             ("runtime", f"onnxruntime {facts.version}, {facts.threads} threads, {facts.precision}"),
-            ("nodes", facts.placement.line()),
+            ("graph", f"{facts.graph}, {facts.placement.line()}"),
             ("bits", _bits_words(record["bits"])),
             ("digest", bundle.digest),
             ("record", written or "not written"),

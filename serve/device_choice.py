@@ -108,12 +108,14 @@ def _some(nodes: Sequence[str]) -> str:
 
 def _open(bundle: Bundle, device: str, threads: int, reason: str, *, tf32: bool = False) -> OnnxRuntime:
     warning = clashing_wheels()
+    name, model = bundle.graph_for(device)
     return OnnxRuntime(
-        bundle.model,
+        model,
         bundle.manifest.graph,
         bundle.manifest.session,
         device=device,
         threads=threads,
+        graph=name,
         precision=bundle.manifest.precision,
         tf32=tf32,
         reason=reason,

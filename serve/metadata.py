@@ -44,6 +44,7 @@ def _properties(model: ServedModel) -> dict[str, str]:
         "device": model.facts.device,
         "provider": model.facts.provider,
         "precision": model.facts.precision,
+        "graph": model.facts.graph,
         "nodes_by_provider": json.dumps(dict(model.facts.placement.counts)),
         "nodes_elsewhere": json.dumps(list(model.facts.placement.elsewhere)),
         "verified": json.dumps(model.verification.holds),

@@ -64,11 +64,12 @@ class OnnxRuntime:
     """An onnxruntime session behind the `Runtime` interface.
 
     Args:
-        model: the bytes of model.onnx, digest already checked.
+        model: the bytes of the graph, digest already checked.
         signature: what the manifest says the graph takes and returns.
         options: the manifest's session options.
         device: "cpu" or "cuda".
         threads: threads inside one run.
+        graph: name of the bundle's file that the bytes are of.
         precision: dtype of weights and activations, from the manifest.
         tf32: whether CUDA may round the factors of float32 products to TF32.
         reason: why this device.
@@ -87,6 +88,7 @@ class OnnxRuntime:
         *,
         device: str = "cpu",
         threads: int = 1,
+        graph: str = "model.onnx",
         precision: str = "float32",
         tf32: bool = False,
         reason: str = "asked for",
@@ -103,6 +105,7 @@ class OnnxRuntime:
             version=runtime_version(),
             reason=reason,
             notes=notes,
+            graph=graph,
             precision="tf32" if tf32 and precision == "float32" and provider == CUDA_PROVIDER else precision,
             placement=_placement(self._session, CUDA_PROVIDER if device == "cuda" else CPU_PROVIDER),
         )

@@ -26,6 +26,7 @@ class RuntimeFacts:
         reason: why this device, as a sentence for people.
         notes: further things that an operator should read, such as clashing installations.
         precision: of the arithmetic: "float32", "float16", or "tf32" where float32 products may be rounded to TF32.
+        graph: name of the bundle's file that it runs.
         placement: which provider runs how many nodes.
     """
 
@@ -36,6 +37,7 @@ class RuntimeFacts:
     reason: str
     notes: tuple[str, ...] = ()
     precision: str = "float32"
+    graph: str = "model.onnx"
     placement: Placement = field(default_factory=Placement)
 
     @classmethod

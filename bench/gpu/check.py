@@ -41,7 +41,7 @@ PROBES = (
     "nan-in-x",
     "nan-in-h0",
 )
-NETWORKS = ("lstm", "lstm-3-layers", "lstm-both-ways", "gru", "scan", "scan-projected")
+NETWORKS = ("lstm", "lstm-3-layers", "lstm-both-ways", "gru", "scan", "scan-peepholes", "scan-projected")
 # name -> --lengths of `cellgate bench`
 WORKLOADS = {"small": "uniform:7-29", "medium": "lognormal:40,0.8,5-300", "large": "lognormal:120,0.6,20-500"}
 _TESTS_S, _STEP_S, _PROBE_S = 1800.0, 1200.0, 120.0

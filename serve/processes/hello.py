@@ -48,5 +48,5 @@ def check_hello(hello: Any, models: Sequence[ServedModel]) -> None:
 def _lines(model: ServedModel) -> dict[str, str]:
     return {
         "golden_line": f"{model.golden.cases} reproduced, {model.golden.summary()}",
-        "placement_line": model.facts.placement.line(),
+        "placement_line": f"{model.facts.graph}, {model.facts.placement.line()}",
     }

@@ -16,6 +16,7 @@ check = pytest.importorskip("check")
 child = pytest.importorskip("child")
 figures = pytest.importorskip("figures")
 floors = pytest.importorskip("floors")
+device_grid = pytest.importorskip("device_grid")
 probes = pytest.importorskip("probes")
 fused_lstm = pytest.importorskip("fused_lstm")
 
@@ -192,6 +193,16 @@ def test_probe_on_the_cpu_says_what_came_back(probe):
 @pytest.mark.slow
 def test_every_probe_of_the_check_exists():
     assert tuple(probes.PROBES) == check.PROBES
+
+
+@pytest.mark.slow
+def test_every_network_of_the_check_exists_and_peepholes_run_as_cuda_gets_them():
+    assert tuple(device_grid.NETWORKS) == check.NETWORKS
+
+    found = device_grid.check("scan-peepholes", "cpu", 50)
+
+    assert found["verdict"] == "equivalent"
+    assert found["bitwise_rows"] is True
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from importlib import metadata
 
 import pytest
 
+from cellgate.bundle.manifest import Variant
 from cellgate.serve import device_choice
 from cellgate.serve.device_choice import clashing_wheels, open_runtime
 from cellgate.serve.errors import DeviceUnavailableError, ServerStartError
@@ -153,6 +154,30 @@ def test_cuda_may_leave_shapes_to_the_cpu(bundles, monkeypatch):
     monkeypatch.setattr(PretendedCuda, "left_to_the_cpu", ("Shape", "Range"))
 
     assert open_runtime(bundles["steps"], device="cuda").facts.placement.elsewhere == ("Range n", "Shape n")
+
+
+@pytest.mark.usefixtures("cuda_build")
+def test_each_device_gets_its_own_graph(bundles, monkeypatch):
+    monkeypatch.setattr(device_choice, "OnnxRuntime", PretendedCuda)
+    bundle = bundles["steps"]
+    other = Variant(
+        file="model.scan.onnx",
+        device="cuda",
+        operators=bundle.manifest.operators,
+        bitwise_rows=True,
+        bitwise_chunks=True,
+    )
+    both = replace(
+        bundle,
+        model=b"not for cuda",
+        variants={"model.scan.onnx": bundle.model},
+        manifest=replace(bundle.manifest, variants=(other,)),
+    )
+
+    assert open_runtime(both, device="cuda").facts.graph == "model.scan.onnx"
+    assert open_runtime(bundle, device="cpu").facts.graph == "model.onnx"
+    with pytest.raises(ServerStartError, match="expected onnxruntime to load it"):
+        open_runtime(both, device="cpu")
 
 
 def _install(monkeypatch, *names):

@@ -11,6 +11,7 @@ from cellgate.serve.device_choice import open_runtime
 from cellgate.serve.engine.device_lanes import DeviceLaneTable, lane_table
 from cellgate.serve.engine.lane_proof import LanesAsRuntime, keeps_states_on_device
 from cellgate.serve.engine.lanes import LaneTable, Request
+from cellgate.serve.engine.limit_ways import CountingRuntime
 from cellgate.serve.engine.models import open_engine_models
 from cellgate.serve.engine.state_graph import state_graph
 from cellgate.serve.engine.work import Work
@@ -266,3 +267,21 @@ def test_random_traffic_on_cuda_is_right(bundles, make_network, kind):
 
     for one, other in zip(*answers, strict=True):
         assert all(np.abs(one[name] - other[name]).max() < 1e-5 for name in one)
+
+
+def test_counted_lanes_on_the_device_give_the_same_bits_and_the_same_counts(bundles, make_network):
+    network = make_network("last")
+    runtime = open_runtime(bundles["last"], device="cpu", threads=1)
+    found = []
+    for on_device in (False, True):
+        counting = CountingRuntime(runtime)
+        traffic = Traffic(lane_table(counting, MAX_LANES, on_device=on_device), network, 3)
+        for _ in range(30):
+            traffic.turn()
+        answers = traffic.finish()
+        found.append(
+            ([answer[name].tobytes() for answer in answers for name in answer], counting.useful, counting.computed)
+        )
+
+    assert found[0] == found[1]
+    assert 0 < found[0][1] < found[0][2]
