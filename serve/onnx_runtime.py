@@ -95,6 +95,7 @@ class OnnxRuntime:
         notes: tuple[str, ...] = (),
     ) -> None:
         self._signature = signature
+        self._tf32 = tf32
         self._names = [spec.name for spec in signature.outputs]
         self._session: Any = _open_session(model, options, device, threads, tf32=tf32)
         provider = self._session.get_providers()[0]
@@ -157,7 +158,13 @@ class OnnxRuntime:
 
     def open_beside(self, model: bytes) -> BoundGraph:
         """Open another, small graph on the same device; see `DeviceRuntime`."""
-        session = _open_session(model, SessionOptions(), self.device, 1, tf32=False)
+        session = _open_session(model, SessionOptions(), self.device, 1, tf32=self._tf32)
+        elsewhere = _placement(session, self.provider).elsewhere
+        if elsewhere:
+            found = ", ".join(elsewhere)
+            raise ServerStartError(
+                f"graph beside the model: expected every node on {self.provider}, found {found} elsewhere"
+            )
         return BoundGraph(session, self.device)
 
     def close(self) -> None:
@@ -181,9 +188,13 @@ def _open_session(model: bytes, options: SessionOptions, device: str, threads: i
     if device == "cuda":
         providers.insert(0, (CUDA_PROVIDER, _prepare_cuda(tf32=tf32)))
     try:
-        session = onnxruntime.InferenceSession(model, _session_options(options, threads), providers=providers)
+        # Without enable_fallback=0 a provider that fails is told of on stdout, and the model opened on the CPU.
+        session = onnxruntime.InferenceSession(
+            model, _session_options(options, threads), providers=providers, enable_fallback=0
+        )
     except Exception as err:  # onnxruntime raises a dozen unrelated classes
-        raise ServerStartError(f"model.onnx: expected onnxruntime to load it, found: {err}; export again") from err
+        remedy = "export again" if device == "cpu" else "use --device cpu, or export again"
+        raise ServerStartError(f"model.onnx: expected onnxruntime to load it, found: {err}; {remedy}") from err
     session.disable_fallback()  # else a failed run would quietly open the model again on another provider
     return session
 

@@ -15,7 +15,7 @@ from cellgate.serve.engine.limit_ways import CountingRuntime
 from cellgate.serve.engine.models import open_engine_models
 from cellgate.serve.engine.state_graph import state_graph
 from cellgate.serve.engine.work import Work
-from cellgate.serve.errors import EngineError
+from cellgate.serve.errors import EngineError, ServerStartError
 from cellgate.serve.golden_check import check_golden
 from cellgate.serve.onnx_runtime import OnnxRuntime
 from cellgate.serve.served_model import BundlePlace
@@ -285,3 +285,15 @@ def test_counted_lanes_on_the_device_give_the_same_bits_and_the_same_counts(bund
 
     assert found[0] == found[1]
     assert 0 < found[0][1] < found[0][2]
+
+
+def test_states_stay_on_the_host_where_the_small_graph_does_not_open_on_the_device(bundles, monkeypatch, caplog):
+    def refuse(self, model):
+        raise ServerStartError("no kernel")
+
+    monkeypatch.setattr(CalledCuda, "open_beside", refuse)
+    bundle = bundles["steps"]
+    runtime = CalledCuda(bundle.model, bundle.manifest.graph, bundle.manifest.session)
+
+    assert not keeps_states_on_device(runtime, bundle)
+    assert "states stay on the host, for no kernel" in caplog.text
