@@ -23,7 +23,7 @@ bundle := bundles/japanese-vowels
 example := examples/japanese_vowels
 sources := $(wildcard *.py model/*.py export/*.py bundle/*.py)
 
-.PHONY: help serve test check bench wheel-test example clean
+.PHONY: help serve test check bench gpu-check wheel-test example clean
 
 help: ## say what there is
 	@echo 'cellgate: from a PyTorch LSTM to a verified bundle to a served prediction'
@@ -48,6 +48,9 @@ bench: $(VENV)/.test $(bundle)/manifest.json ## graphs, the engine's limit, a re
 	$(bin)/python bench/fused_graph.py
 	$(bin)/cellgate bench $(bundle) --lengths uniform:7-29
 	$(bin)/python bench/engine_restart.py $(bundle)
+
+gpu-check: $(VENV)/.test ## on a machine with an NVIDIA GPU: tests, equivalence and figures of CUDA; needs no network
+	$(bin)/python bench/gpu/check.py
 
 wheel-test: $(VENV)/.test ## build the wheel, install it elsewhere, run the tests against it
 	tests/wheel_test.sh $(bin)/python "$(TORCH_INDEX_URL)"

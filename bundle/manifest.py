@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 
 DType = Literal["float32", "float16", "int32", "int64"]
@@ -116,8 +116,32 @@ FILE_RULES: Mapping[str, FileRule] = MappingProxyType(
         "equivalence.json": FileRule(required=True, max_bytes=2**28),
         "equivalence.html": FileRule(required=True, max_bytes=2**28),
         "model.ts": FileRule(required=False, max_bytes=2**40),  # never held in memory
+        "model.scan.onnx": FileRule(required=False, max_bytes=2**31 - 1),
     }
 )
+# Files that a variant may name.
+VARIANT_FILES = frozenset({"model.scan.onnx"})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Variant:
+    """The same network as another graph, for a device that lacks a kernel for an operator of model.onnx.
+
+    Signature, opset, tolerances and session options are those of model.onnx.
+
+    Attributes:
+        file: of VARIANT_FILES.
+        device: that runs it in the place of model.onnx.
+        operators: as of the manifest.
+        bitwise_rows: as of the manifest, proved of this graph.
+        bitwise_chunks: likewise.
+    """
+
+    file: str
+    device: Literal["cuda"]
+    operators: tuple[str, ...]
+    bitwise_rows: bool
+    bitwise_chunks: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -141,6 +165,7 @@ class Manifest:
         normalisation: {"mean": [I], "std": [I]} that the caller must apply to x beforehand, or None.
         tools: versions of the tools that made it.
         files: every file but manifest.json itself.
+        variants: graphs for devices that need another one than model.onnx, at most one for each.
     """
 
     name: str
@@ -159,4 +184,5 @@ class Manifest:
     files: Mapping[str, FileEntry]
     labels: tuple[str, ...] | None = None
     normalisation: Mapping[str, tuple[float, ...]] | None = None
+    variants: tuple[Variant, ...] = ()
     format_version: int = FORMAT_VERSION

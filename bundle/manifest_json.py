@@ -15,6 +15,7 @@ from .manifest import (
     FORMAT_VERSION,
     NAME_PATTERN,
     SESSION_CONFIG_KEYS,
+    VARIANT_FILES,
     DType,
     FileEntry,
     GraphSignature,
@@ -22,6 +23,7 @@ from .manifest import (
     SessionOptions,
     StatePair,
     TensorSpec,
+    Variant,
 )
 from .signature import check_signature
 from .strict_json import StrictJsonError, dump_json, parse_json
@@ -103,6 +105,18 @@ def _manifest(top: dict[str, JsonField]) -> Manifest:
         files=_files(top["files"]),
         labels=None if labels.value is None else tuple(item.text() for item in labels.items(least=1)),
         normalisation=None if normalisation.value is None else _normalisation(normalisation),
+        variants=tuple(_variant(item) for item in top["variants"].items()),
+    )
+
+
+def _variant(field: JsonField) -> Variant:
+    member = field.record(Variant)
+    return Variant(
+        file=member["file"].choice(sorted(VARIANT_FILES)),
+        device=member["device"].choice(("cuda",)),
+        operators=_operators(member["operators"]),
+        bitwise_rows=member["bitwise_rows"].flag(),
+        bitwise_chunks=member["bitwise_chunks"].flag(),
     )
 
 
@@ -197,10 +211,21 @@ def _check_coherence(manifest: Manifest) -> None:
             _contradiction(f"tolerances.{name}", "a number that is not negative", tolerance)
     if manifest.bitwise_chunks and not manifest.streamable:
         _contradiction("bitwise_chunks", "false where streamable is false", manifest.bitwise_chunks)
+    _check_variants(manifest)
     if manifest.labels is not None and len(manifest.labels) != manifest.graph.outputs[0].shape[-1]:
         expected = f"{manifest.graph.outputs[0].shape[-1]} names, as y has classes"
         _contradiction("labels", expected, len(manifest.labels))
     _check_normalisation(manifest)
+
+
+def _check_variants(manifest: Manifest) -> None:
+    named = sorted(variant.file for variant in manifest.variants)
+    held = sorted(manifest.files.keys() & VARIANT_FILES)
+    if named != held:
+        _contradiction("variants", f"one for each of the files {', '.join(held) or 'none'}", ", ".join(named) or "none")
+    for index, variant in enumerate(manifest.variants):
+        if variant.bitwise_chunks and not manifest.streamable:
+            _contradiction(f"variants[{index}].bitwise_chunks", "false where streamable is false", True)
 
 
 def _check_normalisation(manifest: Manifest) -> None:

@@ -6,17 +6,19 @@ in between. Refusal is the rule: what the manifest does not list must not be the
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from .errors import BundleError, DigestError, ManifestError, NotABundleError, StrayFileError
+from .errors import BundleError, DigestError, GraphError, ManifestError, NotABundleError, StrayFileError
 from .golden import GoldenCase, unpack_golden
 from .graph_check import check_agreement, check_graph
-from .manifest import MANIFEST_FILE, FileEntry, Manifest
+from .manifest import MANIFEST_FILE, VARIANT_FILES, FileEntry, Manifest
 from .manifest_json import MAX_MANIFEST_BYTES, manifest_from_json
 from .plain_file import NotPlainError, hash_chunks, list_names, open_folder, open_plain, read_whole
 
-_KEPT = ("model.onnx", "golden.safetensors")  # the rest is for people; model.ts is code and stays on the disk
+_KEPT = frozenset(
+    {"model.onnx", "golden.safetensors", *VARIANT_FILES}
+)  # the rest is for people; model.ts is code and stays on the disk
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,6 +31,7 @@ class Bundle:
         digest: sha-256 of manifest.json, 64 hex digits; as the manifest holds the other digests, it names the whole.
         model: the bytes of model.onnx; give these to the runtime, never the file.
         golden: inputs and expected outputs, sorted by id.
+        variants: the bytes of the manifest's variants, by file name.
     """
 
     path: Path
@@ -36,6 +39,14 @@ class Bundle:
     digest: str
     model: bytes
     golden: tuple[GoldenCase, ...]
+    variants: Mapping[str, bytes] = field(default_factory=dict)
+
+    def graph_for(self, device: str) -> tuple[str, bytes]:
+        """Return the file name and the bytes of the graph that a device runs."""
+        for variant in self.manifest.variants:
+            if variant.device == device:
+                return variant.file, self.variants[variant.file]
+        return "model.onnx", self.model
 
 
 def read_bundle(path: Path) -> Bundle:
@@ -62,7 +73,7 @@ def read_bundle(path: Path) -> Bundle:
 
 
 def check_contents(manifest: Manifest, contents: Mapping[str, bytes]) -> tuple[GoldenCase, ...]:
-    """Hold model.onnx and golden.safetensors against the manifest; reader and writer do it alike.
+    """Hold model.onnx, its variants and golden.safetensors against the manifest; reader and writer do it alike.
 
     Returns:
         The golden cases.
@@ -71,6 +82,11 @@ def check_contents(manifest: Manifest, contents: Mapping[str, bytes]) -> tuple[G
         GraphError, GoldenError: as read_bundle.
     """
     check_agreement(check_graph(contents["model.onnx"], manifest.operators), manifest)
+    for variant in manifest.variants:
+        try:
+            check_agreement(check_graph(contents[variant.file], variant.operators), manifest)
+        except GraphError as err:
+            raise GraphError(f"{variant.file}: {err}") from err
     return unpack_golden(contents["golden.safetensors"], manifest.graph)
 
 
@@ -88,6 +104,7 @@ def _read(path: Path, folder: int) -> Bundle:
         digest=hashlib.sha256(data).hexdigest(),
         model=contents["model.onnx"],
         golden=check_contents(manifest, contents),
+        variants={name: contents[name] for name in VARIANT_FILES & contents.keys()},
     )
 
 

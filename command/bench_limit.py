@@ -84,6 +84,7 @@ def _facts(
         "turns": _TURNS,
         "device": facts.device,
         "provider": facts.provider,
+        "precision": facts.precision,
         "threads": facts.threads,
         "plan": plan,
     }

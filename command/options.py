@@ -62,6 +62,12 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="auto: CUDA where it reproduces the golden cases, else the CPU; cuda: that or fail; default: auto",
     )
+    parser.add_argument(
+        "--tf32",
+        action="store_true",
+        help="let CUDA round the factors of float32 products to TF32, and take golden cases with 8192 times the "
+        "tolerance; default: full float32",
+    )
 
 
 def _add_threads(parser: argparse.ArgumentParser) -> None:

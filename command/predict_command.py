@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     terminal = Terminal(json=arguments.json)
     output = _checked_output(arguments)
-    settings = Settings(device=arguments.device, threads=arguments.threads)
+    settings = Settings(device=arguments.device, threads=arguments.threads, tf32=arguments.tf32)
     model, runtime = open_proved(BundlePlace(Path(arguments.bundle)), settings)
     try:
         signature = model.manifest.graph

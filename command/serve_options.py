@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Final, get_args
 
-from ..serve.settings import PREFIX, RANGES, Device, LogFormat, Settings
+from ..serve.settings import FLAGS, PREFIX, RANGES, Device, LogFormat, Settings
 
 # Every field of Settings; a test holds the two against each other.
 _SETTINGS_HELP: Final[Mapping[str, str]] = {
     "host": "address to listen on; the default is reachable from this machine only",
     "port": "TCP port; 0 takes a free one",
     "device": "auto (CUDA where it reproduces the golden cases, else the CPU), cpu, or cuda (that or fail)",
+    "tf32": "let CUDA round the factors of float32 products to TF32, and take golden cases 8192 times as far off",
     "threads": "threads of onnxruntime inside one run",
     "workers": "processes that hold connections, parse and render; they share one engine and the port",
     "max_lanes": "sequences that a model advances side by side; a run takes 64 of them at most",
@@ -44,7 +45,7 @@ def add_serve_options(parser: argparse.ArgumentParser) -> None:
     )
     for field in fields(Settings):
         options: dict[str, object] = {"default": None, "help": _setting_help(field.name, field.default)}
-        if field.name in ("access_log", "hot_route", "metrics"):
+        if field.name in FLAGS:
             options["action"] = argparse.BooleanOptionalAction
         elif field.name == "device":
             options["choices"] = get_args(Device)

@@ -40,7 +40,9 @@ def run(arguments: argparse.Namespace) -> int:
         terminal.note("TorchScript")
         scripted = export_torchscript(exportable)
         with terminal.progress() as progress:
-            report = verify(exportable, bundle.model, scripted, bundle.manifest.session, options, naming(progress))
+            report = verify(
+                exportable, bundle.model, scripted, bundle.manifest.session, options, naming(progress), bundle.variants
+            )
     if arguments.case is not None:
         return print_case(arguments.case, report, terminal)
     written = None if arguments.report is None else _write_report(report, Path(arguments.report))

@@ -14,13 +14,16 @@ from typing import Any
 from .. import __version__
 from ..bundle.reader import Bundle, read_bundle
 from ..bundle.verification import write_verification
+from ..serve.bits_check import BitsResult, check_bits
 from ..serve.device_choice import open_runtime
+from ..serve.device_facts import DeviceFacts, device_facts
 from ..serve.golden_check import GoldenResult, check_golden
 from ..serve.runtime import RuntimeFacts
 from .errors import CHECK_FAILED, DONE, UsageError
 from .extras import load
 from .terminal import Terminal, finite
 
+_UNKNOWN_DEVICE = DeviceFacts(name=None, driver=None)
 _ONLY_WITH_SOURCE = ("weights", "argument", "input_dim", "case", "report")
 
 
@@ -34,6 +37,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.source is not None:
         if arguments.device == "cuda":
             raise UsageError("--source compares on the CPU, expected no --device cuda; leave one of them out")
+        if arguments.tf32:
+            raise UsageError("--source compares on the CPU, expected no --tf32; leave one of them out")
         status: int = load(f"{__package__}.source_check", "verify --source").run(arguments)
         return status
     for name in _ONLY_WITH_SOURCE:
@@ -41,16 +46,17 @@ def run(arguments: argparse.Namespace) -> int:
             raise UsageError(f"--{name.replace('_', '-')} goes with --source, expected both or neither; give --source")
     terminal = Terminal(json=arguments.json)
     bundle = read_bundle(Path(arguments.bundle))
-    runtime = open_runtime(bundle, device=arguments.device, threads=arguments.threads)
+    runtime = open_runtime(bundle, device=arguments.device, threads=arguments.threads, tf32=arguments.tf32)
     try:
         result = check_golden(runtime, bundle)
+        bits = None if result.problems else check_bits(runtime, bundle)
     finally:
         runtime.close()
-    record = make_record(result, runtime.facts)
+    record = make_record(result, runtime.facts, bits, device_facts(runtime.device, arguments.environ))
     written = None if arguments.no_record else _write(bundle, runtime.device, record)
     for note in runtime.facts.notes:
         terminal.warn(note)
-    _print(bundle, result, runtime.facts, written, terminal)
+    _print(bundle, result, runtime.facts, record, written, terminal)
     terminal.answer(
         {"bundle": str(bundle.path), "digest": bundle.digest, "device": runtime.device, **record, "record": written}
     )
@@ -62,14 +68,32 @@ def run(arguments: argparse.Namespace) -> int:
     return DONE if result.passed else CHECK_FAILED
 
 
-def make_record(result: GoldenResult, facts: RuntimeFacts) -> dict[str, Any]:
-    """Return what BUNDLE.verified/DEVICE.json says: plain JSON, infinite errors as "inf"."""
+def make_record(
+    result: GoldenResult,
+    facts: RuntimeFacts,
+    bits: BitsResult | None = None,
+    device: DeviceFacts = _UNKNOWN_DEVICE,
+) -> dict[str, Any]:
+    """Return what BUNDLE.verified/DEVICE.json says: plain JSON, infinite errors as "inf".
+
+    Args:
+        result: of the golden cases.
+        facts: of the runtime.
+        bits: whether rows and chunks gave the same bits; None where that was not asked, for the runs failed already.
+        device: its name and driver.
+    """
     content: Mapping[str, Any] = {
         "passed": result.passed,
         "cases": result.cases,
         "outputs": [asdict(output) for output in result.outputs],
         "problems": result.problems,
+        "bits": None if bits is None else asdict(bits),
+        "device_name": device.name,
+        "driver": device.driver,
         "provider": facts.provider,
+        "precision": facts.precision,
+        "graph": facts.graph,
+        "placement": asdict(facts.placement),
         "onnxruntime": facts.version,
         "threads": facts.threads,
         "cellgate": __version__,
@@ -89,7 +113,14 @@ def _write(bundle: Bundle, device: str, record: Mapping[str, Any]) -> str:
         ) from err
 
 
-def _print(bundle: Bundle, result: GoldenResult, facts: RuntimeFacts, written: str | None, terminal: Terminal) -> None:
+def _print(
+    bundle: Bundle,
+    result: GoldenResult,
+    facts: RuntimeFacts,
+    record: Mapping[str, Any],
+    written: str | None,
+    terminal: Terminal,
+) -> None:
     name = f"{bundle.manifest.name} version {bundle.manifest.version}"
     word = "reproduced" if result.passed else "NOT reproduced"
     terminal.say(f"{name}: {result.cases} golden cases {word} on {facts.device}")
@@ -110,9 +141,21 @@ def _print(bundle: Bundle, result: GoldenResult, facts: RuntimeFacts, written: s
         terminal.say(f"problem   {problem}")
     terminal.pairs(
         [
-            ("device", f"{facts.device} ({facts.provider}; {facts.reason})"),
-            ("runtime", f"onnxruntime {facts.version}, {facts.threads} threads"),
+            ("device", f"{facts.device} ({facts.provider}; {facts.reason}), {record['device_name'] or 'name unknown'}"),
+            ("runtime", f"onnxruntime {facts.version}, {facts.threads} threads, {facts.precision}"),
+            ("graph", f"{facts.graph}, {facts.placement.line()}"),
+            ("bits", _bits_words(record["bits"])),
             ("digest", bundle.digest),
             ("record", written or "not written"),
         ]
+    )
+
+
+def _bits_words(bits: Mapping[str, Any] | None) -> str:
+    if bits is None:
+        return "not asked, for golden cases did not run"
+    words = {True: "yes", False: "no", None: "nothing to compare"}
+    return (
+        f"a row alone and in its batch: {words[bits['rows_bitwise']]}; in one pass and in two chunks: "
+        f"{words[bits['chunks_bitwise']]} (largest difference {bits['largest']})"
     )

@@ -6,7 +6,7 @@ nothing but a copy.
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from ..bundle.manifest import GraphSignature, StatePair, TensorSpec
 from ..model.layer import LSTMLayer
 from ..model.network import SequenceModel, StateTensor
 from ..model.stack import RecurrentStack
+from .cuda_kernels import runs_on_cuda
 from .errors import SourceError
 from .exchange import Exchange
 from .foreign_network import ForeignNetwork
@@ -129,6 +130,15 @@ def prepare(source: nn.Module, told: Mapping[str, str] | None = None, input_dim:
         exchanges=network.exchanges if isinstance(network, ForeignNetwork) else (),
         description=_describe(source, network),
     )
+
+
+def for_cuda(exportable: Exportable) -> Exportable | None:
+    """Return the same network lowered to what the CUDA provider has kernels for; None where it is that already."""
+    lowered, layers = lower(exportable.network, runs_on_cuda)
+    if layers == exportable.layers:
+        return None
+    graph_call = FlatCall(lowered, has_lengths=exportable.signature.lengths is not None).eval()
+    return replace(exportable, graph_call=graph_call, layers=layers)
 
 
 def _copied(source: nn.Module) -> nn.Module:

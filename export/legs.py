@@ -119,12 +119,27 @@ class ScriptLeg:
 
 
 class RuntimeLeg:
-    """The ONNX graph under onnxruntime's CPU provider, opened as it will be served."""
+    """The ONNX graph under onnxruntime's CPU provider, opened as it will be served.
 
-    name = "onnxruntime"
+    Args:
+        model: the graph.
+        signature: of the graph.
+        options: of the bundle.
+        threads: of the runtime; 0 for its own choice.
+        name: for reports; variants have another.
+    """
+
     complaint = ""
 
-    def __init__(self, model: bytes, signature: GraphSignature, options: SessionOptions, threads: int = 0) -> None:
+    def __init__(
+        self,
+        model: bytes,
+        signature: GraphSignature,
+        options: SessionOptions,
+        threads: int = 0,
+        name: str = "onnxruntime",
+    ) -> None:
+        self.name = name
         self._signature = signature
         self.output_names = _names(signature)
         self._session = onnxruntime.InferenceSession(

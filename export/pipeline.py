@@ -4,19 +4,19 @@ Rules of this file: each step's promise is checked before the next; a bundle tha
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torch import nn
 
 from ..bundle.golden import GoldenCase, pack_golden
 from ..bundle.graph_check import check_graph, scan_graph
-from ..bundle.manifest import GraphSignature, Manifest, SessionOptions
+from ..bundle.manifest import GraphSignature, Manifest, SessionOptions, Variant
 from ..bundle.writer import write_bundle
 from .cases import golden_cases, grid, make_inputs
 from .compare import Array
 from .errors import NotEquivalentError, SourceError
-from .exportable import Exportable, prepare
+from .exportable import Exportable, for_cuda, prepare
 from .legs import EagerLeg
 from .onnx_graph import export_onnx
 from .oracle import Judge, Oracle
@@ -24,6 +24,8 @@ from .report import Report, Worst
 from .report_page import render_page
 from .torchscript import Scripted, export_torchscript
 from .verify import Progress, VerifyOptions, tool_versions, verify
+
+SCAN_FILE = "model.scan.onnx"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,6 +70,7 @@ class Artefacts:
     scripted: Scripted
     model: bytes
     session: SessionOptions
+    variants: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def build(source: nn.Module, options: ExportOptions, progress: Progress = lambda *_: None) -> Artefacts:
@@ -83,10 +86,13 @@ def build(source: nn.Module, options: ExportOptions, progress: Progress = lambda
     scripted = export_torchscript(exportable)
     progress("ONNX", 2, 3)
     model = export_onnx(exportable)
+    other = for_cuda(exportable)
+    variants = {} if other is None else {SCAN_FILE: export_onnx(other)}
     # The reader's own rules, so that nothing is written which it would refuse.
-    check_graph(model, scan_graph(model).operators)
+    for graph in (model, *variants.values()):
+        check_graph(graph, scan_graph(graph).operators)
     progress("ONNX", 3, 3)
-    return Artefacts(exportable=exportable, scripted=scripted, model=model, session=SessionOptions())
+    return Artefacts(exportable=exportable, scripted=scripted, model=model, session=SessionOptions(), variants=variants)
 
 
 def _check_widths(exportable: Exportable, options: ExportOptions) -> None:
@@ -108,7 +114,13 @@ def _check_widths(exportable: Exportable, options: ExportOptions) -> None:
 def verify_artefacts(artefacts: Artefacts, options: ExportOptions, progress: Progress = lambda *_: None) -> Report:
     """Verify what ``build`` made."""
     return verify(
-        artefacts.exportable, artefacts.model, artefacts.scripted, artefacts.session, options.verify, progress
+        artefacts.exportable,
+        artefacts.model,
+        artefacts.scripted,
+        artefacts.session,
+        options.verify,
+        progress,
+        artefacts.variants,
     )
 
 
@@ -141,7 +153,9 @@ def export_bundle(
     contents = make_contents(artefacts.model, signature, EagerLeg(artefacts.exportable).run, report)
     if artefacts.scripted.content:
         contents["model.ts"] = artefacts.scripted.content
+    contents |= artefacts.variants
     fields = make_manifest(artefacts.model, signature, artefacts.session, oracle, report, options)
+    fields = replace(fields, variants=make_variants(artefacts.variants, report))
     manifest = write_bundle(out, fields, contents, overwrite=options.overwrite)
     return Exported(manifest=manifest, report=report, exportable=artefacts.exportable)
 
@@ -159,6 +173,21 @@ def refusal(worst: Worst, failures: int, rerun: Callable[[str], str]) -> str:
     return (
         f"not equivalent, so no bundle was written: in case {worst.case} {found} ({failures} comparisons failed); "
         f"run it again with {rerun(worst.case)}"
+    )
+
+
+def make_variants(graphs: Mapping[str, bytes], report: Report) -> tuple[Variant, ...]:
+    """Return what the manifest says of the variants, which are all for CUDA."""
+    found = {result.file: result for result in report.variants}
+    return tuple(
+        Variant(
+            file=file,
+            device="cuda",
+            operators=tuple(sorted(scan_graph(graph).operators)),
+            bitwise_rows=found[file].is_bitwise("alone", "padding", "order"),
+            bitwise_chunks=report.streamable and found[file].is_bitwise("chunks"),
+        )
+        for file, graph in graphs.items()
     )
 
 
@@ -186,7 +215,7 @@ def make_manifest(
         operators=tuple(sorted(facts.operators)),
         streamable=report.streamable,
         bitwise_rows=report.is_bitwise("alone", "padding", "order"),
-        bitwise_chunks=report.is_bitwise("chunks"),
+        bitwise_chunks=report.streamable and report.is_bitwise("chunks"),
         precision="float32",
         tolerances=tolerances,
         session=session,

@@ -5,6 +5,7 @@ Rules of this file: pure; the report says only what was measured; the verdict is
 
 import json
 import math
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
@@ -83,6 +84,24 @@ class Control:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class VariantResult:
+    """The laws on a variant's graph; its comparisons stand under its leg in every case."""
+
+    file: str
+    leg: str
+    laws: tuple[LawResult, ...]
+
+    @property
+    def streamable(self) -> bool:
+        """As of the report."""
+        return _is_streamable(self.laws)
+
+    def is_bitwise(self, *laws: str) -> bool:
+        """As of the report."""
+        return _is_bitwise(self.laws, laws)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Worst:
     """The worst case: where an error used up most of its tolerance, or what failed."""
 
@@ -109,6 +128,7 @@ class Report:
     histogram: Histogram
     control: Control
     tools: dict[str, str]
+    variants: tuple[VariantResult, ...] = ()
 
     @property
     def verdict(self) -> Verdict:
@@ -124,13 +144,12 @@ class Report:
 
     @property
     def streamable(self) -> bool:
-        """Whether chunks with carried state gave what one pass gives."""
-        return any(law.name == "chunks" and law.applies and law.passed for law in self.laws)
+        """Whether chunks with carried state gave what one pass gives, in every graph of the bundle."""
+        return _is_streamable(self.laws) and all(variant.streamable for variant in self.variants)
 
     def is_bitwise(self, *laws: str) -> bool:
         """Whether all of the laws named hold to the last bit, those that do not apply left aside."""
-        found = [law for law in self.laws if law.name in laws and law.applies]
-        return bool(found) and all(law.bitwise for law in found)
+        return _is_bitwise(self.laws, laws)
 
     def failures(self) -> list[Worst]:
         """Return every failed comparison, the worst by share of its tolerance first.
@@ -182,7 +201,9 @@ class Report:
                     if sensitive or name not in case.sensitive or not math.isfinite(d.max_abs)
                 ]
         # After the cases, so that of equals a case is the worst: its place and its values are known.
-        return rows + [_law_row(law) for law in self.laws if law.applies and law.name != "chunks"]
+        laws = [(SERVED_LEG, law) for law in self.laws]
+        laws += [(variant.leg, law) for variant in self.variants for law in variant.laws]
+        return rows + [_law_row(law, leg) for leg, law in laws if law.applies and law.name != "chunks"]
 
     def to_json(self) -> bytes:
         """Return the report as equivalence.json: UTF-8, sorted keys, no NaN (infinite numbers are the string "inf")."""
@@ -198,11 +219,20 @@ class Report:
         return (json.dumps(_finite(body), indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
 
 
-def _law_row(law: LawResult) -> Worst:
+def _is_streamable(laws: Iterable[LawResult]) -> bool:
+    return any(law.name == "chunks" and law.applies and law.passed for law in laws)
+
+
+def _is_bitwise(laws: Iterable[LawResult], names: Collection[str]) -> bool:
+    found = [law for law in laws if law.name in names and law.applies]
+    return bool(found) and all(law.bitwise for law in found)
+
+
+def _law_row(law: LawResult, leg: str) -> Worst:
     broken = None if law.passed else f"law broken: {law.statement}, but differs by {law.max_abs:.3g}"
     return Worst(
         case=f"laws-{law.name}",
-        leg=SERVED_LEG,
+        leg=leg,
         output="",
         max_abs=law.max_abs,
         tolerance=law.tolerance,

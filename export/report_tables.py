@@ -16,6 +16,7 @@ _WHAT: Final = {
     "onnx reference": "the ONNX graph under the evaluator of the onnx package, each row alone; short cases only",
     "torch.nn": "PyTorch's own LSTM or GRU in the place of each stack, each row alone: the control",
 }
+_VARIANT: Final = "the graph for devices that have no kernel for an operator of the first, here on the CPU"
 # An en dash, as tables have it where there is no number.
 _NONE: Final = "\N{EN DASH}"
 _YES, _NO = '<span class="yes">yes</span>', '<span class="no">no</span>'
@@ -26,13 +27,14 @@ def laws_table(report: Report) -> str:
     if not report.laws:
         return "<p>Not run, because this report is of one case alone or the graph already failed.</p>"
     rows = []
-    for law in report.laws:
+    graphs = [("", report.laws), *((f" ({variant.file})", variant.laws) for variant in report.variants)]
+    for graph, law in ((graph, law) for graph, laws in graphs for law in laws):
         if law.applies:
             cells = (_YES if law.passed else _NO, _YES if law.bitwise else "no", f"{law.comparisons:,}")
             numbers = (number(law.max_abs), number(law.tolerance))
         else:
             cells, numbers = ("does not apply", _NONE, "0"), (_NONE, _NONE)
-        rows.append((f'<span class="w">{escape(law.statement)}</span>', *cells, *numbers))
+        rows.append((f'<span class="w">{escape(law.statement + graph)}</span>', *cells, *numbers))
     head = ("Law", "Holds", "To the last bit", "Comparisons", "Largest difference", "Allowed there")
     return table("What must not matter, run on the served graph", head, rows, numbers_from=3)
 
@@ -43,7 +45,7 @@ def legs_table(report: Report) -> str:
     rows = []
     for leg in report.legs:
         ran = sum(result.leg == leg.name for case in report.cases for result in case.legs)
-        about = escape(_WHAT.get(leg.name, ""))
+        about = escape(_WHAT.get(leg.name, _VARIANT if leg.name.startswith(f"{SERVED_LEG} ") else ""))
         if leg.complaint:
             about += f"<br><em>{escape(leg.complaint)}</em>"
         rows.append(

@@ -6,7 +6,7 @@ Rules of this file: it runs and collects; what a comparison means is in compare.
 import math
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -28,7 +28,7 @@ from .legs import (
     first_line,
 )
 from .oracle import Judge, Oracle, Truth
-from .report import SERVED_LEG, CaseResult, Control, Growth, Histogram, LegFact, LegResult, Report
+from .report import SERVED_LEG, CaseResult, Control, Growth, Histogram, LegFact, LegResult, Report, VariantResult
 from .torchscript import Scripted
 
 Progress = Callable[[str, int, int], None]  # (what is being done, how much of it is done, how much there is)
@@ -63,6 +63,7 @@ class Contest:
         served: the one of them that is served, whose laws are checked.
         grown: those whose growth over time is measured.
         no_control: why there is no torch.nn layer to compare with; "" where there is.
+        variants: legs of other graphs of the bundle by file name, whose laws are checked too.
     """
 
     signature: GraphSignature
@@ -72,6 +73,7 @@ class Contest:
     served: Leg
     grown: tuple[Leg, ...]
     no_control: str
+    variants: Mapping[str, Leg] = field(default_factory=dict)
 
 
 def verify(
@@ -81,6 +83,7 @@ def verify(
     session: SessionOptions,
     options: VerifyOptions | None = None,
     progress: Progress = lambda *_: None,
+    variants: Mapping[str, bytes] | None = None,
 ) -> Report:
     """Run the whole verification.
 
@@ -91,6 +94,7 @@ def verify(
         session: the options with which the bundle will be served.
         options: see VerifyOptions.
         progress: called with what is being done.
+        variants: other graphs of the same network, by file name.
 
     Raises:
         ValueError: ``only_case`` names no case; the message lists them.
@@ -100,6 +104,10 @@ def verify(
     eager = EagerLeg(exportable)
     served = RuntimeLeg(model, signature, session, options.threads)
     control = ControlLeg(exportable)
+    others = {
+        file: RuntimeLeg(graph, signature, session, options.threads, f"{SERVED_LEG} {file}")
+        for file, graph in (variants or {}).items()
+    }
     contest = Contest(
         signature=signature,
         description=exportable.description,
@@ -108,12 +116,14 @@ def verify(
             eager,
             ScriptLeg(exportable, scripted.module, scripted.reason),
             served,
+            *others.values(),
             ReferenceLeg(model, signature),
             control,
         ),
         served=served,
         grown=(eager, served, control),
         no_control=control.complaint,
+        variants=others,
     )
     return compare_all(contest, options, progress)
 
@@ -135,6 +145,11 @@ def compare_all(contest: Contest, options: VerifyOptions, progress: Progress = l
     # A graph that cannot be run, or gives something of another form, has failed; its laws and its growth say no more.
     sound = SERVED_LEG not in collector.failed
     laws = check_laws(served, signature, oracle) if sound and (options.only_case is None or not cases) else ()
+    variants = tuple(
+        VariantResult(file=file, leg=leg.name, laws=check_laws(leg, signature, oracle))
+        for file, leg in contest.variants.items()
+        if laws and leg.name not in collector.failed
+    )
     growth = (
         _growth(signature, contest.grown, oracle, options.drift_steps) if sound and options.only_case is None else ()
     )
@@ -150,6 +165,7 @@ def compare_all(contest: Contest, options: VerifyOptions, progress: Progress = l
         histogram=collector.histogram(),
         control=_compare_control(collector, contest.no_control),
         tools=tool_versions(),
+        variants=variants,
     )
 
 

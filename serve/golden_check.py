@@ -16,6 +16,9 @@ from ..bundle.reader import Bundle
 from .arrays import Array, Arrays
 from .runtime import Runtime
 
+# The tolerances grow with the rounding unit of the factors (docs/equivalence.md): 2^-24 for float32, 2^-11 for TF32.
+TF32_SLACK = 2.0**13
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OutputError:
@@ -72,12 +75,14 @@ def check_golden(runtime: Runtime, bundle: Bundle) -> GoldenResult:
 
     Args:
         runtime: opened from this bundle.
-        bundle: its golden cases hold inputs and expected outputs; its manifest the tolerances.
+        bundle: its golden cases hold inputs and expected outputs; its manifest the tolerances, which are TF32_SLACK
+            times as wide where the runtime computes in TF32.
 
     Returns:
         The worst absolute error of each output and its place. Nothing that the runtime does raises.
     """
-    tolerances = bundle.manifest.tolerances
+    slack = TF32_SLACK if runtime.facts.precision == "tf32" else 1.0
+    tolerances = {name: slack * tolerance for name, tolerance in bundle.manifest.tolerances.items()}
     worst: dict[str, OutputError] = {}
     problems: list[str] = []
     for case in bundle.golden:

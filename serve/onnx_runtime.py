@@ -4,18 +4,18 @@ Rules of this file: the only one that imports onnxruntime. The package switched 
 (`cellgate/__init__.py`) before this import; what the runtime itself offers for it is called as well.
 """
 
+import os
 from typing import Any
 
-import numpy as np
 import onnxruntime
 
-from ..bundle.manifest import GraphSignature, SessionOptions, TensorSpec
+from ..bundle.manifest import GraphSignature, SessionOptions
 from .arrays import Array, Arrays
-from .errors import EngineError, GraphMismatchError, ServerStartError, shown
+from .bound_graph import BoundGraph
+from .errors import EngineError, ServerStartError, shown
+from .placement import CPU_PROVIDER, CUDA_PROVIDER, Placement, nodes_of_assignment, placement_of
 from .runtime import RuntimeFacts
-
-CPU_PROVIDER = "CPUExecutionProvider"
-CUDA_PROVIDER = "CUDAExecutionProvider"
+from .tensor_check import check_tensors
 
 _LEVELS = {
     "disable": "ORT_DISABLE_ALL",
@@ -24,7 +24,6 @@ _LEVELS = {
     "all": "ORT_ENABLE_ALL",
 }
 _MODES = {"sequential": "ORT_SEQUENTIAL", "parallel": "ORT_PARALLEL"}
-_ELEMENT_TYPES = {"float": "float32", "float16": "float16", "int32": "int32", "int64": "int64"}
 
 # Entries that change arithmetic or threads. Others can name files or change how the model's bytes are read; a bundle
 # does not get to do that.
@@ -48,8 +47,7 @@ _ALLOWED_ENTRIES = frozenset(
 )
 # The runtime also raises what went wrong, so its own lines on stderr would only repeat it: 4 is "fatal".
 _LOG_SEVERITY = 4
-# TF32 keeps 10 bits of the mantissa: its error is some thousand times what the bundle's tolerances allow.
-_CUDA_OPTIONS = {"use_tf32": "0"}
+_RECORD_PLACEMENT = "session.record_ep_graph_assignment_info"
 
 
 def offers_cuda() -> bool:
@@ -66,11 +64,14 @@ class OnnxRuntime:
     """An onnxruntime session behind the `Runtime` interface.
 
     Args:
-        model: the bytes of model.onnx, digest already checked.
+        model: the bytes of the graph, digest already checked.
         signature: what the manifest says the graph takes and returns.
         options: the manifest's session options.
         device: "cpu" or "cuda".
         threads: threads inside one run.
+        graph: name of the bundle's file that the bytes are of.
+        precision: dtype of weights and activations, from the manifest.
+        tf32: whether CUDA may round the factors of float32 products to TF32.
         reason: why this device.
         notes: further things that an operator should read.
 
@@ -87,12 +88,16 @@ class OnnxRuntime:
         *,
         device: str = "cpu",
         threads: int = 1,
+        graph: str = "model.onnx",
+        precision: str = "float32",
+        tf32: bool = False,
         reason: str = "asked for",
         notes: tuple[str, ...] = (),
     ) -> None:
         self._signature = signature
+        self._tf32 = tf32
         self._names = [spec.name for spec in signature.outputs]
-        self._session: Any = _open_session(model, options, device, threads)
+        self._session: Any = _open_session(model, options, device, threads, tf32=tf32)
         provider = self._session.get_providers()[0]
         self._facts = RuntimeFacts(
             device="cuda" if provider == CUDA_PROVIDER else "cpu",
@@ -101,9 +106,12 @@ class OnnxRuntime:
             version=runtime_version(),
             reason=reason,
             notes=notes,
+            graph=graph,
+            precision="tf32" if tf32 and precision == "float32" and provider == CUDA_PROVIDER else precision,
+            placement=_placement(self._session, CUDA_PROVIDER if device == "cuda" else CPU_PROVIDER),
         )
-        _check_tensors("inputs", signature.inputs, self._session.get_inputs())
-        _check_tensors("outputs", signature.outputs, self._session.get_outputs())
+        check_tensors("inputs", signature.inputs, self._session.get_inputs())
+        check_tensors("outputs", signature.outputs, self._session.get_outputs())
 
     @property
     def signature(self) -> GraphSignature:
@@ -144,6 +152,21 @@ class OnnxRuntime:
             raise EngineError(f"runtime: expected it to run the batch, found it refused ({_shapes(feeds)})") from err
         return dict(zip(self._names, found, strict=True))
 
+    def bound(self) -> BoundGraph:
+        """Return a way to run the graph with tensors left on the device; see `DeviceRuntime`."""
+        return BoundGraph(self._session, self.device)
+
+    def open_beside(self, model: bytes) -> BoundGraph:
+        """Open another, small graph on the same device; see `DeviceRuntime`."""
+        session = _open_session(model, SessionOptions(), self.device, 1, tf32=self._tf32)
+        elsewhere = _placement(session, self.provider).elsewhere
+        if elsewhere:
+            found = ", ".join(elsewhere)
+            raise ServerStartError(
+                f"graph beside the model: expected every node on {self.provider}, found {found} elsewhere"
+            )
+        return BoundGraph(session, self.device)
+
     def close(self) -> None:
         """Give the session back. Closing twice is fine."""
         self._session = None
@@ -153,7 +176,7 @@ def _shapes(feeds: Arrays) -> str:
     return ", ".join(f"{name} {array.shape}" for name, array in feeds.items())
 
 
-def _open_session(model: bytes, options: SessionOptions, device: str, threads: int) -> Any:
+def _open_session(model: bytes, options: SessionOptions, device: str, threads: int, *, tf32: bool) -> Any:
     foreign = sorted(options.config.keys() - _ALLOWED_ENTRIES)
     if foreign:
         raise ServerStartError(
@@ -163,15 +186,38 @@ def _open_session(model: bytes, options: SessionOptions, device: str, threads: i
     _switch_off_telemetry()
     providers: list[Any] = [CPU_PROVIDER]
     if device == "cuda":
-        if hasattr(onnxruntime, "preload_dlls"):
-            onnxruntime.preload_dlls()  # the CUDA libraries of the nvidia-* packages are on no search path
-        providers.insert(0, (CUDA_PROVIDER, _CUDA_OPTIONS))
+        providers.insert(0, (CUDA_PROVIDER, _prepare_cuda(tf32=tf32)))
     try:
-        session = onnxruntime.InferenceSession(model, _session_options(options, threads), providers=providers)
+        # Without enable_fallback=0 a provider that fails is told of on stdout, and the model opened on the CPU.
+        session = onnxruntime.InferenceSession(
+            model, _session_options(options, threads), providers=providers, enable_fallback=0
+        )
     except Exception as err:  # onnxruntime raises a dozen unrelated classes
-        raise ServerStartError(f"model.onnx: expected onnxruntime to load it, found: {err}; export again") from err
+        remedy = "export again" if device == "cpu" else "use --device cpu, or export again"
+        raise ServerStartError(f"model.onnx: expected onnxruntime to load it, found: {err}; {remedy}") from err
     session.disable_fallback()  # else a failed run would quietly open the model again on another provider
     return session
+
+
+def _prepare_cuda(*, tf32: bool) -> dict[str, str]:
+    """Load CUDA's libraries and return the provider's options.
+
+    TF32 keeps 11 bits of a factor where float32 has 24. The provider's option does not reach its recurrent kernels:
+    they ask cuDNN for CUDNN_DEFAULT_MATH whatever it says (cudnn_rnn_base.h of onnxruntime), which allows TF32 from
+    Ampere on. NVIDIA's own variable reaches every library, if it is set before they are loaded.
+    """
+    if not tf32:
+        os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
+    if hasattr(onnxruntime, "preload_dlls"):
+        onnxruntime.preload_dlls()  # the CUDA libraries of the nvidia-* packages are on no search path
+    return {"use_tf32": "1" if tf32 else "0"}
+
+
+def _placement(session: Any, provider: str) -> Placement:
+    """Ask where each node runs; older versions do not tell, and then nothing is said."""
+    if not hasattr(session, "get_provider_graph_assignment_info"):
+        return Placement()
+    return placement_of(nodes_of_assignment(session.get_provider_graph_assignment_info()), provider)
 
 
 def _switch_off_telemetry() -> None:
@@ -190,29 +236,7 @@ def _session_options(options: SessionOptions, threads: int) -> Any:
     # Plans of memory are kept for each shape of inputs, and here nearly every run has another one.
     found.enable_mem_pattern = False
     found.log_severity_level = _LOG_SEVERITY
+    found.add_session_config_entry(_RECORD_PLACEMENT, "1")
     for key, value in sorted(options.config.items()):
         found.add_session_config_entry(key, value)
     return found
-
-
-def _check_tensors(what: str, specs: tuple[TensorSpec, ...], found: list[Any]) -> None:
-    names = [tensor.name for tensor in found]
-    expected = [spec.name for spec in specs]
-    if names != expected:
-        raise GraphMismatchError(what, ", ".join(expected), ", ".join(names))
-    for spec, tensor in zip(specs, found, strict=True):
-        element = _ELEMENT_TYPES.get(str(tensor.type).removeprefix("tensor(").removesuffix(")"))
-        if element != np.dtype(spec.dtype).name:
-            raise GraphMismatchError(f"{what}.{spec.name}", spec.dtype, str(tensor.type))
-        if not _shapes_agree(spec.shape, tensor.shape):
-            raise GraphMismatchError(f"{what}.{spec.name}", str(list(spec.shape)), str(tensor.shape))
-
-
-def _shapes_agree(expected: tuple[int | str, ...], found: list[Any]) -> bool:
-    """A free axis of the manifest is free in the model; a fixed one is equal, or unknown to the model."""
-    if len(expected) != len(found):
-        return False
-    return all(
-        not isinstance(has, int) if isinstance(wants, str) else has == wants or not isinstance(has, int)
-        for wants, has in zip(expected, found, strict=True)
-    )

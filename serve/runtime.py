@@ -4,11 +4,14 @@ Rules of this file: no onnxruntime, no HTTP. The implementation in this process 
 process can take its place without any other file noticing.
 """
 
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
 
 from ..bundle.manifest import GraphSignature
 from .arrays import Array, Arrays
+from .bound_graph import BoundRuns
+from .placement import Placement
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,6 +25,9 @@ class RuntimeFacts:
         version: version of the runtime.
         reason: why this device, as a sentence for people.
         notes: further things that an operator should read, such as clashing installations.
+        precision: of the arithmetic: "float32", "float16", or "tf32" where float32 products may be rounded to TF32.
+        graph: name of the bundle's file that it runs.
+        placement: which provider runs how many nodes.
     """
 
     device: str
@@ -30,6 +36,15 @@ class RuntimeFacts:
     version: str
     reason: str
     notes: tuple[str, ...] = ()
+    precision: str = "float32"
+    graph: str = "model.onnx"
+    placement: Placement = field(default_factory=Placement)
+
+    @classmethod
+    def from_plain(cls, entry: Mapping[str, Any]) -> "RuntimeFacts":
+        """Return the record that `dataclasses.asdict` made plain, through JSON or not."""
+        placement = Placement.from_plain(entry["placement"])
+        return cls(**{**entry, "notes": tuple(entry["notes"]), "placement": placement})
 
 
 class Runtime(Protocol):
@@ -72,4 +87,21 @@ class Runtime(Protocol):
 
     def close(self) -> None:
         """Give everything back. Closing twice is fine."""
+        ...
+
+
+@runtime_checkable
+class DeviceRuntime(Runtime, Protocol):
+    """A runtime that can leave tensors on its device between runs."""
+
+    def bound(self) -> BoundRuns:
+        """Return a way to run the graph with tensors left on the device; good until `close`."""
+        ...
+
+    def open_beside(self, model: bytes) -> BoundRuns:
+        """Open another, small graph on the same device; good until `close`.
+
+        Raises:
+            ServerStartError: it does not open.
+        """
         ...

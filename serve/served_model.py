@@ -17,6 +17,7 @@ from .errors import NameConflictError, ServerStartError, UnknownModel, shown
 from .example_request import example_request
 from .golden_check import GoldenResult, OutputError
 from .runtime import RuntimeFacts
+from .verification_state import NOT_ASKED, VerificationState
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class ServedModel:
         digest: sha-256 of its manifest, which names the bundle.
         facts: of the runtime that runs it.
         golden: what the golden check found.
+        verification: whether it was verified on this kind of device before.
         example: a request body that works.
     """
 
@@ -55,6 +57,7 @@ class ServedModel:
     digest: str
     facts: RuntimeFacts
     golden: GoldenResult
+    verification: VerificationState = NOT_ASKED
     example: dict[str, Any] = field(repr=False)
 
 
@@ -104,7 +107,9 @@ def read_served_bundles(places: Sequence[BundlePlace]) -> list[ServedBundle]:
     return found
 
 
-def make_served_model(read: ServedBundle, facts: RuntimeFacts, golden: GoldenResult) -> ServedModel:
+def make_served_model(
+    read: ServedBundle, facts: RuntimeFacts, golden: GoldenResult, verification: VerificationState = NOT_ASKED
+) -> ServedModel:
     """Return the record of a bundle that a runtime opened and reproduced."""
     manifest = read.bundle.manifest
     return ServedModel(
@@ -114,6 +119,7 @@ def make_served_model(read: ServedBundle, facts: RuntimeFacts, golden: GoldenRes
         digest=read.bundle.digest,
         facts=facts,
         golden=golden,
+        verification=verification,
         example=example_request(manifest.graph, read.bundle.golden),
     )
 
@@ -123,7 +129,8 @@ def hello_entry(model: ServedModel) -> dict[str, Any]:
     golden = asdict(model.golden)
     del golden["passed"]  # of a served model it is true
     identity = {"name": model.name, "version": model.version, "digest": model.digest}
-    return {**identity, "facts": asdict(model.facts), "golden": golden}
+    verification = asdict(model.verification)
+    return {**identity, "facts": asdict(model.facts), "golden": golden, "verification": verification}
 
 
 def served_model_from_hello(place: BundlePlace, entry: Mapping[str, Any]) -> ServedModel:
@@ -144,8 +151,8 @@ def served_model_from_hello(place: BundlePlace, entry: Mapping[str, Any]) -> Ser
             remedy = "the bundle was replaced meanwhile: start again"
             found_words = f"expected the {key} {entry[key]} of the engine, found {value}"
             raise ServerStartError(f"{place.path}: {found_words}; {remedy}")
-    facts = RuntimeFacts(**{**entry["facts"], "notes": tuple(entry["facts"]["notes"])})
-    return make_served_model(read, facts, _golden_of(entry["golden"]))
+    facts, verification = RuntimeFacts.from_plain(entry["facts"]), VerificationState(**entry["verification"])
+    return make_served_model(read, facts, _golden_of(entry["golden"]), verification)
 
 
 def _golden_of(entry: Mapping[str, Any]) -> GoldenResult:

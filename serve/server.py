@@ -93,11 +93,16 @@ def model_lines(models: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for note in dict.fromkeys(note for model in models for note in model["facts"]["notes"]):
         yield f"warning: {note}"
     for model in models:
+        if not model["verification"]["holds"]:
+            yield f"warning: {model['name']}: {model['verification']['statement']}"
+    for model in models:
         facts = model["facts"]
         yield (
             f"serving {model['name']} version {model['version']} on {facts['device']} "
-            f"({facts['provider']}; {facts['reason']}), onnxruntime {facts['version']}, {facts['threads']} threads"
+            f"({facts['provider']}; {facts['reason']}), onnxruntime {facts['version']}, {facts['threads']} threads, "
+            f"{facts['precision']}"
         )
+        yield f"  placement: {model['placement_line']}"
         yield f"  golden cases: {model['golden_line']}"
         yield f"  plan: {model['plan']}"
 

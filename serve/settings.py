@@ -29,7 +29,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "shutdown_grace_s": (0.0, 3600.0),
 }
 
-_FLAGS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+FLAGS = frozenset({"tf32", "hot_route", "access_log", "metrics"})
+_FLAG_WORDS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
 
 class SettingsError(ValueError):
@@ -64,6 +65,7 @@ class Settings:
         host: address to listen on; the default is reachable from this machine only.
         port: 0 .. 65535; 0 takes a free one.
         device: auto (CUDA where it reproduces the golden cases, else the CPU), cpu, or cuda (or refuse to start).
+        tf32: let CUDA round the factors of float32 products to TF32, and widen the tolerances by as much.
         threads: threads of the runtime inside one run; None: one or the CPUs this process may use, whichever is faster.
         workers: processes that hold connections, parse and render; all share one engine and one port.
         max_lanes: sequences that a model advances side by side; a run takes 64 of them at most.
@@ -88,6 +90,7 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8000
     device: Device = "auto"
+    tf32: bool = False
     threads: int | None = None
     workers: int = 1
     max_lanes: int = 64
@@ -163,10 +166,10 @@ def _check_range(name: str, value: Any, low: float, high: float) -> None:
 
 def _from_text(name: str, text: str) -> str | int | float | bool:
     """Numbers are the settings that have a range; those in seconds may have a fraction."""
-    if name in ("access_log", "hot_route", "metrics"):
-        if text.lower() not in _FLAGS:
+    if name in FLAGS:
+        if text.lower() not in _FLAG_WORDS:
             raise SettingsError(name, "true or false", text)
-        return _FLAGS[text.lower()]
+        return _FLAG_WORDS[text.lower()]
     if name not in RANGES:
         return text
     try:

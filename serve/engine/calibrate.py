@@ -11,6 +11,7 @@ import numpy as np
 
 from ..runtime import Runtime
 from .cost_model import CostModel, Measurement, fit
+from .device_lanes import lane_table
 from .lanes import Lane, LaneTable, Request
 from .plan import Planner, RunRules
 from .work import Work
@@ -25,18 +26,21 @@ _DECISIONS_A_TURN = 2.0  # what a turn of the engine costs beside packing and ru
 _SIZES = (96, 192, 384, 768, 1536, 3072, 6144, 12288)
 
 
-def calibrate(runtime: Runtime, max_rows: int, clock: Callable[[], float] = time.perf_counter) -> CostModel:
+def calibrate(
+    runtime: Runtime, max_rows: int, clock: Callable[[], float] = time.perf_counter, *, on_device: bool = False
+) -> CostModel:
     """Time runs of different sizes and fit the cost model to them.
 
     Args:
         runtime: open; on the device that will serve.
         max_rows: largest B.
         clock: in seconds.
+        on_device: whether the lanes keep their states on the device.
 
     Returns:
         The model of whole runs: packing, the runtime, unpacking.
     """
-    table = LaneTable(runtime, max_rows)
+    table = lane_table(runtime, max_rows, on_device=on_device)
     found: list[Measurement] = []
     began = clock()
     _time(runtime, table, 1, 1, clock)  # the first run of a session allocates

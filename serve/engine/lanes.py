@@ -138,8 +138,7 @@ class LaneTable:
         else:
             return
         lane.slot = self._new_slot()
-        for slots, state in zip(self._states, given, strict=True):
-            slots.put(lane.slot, state, lane.row)
+        self._put(lane, given)
 
     def release(self, lane: Lane) -> None:
         """Take the lane's slot back."""
@@ -172,15 +171,7 @@ class LaneTable:
         feeds: dict[str, Array] = {self._signature.sequence: self._rows(lanes, steps)}
         if self._signature.lengths is not None:
             feeds[self._signature.lengths] = self._lengths[: len(lanes)]
-        slots = [lane.slot for lane in lanes]
-        if any(slots):
-            places = np.array(slots)
-            for state in self._states:
-                feeds[state.input] = state.take(places)
-        else:  # all begin, and from zero
-            for state in self._states:
-                feeds[state.input] = state.zeros(len(slots))
-        outputs = self._runtime.run(feeds)
+        outputs = self._run(feeds, lanes, ended)
         self._keep_states(lanes, ended, outputs)
         self._fill_answers(lanes, ended, steps, outputs)
         return ended
@@ -220,7 +211,26 @@ class LaneTable:
         for lane in going_on:
             if lane.slot == _ZERO_SLOT:
                 lane.slot = self._new_slot()
-        slots = np.array([lane.slot for lane in going_on])
+        self._keep(np.array([lane.slot for lane in going_on]), outputs, ended)
+
+    # Where states are kept: on the host; `device_lanes` keeps them elsewhere.
+
+    def _put(self, lane: Lane, given: Sequence[Array | None]) -> None:
+        for slots, state in zip(self._states, given, strict=True):
+            slots.put(lane.slot, state, lane.row)
+
+    def _run(self, feeds: dict[str, Array], lanes: Sequence[Lane], ended: int) -> Answer:  # noqa: ARG002
+        slots = [lane.slot for lane in lanes]
+        if any(slots):
+            places = np.array(slots)
+            for state in self._states:
+                feeds[state.input] = state.take(places)
+        else:  # all begin, and from zero
+            for state in self._states:
+                feeds[state.input] = state.zeros(len(slots))
+        return self._runtime.run(feeds)
+
+    def _keep(self, slots: NDArray[np.int64], outputs: Answer, ended: int) -> None:
         for state in self._states:
             state.keep(slots, outputs[state.output], ended)
 

@@ -4,7 +4,7 @@ Rules of this file: each way times its own turn and counts its steps; which turn
 """
 
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -12,8 +12,9 @@ import numpy as np
 
 from ...bundle.manifest import GraphSignature
 from ..arrays import Array, Arrays
+from ..bound_graph import BoundRuns, DeviceTensor
 from ..errors import ServeError
-from ..runtime import Runtime, RuntimeFacts
+from ..runtime import DeviceRuntime, Runtime, RuntimeFacts
 from .work import Outcome, Work
 
 OUTSTANDING: Final = 32
@@ -85,15 +86,41 @@ class CountingRuntime:
 
     def run(self, feeds: Arrays) -> dict[str, Array]:
         """Count and run."""
+        self.count(feeds)
+        return self._runtime.run(feeds)
+
+    def count(self, feeds: Arrays) -> None:
+        """Count what a run is given."""
         rows, steps = feeds[self._signature.sequence].shape[:2]
         self.computed += rows * steps
         lengths = None if self._signature.lengths is None else feeds[self._signature.lengths]
         self.useful += rows * steps if lengths is None else int(np.add.reduce(lengths))
-        return self._runtime.run(feeds)
+
+    def bound(self) -> BoundRuns:
+        """Count and run with tensors left on the device; only where the runtime can."""
+        assert isinstance(self._runtime, DeviceRuntime)
+        return _CountingGraph(self, self._runtime.bound())
+
+    def open_beside(self, model: bytes) -> BoundRuns:
+        """Of the runtime."""
+        assert isinstance(self._runtime, DeviceRuntime)
+        return self._runtime.open_beside(model)
 
     def close(self) -> None:
         """Close the runtime."""
         self._runtime.close()
+
+
+class _CountingGraph:
+    def __init__(self, counter: CountingRuntime, graph: BoundRuns) -> None:
+        self._counter = counter
+        self._graph = graph
+
+    def run(
+        self, feeds: Arrays, kept: Mapping[str, DeviceTensor], wanted: Collection[str]
+    ) -> tuple[dict[str, Array], dict[str, DeviceTensor]]:
+        self._counter.count(feeds)
+        return self._graph.run(feeds, kept, wanted)
 
 
 @dataclass

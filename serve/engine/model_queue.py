@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from .company import Company
 from .cost_model import Measurement
-from .lanes import Lane, LaneTable, Request
+from .device_lanes import lane_table
+from .lanes import Lane, Request
 from .models import EngineModel
 from .plan import Planner, RunRules, due_s
 from .run_meter import RunMeter
@@ -48,7 +49,7 @@ class ModelQueue:
             step_budget=limits.step_budget,
         )
         self._planner = Planner(model.cost, rules, limits.max_lanes)
-        self._table = LaneTable(model.runtime, self._planner.max_rows)
+        self._table = lane_table(model.runtime, self._planner.max_rows, on_device=model.device_lanes)
         self._max_lanes = self._planner.max_rows
         self._unit_s = model.cost.unit_s
         self._cheap_rows = model.cost.cheap_rows

@@ -22,8 +22,10 @@ from ..served_model import (
     read_served_bundles,
 )
 from ..settings import Settings
+from ..verification_state import read_verification_state
 from .calibrate import calibrate
 from .cost_model import CostModel
+from .lane_proof import keeps_states_on_device
 from .plan import POOL_ROWS
 
 # Several threads must be faster than one by this factor, for they take CPUs from the frontends.
@@ -39,11 +41,13 @@ class EngineModel:
         served: what the protocols know of it.
         runtime: open; whoever holds this record closes it.
         cost: measured on this machine; the engine refines it.
+        device_lanes: whether lanes keep their states on the device, which was proved there.
     """
 
     served: ServedModel
     runtime: Runtime
     cost: CostModel
+    device_lanes: bool = False
 
     def plan_line(self, settings: Settings) -> str:
         """Return what the engine is going to do with this model, in words."""
@@ -59,6 +63,8 @@ class EngineModel:
             how = f"whole sequences, up to {lanes} of similar length in a run"
         if manifest.graph.lengths is None:
             how += ", rows of a run equally long"
+        if self.device_lanes:
+            how += ", states stay on the device"
         return f"{how}; {costs}"
 
 
@@ -90,36 +96,37 @@ def open_proved(place: BundlePlace, settings: Settings) -> tuple[ServedModel, Ru
 
 
 def _open_model(read: ServedBundle, settings: Settings, opened: ExitStack) -> EngineModel:
-    runtime, cost = _open_fastest(read, settings, opened)
-    return EngineModel(_prove(read, runtime), runtime, cost)
+    runtime, cost, device_lanes = _open_fastest(read, settings, opened)
+    return EngineModel(_prove(read, runtime), runtime, cost, device_lanes)
 
 
 def _prove(read: ServedBundle, runtime: Runtime) -> ServedModel:
     golden = check_golden(runtime, read.bundle)
     if not golden.passed:
         raise GoldenMismatchError(read.name, golden.summary())
-    return make_served_model(read, runtime.facts, golden)
+    return make_served_model(read, runtime.facts, golden, read_verification_state(read.bundle, runtime.facts))
 
 
 def _open(read: ServedBundle, settings: Settings, threads: int | None, opened: ExitStack) -> OnnxRuntime:
-    runtime = open_runtime(read.bundle, device=settings.device, threads=threads)
+    runtime = open_runtime(read.bundle, device=settings.device, threads=threads, tf32=settings.tf32)
     opened.callback(runtime.close)
     return runtime
 
 
-def _open_fastest(read: ServedBundle, settings: Settings, opened: ExitStack) -> tuple[OnnxRuntime, CostModel]:
+def _open_fastest(read: ServedBundle, settings: Settings, opened: ExitStack) -> tuple[OnnxRuntime, CostModel, bool]:
     """Open with one thread and with as many as there are CPUs, and keep what is faster; as told where told."""
     rows = min(settings.max_lanes, POOL_ROWS)
     first = _open(read, settings, settings.threads or 1, opened)
-    cost = calibrate(first, rows)
+    on_device = keeps_states_on_device(first, read.bundle)
+    cost = calibrate(first, rows, on_device=on_device)
     cpus = usable_cpus()
     if settings.threads is not None or cpus == 1 or first.device != "cpu":
-        return first, cost
+        return first, cost, on_device
     second = _open(read, settings, cpus, opened)
     other = calibrate(second, rows)
     typical = min(_TYPICAL_ROWS, rows), _TYPICAL_STEPS
     if cost.seconds(*typical) < _WORTH_MORE_THREADS * other.seconds(*typical):
         second.close()
-        return first, cost
+        return first, cost, False
     first.close()
-    return second, other
+    return second, other, False

@@ -183,7 +183,7 @@ class EngineConnection:
         codec = self._codecs[model]
         work = codec.unpack_work(frame)
         if self._is_traced:
-            work = replace(work, work=replace(work.work, times=RunTimes()))
+            work = work._replace(work=replace(work.work, times=RunTimes()))
         if work.request_id in self._live:
             raise FrameError("id", "one that is not in use", work.request_id)
         ticket = Ticket(self, codec, work)

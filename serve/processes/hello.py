@@ -1,9 +1,11 @@
 """The hello: what an engine says of itself to the supervisor and, first of all, to every frontend.
 
-    {"protocol": 1, "models": [{"name", "version", "digest", "facts", "golden", "golden_line", "example", "plan"}]}
+    {"protocol": 1, "models": [{"name", "version", "digest", "facts", "golden", "verification",
+                                 "golden_line", "placement_line", "example", "plan"}]}
 
-`name` to `golden` are those of `served_model.hello_entry`; `golden_line` and `plan` say how the model was proved and is
-going to be run; `example` is a request that works. A model's place in the list is its number in the frames.
+`name` to `verification` are those of `served_model.hello_entry`; the lines and `plan` say how the model was proved,
+where it runs and how it is going to be run; `example` is a request that works. A model's place in the list is its
+number in the frames.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +23,7 @@ def make_hello(models: Sequence[ServedModel], plans: Sequence[str]) -> dict[str,
         plans: one for each.
     """
     entries = [
-        {**hello_entry(model), "golden_line": _golden_line(model), "example": model.example, "plan": plan}
+        {**hello_entry(model), **_lines(model), "example": model.example, "plan": plan}
         for model, plan in zip(models, plans, strict=True)
     ]
     return {"protocol": PROTOCOL, "models": entries}
@@ -43,5 +45,8 @@ def check_hello(hello: Any, models: Sequence[ServedModel]) -> None:
         raise FrameError("hello", f"the models {expected}", found)
 
 
-def _golden_line(model: ServedModel) -> str:
-    return f"{model.golden.cases} reproduced, {model.golden.summary()}"
+def _lines(model: ServedModel) -> dict[str, str]:
+    return {
+        "golden_line": f"{model.golden.cases} reproduced, {model.golden.summary()}",
+        "placement_line": f"{model.facts.graph}, {model.facts.placement.line()}",
+    }

@@ -50,6 +50,15 @@ def test_the_golden_cases_are_run_and_recorded(run, copy):
     assert record["cases"] == 6
     assert [output["output"] for output in record["outputs"]] == ["y", "h_n", "c_n"]
     assert record["provider"] == "CPUExecutionProvider"
+    assert record["precision"] == "float32"
+    assert record["placement"]["counts"][0][0] == "CPUExecutionProvider"
+    assert record["placement"]["misplaced"] == []
+    assert record["device_name"]
+    assert record["driver"] is None
+    assert record["bits"]["rows_bitwise"] is True
+    assert record["bits"]["chunks_bitwise"] is True
+    assert record["bits"]["rows"] > 1
+    assert "bits     a row alone and in its batch: yes; in one pass and in two chunks: yes " in done.out
 
 
 def test_machines_get_the_record(run, copy):
@@ -129,6 +138,7 @@ def test_a_damaged_bundle_is_exit_2(run, copy):
     [
         (["--weights", "w.safetensors"], "--weights goes with --source, expected both or neither"),
         (["--input-dim", "3"], "--input-dim goes with --source"),
+        (["--source", "a.py:b", "--tf32"], "--source compares on the CPU, expected no --tf32"),
         (["--source", "a.py:b", "--device", "cuda"], "--source compares on the CPU, expected no --device cuda"),
     ],
 )

@@ -24,9 +24,11 @@ from cellgate.serve.engine.models import open_engine_models
 from cellgate.serve.engine.threaded import ThreadedEngine
 from cellgate.serve.errors import EngineError, NotReady, ServeError
 from cellgate.serve.golden_check import GoldenResult
+from cellgate.serve.onnx_runtime import runtime_version
 from cellgate.serve.runtime import RuntimeFacts
 from cellgate.serve.served_model import BundlePlace, make_served_model, read_served_bundles
 from cellgate.serve.settings import Settings
+from cellgate.serve.verification_state import VerificationState
 
 I, H, O, V = 2, 3, 4, 5
 
@@ -153,7 +155,7 @@ class Network:
             "precision": "float32",
             "tolerances": {"y": 1e-5, "h_n": 1e-5, "c_n": 1e-5},
             "session": SessionOptions(),
-            "tools": {"tests": "1"},
+            "tools": {"tests": "1", "onnxruntime": runtime_version()},
             "files": {},
             "labels": ("alpha", "beta", "gamma", "δ") if self.kind == "last" else None,
             "normalisation": {"mean": (0.0, 0.5), "std": (1.0, 2.0)} if self.kind == "last" else None,
@@ -193,6 +195,7 @@ class FakeRuntime:
         self.closed = True
 
 
+VERIFIED = VerificationState(holds=True, statement="at export")
 PROVED = GoldenResult(passed=True, cases=2, outputs=(), problems=())
 FACTS = RuntimeFacts(device="cpu", provider="CPUExecutionProvider", threads=1, version="0", reason="asked for")
 
@@ -437,7 +440,7 @@ def open_served():
             [place if isinstance(place, BundlePlace) else BundlePlace(place) for place in places]
         )
         runtimes = {one.name: open_runtime(one.bundle, device="cpu", threads=1) for one in read}
-        models = [make_served_model(one, runtimes[one.name].facts, PROVED) for one in read]
+        models = [make_served_model(one, runtimes[one.name].facts, PROVED, VERIFIED) for one in read]
         return models, RuntimePort(runtimes)
 
     return open_them
@@ -447,7 +450,7 @@ def open_served():
 def served_models(bundle_paths):
     """The records of all three bundles; no runtime is open."""
     read = read_served_bundles([BundlePlace(path) for path in bundle_paths.values()])
-    return {one.name: make_served_model(one, FACTS, PROVED) for one in read}
+    return {one.name: make_served_model(one, FACTS, PROVED, VERIFIED) for one in read}
 
 
 class KeptOpen:

@@ -1,23 +1,31 @@
 """Which device is taken, and why. A CUDA build on a machine without a GPU is played by the CPU provider."""
 
+from dataclasses import replace
 from importlib import metadata
 
 import pytest
 
+from cellgate.bundle.manifest import Variant
 from cellgate.serve import device_choice
 from cellgate.serve.device_choice import clashing_wheels, open_runtime
 from cellgate.serve.errors import DeviceUnavailableError, ServerStartError
-from cellgate.serve.onnx_runtime import CUDA_PROVIDER, OnnxRuntime
+from cellgate.serve.onnx_runtime import OnnxRuntime
+from cellgate.serve.placement import CPU_PROVIDER, CUDA_PROVIDER, PlacedNode, placement_of
 
 
 class PretendedCuda(OnnxRuntime):
     """The real runtime on the CPU that says it is CUDA, and may compute something else."""
 
     spoil = False
+    left_to_the_cpu = ()
 
     def __init__(self, *args, device, **options):
         super().__init__(*args, device="cpu", **options)
         self._pretended = device
+        if device == "cuda":
+            left = [PlacedNode(operator, "n", CPU_PROVIDER) for operator in self.left_to_the_cpu]
+            nodes = [PlacedNode("Transpose", "t", CUDA_PROVIDER), *left]
+            self._facts = replace(self._facts, placement=placement_of(nodes, CUDA_PROVIDER))
 
     @property
     def provider(self):
@@ -109,6 +117,69 @@ def test_cuda_by_name_is_taken_where_it_opens(bundles, monkeypatch):
     assert open_runtime(bundles["steps"], device="cuda").provider == CUDA_PROVIDER
 
 
+@pytest.mark.usefixtures("cuda_build")
+def test_cuda_that_leaves_the_recurrence_to_the_cpu_is_refused_by_name(bundles, monkeypatch):
+    monkeypatch.setattr(device_choice, "OnnxRuntime", PretendedCuda)
+    monkeypatch.setattr(PretendedCuda, "left_to_the_cpu", ("LSTM", "Shape"))
+
+    with pytest.raises(
+        DeviceUnavailableError, match="expected cuda, found LSTM n left to another provider; CUDA has no"
+    ):
+        open_runtime(bundles["steps"], device="cuda")
+
+
+@pytest.mark.usefixtures("cuda_build")
+def test_of_many_misplaced_nodes_some_are_named(bundles, monkeypatch):
+    monkeypatch.setattr(device_choice, "OnnxRuntime", PretendedCuda)
+    monkeypatch.setattr(PretendedCuda, "left_to_the_cpu", ("LSTM", "GRU", "Scan", "MatMul", "Tanh"))
+
+    with pytest.raises(DeviceUnavailableError, match="found GRU n, LSTM n, MatMul n and 2 more nodes left"):
+        open_runtime(bundles["steps"], device="cuda")
+
+
+@pytest.mark.usefixtures("cuda_build")
+def test_auto_takes_the_cpu_where_cuda_leaves_the_recurrence_to_it(bundles, monkeypatch):
+    monkeypatch.setattr(device_choice, "OnnxRuntime", PretendedCuda)
+    monkeypatch.setattr(PretendedCuda, "left_to_the_cpu", ("Scan",))
+
+    runtime = open_runtime(bundles["steps"])
+
+    assert runtime.provider == CPU_PROVIDER
+    assert "CUDA did not open (device: expected cuda, found Scan n left" in runtime.facts.reason
+
+
+@pytest.mark.usefixtures("cuda_build")
+def test_cuda_may_leave_shapes_to_the_cpu(bundles, monkeypatch):
+    monkeypatch.setattr(device_choice, "OnnxRuntime", PretendedCuda)
+    monkeypatch.setattr(PretendedCuda, "left_to_the_cpu", ("Shape", "Range"))
+
+    assert open_runtime(bundles["steps"], device="cuda").facts.placement.elsewhere == ("Range n", "Shape n")
+
+
+@pytest.mark.usefixtures("cuda_build")
+def test_each_device_gets_its_own_graph(bundles, monkeypatch):
+    monkeypatch.setattr(device_choice, "OnnxRuntime", PretendedCuda)
+    bundle = bundles["steps"]
+    other = Variant(
+        file="model.scan.onnx",
+        device="cuda",
+        operators=bundle.manifest.operators,
+        bitwise_rows=True,
+        bitwise_chunks=True,
+    )
+    both = replace(
+        bundle,
+        model=b"not for cuda",
+        variants={"model.scan.onnx": bundle.model},
+        manifest=replace(bundle.manifest, variants=(other,)),
+    )
+
+    assert open_runtime(both, device="cuda").facts.graph == "model.scan.onnx"
+    assert open_runtime(bundle, device="cpu").facts.graph == "model.onnx"
+    with pytest.raises(ServerStartError, match="expected onnxruntime to load it"):
+        open_runtime(both, device="cpu")
+
+
 def _install(monkeypatch, *names):
     def find(name):
         if name not in names:
@@ -150,3 +221,5 @@ def test_cuda_reproduces_the_golden_cases(bundles):
         pytest.skip(runtime.facts.reason)
 
     assert runtime.provider == CUDA_PROVIDER
+    assert runtime.facts.precision == "float32"
+    assert runtime.facts.placement.misplaced == ()

@@ -158,3 +158,19 @@ def test_tolerance_of_zero_asks_for_equal_bits(bundles, make_fake, make_network)
 
     assert result.passed
     assert result.summary().endswith("(allowed 0)")
+
+
+@pytest.mark.parametrize(("precision", "passed"), [("float32", False), ("tf32", True), ("float16", False)])
+def test_only_tf32_that_was_asked_for_widens_the_tolerance(bundles, make_fake, make_network, precision, passed):
+    network = make_network("steps")
+    fake = make_fake(network, lambda found: {name: array + np.float32(1e-3) for name, array in found.items()})
+    fake.facts = replace(fake.facts, precision=precision)
+
+    assert check_golden(fake, bundles["steps"]).passed is passed
+
+
+def test_tf32_does_not_hide_what_is_wrong(bundles, make_fake, make_network):
+    fake = make_fake(make_network("steps"), lambda found: {name: array + 1 for name, array in found.items()})
+    fake.facts = replace(fake.facts, precision="tf32")
+
+    assert not check_golden(fake, bundles["steps"]).passed

@@ -1,3 +1,4 @@
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -5,6 +6,7 @@ import onnxruntime
 import pytest
 
 from cellgate.bundle.manifest import SessionOptions, TensorSpec
+from cellgate.serve.engine.state_graph import state_graph
 from cellgate.serve.errors import EngineError, GraphMismatchError, ServerStartError
 from cellgate.serve.onnx_runtime import OnnxRuntime
 
@@ -140,3 +142,37 @@ def test_cuda_that_is_not_there_runs_on_the_cpu_and_says_so(bundles, monkeypatch
         runtime = OnnxRuntime(bundle.model, bundle.manifest.graph, SessionOptions(), device="cuda")
 
     assert (runtime.device, runtime.provider) == ("cpu", "CPUExecutionProvider")
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+@pytest.mark.parametrize(("tf32", "expected"), [(False, "0"), (True, None)])
+def test_tf32_is_off_for_every_library_of_cuda_unless_asked_for(bundles, monkeypatch, tf32, expected):
+    """The provider's option does not reach its recurrent kernels, NVIDIA's variable does."""
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None, raising=False)
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "")
+    monkeypatch.delenv("NVIDIA_TF32_OVERRIDE")
+    bundle = bundles["steps"]
+
+    runtime = OnnxRuntime(bundle.model, bundle.manifest.graph, SessionOptions(), device="cuda", tf32=tf32)
+
+    assert os.environ.get("NVIDIA_TF32_OVERRIDE") == expected
+    assert runtime.device == "cuda" or runtime.facts.precision == "float32"
+
+
+def test_graph_beside_the_model_must_run_where_the_model_does(opened, monkeypatch):
+    spec = TensorSpec(name="h0", dtype="float32", shape=(1, "B", 3))
+    assert opened.open_beside(state_graph([spec]))
+
+    monkeypatch.setattr(OnnxRuntime, "provider", "CUDAExecutionProvider")
+    with pytest.raises(
+        ServerStartError, match="expected every node on CUDAExecutionProvider, found Concat all_0, Gather"
+    ):
+        opened.open_beside(state_graph([spec]))
+
+
+def test_bound_graph_never_runs_an_empty_batch(opened, make_network):
+    feeds = make_network("steps").feeds(1, 2)
+    empty = {**feeds, "x": feeds["x"][:0]}
+
+    with pytest.raises(EngineError, match="expected no dimension to be zero, found x \\(0, 2, 2\\)"):
+        opened.bound().run(empty, {}, ())

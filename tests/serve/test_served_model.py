@@ -12,6 +12,7 @@ from cellgate.serve.engine.models import open_engine_models
 from cellgate.serve.errors import GoldenMismatchError, NameConflictError, ServerStartError, UnknownModel
 from cellgate.serve.example_request import example_request
 from cellgate.serve.metadata import model_metadata
+from cellgate.serve.placement import CPU_PROVIDER, CUDA_PROVIDER, PlacedNode, placement_of
 from cellgate.serve.served_model import (
     BundlePlace,
     ModelTable,
@@ -22,6 +23,7 @@ from cellgate.serve.served_model import (
     served_model_from_hello,
 )
 from cellgate.serve.settings import Settings
+from cellgate.serve.verification_state import VerificationState
 
 SETTINGS = Settings(device="cpu", threads=1)
 
@@ -143,6 +145,21 @@ def test_metadata_says_free_axes_labels_and_what_may_be_left_out(model):
     assert properties["optional_inputs"] == '["lengths", "h0", "c0"]'
     assert properties["outputs_on_request"] == '["h_n", "c_n"]'
     assert "vocabulary_size" not in properties
+
+
+def test_metadata_says_where_nodes_run_how_exactly_and_whether_that_was_verified(model):
+    placement = placement_of(
+        [PlacedNode("LSTM", "a", CUDA_PROVIDER), PlacedNode("Shape", "b", CPU_PROVIDER)], CUDA_PROVIDER
+    )
+    state = VerificationState(holds=False, statement="never verified on cuda")
+    facts = replace(model.facts, precision="tf32", placement=placement)
+
+    properties = model_metadata(replace(model, facts=facts, verification=state))["properties"]
+
+    assert properties["precision"] == "tf32"
+    assert json.loads(properties["nodes_by_provider"]) == {CUDA_PROVIDER: 1, CPU_PROVIDER: 1}
+    assert json.loads(properties["nodes_elsewhere"]) == ["Shape b"]
+    assert (properties["verified"], properties["verification"]) == ("false", "never verified on cuda")
 
 
 def test_metadata_says_the_vocabulary_and_no_labels_where_there_are_none(served_models):

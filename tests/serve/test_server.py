@@ -77,11 +77,14 @@ def test_server_says_where_it_is_answers_and_stops_in_order(bundle_paths, number
 
     assert answers == [{"ready": True}, 200]
     assert lines[0].startswith("serving last version 3 on cpu (CPUExecutionProvider; asked for), onnxruntime ")
-    assert lines[1].startswith("  golden cases: 2 reproduced, ")
-    assert lines[2].startswith("  plan: up to 64 lanes ")
-    assert lines[3].startswith("serving words version 3 on cpu")
-    assert lines[6] == "workers:      1 process for HTTP, 1 for the engine"
-    assert lines[7].startswith("OpenAPI page: http://127.0.0.1:")
+    assert lines[0].endswith(", 1 threads, float32")
+    assert lines[1].startswith("  placement: model.onnx, ")
+    assert lines[1].endswith(" nodes on CPUExecutionProvider")
+    assert lines[2].startswith("  golden cases: 2 reproduced, ")
+    assert lines[3].startswith("  plan: up to 64 lanes ")
+    assert lines[4].startswith("serving words version 3 on cpu")
+    assert lines[8] == "workers:      1 process for HTTP, 1 for the engine"
+    assert lines[9].startswith("OpenAPI page: http://127.0.0.1:")
     assert lines[-2:] == [LAST_LINE, "stopped"]
     assert signal.getsignal(number) is before
 
@@ -241,6 +244,15 @@ def test_curl_line_sends_the_file_that_the_settings_name(model):
     line = curl_line(model, "http://h:1", Settings(example_request_path="my request.json"))
 
     assert shlex.split(line)[-1] == "@my request.json"
+
+
+def test_model_that_was_never_verified_on_its_device_is_warned_of(model):
+    doubted = {**model, "verification": {"holds": False, "statement": "never verified on cuda; run: X"}}
+
+    (line, *others) = model_lines([doubted])
+
+    assert line == "warning: last: never verified on cuda; run: X"
+    assert not any(other.startswith("warning") for other in others)
 
 
 def test_notes_of_the_runtime_are_echoed_once_as_warnings(model):

@@ -37,7 +37,7 @@ def quick(monkeypatch, make_cost):
     """Calibration by decree: the cost of a step for each number of threads, or an error."""
 
     def decree(**step_s):
-        def calibrate(runtime, max_rows):
+        def calibrate(runtime, max_rows, *, on_device=False):
             found = step_s.get(f"threads_{runtime.facts.threads}", 1e-6)
             if isinstance(found, Exception):
                 raise found
@@ -121,7 +121,7 @@ def test_another_device_than_the_cpu_is_not_asked_about_threads(bundle_paths, qu
         def __getattr__(self, name):
             return getattr(self._runtime, name)
 
-    def open_runtime(bundle, *, device, threads):
+    def open_runtime(bundle, *, device, threads, tf32):
         asked.append((device, threads))
         return OnCuda(real(bundle, device="cpu", threads=threads))
 
@@ -177,7 +177,7 @@ def test_network_that_cannot_be_measured_is_refused_and_all_are_closed(bundle_pa
     calls = []
     real = models.calibrate
 
-    def calibrate(runtime, max_rows):
+    def calibrate(runtime, max_rows, *, on_device=False):
         calls.append(runtime)
         if len(calls) == 2:
             raise EngineError("runtime: expected it to run the batch, found it refused")
@@ -199,7 +199,7 @@ def test_second_number_of_threads_that_fails_closes_the_first(bundle_paths, open
     else:
         open_runtime = models.open_runtime
 
-        def refuse(bundle, *, device, threads):
+        def refuse(bundle, *, device, threads, tf32):
             if threads == 2:
                 raise ServerStartError("no")
             return open_runtime(bundle, device=device, threads=threads)

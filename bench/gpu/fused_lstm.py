@@ -1,0 +1,218 @@
+"""One LSTM layer on a device: onnxruntime's fused operator, or torch.nn.LSTM (cuDNN on CUDA), with and without copies.
+
+    python bench/gpu/fused_lstm.py --engine onnxruntime|torch --device cuda [--rows 1 32 256] [--hidden 256 512 1024]
+
+Two processes make the comparison, for the two bring CUDA libraries of their own. Both compute y, h_n and c_n from x
+[T, B, I], h0 and c0, with I = H and the same weights; float32 is full float32 in both. "with copies" begins and ends
+with arrays on the host, "without" leaves all tensors on the device. Prints rows, and with torch the device's peaks.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")  # before any CUDA library is loaded
+
+PRECISIONS = ("float32", "float16")
+_WARM_UP, _LEAST_S = 3, 0.2
+_MATRIX = {"cpu": 1024, "cuda": 8192}
+_COPY_NUMBERS = {"cpu": 2**22, "cuda": 2**27}
+
+Run = Callable[[], Any]
+
+
+def best_s(run: Run, repeats: int) -> float:
+    """Return the median seconds of a run, of at least so many and of so many as fill a fifth of a second."""
+    for _ in range(_WARM_UP):
+        run()
+    seconds: list[float] = []
+    while len(seconds) < repeats or sum(seconds) < _LEAST_S:
+        begun = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - begun)
+    return float(np.median(seconds))
+
+
+def arrays(rows: int, steps: int, hidden: int, precision: str) -> dict[str, np.ndarray[Any, Any]]:
+    """Return input, states and torch-ordered weights (i, f, g, o) of one size; equal in both processes."""
+    random = np.random.default_rng([rows, steps, hidden])
+    bound = hidden**-0.5
+
+    def weights(*shape: int) -> np.ndarray[Any, Any]:
+        return random.uniform(-bound, bound, shape).astype(precision)
+
+    return {
+        "x": random.standard_normal((steps, rows, hidden)).astype(precision),
+        "h0": random.standard_normal((1, rows, hidden)).astype(precision),
+        "c0": random.standard_normal((1, rows, hidden)).astype(precision),
+        "weight_ih_l0": weights(4 * hidden, hidden),
+        "weight_hh_l0": weights(4 * hidden, hidden),
+        "bias_ih_l0": weights(4 * hidden),
+        "bias_hh_l0": weights(4 * hidden),
+    }
+
+
+def onnxruntime_runs(given: dict[str, np.ndarray[Any, Any]], device: str) -> tuple[Run, Run, Run]:
+    """Return (with copies, without, the last y as an array)."""
+    import onnxruntime  # noqa: PLC0415 - one engine a process
+
+    from cellgate.serve.placement import CPU_PROVIDER, CUDA_PROVIDER  # noqa: PLC0415
+
+    if device == "cuda" and hasattr(onnxruntime, "preload_dlls"):
+        onnxruntime.preload_dlls()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    providers = [(CUDA_PROVIDER, {"use_tf32": "0"})] if device == "cuda" else [CPU_PROVIDER]
+    session = onnxruntime.InferenceSession(_lstm_graph(given), options, providers=providers)
+    session.disable_fallback()
+    if device == "cuda" and session.get_providers()[0] != CUDA_PROVIDER:
+        raise RuntimeError(f"expected {CUDA_PROVIDER}, found {session.get_providers()[0]}")
+    feeds = {name: given[name] for name in ("x", "h0", "c0")}
+    binding = session.io_binding()
+    for name, array in feeds.items():
+        binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(array, device, 0))
+    for name in ("y", "h_n", "c_n"):
+        binding.bind_output(name, device, 0)
+
+    def bound() -> None:
+        session.run_with_iobinding(binding)
+        binding.synchronize_outputs()
+
+    return (lambda: session.run(None, feeds)), bound, (lambda: session.run(None, feeds)[0][:, 0])
+
+
+def _lstm_graph(given: dict[str, np.ndarray[Any, Any]]) -> bytes:
+    import onnx  # noqa: PLC0415
+    from onnx import TensorProto, helper, numpy_helper  # noqa: PLC0415
+
+    kind = TensorProto.FLOAT16 if given["x"].dtype == np.float16 else TensorProto.FLOAT
+    hidden = given["h0"].shape[-1]
+
+    def onnx_order(name: str) -> np.ndarray[Any, Any]:
+        i, f, g, o = np.split(given[name], 4)
+        return np.concatenate([i, o, f, g])
+
+    bias = np.concatenate([onnx_order("bias_ih_l0"), onnx_order("bias_hh_l0")])
+    stored = {"w": onnx_order("weight_ih_l0"), "r": onnx_order("weight_hh_l0"), "b": bias}
+    node = helper.make_node("LSTM", ["x", "w", "r", "b", "", "h0", "c0"], ["y", "h_n", "c_n"], hidden_size=hidden)
+
+    def value(name: str, *shape: int | str) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, kind, list(shape))
+
+    states = [value(name, 1, "B", hidden) for name in ("h0", "c0", "h_n", "c_n")]
+    graph = helper.make_graph(
+        [node],
+        "lstm",
+        [value("x", "T", "B", hidden), *states[:2]],
+        [value("y", "T", 1, "B", hidden), *states[2:]],
+        [numpy_helper.from_array(np.ascontiguousarray(array[None]), name) for name, array in stored.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    return bytes(model.SerializeToString())
+
+
+def torch_runs(given: dict[str, np.ndarray[Any, Any]], device: str) -> tuple[Run, Run, Run]:
+    """Return (with copies, without, the last y as an array)."""
+    import torch  # noqa: PLC0415
+
+    _full_float32()
+    hidden = given["h0"].shape[-1]
+    layer = torch.nn.LSTM(hidden, hidden)
+    host = {name: torch.from_numpy(array) for name, array in given.items()}
+    layer.load_state_dict({name: tensor.float() for name, tensor in host.items() if name.endswith("_l0")})
+    layer = layer.to(device=device, dtype=host["x"].dtype).eval()
+    inputs = ("x", "h0", "c0")
+    there = {name: host[name].to(device) for name in inputs}
+
+    def apply(tensors: dict[str, Any]) -> Any:
+        with torch.inference_mode():
+            return layer(tensors["x"], (tensors["h0"], tensors["c0"]))
+
+    def with_copies() -> Any:
+        y, (h_n, c_n) = apply({name: host[name].to(device) for name in inputs})
+        return y.cpu(), h_n.cpu(), c_n.cpu()
+
+    def without() -> None:
+        apply(there)
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    def last() -> Any:
+        return with_copies()[0].numpy()
+
+    return with_copies, without, last
+
+
+def _full_float32() -> None:
+    import torch  # noqa: PLC0415
+
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+
+
+def measure(engine: str, device: str, sizes: Sequence[tuple[int, int]], steps: int, repeats: int) -> dict[str, Any]:
+    """Measure every size and precision; what an engine cannot do is said in its row."""
+    make = {"onnxruntime": onnxruntime_runs, "torch": torch_runs}[engine]
+    rows = []
+    for precision in PRECISIONS:
+        for B, H in sizes:
+            row: dict[str, Any] = {"B": B, "T": steps, "I": H, "H": H, "precision": precision, "complaint": None}
+            try:
+                with_copies, without, last = make(arrays(B, steps, H, precision), device)
+                row["with_copies_s"], row["without_copies_s"] = best_s(with_copies, repeats), best_s(without, repeats)
+                y = last().astype(np.float64)
+                row["y_sample"] = [float(y[0, 0, 0]), float(y[-1, -1, -1]), float(np.abs(y).mean())]
+            except Exception as err:  # noqa: BLE001 - half precision on a CPU, no memory left: one row less
+                row["complaint"] = f"{type(err).__name__}: {str(err).splitlines()[0][:200]}"
+            rows.append(row)
+    return {"engine": engine, "rows": rows, "peaks": _peaks(device) if engine == "torch" else None}
+
+
+def _peaks(device: str) -> dict[str, Any]:
+    """Return what the device does at best: one large product in each precision, one long copy."""
+    import torch  # noqa: PLC0415
+
+    _full_float32()
+
+    def timed(run: Run) -> float:
+        def synchronised() -> None:
+            run()
+            if device == "cuda":
+                torch.cuda.synchronize()
+
+        return best_s(synchronised, 5)
+
+    n = _MATRIX[device]
+    found: dict[str, Any] = {}
+    for precision in PRECISIONS:
+        if device == "cpu" and precision == "float16":
+            continue
+        matrix = torch.randn(n, n, device=device).to(getattr(torch, precision))
+        found[precision] = 2 * n**3 / timed(lambda matrix=matrix: matrix @ matrix)
+    source = torch.zeros(_COPY_NUMBERS[device], device=device)
+    target = torch.empty_like(source)
+    return {**found, "bytes_per_s": 2 * source.numel() * 4 / timed(lambda: target.copy_(source))}
+
+
+def main() -> None:
+    """Measure and print JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--engine", choices=("onnxruntime", "torch"), required=True)
+    parser.add_argument("--device", choices=("cpu", "cuda"), required=True)
+    parser.add_argument("--rows", type=int, nargs="+", default=[1, 32, 256], help="B")
+    parser.add_argument("--hidden", type=int, nargs="+", default=[256, 512, 1024], help="H, and I")
+    parser.add_argument("--steps", type=int, default=100, help="T")
+    parser.add_argument("--repeats", type=int, default=20)
+    arguments = parser.parse_args()
+    sizes = [(B, H) for B in arguments.rows for H in arguments.hidden]
+    json.dump(measure(arguments.engine, arguments.device, sizes, arguments.steps, arguments.repeats), sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
