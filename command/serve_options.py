@@ -31,6 +31,29 @@ _SETTINGS_HELP: Final[Mapping[str, str]] = {
     "shutdown_grace_s": "seconds for running requests to end after SIGTERM",
     "access_log": "write one JSON line a request to stderr",
     "example_request_path": "file with a request that the curl line printed at the start sends",
+    "api_keys_file": "file of API keys, a line NAME:KEY or NAME:sha256:HEX each; SIGHUP reads it again",
+    "open_paths": "what needs no key: health, metrics, docs, with commas between them, or none",
+    "allowed_hosts": "names under which the server is reached, with commas between them",
+    "cors_origins": "origins of web pages that may ask, with commas between them",
+    "tls_cert": "PEM file of the certificate and its chain",
+    "tls_key": "PEM file of the certificate's private key",
+    "max_head_bytes": "longest request line and headers, in bytes; above, 431",
+    "max_headers": "most headers of a request; above, 431",
+    "max_chunks": "most pieces of a chunked body; above, 413",
+    "max_json_elements": "most values, arrays and objects in the JSON of a request",
+    "max_connections": "open connections of a process; above, 503",
+    "head_timeout_s": "seconds for a request line and headers to arrive; then 408",
+    "body_timeout_s": "seconds for a body to arrive; then 408",
+}
+# What it means that nothing is given.
+_NOTHING: Final[Mapping[str, str]] = {
+    "threads": "one, or all CPUs where that is faster",
+    "example_request_path": "none, a request is written out",
+    "api_keys_file": "none, nobody is asked",
+    "allowed_hosts": "any, but local ones only where the client is on this machine",
+    "cors_origins": "none but the server's own page",
+    "tls_cert": "none, HTTP without TLS",
+    "tls_key": "none",
 }
 
 
@@ -54,7 +77,7 @@ def _setting_help(name: str, default: object) -> str:
     low, high = RANGES.get(name, (None, None))
     limits = "" if low is None else f"; {low} .. {high}"
     if default is None:
-        shown = "one, or all CPUs where that is faster" if name in RANGES else "none, a request is written out"
+        shown = _NOTHING[name]
     else:
         shown = {True: "on", False: "off"}[default] if isinstance(default, bool) else str(default)
     return f"{_SETTINGS_HELP[name]}{limits}; also {PREFIX}{name.upper()}; default: {shown}"

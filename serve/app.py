@@ -9,6 +9,8 @@ from starlette.exceptions import HTTPException
 
 from .. import __version__
 from .access_log import AccessLog
+from .admission import Admission, admission_rules
+from .admission_gate import AdmissionGate
 from .docs_page import docs_routes
 from .engine.port import EnginePort
 from .error_answer import FaultBoundary, on_http_error, on_serve_error
@@ -44,8 +46,12 @@ def create_app(
         engine: takes the work. The application neither starts nor closes it, unless `running` does.
         running: entered on the serving event loop before requests are taken, left after the last one: the place to
             start and close an engine that belongs to that loop.
+
+    Raises:
+        KeysFileError: the settings name a file of keys that cannot be used.
     """
-    state = ServingState(table=ModelTable(models), settings=settings, engine=engine)
+    admission = Admission(admission_rules(settings))
+    state = ServingState(table=ModelTable(models), settings=settings, engine=engine, admission=admission)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -69,7 +75,9 @@ def create_app(
     )
     app.state.serving = state
     app.include_router(router)
-    app.router.routes.extend(docs_routes(openapi_document(app.routes, models)))
+    has_keys = settings.api_keys_file is not None
+    app.router.routes.extend(docs_routes(openapi_document(app.routes, models, has_keys=has_keys)))
+    app.add_middleware(AdmissionGate, serving=state)
     app.add_middleware(FaultBoundary)
     if settings.access_log:
         app.add_middleware(AccessLog)

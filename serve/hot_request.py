@@ -10,8 +10,9 @@ from typing import NamedTuple, Protocol
 from .infer_request import RequestReader, is_large_body
 from .serving_state import ServingState
 
-_LENGTH, _TYPE, _HEAD_LENGTH, _ODD = range(4)
+_LENGTH, _TYPE, _HEAD_LENGTH, _HOST, _ODD = range(5)
 _KINDS = {
+    b"host": _HOST,
     b"content-length": _LENGTH,
     b"content-type": _TYPE,
     b"inference-header-content-length": _HEAD_LENGTH,
@@ -19,6 +20,7 @@ _KINDS = {
     b"transfer-encoding": _ODD,
     b"expect": _ODD,
     b"upgrade": _ODD,
+    b"origin": _ODD,
 }
 _TYPES = frozenset({b"application/json", b"application/octet-stream"})
 _MAX_DIGITS = 18
@@ -47,7 +49,7 @@ def hot_request(
 
     Args:
         parser: has just read the head.
-        headers: as they came, names in any case.
+        headers: names in lower case.
         reader: of the model that the path names.
         serving: of the application.
     """
@@ -64,16 +66,16 @@ def hot_request(
 
 def _lengths(headers: Iterable[tuple[bytes, bytes]]) -> tuple[int, int | None] | None:
     """Return the lengths of the body and of its JSON head, which may be undeclared; None where a header is odd."""
-    found: list[bytes | None] = [None, None, None]
+    found: list[bytes | None] = [None, None, None, None]
     for name, value in headers:
-        kind = _KINDS.get(name.lower())
+        kind = _KINDS.get(name)
         if kind is None:
             continue
         if kind == _ODD or found[kind] is not None:
             return None
         found[kind] = value
-    length, media, head_length = found
-    if length is None or not _is_number(length) or (media is not None and media not in _TYPES):
+    length, media, head_length, host = found
+    if host is None or length is None or not _is_number(length) or (media is not None and media not in _TYPES):
         return None
     if head_length is None:
         return int(length), None

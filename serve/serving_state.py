@@ -8,6 +8,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from .admission import Admission
 from .engine.port import EnginePort
 from .errors import NotReady
 from .infer_request import RequestReader
@@ -24,6 +25,7 @@ class ServingState:
         table: the served models.
         settings: of this server.
         engine: takes the work of this application's event loop.
+        admission: decides who may ask; exchanged when the keys are read again.
         queue: for what would hold up the loop; made in the lifespan, for it belongs to a loop; None outside.
         draining: the server stops; set by whoever stops it.
     """
@@ -31,6 +33,7 @@ class ServingState:
     table: ModelTable
     settings: Settings
     engine: EnginePort
+    admission: Admission
     queue: WorkQueue | None = None
     draining: bool = False
     _readers: dict[str, RequestReader] = field(default_factory=dict)

@@ -17,6 +17,7 @@ from uvicorn.server import ServerState
 from cellgate.serve import error_answer, hot_surface
 from cellgate.serve.app import create_app
 from cellgate.serve.errors import DeadlineExceeded, EngineError, EngineLost, QueueFull
+from cellgate.serve.guarded_protocol import GuardedProtocol
 from cellgate.serve.hot_protocol import HotProtocol
 from cellgate.serve.hot_surface import http_protocol, surface_gaps
 from cellgate.serve.settings import Settings
@@ -182,7 +183,15 @@ TABLE = {
     "old-kept": (raw(JSON, "Connection: keep-alive", version="1.0"), 200, False),
     "upgrade": (raw(JSON, "Connection: upgrade", "Upgrade: h2c"), 400, False),
     "query": (raw(JSON, path=INFER + "?a=1"), 200, False),
-    "escaped": (raw(JSON, path="/v2/models/%73teps/infer"), 200, False),
+    "escaped": (raw(JSON, path="/v2/models/%73teps/infer"), 404, False),  # a path has one spelling
+    "no-host": (raw(JSON).replace(b"Host: test\r\n", b""), 400, False),
+    "two-hosts": (raw(JSON, "Host: test"), 400, False),
+    "odd-host": (raw(JSON).replace(b"Host: test", b"Host: a/b?"), 400, False),
+    "named-host": (raw(JSON).replace(b"Host: test", b"Host: evil.example"), 421, False),
+    "own-page": (raw(JSON, "Origin: http://test"), 200, False),
+    "foreign-page": (raw(JSON, "Origin: http://evil.example"), 403, False),
+    "gzip-chunked": (chunked(JSON).replace(b": chunked", b": gzip, chunked"), 400, False),
+    "version-2": (raw(JSON, version="2.0"), 400, False),
     "absolute": (raw(JSON, path="http://test" + INFER), 200, False),
     "unknown": (raw(JSON, path="/v2/models/nope/infer"), 404, False),
     "version": (raw(JSON, path="/v2/models/steps/versions/4/infer"), 404, False),
@@ -597,6 +606,7 @@ def test_gaps_are_named():
 def test_hot_route_can_be_switched_off(served_models, make_manual_port):
     settings = Settings(hot_route=False)
 
-    assert (
-        http_protocol(create_app([served_models["steps"]], settings, make_manual_port()), settings) is HttpToolsProtocol
-    )
+    made = http_protocol(create_app([served_models["steps"]], settings, make_manual_port()), settings)
+
+    assert issubclass(made, GuardedProtocol)
+    assert not issubclass(made, HotProtocol)
