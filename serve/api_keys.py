@@ -88,17 +88,17 @@ def _digests(path: str, lines: Iterable[str]) -> dict[str, bytes]:
         text = line.strip()
         if not text or text.startswith("#"):
             continue
-        name, _, secret = text.partition(":")
-        if not _NAME.fullmatch(name):
+        name, sign, secret = text.partition(":")
+        if not sign or not _NAME.fullmatch(name):
             raise KeysFileError(path, "NAME:KEY or NAME:sha256:HEX", f"line {number} without such a name")
         if name in found:
-            raise KeysFileError(path, "every name once", f"{name} again in line {number}")
+            raise KeysFileError(path, "every name once", f"one again in line {number}")
         hashed = _DIGEST.fullmatch(secret)
         if hashed is None and (secret.startswith("sha256:") or not _KEY.fullmatch(secret)):
             expected = (
                 f"a key of {MIN_KEY_CHARACTERS} .. {MAX_KEY_CHARACTERS} visible characters, or sha256: and 64 of hex"
             )
-            raise KeysFileError(path, expected, f"something else for {name} in line {number}")
+            raise KeysFileError(path, expected, f"something else in line {number}")
         found[name] = bytes.fromhex(hashed[1]) if hashed else hashlib.sha256(secret.encode()).digest()
     if not 0 < len(found) <= _MAX_KEYS:
         raise KeysFileError(path, f"1 .. {_MAX_KEYS} keys", f"{len(found)}")

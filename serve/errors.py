@@ -11,7 +11,10 @@ _SHOWN = 120  # characters of a client's own text that an answer repeats
 
 def shown(value: object) -> str:
     """Return a short, printable form of something that a client sent."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:  # nested as deep as the parser of JSON reads, which is deeper than this goes
+        text = "something nested too deep to be shown"
     return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
 
 

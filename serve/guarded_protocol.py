@@ -119,10 +119,10 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Hand it over, if it is not too long."""
-        self._reading = BODY
         if self._may_be_long or len(self._headers) > self.max_headers:
             self._check_size()
         self._take()
+        self._reading = BODY
 
     def on_chunk_header(self) -> None:
         """One more chunk, or the end of them."""
@@ -212,9 +212,10 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _may_answer(self) -> bool:
         working = [cycle for cycle in self._cycles if not cycle.response_complete]
-        if not working:
-            return True
-        return self._reading == BODY and working == [self.cycle] and not working[0].response_started
+        if self._reading != BODY:
+            return not working
+        cycle: Any = self.cycle
+        return not cycle.response_started and working == [cycle]
 
     # what is uvicorn's
 

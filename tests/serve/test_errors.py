@@ -42,6 +42,14 @@ def test_text_of_a_client_is_repeated_shortened_and_escaped():
     assert found.startswith("'\\n\\x1b[31maaa")
 
 
+def test_what_is_nested_deeper_than_can_be_shown_is_said_to_be():
+    value = 1
+    for _ in range(5000):
+        value = [value]
+
+    assert errors.shown(value) == "something nested too deep to be shown"
+
+
 @pytest.mark.parametrize("error", [errors.QueueFull(1), errors.NotReady(), errors.EngineLost()])
 def test_overload_says_when_to_come_back(error):
     assert error.headers == {"Retry-After": "1"}
