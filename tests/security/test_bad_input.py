@@ -3,7 +3,6 @@
 import json
 
 import pytest
-
 from tests.security.conftest import BODY, X, check_error, request
 
 pytestmark = pytest.mark.slow

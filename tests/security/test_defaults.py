@@ -4,7 +4,6 @@ import socket
 from pathlib import Path
 
 import pytest
-
 from tests.security.conftest import check_error, request, serving
 
 pytestmark = pytest.mark.slow

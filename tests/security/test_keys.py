@@ -5,7 +5,6 @@ import os
 import signal
 
 import pytest
-
 from tests.security.conftest import BODY, KEY, OTHER_KEY, check_error, request, serving
 
 pytestmark = pytest.mark.slow

@@ -1,9 +1,8 @@
-"""Memory of the frontends under attack: CVE-2025-23310, CVE-2026-47482 and compressed bombs. Longer: bench/bad_input.py."""
+"""Memory of the frontends under attack: CVE-2025-23310, CVE-2026-47482. The longer run is bench/bad_input.py."""
 
 import json
 
 import pytest
-
 from tests.security.conftest import chunked, request
 
 pytestmark = pytest.mark.slow

@@ -8,10 +8,10 @@ import ssl
 import subprocess
 
 import pytest
+from tests.security.conftest import BODY, KEY, PATIENCE_S, check_error, read_all, request, responses, serving
 
 from cellgate.serve.errors import CertificateError
 from cellgate.serve.tls import key_file_warnings, tls_context
-from tests.security.conftest import BODY, KEY, PATIENCE_S, check_error, read_all, request, responses, serving
 
 pytestmark = pytest.mark.slow
 
@@ -70,7 +70,7 @@ def test_tls_1_2_is_taken_and_older_is_not(encrypted, certificate):
         encrypted, certificate, request("GET", "/v2/health/live"), maximum_version=ssl.TLSVersion.TLSv1_2
     )
     assert (version, found[0]) == ("TLSv1.2", 200)
-    with pytest.warns(DeprecationWarning), pytest.raises(ssl.SSLError):
+    with pytest.warns(DeprecationWarning, match="TLSv1"), pytest.raises(ssl.SSLError):
         ask(encrypted, certificate, b"", minimum_version=ssl.TLSVersion.TLSv1, maximum_version=ssl.TLSVersion.TLSv1_1)
 
 

@@ -82,15 +82,13 @@ def body_of(values):
 def test_mutated_bodies_are_read_or_refused_in_one_sentence(served_models, seed):
     values = random.Random(seed)
     reader = RequestReader(served_models["steps"], Settings(max_steps=64, max_batch_rows=64).limits)
-    read = 0
+    read, refusals = 0, []
     for _ in range(BODIES):
         body, head_bytes, is_valid = body_of(values)
         try:
             work, form = reader.read(body, head_bytes)
         except BadInput as err:
-            assert not is_valid, (body, err)
-            assert "\n" not in str(err)
-            assert len(str(err)) < 700
+            refusals.append((is_valid, str(err)))
         else:
             assert work.sequence.dtype == np.float32
             assert work.sequence.shape[2] == 2
@@ -98,4 +96,5 @@ def test_mutated_bodies_are_read_or_refused_in_one_sentence(served_models, seed)
             assert np.isfinite(work.sequence).all()
             assert set(form.names) <= {"y", "h_n", "c_n"}
             read += 1
-    assert BODIES // 20 < read < BODIES
+    assert BODIES // 20 < read == BODIES - len(refusals)
+    assert not [text for is_valid, text in refusals if is_valid or "\n" in text or len(text) > 700]
