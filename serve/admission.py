@@ -19,16 +19,8 @@ from typing import Final, NamedTuple
 
 from .api_keys import ApiKeys, read_api_keys
 from .authority import Authority, is_local_name, origin_authority, parse_authority, parse_hosts, parse_origins
-from .errors import (
-    BodyTooLarge,
-    Forbidden,
-    ForeignOrigin,
-    MalformedRequest,
-    Unauthorized,
-    UnknownPath,
-    WrongHost,
-    shown,
-)
+from .errors import BodyTooLarge, shown
+from .head_errors import Forbidden, ForeignOrigin, MalformedRequest, Unauthorized, UnknownPath, WrongHost
 from .open_paths import OPEN_PATHS, parse_open_paths
 from .settings import Settings
 

@@ -15,8 +15,9 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from .error_answer import answer_error
-from .errors import HeadTooLarge, MalformedRequest, RequestTimeout, ServeError, TooManyChunks, TooManyConnections
+from .errors import ServeError
 from .head_check import check_head
+from .head_errors import HeadTooLarge, MalformedRequest, RequestTimeout, TooManyChunks, TooManyConnections
 from .hot_cycle import tell_gone
 from .raw_response import STATUS_LINES, header_lines
 from .serving_state import ServingState
@@ -79,7 +80,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.timeout_keep_alive_task is not None:
             self.timeout_keep_alive_task.cancel()
             self.timeout_keep_alive_task = None
-        in_head, is_chunked = self._reading == HEAD, self._is_chunked
+        in_head, is_chunked, messages = self._reading == HEAD, self._is_chunked, self._messages
         self._may_be_long = in_head or len(data) > self.max_head_bytes
         try:
             self.parser.feed_data(data)
@@ -89,6 +90,8 @@ class GuardedProtocol(HttpToolsProtocol):
         except httptools.HttpParserError as err:
             self._refuse(_reason(err))
         else:
+            if messages != self._messages:  # the piece had the end of a request and more
+                return
             if in_head and self._reading == HEAD:
                 self._count_head(len(data))
             elif is_chunked and self._is_chunked:

@@ -11,7 +11,8 @@ from typing import Any
 
 import httptools
 
-from .errors import MalformedRequest, shown
+from .errors import shown
+from .head_errors import MalformedRequest
 
 _VERSIONS = ("1.1", "1.0")
 

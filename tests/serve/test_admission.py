@@ -9,16 +9,8 @@ from cellgate.serve.admission_gate import AdmissionGate
 from cellgate.serve.api_keys import ApiKeys, keys_file_warnings, read_api_keys
 from cellgate.serve.authority import is_local_name, origin_authority, parse_authority
 from cellgate.serve.docs_page import docs_routes
-from cellgate.serve.errors import (
-    BodyTooLarge,
-    Forbidden,
-    ForeignOrigin,
-    KeysFileError,
-    MalformedRequest,
-    Unauthorized,
-    UnknownPath,
-    WrongHost,
-)
+from cellgate.serve.errors import BodyTooLarge, KeysFileError
+from cellgate.serve.head_errors import Forbidden, ForeignOrigin, MalformedRequest, Unauthorized, UnknownPath, WrongHost
 from cellgate.serve.open_paths import OPEN_PATHS
 from cellgate.serve.settings import Settings
 

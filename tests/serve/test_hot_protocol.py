@@ -538,6 +538,18 @@ async def test_long_body_after_a_short_head_is_no_long_head(served_models, make_
     assert status_of(transport.writes[0]) == 200
 
 
+async def test_many_requests_in_one_piece_are_no_long_head(served_models, make_manual_port):
+    async with listen([served_models["steps"]], make_manual_port()) as served:
+        protocol, transport = connect_fake(served)
+        data = raw(JSON) * 600
+        for piece in (data[:10], data[10:-10], data[-10:]):
+            protocol.data_received(piece)
+        found = transport.writes, transport.closing
+
+    assert len(data) > 100_000
+    assert found == ([], False)
+
+
 async def test_garbage_is_refused_and_the_connection_closed(served_models, make_manual_port):
     async with listen([served_models["steps"]], make_manual_port()) as served, Wire.open(served) as wire:
         wire.send(b"\x16\x03\x01nonsense\r\n\r\n")
