@@ -130,8 +130,11 @@ class Admission:
                 if name in found:
                     raise MalformedRequest(name.decode(), "it once", "it several times")
                 found[name] = value
-        host = found.get(b"host")
-        authority = None if host is None else self._check_host(host, peer)
+        host, authority = found.get(b"host"), None
+        if host is not None:
+            authority, is_local = self._host_of(host)
+            if not is_local:
+                self._check_name(authority.host, peer)
         origin = found.get(b"origin")
         admitted = _PLAIN if origin is None else self._admit_origin(method, origin, authority, found)
         if admitted.is_preflight:
@@ -142,22 +145,22 @@ class Admission:
         length = found.get(b"content-length", b"")
         if len(length) >= self._length_digits and self._is_too_long(length):
             raise BodyTooLarge(rules.max_body_bytes)
-        if _is_odd(raw_path):
+        # The usual path is seen to have one spelling without the expression.
+        has_signs = b"%" in raw_path or b"//" in raw_path or b"/." in raw_path or b"\\" in raw_path
+        if has_signs and _OTHER_SPELLING.search(raw_path):
             raise UnknownPath(method, raw_path.decode("latin-1"))
         return admitted
 
     def _is_too_long(self, length: bytes) -> bool:
         return length.isdigit() and (len(length) > _MOST_DIGITS or int(length) > self.rules.max_body_bytes)
 
-    def _check_host(self, host: bytes, peer: str | None) -> Authority:
-        authority, is_local = self._host_of(host)
-        if is_local or authority.host in self.rules.hosts:
-            return authority
-        # DNS rebinding: a page of evil.example has its name point to this machine, whose browser then asks us. A
-        # request that comes from this machine under a public name is that, or a proxy, which can be listed.
-        if self.rules.hosts or is_loopback(peer):
-            raise WrongHost(authority.host)
-        return authority
+    def _check_name(self, host: str, peer: str | None) -> None:
+        """DNS rebinding: a page of evil.example has its name point to this machine, whose browser then asks us.
+
+        A request that comes from this machine under a public name is that, or a proxy, which can be listed.
+        """
+        if host not in self.rules.hosts and (self.rules.hosts or is_loopback(peer)):
+            raise WrongHost(host)
 
     def _admit_origin(
         self, method: str, origin: bytes, host: Authority | None, headers: dict[bytes, bytes]
@@ -184,12 +187,6 @@ class Admission:
 def is_loopback(peer: str | None) -> bool:
     """Whether a client is on this machine."""
     return peer is not None and (peer == "::1" or peer.startswith(("127.", "::ffff:127.")))
-
-
-def _is_odd(raw_path: bytes) -> bool:
-    """Whether a path is another spelling of one; the usual one is seen to be none without the expression."""
-    has_signs = b"%" in raw_path or b"//" in raw_path or b"/." in raw_path or b"\\" in raw_path
-    return has_signs and _OTHER_SPELLING.search(raw_path) is not None
 
 
 def _parse_host(value: bytes) -> tuple[Authority, bool]:
