@@ -26,6 +26,7 @@ from .settings import Settings
 logger = logging.getLogger("cellgate.serve")
 
 IDLE, HEAD, BODY = range(3)  # what is being read
+_FEW_CYCLES: Final = 8
 _CHUNK_BYTES: Final = 16  # of a chunk's own head and end, which nobody can grudge
 
 
@@ -60,6 +61,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._may_be_long = False
         self._head_bytes = 0  # of the pieces that are all head
         self._cycles: list[Any] = []  # uvicorn's, one behind the other
+        self._most_cycles = _FEW_CYCLES
         self._is_over = False
         self._is_chunked = False
         self._chunks = 0
@@ -70,6 +72,14 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         """Take the connection, if it is not one too many."""
         super().connection_made(transport)
+        resume = self.flow.resume_reading
+
+        def resume_reading() -> None:
+            """Read on when nothing is queued: uvicorn would at every answer, and queue a flood without an end."""
+            if not self.pipeline:
+                resume()
+
+        self.flow.resume_reading = resume_reading  # type: ignore[method-assign]
         if len(self.connections) > self.settings.max_connections:
             self._refuse(TooManyConnections(self.settings.max_connections))
 
@@ -244,8 +254,11 @@ class GuardedProtocol(HttpToolsProtocol):
             # The parser takes what follows for another protocol's, and would read a body as the next request.
             self.cycle.keep_alive = False
             self._is_over = True
-        found: list[Any] = [*self._cycles, self.cycle]
-        self._cycles = [cycle for cycle in found if cycle is not None and not cycle.response_complete]
+        if self._is_busy():
+            self._cycles.append(self.cycle)
+        if len(self._cycles) > self._most_cycles:  # now and then, for there may be thousands in one piece
+            self._cycles = [cycle for cycle in self._cycles if not cycle.response_complete]
+            self._most_cycles = 2 * len(self._cycles) + _FEW_CYCLES
 
 
 def guarded_protocol(state: ServingState) -> type[GuardedProtocol]:

@@ -42,6 +42,7 @@ _ATTRIBUTES = (
     "cycle",
     "flow",
     "parser",
+    "pipeline",
     "server_state",
     "timeout_keep_alive_task",
     "transport",

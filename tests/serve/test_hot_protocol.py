@@ -550,6 +550,26 @@ async def test_many_requests_in_one_piece_are_no_long_head(served_models, make_m
     assert found == ([], False)
 
 
+@pytest.mark.parametrize("hot_route", [False, True])
+async def test_flood_of_pipelined_requests_is_read_no_faster_than_it_is_answered(
+    served_models, make_manual_port, hot_route
+):
+    port = make_manual_port()
+    async with listen([served_models["steps"]], port, hot_route=hot_route) as served:
+        protocol, transport = connect_fake(served)
+        protocol.data_received(raw(JSON) * 4)
+        reading = []
+        for _ in range(4):
+            ticket, _work = await port.next_work()
+            await anyio.wait_all_tasks_blocked()
+            reading.append(transport.reading)
+            port.answer(ticket)
+        await anyio.wait_all_tasks_blocked()
+        reading.append(transport.reading)
+
+    assert reading == [False, False, False, True, True]
+
+
 async def test_garbage_is_refused_and_the_connection_closed(served_models, make_manual_port):
     async with listen([served_models["steps"]], make_manual_port()) as served, Wire.open(served) as wire:
         wire.send(b"\x16\x03\x01nonsense\r\n\r\n")
