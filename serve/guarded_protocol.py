@@ -112,6 +112,8 @@ class GuardedProtocol(HttpToolsProtocol):
         for cycle in self._cycles:  # uvicorn tells the last one only, and an earlier one may be at work
             tell_gone(cycle)
         super().connection_lost(exc)
+        vars(self.flow).pop("resume_reading", None)  # it knows us, and we it: gone now, not when somebody collects
+        self._headers = []
 
     # the parser's callbacks
 
