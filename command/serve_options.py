@@ -35,6 +35,30 @@ _SETTINGS_HELP: Final[Mapping[str, str]] = {
     "metrics": "answer GET /metrics for Prometheus, on the same port",
     "log_format": "text, or json: one JSON object a line on stderr",
     "otel_endpoint": "URL that takes OpenTelemetry traces over HTTP, such as http://127.0.0.1:4318/v1/traces",
+    "api_keys_file": "file of API keys, a line NAME:KEY or NAME:sha256:HEX each; SIGHUP reads it again",
+    "open_paths": "what needs no key: health, metrics, docs, with commas between them, or none",
+    "allowed_hosts": "names under which the server is reached, with commas between them",
+    "cors_origins": "origins of web pages that may ask, with commas between them",
+    "tls_cert": "PEM file of the certificate and its chain",
+    "tls_key": "PEM file of the certificate's private key",
+    "max_head_bytes": "longest request line and headers, in bytes; above, 431",
+    "max_headers": "most headers of a request; above, 431",
+    "max_chunks": "most pieces of a chunked body; above, 413",
+    "max_json_elements": "most values, arrays and objects in the JSON of a request",
+    "max_connections": "open connections of a process; above, 503",
+    "head_timeout_s": "seconds for a request line and headers to arrive; then 408",
+    "body_timeout_s": "seconds for a body to arrive; then 408",
+}
+# What it means that nothing is given.
+_NOTHING: Final[Mapping[str, str]] = {
+    "threads": "one, or all CPUs where that is faster",
+    "example_request_path": "none, a request is written out",
+    "otel_endpoint": "none, nothing is sent",
+    "api_keys_file": "none, nobody is asked",
+    "allowed_hosts": "any, but local ones only where the client is on this machine",
+    "cors_origins": "none but the server's own page",
+    "tls_cert": "none, HTTP without TLS",
+    "tls_key": "none",
 }
 
 
@@ -60,8 +84,7 @@ def _setting_help(name: str, default: object) -> str:
     low, high = RANGES.get(name, (None, None))
     limits = "" if low is None else f"; {low} .. {high}"
     if default is None:
-        unset = {"example_request_path": "none, a request is written out", "otel_endpoint": "none, nothing is sent"}
-        shown = unset.get(name, "one, or all CPUs where that is faster")
+        shown = _NOTHING[name]
     else:
         shown = {True: "on", False: "off"}[default] if isinstance(default, bool) else str(default)
     return f"{_SETTINGS_HELP[name]}{limits}; also {PREFIX}{name.upper()}; default: {shown}"

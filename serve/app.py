@@ -10,6 +10,8 @@ from starlette.exceptions import HTTPException
 
 from .. import __version__
 from .access_log import AccessLog
+from .admission import Admission, admission_rules
+from .admission_gate import AdmissionGate
 from .counter_page import Counters
 from .docs_page import docs_routes
 from .engine.port import EnginePort
@@ -58,9 +60,18 @@ def create_app(
         counters: of this process, which the engine shares where it is in this process too; none: the requests alone
             are counted.
         tracer: takes a trace of each request for inference; closed at the end.
+
+    Raises:
+        KeysFileError: the settings name a file of keys that cannot be used.
     """
-    found = Counters.alone([model.name for model in models]) if counters is None else counters
-    state = ServingState(table=ModelTable(models), settings=settings, engine=engine, counters=found, tracer=tracer)
+    state = ServingState(
+        table=ModelTable(models),
+        settings=settings,
+        engine=engine,
+        admission=Admission(admission_rules(settings)),
+        counters=Counters.alone([model.name for model in models]) if counters is None else counters,
+        tracer=tracer,
+    )
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -87,7 +98,9 @@ def create_app(
     app.state.serving = state
     app.include_router(router)
     app.include_router(socket_router)
-    app.router.routes.extend(docs_routes(openapi_document(app.routes, models)))
+    has_keys = settings.api_keys_file is not None
+    app.router.routes.extend(docs_routes(openapi_document(app.routes, models, has_keys=has_keys)))
+    app.add_middleware(AdmissionGate, serving=state)
     app.add_middleware(FaultBoundary)
     app.add_middleware(MeterRequests, meters=state.meters, models=state.infer_paths)
     if settings.access_log:

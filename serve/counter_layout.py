@@ -12,7 +12,7 @@ from typing import Final
 from zlib import crc32
 
 PROTOCOLS: Final = ("http", "grpc", "websocket")
-STATUSES: Final = (200, 400, 401, 403, 404, 405, 409, 410, 413, 415, 422, 429, 431, 499, 500, 503, 504)
+STATUSES: Final = (200, 400, 401, 403, 404, 405, 408, 409, 410, 413, 415, 421, 422, 429, 431, 499, 500, 503, 504)
 CODES: Final = (*map(str, STATUSES), "other")
 STEP_KINDS: Final = ("useful", "padding")
 NO_MODEL: Final = 0  # what is not about a served model; the models count from 1

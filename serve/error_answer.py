@@ -21,12 +21,13 @@ from .request_id import KEY
 logger = logging.getLogger("cellgate.serve")
 
 _STATUS_FAULT = 500
+NO_SNIFFING = {"X-Content-Type-Options": "nosniff"}  # a browser is to believe the Content-Type, on every answer
 
 
 def answer(status: int, error: str, code: str, headers: Mapping[str, str] | None = None, **more: str) -> Response:
     """Return an error object as response."""
     body = render_object({"error": error, "code": code, **more})
-    return Response(body, status_code=status, media_type="application/json", headers=dict(headers or {}))
+    return Response(body, status_code=status, media_type="application/json", headers={**NO_SNIFFING, **(headers or {})})
 
 
 def answer_error(error: ServeError, request_id: str | None = None) -> Response:

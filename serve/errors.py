@@ -11,7 +11,10 @@ _SHOWN = 120  # characters of a client's own text that an answer repeats
 
 def shown(value: object) -> str:
     """Return a short, printable form of something that a client sent."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:  # nested as deep as the parser of JSON reads, which is deeper than this goes
+        text = "something nested too deep to be shown"
     return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
 
 
@@ -175,3 +178,17 @@ class PortBusyError(ServerStartError):
         super().__init__(
             f"port: expected to listen on {host} port {port}, found {reason}; stop what listens there or give --port"
         )
+
+
+class KeysFileError(ServerStartError):
+    """The file of API keys cannot be read, or says something else than keys. The message never holds a key."""
+
+    def __init__(self, path: str, expected: str, found: str) -> None:
+        super().__init__(f"api_keys_file {path}: expected {expected}, found {found}")
+
+
+class CertificateError(ServerStartError):
+    """Certificate and private key cannot be used for TLS."""
+
+    def __init__(self, what: str, path: str, expected: str, found: str) -> None:
+        super().__init__(f"{what} {path}: expected {expected}, found {found}")

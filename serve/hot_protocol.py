@@ -8,48 +8,37 @@ uvicorn's own protocol unchanged, and so to the route in `routes`. Both give the
 Of the class that it derives from it uses the callbacks of asyncio and of the parser, and what `hot_surface` lists.
 """
 
-import http
-from collections.abc import Iterable
 from time import perf_counter
 from typing import Any, ClassVar
-
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from .access_log import CLIENT_GONE, log_request
 from .answer_form import AnswerForm
 from .engine.work import Outcome
-from .error_answer import answer, answer_error, answer_fault
+from .error_answer import answer_error, answer_fault
 from .errors import ServeError
-from .hot_cycle import HotCycle, tell_gone
+from .guarded_protocol import IDLE, GuardedProtocol, known_of
+from .hot_cycle import HotCycle
 from .hot_request import HotRequest, hot_request
 from .infer_answer import render_answer
 from .infer_request import RequestReader, is_large_answer
+from .raw_response import STATUS_LINES, header_lines
 from .request_meter import RequestMeter
 from .serving_state import ServingState
 
-_MAX_HEAD_BYTES = 2**16  # of a request line and headers that come in pieces; one piece is bounded by the transport
-_STATUS_LINES = {status.value: b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode()) for status in http.HTTPStatus}
-_OK = _STATUS_LINES[200]
+_OK = STATUS_LINES[200]
 
 
-class HotProtocol(HttpToolsProtocol):
+class HotProtocol(GuardedProtocol):
     """One connection. `hot_protocol` makes the class that knows a state."""
 
-    serving: ClassVar[ServingState]
     readers: ClassVar[dict[bytes, RequestReader]]
     meters: ClassVar[dict[bytes, RequestMeter]]
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
-        self._url = b""
-        self._headers: list[tuple[bytes, bytes]] = []
-        self._in_head = False
-        self._head_bytes = 0
-        self._write_paused = False
         self._hot = HotCycle()
-        self._cycles: list[Any] = []  # uvicorn's, one behind the other
         self._request: HotRequest | None = None  # whose body is being read
-        self._chunks: list[bytes] = []
+        self._pieces: list[bytes] = []
         self._form: AnswerForm | None = None
         self._ticket: int | None = None
         self._path = b""
@@ -62,65 +51,27 @@ class HotProtocol(HttpToolsProtocol):
 
     # asyncio's callbacks
 
-    def data_received(self, data: bytes) -> None:
-        """Feed the parser; a head that never ends is refused."""
-        in_head = self._in_head
-        super().data_received(data)
-        if self._in_head and in_head:
-            self._head_bytes += len(data)
-            if self._head_bytes > _MAX_HEAD_BYTES:
-                self._refuse_head()
-        else:
-            self._head_bytes = 0
-
     def connection_lost(self, exc: Exception | None) -> None:
         """Nobody waits any more: the work is cancelled."""
         if self._ticket is not None:
             self.serving.engine.cancel(self._ticket)
             self._ticket = None
             self._note(CLIENT_GONE, 0, perf_counter(), 0.0)
-        for cycle in self._cycles:  # uvicorn tells the last one only, and an earlier one may be at work
-            tell_gone(cycle)
         super().connection_lost(exc)
-
-    def pause_writing(self) -> None:
-        """The client does not read: the next request takes uvicorn's way, which waits."""
-        self._write_paused = True
-        super().pause_writing()
-
-    def resume_writing(self) -> None:
-        """The client reads again."""
-        self._write_paused = False
-        super().resume_writing()
 
     # the parser's callbacks
 
-    def on_message_begin(self) -> None:
-        """Note what comes, for nobody knows yet whose it will be."""
-        self._in_head = True
-        self._url = b""
-        self._headers = []
-
-    def on_url(self, url: bytes) -> None:
-        """A piece of it."""
-        self._url += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """One header, or a trailer, which nobody reads."""
-        self._headers.append((name, value))
-
-    def on_headers_complete(self) -> None:
+    def _take(self) -> None:
         """Decide whose request it is."""
-        self._in_head = False
         reader = self.readers.get(self._url)
         request = None
-        if reader is not None and not self._write_paused and not self._is_busy():
+        if reader is not None and not self.flow.write_paused and not self._is_busy():
             request = hot_request(self.parser, self._headers, reader, self.serving)
-        if request is None:
+        if request is None or not self._is_admitted():
             self._hand_over()
             return
         self._request = request
-        self._chunks = []
+        self._pieces = []
         self._path = path = self._url
         self._meter = self.meters[path]
         ids = self.serving.ids
@@ -132,12 +83,20 @@ class HotProtocol(HttpToolsProtocol):
         self._read_s = 0.0
         self._start = perf_counter()
 
+    def _is_admitted(self) -> bool:
+        """Whether it may be answered here; where not, the gate in front of the routes says why."""
+        try:
+            self.serving.admission.admit("POST", self._url, self._headers, self.client[0] if self.client else None)
+        except ServeError:
+            return False
+        return True
+
     def on_body(self, body: bytes) -> None:
         """A piece of it."""
         if self._request is None:
             super().on_body(body)
         else:
-            self._chunks.append(body)
+            self._pieces.append(body)
 
     def on_message_complete(self) -> None:
         """Hand the work to the engine."""
@@ -146,9 +105,10 @@ class HotProtocol(HttpToolsProtocol):
             super().on_message_complete()
             return
         self._request = None
-        chunks = self._chunks
-        self._chunks = []
-        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        self._reading = IDLE
+        pieces = self._pieces
+        self._pieces = []
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         start = perf_counter()
         try:
             work, form = request.reader.read(body, request.head_bytes)
@@ -176,11 +136,15 @@ class HotProtocol(HttpToolsProtocol):
             self._reply_error(err)
             return
         if found.head_bytes is None:
-            lines = b"content-length: %d\r\ncontent-type: application/json\r\n" % found.size_bytes
+            lines = (
+                b"content-length: %d\r\ncontent-type: application/json\r\n"
+                b"x-content-type-options: nosniff\r\n" % found.size_bytes
+            )
         else:
             lines = (
                 b"inference-header-content-length: %d\r\ncontent-length: %d\r\n"
-                b"content-type: application/octet-stream\r\n" % (found.head_bytes, found.size_bytes)
+                b"content-type: application/octet-stream\r\nx-content-type-options: nosniff\r\n"
+                % (found.head_bytes, found.size_bytes)
             )
         end = perf_counter()
         self._reply(200, _OK, lines, found.parts, found.size_bytes, end, end - start)
@@ -189,8 +153,8 @@ class HotProtocol(HttpToolsProtocol):
         word = self._id.decode("ascii")
         response = answer_error(err, word) if isinstance(err, ServeError) else answer_fault(err, word)
         status, body = response.status_code, bytes(response.body)
-        lines = _header_lines(response.raw_headers)
-        self._reply(status, _STATUS_LINES[status], lines, [body], len(body), perf_counter(), 0.0)
+        lines = header_lines(response.raw_headers)
+        self._reply(status, STATUS_LINES[status], lines, [body], len(body), perf_counter(), 0.0)
 
     def _reply(
         self,
@@ -210,7 +174,7 @@ class HotProtocol(HttpToolsProtocol):
     def _write(self, status_line: bytes, lines: bytes, parts: list[Any]) -> None:
         if self.server_state.default_headers is not self._seen_headers:  # uvicorn makes new ones every second
             self._seen_headers = self.server_state.default_headers
-            self._default_lines = _header_lines(self._seen_headers)
+            self._default_lines = header_lines(self._seen_headers)
         if not self.transport.is_closing():
             end = b"\r\n\r\n" if self._hot.keep_alive else b"\r\nconnection: close\r\n\r\n"
             self.transport.write(
@@ -223,26 +187,11 @@ class HotProtocol(HttpToolsProtocol):
         assert self._meter is not None
         seconds = end - self._start
         self._meter.answered(status, seconds, self._read_s, render_s)
-        if self.serving.settings.access_log:
+        if self.settings.access_log:
             path, word = self._path.decode("ascii"), self._id.decode("ascii")
             log_request("POST", path, status, size_bytes, seconds, word)
 
     # what is uvicorn's
-
-    def _is_busy(self) -> bool:
-        """Whether a request is being answered, or waits to be."""
-        cycle: Any = self.cycle  # uvicorn's type leaves out that there is none at first
-        return cycle is not None and not cycle.response_complete
-
-    def _hand_over(self) -> None:
-        """Repeat to uvicorn's protocol what the parser said."""
-        super().on_message_begin()
-        super().on_url(self._url)
-        for name, value in self._headers:
-            super().on_header(name, value)
-        super().on_headers_complete()
-        found: list[Any] = [*self._cycles, self.cycle]
-        self._cycles = [cycle for cycle in found if cycle is not None and not cycle.response_complete]
 
     def _hand_over_whole(self, body: bytes) -> None:
         self._hot.response_complete = True
@@ -250,20 +199,9 @@ class HotProtocol(HttpToolsProtocol):
         super().on_body(body)
         super().on_message_complete()
 
-    def _refuse_head(self) -> None:
-        """Close; with an answer, unless one is still being written."""
-        if not self._is_busy():
-            text = f"headers: expected at most {_MAX_HEAD_BYTES} bytes of request line and headers, found more"
-            response = answer(431, text, "headers_too_large")
-            self._hot.keep_alive = False
-            self._id = self.serving.ids.make()
-            self.serving.meters.of(None).answered(431, 0.0)
-            self._write(_STATUS_LINES[431], _header_lines(response.raw_headers), [bytes(response.body)])
-        self.transport.close()
-
-
-def _header_lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    return b"".join([b"%s: %s\r\n" % (name.lower(), value) for name, value in headers])
+    def _may_answer(self) -> bool:
+        """The request that is being read has no cycle in uvicorn, the one that is at work has no other mark."""
+        return self._ticket is None and (self._request is not None or super()._may_answer())
 
 
 def hot_protocol(state: ServingState) -> type[HotProtocol]:
@@ -275,4 +213,4 @@ def hot_protocol(state: ServingState) -> type[HotProtocol]:
     models = {path.encode("ascii"): name for path, name in state.infer_paths.items()}
     readers = {path: state.reader_of(state.table.find(name, None)) for path, name in models.items()}
     meters = {path: state.meters.of(name) for path, name in models.items()}
-    return type("HotProtocolOfState", (HotProtocol,), {"serving": state, "readers": readers, "meters": meters})
+    return type("HotProtocolOfState", (HotProtocol,), {**known_of(state), "readers": readers, "meters": meters})

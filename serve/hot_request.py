@@ -11,8 +11,9 @@ from .infer_request import RequestReader, is_large_body
 from .request_id import HEADER
 from .serving_state import ServingState
 
-_LENGTH, _TYPE, _HEAD_LENGTH, _ID, _ODD = range(5)
+_LENGTH, _TYPE, _HEAD_LENGTH, _ID, _HOST, _ODD = range(6)
 _KINDS = {
+    b"host": _HOST,
     b"content-length": _LENGTH,
     b"content-type": _TYPE,
     b"inference-header-content-length": _HEAD_LENGTH,
@@ -21,6 +22,7 @@ _KINDS = {
     b"transfer-encoding": _ODD,
     b"expect": _ODD,
     b"upgrade": _ODD,
+    b"origin": _ODD,
 }
 _TYPES = frozenset({b"application/json", b"application/octet-stream"})
 _MAX_DIGITS = 18
@@ -53,7 +55,7 @@ def hot_request(
 
     Args:
         parser: has just read the head.
-        headers: as they came, names in any case.
+        headers: names in lower case.
         reader: of the model that the path names.
         serving: of the application.
     """
@@ -73,16 +75,16 @@ def _known(headers: Iterable[tuple[bytes, bytes]]) -> tuple[int, int | None, byt
 
     The head's length and the id may be undeclared.
     """
-    found: list[bytes | None] = [None, None, None, None]
+    found: list[bytes | None] = [None] * _ODD
     for name, value in headers:
-        kind = _KINDS.get(name.lower())
+        kind = _KINDS.get(name)
         if kind is None:
             continue
         if kind == _ODD or found[kind] is not None:
             return None
         found[kind] = value
-    length, media, head_length, given_id = found
-    if length is None or not _is_number(length) or (media is not None and media not in _TYPES):
+    length, media, head_length, given_id, host = found
+    if host is None or length is None or not _is_number(length) or (media is not None and media not in _TYPES):
         return None
     if head_length is None:
         return int(length), None, given_id

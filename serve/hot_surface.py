@@ -1,6 +1,6 @@
-"""Which protocol class a server takes: the hot one, or uvicorn's own where it is switched off or would not fit.
+"""Which protocol class a server takes: with the hot route or without, or uvicorn's own where neither would fit.
 
-Rules of this file: whatever the installed uvicorn looks like, the server starts; what the hot route leans on is looked
+Rules of this file: whatever the installed uvicorn looks like, the server starts; what both classes lean on is looked
 for beforehand, on an instance that serves nobody.
 """
 
@@ -13,14 +13,18 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from .guarded_protocol import guarded_protocol
 from .hot_protocol import hot_protocol
 from .settings import Settings
 
 logger = logging.getLogger("cellgate.serve")
 
 _CALLBACKS = (
+    "_should_upgrade",
     "connection_lost",
+    "connection_made",
     "data_received",
+    "handle_websocket_upgrade",
     "on_body",
     "on_header",
     "on_headers_complete",
@@ -32,8 +36,18 @@ _CALLBACKS = (
     "resume_writing",
     "shutdown",
 )
-_ATTRIBUTES = ("cycle", "parser", "server_state", "transport")
-_PARSER = ("get_http_version", "get_method", "should_keep_alive")
+_ATTRIBUTES = (
+    "client",
+    "connections",
+    "cycle",
+    "flow",
+    "parser",
+    "pipeline",
+    "server_state",
+    "timeout_keep_alive_task",
+    "transport",
+)
+_PARSER = ("feed_data", "get_http_version", "get_method", "should_keep_alive", "should_upgrade")
 
 
 def http_protocol(app: FastAPI, settings: Settings) -> type[asyncio.Protocol]:
@@ -43,13 +57,17 @@ def http_protocol(app: FastAPI, settings: Settings) -> type[asyncio.Protocol]:
         app: of `create_app`.
         settings: `hot_route` says whether to try; a server that is traced does not.
     """
-    if not settings.hot_route or app.state.serving.tracer is not None:  # that route notes no moments
-        return HttpToolsProtocol
     missing = surface_gaps()
     if missing:
-        logger.warning("uvicorn %s lacks %s: the hot route is off", uvicorn.__version__, ", ".join(missing))
+        logger.warning(
+            "uvicorn %s lacks %s: the hot route is off, and so are the limits on connections, heads, chunks and times",
+            uvicorn.__version__,
+            ", ".join(missing),
+        )
         return HttpToolsProtocol
-    return hot_protocol(app.state.serving)
+    state = app.state.serving
+    is_hot = settings.hot_route and state.tracer is None  # the hot route notes no moments
+    return hot_protocol(state) if is_hot else guarded_protocol(state)
 
 
 def surface_gaps(base: type[asyncio.Protocol] = HttpToolsProtocol) -> list[str]:

@@ -20,6 +20,7 @@ from .errors import BadInput
 from .input_check import LENGTHS, check_heads, check_outputs, value_rule
 from .json_data import array_from_json
 from .json_request import JsonRequest, parse_request
+from .json_size import check_json_size
 from .served_model import ServedModel
 from .settings import RequestLimits
 
@@ -83,7 +84,7 @@ class RequestReader:
             BadInput: the request is not one, or does not fit the model.
         """
         if head_bytes is None:
-            request = parse_request(body)
+            request = self._parse(body)
             refuse_blobs(request.inputs)
             return self._work(self._check(request), body, 0)
         if head_bytes > len(body):
@@ -115,7 +116,11 @@ class RequestReader:
         return work, head.form
 
     def _read_head(self, text: bytes) -> CheckedHead:
-        return self._check(parse_request(text))
+        return self._check(self._parse(text))
+
+    def _parse(self, text: bytes) -> JsonRequest:
+        check_json_size(text, self._limits.max_json_elements)
+        return parse_request(text)
 
     def _raw_head(self, body_bytes: int) -> CheckedHead:
         return self._check(raw_request(self._model.manifest.graph, body_bytes))

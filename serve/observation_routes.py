@@ -21,6 +21,7 @@ ModelName = Annotated[str, Path(description="Name of a served model; see GET /v2
 ModelVersion = Annotated[str, Path(description="Its version; there is one.")]
 
 _MAX_INDEX_BYTES: Final = 2**16
+_INDEX_REQUEST: Final[dict[str, Any]] = {"type": "object", "properties": {"ready": {"type": "boolean"}}}
 _UNKNOWN: Final[dict[int | str, dict[str, Any]]] = {
     404: {"model": wire_schema.ErrorAnswer, "description": "No model of this name and version."}
 }
@@ -94,6 +95,7 @@ async def read_version_config(serving: Serving, model_name: ModelName, model_ver
 @router.post(
     "/v2/repository/index",
     summary="Models and their states",
+    openapi_extra={"requestBody": {"required": False, "content": {"application/json": {"schema": _INDEX_REQUEST}}}},
     responses={
         **_done(wire_schema.RepositoryIndex),
         400: {"model": wire_schema.ErrorAnswer, "description": "The body is no JSON object."},

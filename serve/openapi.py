@@ -27,22 +27,30 @@ _BINARY = {
         }
     }
 }
+_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
 _DESCRIPTION = (
     "Recurrent networks over the Open Inference Protocol (KServe v2), JSON and binary tensors. "
     "One request carries one sequence or several, padded to the longest."
 )
 
 
-def openapi_document(routes: Sequence[BaseRoute], models: Sequence[ServedModel]) -> bytes:
+def openapi_document(routes: Sequence[BaseRoute], models: Sequence[ServedModel], *, has_keys: bool = False) -> bytes:
     """Render the document.
 
     Args:
         routes: of the application.
         models: at least one; each gives an example request that works.
+        has_keys: the server asks for a key, and the page for it too.
     """
     document = get_openapi(title="cellgate", version=__version__, description=_DESCRIPTION, routes=routes)
     _, definitions = models_json_schema([(InferenceRequest, "validation")], ref_template=_REF)
     document["components"]["schemas"].update(definitions["$defs"])
+    if has_keys:
+        document["components"]["securitySchemes"] = _SCHEMES
+        document["security"] = [{name: []} for name in _SCHEMES]
     for path in document["paths"].values():
         for operation in path.values():
             _fill_parameters(operation, models)

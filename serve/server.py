@@ -5,6 +5,7 @@ accepted before every model is proved; text for people goes through the `echo` t
 done in other processes (`processes`); this one loads no runtime and no web framework.
 """
 
+import ipaddress
 import json
 import shlex
 import signal
@@ -15,11 +16,13 @@ from contextlib import closing, contextmanager
 from types import FrameType
 from typing import Any
 
+from .api_keys import keys_file_warnings, read_api_keys
 from .errors import PortBusyError
 from .operation_log import operation_logging
 from .processes.supervisor import Supervisor
 from .served_model import BundlePlace
 from .settings import Settings
+from .tls import key_file_warnings, tls_context
 
 Echo = Callable[[str], None]
 
@@ -38,19 +41,22 @@ def run_server(places: Sequence[BundlePlace], settings: Settings, echo: Echo) ->
         echo: gets lines for people; the last ones say where the page is, how to ask, and how to stop.
 
     Raises:
+        KeysFileError, CertificateError: a file of keys, a certificate or its key cannot be used.
         PortBusyError: the address cannot be listened on.
         BundleError, ServerStartError: a bundle cannot be served; the message says which and why.
     """
+    warnings = exposure_warnings(settings)
     with closing(bind_listener(settings.host, settings.port)) as listener:
-        url = base_url(listener)
+        url = base_url(listener, "http" if settings.tls_cert is None else "https")
         supervisor = Supervisor(places, settings, listener)
 
         def say(hello: Mapping[str, Any]) -> None:
             models = hello["models"]
-            for line in (*model_lines(models), *ready_lines(models[0], url, settings)):
+            for line in (*warnings, *model_lines(models), *ready_lines(models[0], url, settings)):
                 echo(line)
 
-        with operation_logging(settings.log_format, "supervisor"), _signals_stop(supervisor):
+        has_keys = settings.api_keys_file is not None
+        with operation_logging(settings.log_format, "supervisor"), _signals_stop(supervisor, has_keys=has_keys):
             supervisor.run(say)
         echo("stopped")
 
@@ -76,12 +82,44 @@ def bind_listener(host: str, port: int) -> socket.socket:
     return listener
 
 
-def base_url(listener: socket.socket) -> str:
+def exposure_warnings(settings: Settings) -> list[str]:
+    """Open the files of keys and of TLS as the frontends will, and return what an operator should know.
+
+    Raises:
+        KeysFileError, CertificateError: one of them cannot be used.
+    """
+    found = []
+    if settings.api_keys_file is not None:
+        read_api_keys(settings.api_keys_file)
+        found += keys_file_warnings(settings.api_keys_file)
+    if settings.tls_cert is not None and settings.tls_key is not None:
+        tls_context(settings.tls_cert, settings.tls_key)
+        found += key_file_warnings(settings.tls_key)
+    if not is_loopback(settings.host):
+        if settings.api_keys_file is None:
+            found.append(
+                f"{settings.host} is reached from other machines and nobody is asked for a key: --api-keys-file"
+            )
+        elif settings.tls_cert is None:
+            found.append(f"keys travel to {settings.host} unencrypted: --tls-cert, or a proxy in front that does TLS")
+    return [f"warning: {text}" for text in found]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address to listen on is reached from this machine only; a name that does not resolve is none."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError:
+        return False
+    return all(ipaddress.ip_address(str(entry[4][0]).partition("%")[0]).is_loopback for entry in found)
+
+
+def base_url(listener: socket.socket, scheme: str = "http") -> str:
     """Return the address as a URL that works on this machine."""
     host, port = listener.getsockname()[:2]
     if host in _ANY_ADDRESS:
         host = "127.0.0.1" if listener.family == socket.AF_INET else "::1"
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def model_lines(models: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -125,7 +163,7 @@ def ready_lines(model: Mapping[str, Any], url: str, settings: Settings) -> list[
 
 
 def curl_line(model: Mapping[str, Any], url: str, settings: Settings) -> str:
-    """Return a shell command that asks the model for a prediction.
+    """Return a shell command that asks the model for a prediction; a key is to be put into the shell's variable KEY.
 
     Args:
         model: as in the engine's hello.
@@ -134,13 +172,21 @@ def curl_line(model: Mapping[str, Any], url: str, settings: Settings) -> str:
     """
     path = settings.example_request_path
     data = f"@{path}" if path else json.dumps(model["example"], separators=(",", ":"))
-    words = f"curl -s {url}/v2/models/{model['name']}/infer -H 'Content-Type: application/json' -d"
-    return f"{words} {shlex.quote(data)}"
+    words = ["curl -s"]
+    if settings.tls_cert is not None:
+        words.append(f"--cacert {shlex.quote(settings.tls_cert)}")
+    words += [f"{url}/v2/models/{model['name']}/infer", "-H 'Content-Type: application/json'"]
+    if settings.api_keys_file is not None:
+        words.append('-H "Authorization: Bearer $KEY"')
+    return " ".join([*words, "-d", shlex.quote(data)])
 
 
 @contextmanager
-def _signals_stop(supervisor: Supervisor) -> Iterator[None]:
-    """Stop in order at SIGINT or SIGTERM, at once at a second SIGINT; outside the main thread leave signals alone."""
+def _signals_stop(supervisor: Supervisor, *, has_keys: bool = False) -> Iterator[None]:
+    """Stop in order at SIGINT or SIGTERM, at once at a second SIGINT; outside the main thread leave signals alone.
+
+    Where there are keys, SIGHUP has them read again.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -152,6 +198,8 @@ def _signals_stop(supervisor: Supervisor) -> Iterator[None]:
         is_told = True
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    if has_keys:
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda *_: supervisor.read_keys())
     try:
         yield
     finally:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from .admission import Admission
 from .counter_page import Counters
 from .engine.port import EnginePort
 from .errors import NotReady
@@ -28,6 +29,7 @@ class ServingState:
         table: the served models.
         settings: of this server.
         engine: takes the work of this application's event loop.
+        admission: decides who may ask; exchanged when the keys are read again.
         counters: of this process, and of all others.
         meters: count the requests.
         ids: name the requests.
@@ -39,6 +41,7 @@ class ServingState:
     table: ModelTable
     settings: Settings
     engine: EnginePort
+    admission: Admission
     counters: Counters
     meters: RequestMeters = field(init=False)
     ids: RequestIds = field(default_factory=RequestIds)

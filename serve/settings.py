@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
+from .authority import parse_hosts, parse_origins
+from .open_paths import parse_open_paths
+
 Device = Literal["auto", "cpu", "cuda"]
 LogFormat = Literal["text", "json"]
 PREFIX = "CELLGATE_"
@@ -27,10 +30,23 @@ RANGES: dict[str, tuple[float, float]] = {
     "max_answer_elements": (1, 2**30),
     "keep_alive_s": (0.0, 3600.0),
     "shutdown_grace_s": (0.0, 3600.0),
+    "max_head_bytes": (1024, 2**20),
+    "max_headers": (8, 10_000),
+    "max_chunks": (1, 2**24),
+    "max_json_elements": (1024, 2**27),
+    "max_connections": (1, 2**20),
+    "head_timeout_s": (0.1, 3600.0),
+    "body_timeout_s": (0.1, 3600.0),
 }
 
 FLAGS = frozenset({"tf32", "hot_route", "access_log", "metrics"})
 _FLAG_WORDS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+# Lists within one text, and what reads each.
+_LISTS = {
+    "open_paths": (parse_open_paths, "health, metrics, docs, separated by commas, or none"),
+    "allowed_hosts": (parse_hosts, "host names without ports, separated by commas"),
+    "cors_origins": (parse_origins, "origins like https://HOST[:PORT], separated by commas"),
+}
 
 
 class SettingsError(ValueError):
@@ -49,12 +65,14 @@ class RequestLimits:
         max_steps: T, steps of the longest row.
         max_row_steps: B * T, which bounds what the runtime takes for intermediate values.
         max_answer_elements: elements of all requested outputs together.
+        max_json_elements: values, arrays and objects of the JSON.
     """
 
     max_batch_rows: int
     max_steps: int
     max_row_steps: int
     max_answer_elements: int
+    max_json_elements: int = 2**21
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,6 +103,19 @@ class Settings:
         metrics: answer GET /metrics, on the same port as all else.
         log_format: of what goes to stderr: text, or one JSON object a line.
         otel_endpoint: URL that takes OpenTelemetry traces over HTTP; None: nothing is traced and nothing sent.
+        api_keys_file: a file of keys (`api_keys`); None: nobody is asked for one.
+        open_paths: what needs no key where keys are asked for: health, metrics, docs, or none.
+        allowed_hosts: names under which the server is reached; None: any from elsewhere, local ones from this machine.
+        cors_origins: origins of web pages that may ask and read the answers; None: none but the server's own page.
+        tls_cert: a file with the certificate and its chain, PEM; None: no TLS.
+        tls_key: a file with its private key, PEM, not encrypted.
+        max_head_bytes: longest request line and headers; above, 431.
+        max_headers: most headers of a request; above, 431.
+        max_chunks: most pieces of a chunked body; above, 413.
+        max_json_elements: most values, arrays and objects in the JSON of a request.
+        max_connections: open connections of a process; above, 503.
+        head_timeout_s: time for a request line and headers to arrive; then 408.
+        body_timeout_s: time for a body to arrive, and longest time without progress in reading an answer.
     """
 
     host: str = "127.0.0.1"
@@ -110,6 +141,19 @@ class Settings:
     metrics: bool = True
     log_format: LogFormat = "text"
     otel_endpoint: str | None = None
+    api_keys_file: str | None = None
+    open_paths: str = "health"
+    allowed_hosts: str | None = None
+    cors_origins: str | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    max_head_bytes: int = 2**16
+    max_headers: int = 100
+    max_chunks: int = 65_536
+    max_json_elements: int = 2**21
+    max_connections: int = 4096
+    head_timeout_s: float = 10.0
+    body_timeout_s: float = 60.0
 
     def __post_init__(self) -> None:
         if self.device not in get_args(Device):
@@ -125,6 +169,17 @@ class Settings:
             if value is None and name == "threads":
                 continue
             _check_range(name, value, low, high)
+        self._check_security()
+
+    def _check_security(self) -> None:
+        for name, (read, expected) in _LISTS.items():
+            try:
+                read(getattr(self, name))
+            except ValueError as err:
+                raise SettingsError(name, expected, str(err)) from err
+        if (self.tls_cert is None) != (self.tls_key is None):
+            missing, given = ("tls_cert", "tls_key") if self.tls_cert is None else ("tls_key", "tls_cert")
+            raise SettingsError(missing, f"a file, for there is {given}", None)
 
     @property
     def limits(self) -> RequestLimits:
@@ -134,6 +189,7 @@ class Settings:
             max_steps=self.max_steps,
             max_row_steps=self.max_row_steps,
             max_answer_elements=self.max_answer_elements,
+            max_json_elements=self.max_json_elements,
         )
 
 

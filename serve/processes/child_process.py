@@ -67,6 +67,10 @@ class ChildProcess:
         """Ask it to stop in order."""
         self._process.terminate()
 
+    def read_keys(self) -> None:
+        """Ask it to read its file of keys again."""
+        self._process.send_signal(signal.SIGHUP)
+
     def kill(self) -> None:
         """End it now."""
         self._process.kill()

@@ -68,8 +68,9 @@ def make_loop(
 
 
 def main() -> int:
-    """Run this process; SIGINT is the supervisor's to judge."""
+    """Run this process; SIGINT is the supervisor's to judge, and SIGHUP, which may mean new keys, is the frontends'."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     return run_child(ChildBorder.of_this_process(), serve_engine)
 
 

@@ -9,9 +9,11 @@ answered, then the end.
 import asyncio
 import gc
 import logging
+import resource
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -21,21 +23,30 @@ from typing import Any, Final
 import uvicorn
 from fastapi import FastAPI
 
+from ..admission import Admission, admission_rules
 from ..app import create_app
+from ..connection_sweep import ConnectionSweep
+from ..errors import KeysFileError
+from ..guarded_protocol import GuardedProtocol
 from ..hot_surface import http_protocol
 from ..operation_log import operation_logging
 from ..served_model import served_model_from_hello
 from ..serving_state import ServingState
 from ..settings import Settings
+from ..tls import tls_context
 from ..tracing import RequestTracer
 from .child_border import ChildBorder, places_of, run_child, settings_of
 from .counter_files import counters_of
 from .engine_client import EngineClient
 
+logger = logging.getLogger("cellgate.serve")
+
 _HELLO_PATIENCE_S: Final = 1.0  # before listening without an engine, which readiness tells
 _BACKLOG: Final = 1024
 # uvicorn logs this as an error whenever a WebSocket is refused as HTTP, which is what a refusal should be.
 _REFUSED_SOCKET: Final = "ASGI callable returned without completing handshake."
+_OTHER_FILES: Final = 256  # that a process holds besides its connections
+_TICKS_A_LOOK: Final = 10  # of uvicorn, which ticks ten times a second
 
 
 def serve_frontend(border: ChildBorder, config: dict[str, Any]) -> None:
@@ -60,6 +71,7 @@ def serve_frontend(border: ChildBorder, config: dict[str, Any]) -> None:
     with operation_logging(settings.log_format, name), access_logging(enabled=settings.access_log):
         gc.collect()
         gc.freeze()  # the application stays: the collector need not look at it between two requests
+        _allow_files(settings.max_connections + _OTHER_FILES)
         server.run(sockets=[listener])
 
 
@@ -73,7 +85,7 @@ def _tracer_of(settings: Settings) -> RequestTracer | None:
 
 def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     """Return how uvicorn serves the application."""
-    return uvicorn.Config(
+    config = uvicorn.Config(
         app,
         http=http_protocol(app, settings),
         loop="uvloop",
@@ -84,14 +96,30 @@ def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # whoever says so may say anything, and nobody here asks
         backlog=_BACKLOG,
         timeout_keep_alive=ceil(settings.keep_alive_s),
         timeout_graceful_shutdown=ceil(settings.shutdown_grace_s),
     )
+    config.load()
+    if settings.tls_cert is not None and settings.tls_key is not None:
+        config.ssl = tls_context(settings.tls_cert, settings.tls_key)
+    return config
+
+
+def _allow_files(files: int) -> None:
+    """Raise the soft limit on open files as far as it takes, or as far as the system lets us."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = files if hard == resource.RLIM_INFINITY else min(files, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class FrontendServer(uvicorn.Server):
     """uvicorn's server, which says when it listens, is not ready while it stops, and leaves SIGINT to the supervisor.
+
+    Once a second it looks for clients that are late; at SIGHUP it reads the keys again.
 
     Args:
         config: of uvicorn.
@@ -107,6 +135,7 @@ class FrontendServer(uvicorn.Server):
         self._state = state
         self._lifeline = lifeline
         self._on_listening = on_listening
+        self._sweep = ConnectionSweep()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -117,14 +146,32 @@ class FrontendServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, and say so."""
         await super().startup(sockets)
-        asyncio.get_running_loop().add_reader(self._lifeline, self._stop)
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._lifeline, self._stop)
+        loop.add_signal_handler(signal.SIGHUP, self._read_keys)
         self._on_listening()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look for late clients."""
+        if counter % _TICKS_A_LOOK == 0:
+            connections: list[Any] = list(self.server_state.connections)
+            self._sweep.look([one for one in connections if isinstance(one, GuardedProtocol)], time.monotonic())
+        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Be not ready, then stop as uvicorn does."""
         self._state.draining = True
         asyncio.get_running_loop().remove_reader(self._lifeline)
         await super().shutdown(sockets)
+
+    def _read_keys(self) -> None:
+        """Take the keys as they are now; a file that cannot be used changes nothing."""
+        try:
+            self._state.admission = Admission(admission_rules(self._state.settings))
+        except KeysFileError as err:
+            logger.error("the keys are as before: %s", err)  # noqa: TRY400 - its sentence says all
+        else:
+            logger.warning("the keys were read again")
 
     def _stop(self, *_: object) -> None:
         self.should_exit = True
@@ -152,8 +199,9 @@ def access_logging(*, enabled: bool) -> Iterator[None]:
 
 
 def main() -> int:
-    """Run this process; SIGINT is the supervisor's to judge."""
+    """Run this process; SIGINT is the supervisor's to judge, and SIGHUP means nothing before there is a server."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     return run_child(ChildBorder.of_this_process(), serve_frontend)
 
 

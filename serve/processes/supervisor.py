@@ -36,6 +36,7 @@ logger = logging.getLogger("cellgate.supervisor")
 
 ENGINE: Final = "cellgate.serve.processes.engine_child"
 FRONTEND: Final = "cellgate.serve.processes.frontend"
+_KEYS: Final = b"k"
 EXIT_S: Final = 1.0  # for a process to end when it has nothing left to do
 
 OnUp = Callable[[Mapping[str, Any]], None]
@@ -96,6 +97,11 @@ class Supervisor:
         """Stop in order, or at once. May be called by a signal's handler and from any thread, any number of times."""
         with suppress(OSError):
             os.write(self._wake_write, b"!" if now else b".")
+
+    def read_keys(self) -> None:
+        """Have the frontends read the file of keys again. May be called as `stop` may."""
+        with suppress(OSError):
+            os.write(self._wake_write, _KEYS)
 
     def run(self, on_up: OnUp) -> None:
         """Serve until `stop`; return when every child has ended. To be called once.
@@ -199,7 +205,11 @@ class Supervisor:
 
     def _read_wishes(self) -> None:
         wishes = os.read(self._wake_read, 4096)
-        if not self._is_stopping:
+        if _KEYS in wishes:  # a frontend that is still starting reads them anyway
+            for slot in self._frontends:
+                if slot.child is not None and slot.is_ready:
+                    slot.child.read_keys()
+        if wishes.strip(_KEYS) and not self._is_stopping:
             self._is_stopping = True
             logger.info("stopping")
             self._kill_at_s = time.monotonic() + self._grace_s + EXIT_S

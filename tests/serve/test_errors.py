@@ -1,6 +1,6 @@
 import pytest
 
-from cellgate.serve import errors
+from cellgate.serve import errors, head_errors
 
 
 @pytest.mark.parametrize(
@@ -10,6 +10,16 @@ from cellgate.serve import errors
         (errors.UnknownModel("m", None, "n version 1"), 404, "unknown_model", False),
         (errors.BodyTooLarge(7), 413, "body_too_large", False),
         (errors.UnsupportedMedia("Content-Type", "JSON", "text"), 415, "unsupported_media", False),
+        (head_errors.UnknownPath("GET", "/a"), 404, "not_found", False),
+        (head_errors.Unauthorized(), 401, "unauthorized", False),
+        (head_errors.Forbidden("another"), 403, "forbidden", False),
+        (head_errors.ForeignOrigin("https://a"), 403, "foreign_origin", False),
+        (head_errors.WrongHost("a.b"), 421, "wrong_host", False),
+        (head_errors.MalformedRequest("a", "b", "c"), 400, "malformed_request", False),
+        (head_errors.HeadTooLarge("3 bytes"), 431, "headers_too_large", False),
+        (head_errors.TooManyChunks(3), 413, "too_many_chunks", False),
+        (head_errors.RequestTimeout("head", 3), 408, "request_timeout", True),
+        (head_errors.TooManyConnections(3), 503, "too_many_connections", True),
         (errors.EngineError("broken"), 500, "engine", False),
         (errors.QueueFull(3), 503, "queue_full", True),
         (errors.NotReady(), 503, "not_ready", True),
@@ -30,6 +40,14 @@ def test_text_of_a_client_is_repeated_shortened_and_escaped():
 
     assert len(found) == 120
     assert found.startswith("'\\n\\x1b[31maaa")
+
+
+def test_what_is_nested_deeper_than_can_be_shown_is_said_to_be():
+    value = 1
+    for _ in range(5000):
+        value = [value]
+
+    assert errors.shown(value) == "something nested too deep to be shown"
 
 
 @pytest.mark.parametrize("error", [errors.QueueFull(1), errors.NotReady(), errors.EngineLost()])

@@ -17,7 +17,7 @@ from cellgate.serve.app import create_app
 from cellgate.serve.hot_surface import http_protocol
 from cellgate.serve.settings import Settings
 
-FRAMES = 2000
+FRAMES = 8000
 NAMES = ["x", "tokens", "lengths", "h0", "c0", "y", "", "\x00"]
 DATATYPES = ["FP32", "FP16", "FP64", "INT32", "INT64", "BOOL", "BYTES", "BF16", "X", 3, None]
 NUMBERS = [0, 1, 2, 3, 5, -1, 16, 2**31 - 1, 2**31, 2**60 + 2, 2**63, 2**64, 1.5, True, None, "1"]

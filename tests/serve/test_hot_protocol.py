@@ -18,6 +18,7 @@ from cellgate.serve import error_answer, hot_surface
 from cellgate.serve.app import create_app
 from cellgate.serve.counter_layout import FAILED_S, READ_S, RENDER_S, REQUEST_S, REQUESTS, STATUSES
 from cellgate.serve.errors import DeadlineExceeded, EngineError, EngineLost, QueueFull
+from cellgate.serve.guarded_protocol import GuardedProtocol
 from cellgate.serve.hot_protocol import HotProtocol
 from cellgate.serve.hot_surface import http_protocol, surface_gaps
 from cellgate.serve.settings import Settings
@@ -191,7 +192,15 @@ TABLE = {
     "old-kept": (raw(JSON, "Connection: keep-alive", version="1.0"), 200, False),
     "upgrade": (raw(JSON, "Connection: upgrade", "Upgrade: h2c"), 400, False),
     "query": (raw(JSON, path=INFER + "?a=1"), 200, False),
-    "escaped": (raw(JSON, path="/v2/models/%73teps/infer"), 200, False),
+    "escaped": (raw(JSON, path="/v2/models/%73teps/infer"), 404, False),  # a path has one spelling
+    "no-host": (raw(JSON).replace(b"Host: test\r\n", b""), 400, False),
+    "two-hosts": (raw(JSON, "Host: test"), 400, False),
+    "odd-host": (raw(JSON).replace(b"Host: test", b"Host: a/b?"), 400, False),
+    "named-host": (raw(JSON).replace(b"Host: test", b"Host: evil.example"), 421, False),
+    "own-page": (raw(JSON, "Origin: http://test"), 200, False),
+    "foreign-page": (raw(JSON, "Origin: http://evil.example"), 403, False),
+    "gzip-chunked": (chunked(JSON).replace(b": chunked", b": gzip, chunked"), 400, False),
+    "version-2": (raw(JSON, version="2.0"), 400, False),
     "absolute": (raw(JSON, path="http://test" + INFER), 200, False),
     "unknown": (raw(JSON, path="/v2/models/nope/infer"), 404, False),
     "version": (raw(JSON, path="/v2/models/steps/versions/4/infer"), 404, False),
@@ -584,6 +593,38 @@ async def test_long_body_after_a_short_head_is_no_long_head(served_models, make_
     assert status_of(transport.writes[0]) == 200
 
 
+async def test_many_requests_in_one_piece_are_no_long_head(served_models, make_manual_port):
+    async with listen([served_models["steps"]], make_manual_port()) as served:
+        protocol, transport = connect_fake(served)
+        data = raw(JSON) * 600
+        for piece in (data[:10], data[10:-10], data[-10:]):
+            protocol.data_received(piece)
+        found = transport.writes, transport.closing
+
+    assert len(data) > 100_000
+    assert found == ([], False)
+
+
+@pytest.mark.parametrize("hot_route", [False, True])
+async def test_flood_of_pipelined_requests_is_read_no_faster_than_it_is_answered(
+    served_models, make_manual_port, hot_route
+):
+    port = make_manual_port()
+    async with listen([served_models["steps"]], port, hot_route=hot_route) as served:
+        protocol, transport = connect_fake(served)
+        protocol.data_received(raw(JSON) * 4)
+        reading = []
+        for _ in range(4):
+            ticket, _work = await port.next_work()
+            await anyio.wait_all_tasks_blocked()
+            reading.append(transport.reading)
+            port.answer(ticket)
+        await anyio.wait_all_tasks_blocked()
+        reading.append(transport.reading)
+
+    assert reading == [False, False, False, True, True]
+
+
 async def test_garbage_is_refused_and_the_connection_closed(served_models, make_manual_port):
     async with listen([served_models["steps"]], make_manual_port()) as served, Wire.open(served) as wire:
         wire.send(b"\x16\x03\x01nonsense\r\n\r\n")
@@ -652,6 +693,7 @@ def test_gaps_are_named():
 def test_hot_route_can_be_switched_off(served_models, make_manual_port):
     settings = Settings(hot_route=False)
 
-    assert (
-        http_protocol(create_app([served_models["steps"]], settings, make_manual_port()), settings) is HttpToolsProtocol
-    )
+    made = http_protocol(create_app([served_models["steps"]], settings, make_manual_port()), settings)
+
+    assert issubclass(made, GuardedProtocol)
+    assert not issubclass(made, HotProtocol)

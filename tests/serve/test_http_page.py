@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import uvicorn
 
-from cellgate.serve import errors
+from cellgate.serve import errors, head_errors
 from cellgate.serve.app import create_app
 from cellgate.serve.processes.frontend import uvicorn_config
 from cellgate.serve.served_model import BundlePlace
@@ -60,11 +60,11 @@ def test_table_of_errors_has_every_class_with_its_status():
     table = dict(re.findall(r"^\| (\d{3}) \| ([^|]+) \|", PAGE, re.MULTILINE))
     classes = [
         item
-        for item in vars(errors).values()
+        for item in {**vars(errors), **vars(head_errors)}.values()
         if isinstance(item, type) and issubclass(item, errors.ServeError) and item.code != "start"
     ]
 
-    assert len(classes) == 10
+    assert len(classes) == 20
     for item in classes:
         assert f"`{item.code}`" in table[str(item.status)]
 

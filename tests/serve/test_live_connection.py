@@ -13,6 +13,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect as connect_socket
 
 from cellgate.serve import live_connection
+from cellgate.serve.admission import Admission, AdmissionRules
 from cellgate.serve.app import create_app
 from cellgate.serve.counter_layout import CODES, PROTOCOLS, REQUESTS
 from cellgate.serve.counter_page import Counters
@@ -52,7 +53,13 @@ class Client:
 def parts_of(models, port):
     """The state of an application, and what reads and counts the requests for "steps"."""
     counters = Counters.alone([model.name for model in models.values()])
-    serving = ServingState(table=ModelTable(list(models.values())), settings=Settings(), engine=port, counters=counters)
+    serving = ServingState(
+        table=ModelTable(list(models.values())),
+        settings=Settings(),
+        engine=port,
+        admission=Admission(AdmissionRules()),
+        counters=counters,
+    )
     return serving, serving.reader_of(models["steps"]), RequestMeters(counters.own, "websocket").of("steps")
 
 

@@ -47,4 +47,4 @@ async def test_queries_and_alerts_name_metrics_that_there_are(connect):
 def test_bounds_and_lists_are_those_of_the_page():
     assert (SECONDS[0], SECONDS[-1]) == (100e-6, 30)
     assert tuple(2**power for power in range(7)) == ROWS
-    assert len(STATUSES) == 17
+    assert len(STATUSES) == 19

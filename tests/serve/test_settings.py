@@ -31,6 +31,12 @@ def test_defaults_are_reachable_from_this_machine_only_and_bounded():
         ("max_body_bytes", 1023, "found 1023"),
         ("shutdown_grace_s", float("nan"), "expected 0.0 .. 3600.0 seconds, found nan"),
         ("keep_alive_s", "5", "found '5'"),
+        ("open_paths", "health,all", "open_paths .*: expected health, metrics, docs, .* or none, found 'all'"),
+        ("allowed_hosts", "a.example:80", "allowed_hosts .*: expected host names without ports, .*'a.example:80'"),
+        ("cors_origins", "*", r"cors_origins .*: expected origins like https://HOST\[:PORT\], .*found '\*'"),
+        ("tls_cert", "cert.pem", "tls_key .*: expected a file, for there is tls_cert, found None"),
+        ("tls_key", "key.pem", "tls_cert .*: expected a file, for there is tls_key, found None"),
+        ("head_timeout_s", 0.0, "expected 0.1 .. 3600.0 seconds, found 0.0"),
     ],
 )
 def test_value_outside_its_range_is_refused_by_name(name, value, message):
@@ -63,6 +69,19 @@ def test_environment_sets_every_setting():
         "CELLGATE_METRICS": "no",
         "CELLGATE_LOG_FORMAT": "json",
         "CELLGATE_OTEL_ENDPOINT": "http://collector:4318/v1/traces",
+        "CELLGATE_API_KEYS_FILE": "keys",
+        "CELLGATE_OPEN_PATHS": "health,metrics",
+        "CELLGATE_ALLOWED_HOSTS": "models.example",
+        "CELLGATE_CORS_ORIGINS": "https://page.example",
+        "CELLGATE_TLS_CERT": "cert.pem",
+        "CELLGATE_TLS_KEY": "key.pem",
+        "CELLGATE_MAX_HEAD_BYTES": "2048",
+        "CELLGATE_MAX_HEADERS": "10",
+        "CELLGATE_MAX_CHUNKS": "11",
+        "CELLGATE_MAX_JSON_ELEMENTS": "2000",
+        "CELLGATE_MAX_CONNECTIONS": "12",
+        "CELLGATE_HEAD_TIMEOUT_S": "1.5",
+        "CELLGATE_BODY_TIMEOUT_S": "2.5",
     }
     assert environ.keys() == {PREFIX + field.name.upper() for field in fields(Settings)}
 
@@ -92,6 +111,19 @@ def test_environment_sets_every_setting():
         metrics=False,
         log_format="json",
         otel_endpoint="http://collector:4318/v1/traces",
+        api_keys_file="keys",
+        open_paths="health,metrics",
+        allowed_hosts="models.example",
+        cors_origins="https://page.example",
+        tls_cert="cert.pem",
+        tls_key="key.pem",
+        max_head_bytes=2048,
+        max_headers=10,
+        max_chunks=11,
+        max_json_elements=2000,
+        max_connections=12,
+        head_timeout_s=1.5,
+        body_timeout_s=2.5,
     )
 
 
