@@ -33,7 +33,7 @@ def expected_scores(x: torch.Tensor, lengths: list[int]) -> np.ndarray:
 
 def served_scores(url: str, body: bytes) -> np.ndarray:
     """Return the scores [B, O] that the server answers."""
-    request = urllib.request.Request(f"{url}/v2/models/japanese-vowels/infer", body)
+    request = urllib.request.Request(f"{url}/v2/models/japanese-vowels/infer", body, {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=30) as answer:
         (y,) = json.load(answer)["outputs"]
     return np.array(y["data"]).reshape(y["shape"])

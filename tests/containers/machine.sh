@@ -31,8 +31,8 @@ pip_places() {
     done
 }
 
-# runc: Debian 12's crun refuses machines with both kinds of control groups. default_ulimits: podman asks for more than
-# root may have where it lacks CAP_SYS_RESOURCE. volumes: packages and certificates of this machine, for pip in a build.
+# runc: Debian 12's crun refuses machines with both kinds of control groups. default_ulimits: what podman asks for by
+# itself is more than root gets where it lacks CAP_SYS_RESOURCE. volumes: packages and certificates of this machine, for pip in a build.
 configure_podman() {
     local setting certificates volumes=() place
     for setting in find-links extra-index-url index-url; do
@@ -51,7 +51,7 @@ configure_podman() {
     mkdir -p "$work/networks"
     cat >"$CONTAINERS_CONF" <<END
 [containers]
-default_ulimits = ["nofile=$(ulimit -Hn):$(ulimit -Hn)"]
+default_ulimits = ["nofile=$(ulimit -Hn):$(ulimit -Hn)", "nproc=4096:4096"]
 volumes = [$(IFS=,; echo "${volumes[*]}")]
 [engine]
 runtime = "runc"
