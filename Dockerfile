@@ -46,14 +46,15 @@ COPY examples/japanese_vowels /build/example
 RUN pip install --quiet --no-deps /wheel/*.whl && cellgate export /build/example/network.py:speaker_network \
     --weights /build/example/weights.safetensors --out /bundles/japanese-vowels
 
-# --- environment: what serves, without torch, onnx and pip.
+# --- environment: what serves, without torch, onnx and pip. Bytecode comes below, for what is used; numpy's tests go.
 FROM tools AS environment
 ARG RUNTIME=cpu
 RUN python -m venv --without-pip /opt/cellgate \
-    && pip --python /opt/cellgate/bin/python install --quiet \
-    --requirement base.txt --requirement serve.txt --requirement "${RUNTIME}.txt"
+    && pip --python /opt/cellgate/bin/python install --quiet --no-compile \
+    --requirement base.txt --requirement serve.txt --requirement "${RUNTIME}.txt" \
+    && find /opt/cellgate/lib/python3*/site-packages/numpy -type d -name tests -prune -exec rm -r {} +
 COPY --from=wheel /wheel /wheel
-RUN pip --python /opt/cellgate/bin/python install --quiet --no-deps /wheel/*.whl
+RUN pip --python /opt/cellgate/bin/python install --quiet --no-compile --no-deps /wheel/*.whl
 
 # --- the image.
 FROM ${BASE}

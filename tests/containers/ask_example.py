@@ -33,7 +33,9 @@ def expected_scores(x: torch.Tensor, lengths: list[int]) -> np.ndarray:
 
 def served_scores(url: str, body: bytes) -> np.ndarray:
     """Return the scores [B, O] that the server answers."""
-    request = urllib.request.Request(f"{url}/v2/models/japanese-vowels/infer", body, {"Content-Type": "application/json"})
+    request = urllib.request.Request(
+        f"{url}/v2/models/japanese-vowels/infer", body, {"Content-Type": "application/json"}
+    )
     with urllib.request.urlopen(request, timeout=30) as answer:
         (y,) = json.load(answer)["outputs"]
     return np.array(y["data"]).reshape(y["shape"])
@@ -46,8 +48,8 @@ def main(url: str) -> int:
     x = torch.tensor(inputs["x"]["data"]).reshape(inputs["x"]["shape"])
     lengths = list(inputs["lengths"]["data"])
     expected, found = expected_scores(x, lengths), served_scores(url, body)
-    # A sum of n terms is off by n u at most (Higham, Accuracy and Stability, 4.2), and T steps of I + H terms each stand
-    # between the input and a score; sigmoid and tanh enlarge no error.
+    # A sum of n terms is off by n u at most (Higham, Accuracy and Stability, 4.2), and T steps of I + H terms each
+    # stand between the input and a score; sigmoid and tanh enlarge no error.
     allowed = max(lengths) * (x.shape[2] + 64) * ROUNDOFF * np.abs(expected).max()
     worst = float(np.abs(found - expected).max()) if found.shape == expected.shape else float("inf")
     same = found.argmax(1).tolist() == expected.argmax(1).tolist()

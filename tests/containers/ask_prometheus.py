@@ -1,4 +1,4 @@
-"""ask_prometheus.py PROMETHEUS SERVER: whether Prometheus found the server, and scrapes it if it has something to scrape.
+"""ask_prometheus.py PROMETHEUS SERVER: whether Prometheus found the server, and scrapes it if it has /metrics.
 
 Rules of this file: it waits for facts, not for times; Prometheus' own HTTP interface says what it found.
 """

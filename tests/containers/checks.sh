@@ -48,8 +48,7 @@ check_image() {
     [ -z "$(podman image inspect --format '{{json .Config.Env}}' "$image" | grep -o PIP_ || true)" ] ||
         fails 'a setting of the build is left in the image'
     passes 'no setting of the build is left in the image'
-    podman save --quiet "$image" | gzip -1 | wc --bytes | numfmt --to=si --format='  image: %f bytes compressed'
-    podman image inspect --format '{{.Size}}' "$image" | numfmt --to=si --format='  image: %f bytes'
+    podman image inspect --format '{{.Size}}' "$image" | numfmt --to=si --suffix=B --format='  image: %f'
 }
 
 check_serving() {

@@ -1,5 +1,6 @@
-"""What the dashboard asks Prometheus, and which metrics dashboard and alerts name. Run as a program it prints the queries as
-a file of rules, for `promtool check rules`.
+"""What the dashboard asks Prometheus, and which metrics dashboard and alerts name.
+
+Run as a program it prints the queries as a file of rules, for `promtool check rules`.
 
 Rules of this file: the list of metrics is here and nowhere else; what the server exports is compared with it.
 """
@@ -34,7 +35,8 @@ METRICS = {
     "cellgate_engine_restarts_total": set(),
     "cellgate_ready": set(),
     "cellgate_model_info": {"model", "version", "device", "provider", "precision"},
-    **{name + part: labels | ({"le"} if part == "_bucket" else set()) for name, labels in HISTOGRAMS.items() for part in ("_bucket", "_sum", "_count")},
+    **{f"{name}_bucket": labels | {"le"} for name, labels in HISTOGRAMS.items()},
+    **{f"{name}_{part}": labels for name, labels in HISTOGRAMS.items() for part in ("sum", "count")},
 }
 # Of prometheus_client and of Prometheus itself.
 OTHERS = {
