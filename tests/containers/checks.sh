@@ -109,7 +109,7 @@ check_stopping() {
 check_own_bundle() {
     local name
     name=$(container cellgate)
-    mkdir -p "$work/bundles"
+    rm -rf "$work/bundles" && mkdir "$work/bundles"
     podman cp "$name:/srv/example/japanese-vowels" "$work/bundles/mine"
     export CELLGATE_BUNDLES=$work/bundles CELLGATE_BUNDLE=bundles/mine
     up

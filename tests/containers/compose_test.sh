@@ -36,20 +36,22 @@ clean_up() {
             tail -n 20 "$work/service.log" >&2
         fi
         timeout 60 docker-compose --profile gpu --profile monitoring down --volumes --timeout 2 &>/dev/null || true
-        kill "$service" && wait "$service" || true
+        kill "$service" 2>/dev/null && wait "$service" || true
     fi
     if [ -z "${WORK:-}" ]; then
         podman rm --all --force &>/dev/null || true
         findmnt --raw --noheadings --output TARGET | grep "^$work/" | sort --reverse | while read -r mount; do
             umount "$mount"
         done
-        rm -rf "$work"
+        rm -rf "$work" "/var/lib/cni/networks/${COMPOSE_PROJECT_NAME}_default"
     fi
     [ "$status" = 0 ] && echo "$passed passed, 0 failed" || echo "$passed passed, 1 failed"
     step "cleaned up"
     exit "$status"
 }
 trap clean_up EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
 
 . "$here/machine.sh"
 . "$here/checks.sh"
