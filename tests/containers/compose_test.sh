@@ -29,17 +29,18 @@ fails() { echo "  FAILED: $*" >&2; exit 1; }
 clean_up() {
     local status=$? mount
     trap - EXIT
+    set +e # whatever cannot be removed, the rest is
     if [ -n "$service" ]; then
         if [ "$status" != 0 ]; then
             echo 'what the containers and podman said last:' >&2
-            timeout 20 docker-compose logs --tail 30 >&2 || true
+            timeout 20 docker-compose logs --tail 30 >&2
             tail -n 20 "$work/service.log" >&2
         fi
-        timeout 60 docker-compose --profile gpu --profile monitoring down --volumes --timeout 2 &>/dev/null || true
-        kill "$service" 2>/dev/null && wait "$service" || true
+        timeout 60 docker-compose --profile gpu --profile monitoring down --volumes --timeout 2 &>/dev/null
+        kill "$service" 2>/dev/null && wait "$service"
     fi
     if [ -z "${WORK:-}" ]; then
-        podman rm --all --force &>/dev/null || true
+        podman rm --all --force &>/dev/null
         findmnt --raw --noheadings --output TARGET | grep "^$work/" | sort --reverse | while read -r mount; do
             umount "$mount"
         done
@@ -62,7 +63,8 @@ configure_podman
 prepare_images
 step "base: $CELLGATE_BASE, $(podman image inspect --format '{{.Size}}' "$CELLGATE_BASE" | numfmt --to=si)B"
 
-podman system service --time=0 "$DOCKER_HOST" &>"$work/service.log" &
+mkdir -p "$work/tmp"
+TMPDIR=$work/tmp podman system service --time=0 "$DOCKER_HOST" &>"$work/service.log" &
 service=$!
 timeout 30 bash -c "until [ -S '$work/docker.sock' ]; do sleep 0.1; done"
 
