@@ -92,7 +92,7 @@ make_base() {
         --aptopt='Acquire::Languages "none"' --dpkgopt='path-exclude=/usr/share/doc/*' \
         --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
         --customize-hook='ln -s /usr/bin/python3 "$1/usr/local/bin/python"' \
-        "$(release)" "$work/base.tar" "${mirror:-http://deb.debian.org/debian}"
+        "$(release)" "$work/base.tar" ${mirror:+"$mirror"}
     podman import --quiet "$work/base.tar" "$CELLGATE_BASE" >/dev/null
     rm "$work/base.tar"
 }
