@@ -86,8 +86,8 @@ release() { (. /etc/os-release && echo "${SUITE:-$VERSION_CODENAME}"); }
 # Debian with Python, without manuals and translations, as the registry's slim images are.
 make_base() {
     local mirror
-    mirror=$(awk '/^URIs:/ { print $2; exit } /^deb / { print $2; exit }' \
-        /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list 2>/dev/null)
+    mirror=$(cat /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list 2>/dev/null |
+        awk '!found && (/^URIs:/ || /^deb /) { print $2; found = 1 }' || true)
     mmdebstrap --quiet --variant=minbase --include=python3,python3-venv,ca-certificates \
         --aptopt='Acquire::Languages "none"' --dpkgopt='path-exclude=/usr/share/doc/*' \
         --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
