@@ -23,7 +23,7 @@ bundle := bundles/japanese-vowels
 example := examples/japanese_vowels
 sources := $(wildcard *.py model/*.py export/*.py bundle/*.py)
 
-.PHONY: help serve test check bench gpu-check wheel-test example clean
+.PHONY: help serve test check bench gpu-check wheel-test deploy-check compose-test example clean
 
 help: ## say what there is
 	@echo 'cellgate: from a PyTorch LSTM to a verified bundle to a served prediction'
@@ -55,10 +55,17 @@ gpu-check: $(VENV)/.test ## on a machine with an NVIDIA GPU: tests, equivalence 
 wheel-test: $(VENV)/.test ## build the wheel, install it elsewhere, run the tests against it
 	tests/wheel_test.sh $(bin)/python "$(TORCH_INDEX_URL)"
 
+deploy-check: $(VENV)/.deploy ## the Dockerfile's rules, and the Kubernetes manifests' schemas
+	$(bin)/hadolint Dockerfile
+	$(bin)/kubernetes-validate --strict deploy/kubernetes/*.yaml deploy/kubernetes/gpu/*.yaml
+
+compose-test: $(VENV)/.installed ## build and start docker-compose.yml, ask it, look into it (root, Debian)
+	tests/containers/compose_test.sh $(bin)/python
+
 example: $(bundle)/manifest.json ## export and verify the example's bundle
 
 clean: ## remove everything that these commands made
-	rm -rf $(VENV) bundles build dist .types .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage cellgate.egg-info
+	rm -rf $(VENV) bundles/*/ build dist .types .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage cellgate.egg-info
 
 $(VENV)/bin/python:
 	@echo '==> making a virtual environment in $(VENV)'
@@ -78,6 +85,11 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
 $(VENV)/.test: $(VENV)/.installed
 	@echo '==> installing the test tools'
 	$(pip) --group test --group check
+	@touch $@
+
+$(VENV)/.deploy: $(VENV)/.installed
+	@echo '==> installing hadolint and kubernetes-validate'
+	$(pip) --quiet --group deploy
 	@touch $@
 
 $(bundle)/manifest.json: $(VENV)/.installed $(sources) $(wildcard $(example)/*.py) $(example)/weights.safetensors

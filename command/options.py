@@ -15,6 +15,8 @@ from .serve_options import add_serve_options
 DRIFT_STEPS: Final = 10_000
 _MAX_DRIFT_STEPS: Final = 1_000_000
 _MAX_THREADS: Final = 1024
+READY_TIMEOUT_S: Final = 3
+_MAX_TIMEOUT_S: Final = 3600
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -206,6 +208,22 @@ def _predict(parser: argparse.ArgumentParser) -> None:
     _add_json(parser)
 
 
+def _ready(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "url",
+        metavar="URL",
+        nargs="?",
+        help="http://HOST:PORT of a server; default: http://127.0.0.1 with the port in CELLGATE_PORT, else 8000",
+    )
+    parser.add_argument(
+        "--timeout",
+        type=whole_number(1, _MAX_TIMEOUT_S),
+        default=READY_TIMEOUT_S,
+        metavar="S",
+        help=f"seconds to wait for the answer, 1 .. {_MAX_TIMEOUT_S}; default: {READY_TIMEOUT_S}",
+    )
+
+
 COMMANDS: Final[Mapping[str, Command]] = {
     "export": Command(
         description="Export a recurrent network into a bundle: ONNX and TorchScript with batch and time free,\n"
@@ -248,5 +266,11 @@ COMMANDS: Final[Mapping[str, Command]] = {
         "  cellgate serve one=bundles/mine two=bundles/other --port 8080 --device cpu\n"
         "  CELLGATE_PORT=8080 cellgate serve bundles/mine --access-log",
         add_options=add_serve_options,
+    ),
+    "ready": Command(
+        description="Ask a server whether it takes requests now. Exit 0 where it does, 1 where it does not or is not\n"
+        "there: a health check for containers, which need no other program for it.",
+        examples="  cellgate ready\n  cellgate ready http://127.0.0.1:8080 --timeout 1",
+        add_options=_ready,
     ),
 }

@@ -24,6 +24,7 @@ cellgate deploys recurrent networks: from an LSTM or GRU in PyTorch to a verifie
   predict  run a bundle on sequences from a file
   serve    answer for bundles over HTTP
   bench    measure a server under load, or what a bundle can reach on this machine
+  ready    say by the exit status whether a server takes requests now
 """
 
 _EPILOG: Final = """\
@@ -34,8 +35,9 @@ examples:
   cellgate serve bundles/mine
   cellgate bench http://127.0.0.1:8000
 
-exit status: 0 done; 1 the check failed (not equivalent, golden cases not reproduced); 2 wrong use or unreadable input;
-70 a fault of cellgate itself; 130 interrupted. `cellgate COMMAND --help` explains a command and each of its options.
+exit status: 0 done; 1 the check failed (not equivalent, golden cases not reproduced, not ready); 2 wrong use or
+unreadable input; 70 a fault of cellgate itself; 130 interrupted. `cellgate COMMAND --help` explains a command and each
+of its options.
 """
 
 

@@ -1,0 +1,112 @@
+"""cellgate ready: one question to a real listener, and an exit status that a health check can use."""
+
+import socket
+import subprocess
+import sys
+from contextlib import closing, contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
+
+import pytest
+
+from cellgate.command.ready_command import default_url
+
+
+@contextmanager
+def server(status):
+    """A server that answers every GET with a status, and notes what it was asked."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_response(status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *words):
+            pass
+
+    asked = []
+    with HTTPServer(("127.0.0.1", 0), Handler) as listener:
+        thread = Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.server_address[1]}", asked
+        finally:
+            listener.shutdown()
+            thread.join()
+
+
+def test_a_server_that_is_ready_is_exit_0(run):
+    with server(200) as (url, asked):
+        done = run("ready", url)
+
+    assert (done.status, done.out, done.err) == (0, f"{url} is ready\n", "")
+    assert asked == ["/v2/health/ready"]
+
+
+def test_a_server_that_is_not_ready_is_exit_1_and_a_sentence_with_its_status(run):
+    with server(503) as (url, _):
+        done = run("ready", url)
+
+    assert done.status == 1
+    assert done.err == f"cellgate: {url}: expected a server that is ready, found status 503; see its log\n"
+
+
+def test_a_prefix_before_v2_is_kept(run):
+    with server(200) as (url, asked):
+        assert run("ready", f"{url}/recurrent/v2/").status == 0
+
+    assert asked == ["/recurrent/v2/health/ready"]
+
+
+def test_nobody_there_is_exit_1_and_a_sentence_that_says_what_to_do(run):
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    done = run("ready", url)
+
+    assert done.status == 1
+    assert "refused; start it, or give its address" in done.err
+
+
+def test_a_listener_that_never_answers_is_given_up_after_the_timeout(run):
+    with closing(socket.create_server(("127.0.0.1", 0))) as silent:
+        done = run("ready", f"http://127.0.0.1:{silent.getsockname()[1]}", "--timeout", "1")
+
+    assert done.status == 1
+    assert "found: timed out" in done.err
+
+
+def test_a_listener_that_speaks_no_tls_is_not_ready_over_https(run):
+    with server(200) as (url, _):
+        done = run("ready", url.replace("http:", "https:"))
+
+    assert done.status == 1
+    assert done.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [["ftp://a"], ["127.0.0.1:8000"], ["--timeout", "0"]])
+def test_what_is_no_address_or_no_time_is_wrong_use(run, words):
+    assert run("ready", *words).status == 2
+
+
+@pytest.mark.parametrize(
+    ("environ", "url"),
+    [
+        ({}, "http://127.0.0.1:8000"),
+        ({"CELLGATE_PORT": ""}, "http://127.0.0.1:8000"),
+        ({"CELLGATE_PORT": "8123", "CELLGATE_HOST": "0.0.0.0"}, "http://127.0.0.1:8123"),
+    ],
+)
+def test_without_an_address_it_asks_where_a_server_of_this_environment_listens(environ, url):
+    assert default_url(environ) == url
+
+
+def test_it_loads_nothing_heavy(run):
+    code = (
+        "import sys; from cellgate.__main__ import main; main(['ready', 'http://127.0.0.1:9', '--timeout', '1']); "
+        "print([name for name in ('numpy', 'onnxruntime', 'rich', 'fastapi', 'urllib.request') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+
+    assert done.stdout == "[]\n"
