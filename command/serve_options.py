@@ -14,6 +14,8 @@ from ..serve.settings import PREFIX, RANGES, Device, Settings
 _SETTINGS_HELP: Final[Mapping[str, str]] = {
     "host": "address to listen on; the default is reachable from this machine only",
     "port": "TCP port; 0 takes a free one",
+    "grpc": "speak gRPC too, where cellgate[grpc] is installed",
+    "grpc_port": "TCP port of gRPC; 0 takes a free one",
     "device": "auto (CUDA where it reproduces the golden cases, else the CPU), cpu, or cuda (that or fail)",
     "threads": "threads of onnxruntime inside one run",
     "workers": "processes that hold connections, parse and render; they share one engine and the port",
@@ -33,6 +35,13 @@ _SETTINGS_HELP: Final[Mapping[str, str]] = {
     "example_request_path": "file with a request that the curl line printed at the start sends",
 }
 
+# Of settings whose default is no value.
+_SHOWN_DEFAULTS: Final[Mapping[str, str]] = {
+    "threads": "one, or all CPUs where that is faster",
+    "grpc_port": "the one after the port, 8001",
+    "example_request_path": "none, a request is written out",
+}
+
 
 def add_serve_options(parser: argparse.ArgumentParser) -> None:
     """Add the bundles and every setting of the server, so that none can be forgotten here."""
@@ -41,7 +50,7 @@ def add_serve_options(parser: argparse.ArgumentParser) -> None:
     )
     for field in fields(Settings):
         options: dict[str, object] = {"default": None, "help": _setting_help(field.name, field.default)}
-        if field.name in ("access_log", "hot_route"):
+        if field.name in ("access_log", "hot_route", "grpc"):
             options["action"] = argparse.BooleanOptionalAction
         elif field.name == "device":
             options["choices"] = get_args(Device)
@@ -54,7 +63,7 @@ def _setting_help(name: str, default: object) -> str:
     low, high = RANGES.get(name, (None, None))
     limits = "" if low is None else f"; {low} .. {high}"
     if default is None:
-        shown = "one, or all CPUs where that is faster" if name in RANGES else "none, a request is written out"
+        shown = _SHOWN_DEFAULTS[name]
     else:
         shown = {True: "on", False: "off"}[default] if isinstance(default, bool) else str(default)
     return f"{_SETTINGS_HELP[name]}{limits}; also {PREFIX}{name.upper()}; default: {shown}"

@@ -13,6 +13,7 @@ PREFIX = "CELLGATE_"
 
 RANGES: dict[str, tuple[float, float]] = {
     "port": (0, 65535),
+    "grpc_port": (0, 65535),
     "threads": (1, 1024),
     "workers": (1, 64),
     "max_lanes": (1, 4096),
@@ -62,6 +63,8 @@ class Settings:
     Attributes:
         host: address to listen on; the default is reachable from this machine only.
         port: 0 .. 65535; 0 takes a free one.
+        grpc: speak gRPC too, where its package is installed.
+        grpc_port: 0 .. 65535; 0 takes a free one; None: the one after `port`, or a free one where that is 0.
         device: auto (CUDA where it reproduces the golden cases, else the CPU), cpu, or cuda (or refuse to start).
         threads: threads of the runtime inside one run; None: one or the CPUs this process may use, whichever is faster.
         workers: processes that hold connections, parse and render; all share one engine and one port.
@@ -83,6 +86,8 @@ class Settings:
 
     host: str = "127.0.0.1"
     port: int = 8000
+    grpc: bool = True
+    grpc_port: int | None = None
     device: Device = "auto"
     threads: int | None = None
     workers: int = 1
@@ -108,9 +113,18 @@ class Settings:
             raise SettingsError("host", "an address or a host name", self.host)
         for name, (low, high) in RANGES.items():
             value = getattr(self, name)
-            if value is None and name == "threads":
+            if value is None and name in ("threads", "grpc_port"):
                 continue
             _check_range(name, value, low, high)
+        if self.grpc:
+            _check_range("grpc_port", self.rpc_port, *RANGES["grpc_port"])
+
+    @property
+    def rpc_port(self) -> int:
+        """The port of gRPC; 0 takes a free one."""
+        if self.grpc_port is not None:
+            return self.grpc_port
+        return self.port + 1 if self.port else 0
 
     @property
     def limits(self) -> RequestLimits:
@@ -152,7 +166,7 @@ def _check_range(name: str, value: Any, low: float, high: float) -> None:
 
 def _from_text(name: str, text: str) -> str | int | float | bool:
     """Numbers are the settings that have a range; those in seconds may have a fraction."""
-    if name in ("access_log", "hot_route"):
+    if name in ("access_log", "hot_route", "grpc"):
         if text.lower() not in _FLAGS:
             raise SettingsError(name, "true or false", text)
         return _FLAGS[text.lower()]
