@@ -23,6 +23,8 @@ from .wire_scan import scan_request
 
 _UNDER_WAY: Final = 256  # requests of one stream that are not answered
 
+_FINAL: Final = "triton_final_response"  # of a request's answers; there is one
+
 Receive = Callable[[], Awaitable[bytes | None]]
 Send = Callable[[bytes], Awaitable[None]]
 
@@ -147,15 +149,17 @@ async def _message_of(ended: Ended) -> ModelStreamInferResponse:
     if isinstance(ended.outcome, ServeError):
         return _error_message(ended.request_id, ended.outcome)
     try:
-        return ModelStreamInferResponse(infer_response=await answer_of(ended.call, ended.outcome))
+        response = await answer_of(ended.call, ended.outcome)
     except Exception as err:  # noqa: BLE001 - as above
         return _error_message(ended.request_id, err)
+    response.parameters[_FINAL].bool_param = True
+    return ModelStreamInferResponse(infer_response=response)
 
 
 def _error_message(request_id: str, error: Exception) -> ModelStreamInferResponse:
     """Return an answer that is an error: its sentence, and whose request it was; for programs, code and facts."""
     status = status_of(error)
     response = ModelInferResponse(id=request_id)
-    for name, value in {"grpc_status": status.code.name, **status.facts}.items():
+    for name, value in {"grpc_status": status.code.name, **status.facts, _FINAL: True}.items():
         response.parameters[name].CopyFrom(to_parameter(value))
     return ModelStreamInferResponse(error_message=status.sentence, infer_response=response)
