@@ -1,13 +1,16 @@
 """The client of the package kserve, unchanged: REST and gRPC, health included."""
 
 import asyncio
+import sys
 
 import numpy as np
 import pytest
 
 from .rest_wire import RestWire
 
-kserve = pytest.importorskip("kserve")
+with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(sys, "argv", sys.argv[:1])  # the package reads the command line when it is imported
+    kserve = pytest.importorskip("kserve")
 
 
 @pytest.fixture
@@ -45,10 +48,13 @@ def test_rest_client(target, facts, http, binary):
 
     async def ask():
         client = kserve.InferenceRESTClient(kserve.RESTConfig(protocol="v2"))
-        assert await client.is_server_live(target[0])
-        assert await client.is_server_ready(target[0])
-        assert await client.is_model_ready(target[0], facts.name)
-        return await client.infer(target[0], request_of(request, binary=binary), model_name=facts.name)
+        try:
+            assert await client.is_server_live(target[0])
+            assert await client.is_server_ready(target[0])
+            assert await client.is_model_ready(target[0], facts.name)
+            return await client.infer(target[0], request_of(request, binary=binary), model_name=facts.name)
+        finally:
+            await client.close()
 
     check(asyncio.run(ask()), http, request)
 
