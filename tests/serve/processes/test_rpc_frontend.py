@@ -71,6 +71,8 @@ def test_a_killed_frontend_is_started_again_on_the_same_port_and_stops_in_order(
             before = infer(channel)
         http, first = running.supervisor.frontend_pids
         os.kill(first, signal.SIGKILL)
+        while first in running.supervisor.frontend_pids:  # until then its socket still takes connections
+            pass
         with running.channel() as channel:
             after = infer(channel, wait_for_ready=True)
         second = running.supervisor.frontend_pids[1]
