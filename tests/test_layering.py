@@ -82,6 +82,9 @@ def test_a_folder_inside_serve_knows_only_what_lies_below_it(folder):
         pytest.param(
             "cellgate.serve.processes.engine_child", "torch onnx fastapi uvicorn", id="the-engine-without-http"
         ),
+        pytest.param(
+            "cellgate.serve.processes.rpc_frontend", "torch onnx onnxruntime uvicorn multipart", id="grpc-without-http"
+        ),
         pytest.param("cellgate.bundle.reader", "torch onnx onnxruntime fastapi", id="bundle-without-runtimes"),
         pytest.param("cellgate.model.reference", "torch onnx onnxruntime", id="reference-without-torch"),
         pytest.param("cellgate.__main__", "torch onnx onnxruntime fastapi", id="command-line-starts-light"),
