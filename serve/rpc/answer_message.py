@@ -23,30 +23,21 @@ _TYPED: Final[Mapping[str, str]] = {
 }
 
 
-def answer_message(
-    form: AnswerForm,
-    answer: Arrays,
-    fields: Mapping[str, Any],
-    parameters: Mapping[str, Any] | None = None,
-    *,
-    raw: bool,
-) -> ModelInferResponse:
+def answer_message(form: AnswerForm, answer: Arrays, fields: Mapping[str, Any], *, raw: bool) -> ModelInferResponse:
     """Return the message of an answer.
 
     Args:
         form: of the answer.
         answer: what the engine returned.
-        fields: `model_name`, `model_version`, and `id` where one was given.
-        parameters: of the answer.
+        fields: of `answer_fields`; `parameters` among them, where there are some, are plain values.
         raw: whether the request's tensors were raw bytes.
 
     Raises:
         EngineError: the answer is not of the form, or not finite.
     """
     arrays = form.check(answer)
-    message = ModelInferResponse(**fields)
-    for name, value in (parameters or {}).items():
-        message.parameters[name].CopyFrom(to_parameter(value))
+    parameters = {name: to_parameter(value) for name, value in fields.get("parameters", {}).items()}
+    message = ModelInferResponse(**{**fields, "parameters": parameters})
     datatypes = [datatype_of(output.dtype.name) for output in form.outputs]
     raw = raw or any(datatype not in _TYPED for datatype in datatypes)
     for output, datatype, array in zip(form.outputs, datatypes, arrays, strict=True):

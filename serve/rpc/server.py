@@ -4,6 +4,8 @@ Rules of this file: every limit is one of the settings, or argued here. Nothing 
 longest length may stand for a thousand times as many bytes, and gRPC counts them before it inflates.
 """
 
+import asyncio
+from contextlib import suppress
 from typing import Final
 
 import grpc
@@ -15,6 +17,7 @@ from ..settings import Settings
 from .service import Service
 
 _NO_COMPRESSION: Final = 1 << 0  # a bit for each algorithm: identity only
+_LAST_CALLS_S: Final = 0.2  # for answers that are on their way, and questions about health
 _SLACK_CALLS: Final = 64  # for questions about health while as many requests wait as may wait
 _MAX_METADATA_BYTES: Final = 2**16  # as of HTTP's headers
 
@@ -60,7 +63,12 @@ def listen(server: grpc.aio.Server, host: str, port: int) -> None:
 
 
 async def stop(server: grpc.aio.Server, service: Service, serving: ServingState) -> None:
-    """Refuse what comes, answer what was accepted, and return when all is answered or the time is over."""
+    """Refuse what comes, answer what was accepted, and return when all is answered or the time is over.
+
+    gRPC's own stop comes last: a call that arrives while it begins is told CANCELLED, which nobody tries again.
+    """
     serving.draining = True
     service.stop_streams()
-    await server.stop(serving.settings.shutdown_grace_s)
+    with suppress(TimeoutError):
+        await asyncio.wait_for(service.drained(), serving.settings.shutdown_grace_s)
+    await server.stop(_LAST_CALLS_S)

@@ -4,18 +4,24 @@ Rules of this file: the only place that ends calls with a status. Messages are p
 bytes that are no message are the client's fault and said so.
 """
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
+
+from google.protobuf.message import Message
 
 import grpc
 import grpc.aio
 
+from ..errors import NotReady
 from ..serving_state import ServingState
 from .calls import SERVICE, Call, Calls
 from .errors import UnknownCall
 from .infer_stream import InferStream
 from .status import status_of
 
+INFER: Final = f"/{SERVICE}/ModelInfer"
 STREAM: Final = f"/{SERVICE}/ModelStreamInfer"
 
 Context = Any  # grpc.aio.ServicerContext, whose stubs leave out what is used here
@@ -32,6 +38,9 @@ class Service(grpc.GenericRpcHandler):
         self._serving = serving
         self._calls = Calls(serving).by_path()
         self._streams: set[InferStream] = set()
+        self._accepted = 0  # calls for inference that have not ended
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any]":
         """Return what answers a call, by its full name."""
@@ -40,7 +49,7 @@ class Service(grpc.GenericRpcHandler):
             return grpc.stream_stream_rpc_method_handler(self._stream)
         call = self._calls.get(path)
         if call is not None:
-            return grpc.unary_unary_rpc_method_handler(_unary(call))
+            return grpc.unary_unary_rpc_method_handler(_unary(self._counted(call) if path == INFER else call))
 
         async def refuse(_requests: Any, context: Context) -> None:
             await _end(context, UnknownCall(path))
@@ -52,6 +61,35 @@ class Service(grpc.GenericRpcHandler):
         for stream in self._streams:
             stream.stop()
 
+    async def drained(self) -> None:
+        """Return when no accepted request waits for its answer."""
+        await self._idle.wait()
+
+    @contextmanager
+    def _accept(self) -> Iterator[None]:
+        """Count a call for inference.
+
+        Raises:
+            NotReady: the server stops, and takes no more of them.
+        """
+        if self._serving.draining:
+            raise NotReady
+        self._accepted += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._accepted -= 1
+            if not self._accepted:
+                self._idle.set()
+
+    def _counted(self, call: Call) -> Call:
+        async def counted(body: bytes, remaining_s: float | None) -> Message:
+            with self._accept():
+                return await call(body, remaining_s)
+
+        return counted
+
     async def _stream(self, _requests: Any, context: Context) -> None:
         async def receive() -> bytes | None:
             found = await context.read()
@@ -60,7 +98,8 @@ class Service(grpc.GenericRpcHandler):
         stream = InferStream(self._serving, receive, context.write, context.time_remaining)
         self._streams.add(stream)
         try:
-            await stream.run()
+            with self._accept():
+                await stream.run()
         except Exception as err:  # noqa: BLE001 - told as status, and logged where it is a fault of ours
             await _end(context, err)
         finally:

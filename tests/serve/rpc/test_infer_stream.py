@@ -5,6 +5,7 @@ import asyncio
 import grpc
 import numpy as np
 import pytest
+from anyio import wait_all_tasks_blocked
 
 from cellgate.serve.errors import EngineLost
 from cellgate.serve.rpc import infer_stream
@@ -145,16 +146,33 @@ async def test_a_stopping_server_answers_what_it_has_read_and_ends_the_stream(
             await asker.call(b"", "ServerLive")
         stopping = asyncio.ensure_future(stop(asker.server, asker.service, asker.serving))
         late = await asker.refusal(make_message())
+        late_stream = asker.stream()
+        still_live = await asker.call(b"", "ServerLive")
         for ticket in list(port.waiting):
             port.answer(ticket)
         answer = await read(stream)
 
-        assert late.code() is grpc.StatusCode.UNAVAILABLE
+        assert late.code() is await late_stream.code() is grpc.StatusCode.UNAVAILABLE
+        assert dict(late.trailing_metadata())["retry-after"] == "1"
+        assert still_live
         assert messages.ModelInferResponse.FromString(await alone).id == "alone"
         assert answer.infer_response.id == "accepted"
         assert await stream.code() is grpc.StatusCode.UNAVAILABLE
         assert "expected it ready" in await stream.details()
         await stopping
+
+
+async def test_a_stopping_server_does_not_wait_for_ever(open_asker, make_message, make_manual_port):
+    port = make_manual_port()
+    async with open_asker(port, shutdown_grace_s=0.0) as asker:
+        call = asker.call(make_message())
+        await port.next_work()
+        await stop(asker.server, asker.service, asker.serving)
+        with pytest.raises(grpc.aio.AioRpcError):
+            await call
+        await wait_all_tasks_blocked()
+
+    assert len(port.cancelled) == 1
 
 
 async def test_chunks_of_a_sequence_give_what_the_whole_gives(open_asker, make_message, read_message, make_network):

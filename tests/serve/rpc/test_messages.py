@@ -154,7 +154,7 @@ def test_an_output_without_a_typed_field_makes_the_answer_raw():
     form = AnswerForm((half, whole), ("y", "n"), b"", b"", 0, 12)
     arrays = {"y": np.ones(2, np.float16), "n": np.array([7])}
 
-    found = answer_message(form, arrays, {"model_name": "m"}, {"replayed": True}, raw=False)
+    found = answer_message(form, arrays, {"model_name": "m", "parameters": {"replayed": True}}, raw=False)
 
     assert list(found.raw_output_contents) == [arrays["y"].tobytes(), arrays["n"].tobytes()]
     assert [output.datatype for output in found.outputs] == ["FP16", "INT64"]
