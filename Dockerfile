@@ -51,7 +51,7 @@ FROM tools AS environment
 ARG RUNTIME=cpu
 RUN python -m venv --without-pip /opt/cellgate \
     && pip --python /opt/cellgate/bin/python install --quiet --no-compile \
-    --requirement base.txt --requirement serve.txt --requirement "${RUNTIME}.txt" \
+    --requirement base.txt --requirement serve.txt --requirement grpc.txt --requirement "${RUNTIME}.txt" \
     && find /opt/cellgate/lib/python3*/site-packages/numpy -type d -name tests -prune -exec rm -r {} +
 COPY --from=wheel /wheel /wheel
 RUN pip --python /opt/cellgate/bin/python install --quiet --no-compile --no-deps /wheel/*.whl
@@ -79,12 +79,13 @@ WORKDIR /srv
 # nobody may write here. Then nothing that could install packages remains.
 RUN cellgate verify example/japanese-vowels --device cpu --no-record \
     && python -c "import cellgate.command.ready_command, cellgate.command.serve_command, cellgate.serve.app, \
-    cellgate.serve.processes.engine_child, cellgate.serve.processes.frontend" \
+    cellgate.serve.processes.engine_child, cellgate.serve.processes.frontend, \
+    cellgate.serve.processes.rpc_frontend" \
     && rm -rf /usr/local/lib/python3*/site-packages/pip* /usr/local/lib/python3*/ensurepip /usr/local/bin/pip* /tmp/*
 ENV PYTHONDONTWRITEBYTECODE=1
 # A number, for Kubernetes can prove of a number that it is not root.
 USER 10001:10001
-EXPOSE 8000
+EXPOSE 8000 8001
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["cellgate", "ready"]
 ENTRYPOINT ["cellgate"]

@@ -23,7 +23,9 @@ bundle := bundles/japanese-vowels
 example := examples/japanese_vowels
 sources := $(wildcard *.py model/*.py export/*.py bundle/*.py)
 
-.PHONY: help serve test check bench gpu-check wheel-test deploy-check compose-test example clean
+protos := inference.proto health.proto
+
+.PHONY: help serve test check bench gpu-check proto wheel-test deploy-check compose-test example clean
 
 help: ## say what there is
 	@echo 'cellgate: from a PyTorch LSTM to a verified bundle to a served prediction'
@@ -52,6 +54,13 @@ bench: $(VENV)/.test $(bundle)/manifest.json ## graphs, the engine's limit, a re
 gpu-check: $(VENV)/.test ## on a machine with an NVIDIA GPU: tests, equivalence and figures of CUDA; needs no network
 	$(bin)/python bench/gpu/check.py
 
+# A pool of its own: clients of this protocol bring the same names, and one process may hold both. And no question
+# after the version of protobuf, which must be that of the generator or newer: what is generated has long been the same.
+proto: $(VENV)/.test ## generate the messages of gRPC from serve/rpc/*.proto
+	$(bin)/python -m grpc_tools.protoc --proto_path=serve/rpc --python_out=serve/rpc --pyi_out=serve/rpc $(protos)
+	sed -i -e 's/_descriptor_pool\.Default()/_descriptor_pool.DescriptorPool()/' \
+		-e '/import runtime_version/d' -e '/^_runtime_version/,/^)/d' serve/rpc/*_pb2.py
+
 wheel-test: $(VENV)/.test ## build the wheel, install it elsewhere, run the tests against it
 	tests/wheel_test.sh $(bin)/python "$(TORCH_INDEX_URL)"
 
@@ -79,12 +88,12 @@ $(VENV)/bin/python:
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
 	@echo '==> installing cellgate with torch and onnxruntime ($(RUNTIME)); the first time this downloads about 300 MB'
 	@$(bin)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	$(pip) --editable '.[export,serve,$(RUNTIME)]'
+	$(pip) --editable '.[export,serve,grpc,$(RUNTIME)]'
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.installed
 	@echo '==> installing the test tools'
-	$(pip) --group test --group check
+	$(pip) --group test --group check --group interop
 	@touch $@
 
 $(VENV)/.deploy: $(VENV)/.installed

@@ -14,6 +14,8 @@ from ..serve.settings import FLAGS, PREFIX, RANGES, Device, LogFormat, Settings
 _SETTINGS_HELP: Final[Mapping[str, str]] = {
     "host": "address to listen on; the default is reachable from this machine only",
     "port": "TCP port; 0 takes a free one",
+    "grpc": "speak gRPC too, where cellgate[grpc] is installed",
+    "grpc_port": "TCP port of gRPC; 0 takes a free one",
     "device": "auto (CUDA where it reproduces the golden cases, else the CPU), cpu, or cuda (that or fail)",
     "tf32": "let CUDA round the factors of float32 products to TF32, and take golden cases 8192 times as far off",
     "threads": "threads of onnxruntime inside one run",
@@ -52,6 +54,7 @@ _SETTINGS_HELP: Final[Mapping[str, str]] = {
 # What it means that nothing is given.
 _NOTHING: Final[Mapping[str, str]] = {
     "threads": "one, or all CPUs where that is faster",
+    "grpc_port": "the one after the port, 8001",
     "example_request_path": "none, a request is written out",
     "otel_endpoint": "none, nothing is sent",
     "api_keys_file": "none, nobody is asked",

@@ -73,7 +73,7 @@ def make_blob(tensor: JsonTensor, rule: ValueRule) -> Blob:
     size = prod(tensor.shape) * dtype.itemsize
     if tensor.binary_bytes != size:
         expected = f"{size} bytes for {tensor.datatype} {list(tensor.shape)}"
-        raise BadInput(f"inputs.{tensor.name}.parameters.binary_data_size", expected, str(tensor.binary_bytes))
+        raise BadInput(f"inputs.{tensor.name}.{tensor.size_field}", expected, str(tensor.binary_bytes))
     return Blob(rule, dtype, tensor.shape, size)
 
 

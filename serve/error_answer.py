@@ -6,7 +6,6 @@ gets an opaque id that the log repeats beside the traceback, and nothing of the 
 
 import http
 import logging
-import secrets
 from collections.abc import Mapping
 
 from starlette.exceptions import HTTPException
@@ -14,7 +13,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .errors import EngineError, ServeError
+from .errors import ServeError
+from .fault_report import report_fault
 from .json_response import render_object
 from .request_id import KEY
 
@@ -38,24 +38,9 @@ def answer_error(error: ServeError, request_id: str | None = None) -> Response:
 
 
 def answer_fault(error: Exception, request_id: str | None = None) -> Response:
-    """Log a fault of ours with its traceback and return a response that holds its id only.
-
-    An EngineError's own message is made for clients and goes along.
-
-    Args:
-        error: what went wrong.
-        request_id: of the request; None: it has none, and gets one.
-    """
-    request_id = request_id or secrets.token_hex(8)
-    logger.error("request %s failed", request_id, exc_info=error, extra={"request_id": request_id})
-    known = isinstance(error, EngineError)
-    text = f"{error}" if known else "internal error"
-    return answer(
-        _STATUS_FAULT,
-        f"{text}; the server's log has more under request id {request_id}",
-        EngineError.code if known else ServeError.code,
-        request_id=request_id,
-    )
+    """Log a fault of ours with its traceback and return a response that holds its id only; see `report_fault`."""
+    fault = report_fault(error, request_id)
+    return answer(_STATUS_FAULT, fault.text, fault.code, request_id=fault.request_id)
 
 
 async def on_serve_error(request: Request, error: Exception) -> Response:

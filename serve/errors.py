@@ -4,8 +4,12 @@ Rules of this file: a class builds the message from facts, the call site only na
 for clients and name the thing, expected, found and the remedy; nothing here knows HTTP beyond the number.
 """
 
-from typing import ClassVar
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import ClassVar, Final
 
+Facts = Mapping[str, int | str]
+_NO_FACTS: Final[Facts] = MappingProxyType({})
 _SHOWN = 120  # characters of a client's own text that an answer repeats
 
 
@@ -26,12 +30,14 @@ class ServeError(Exception):
         code: stable word for programs.
         retryable: the same request may succeed later.
         headers: further headers of the answer.
+        facts: of one error, for programs; they stand beside its message.
     """
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal"
     retryable: ClassVar[bool] = False
     headers: ClassVar[dict[str, str]] = {}
+    facts: Facts = _NO_FACTS
 
 
 class BadInput(ServeError):  # noqa: N818 - the names of the table in the house style
@@ -174,9 +180,9 @@ class NameConflictError(ServerStartError):
 class PortBusyError(ServerStartError):
     """The address cannot be listened on."""
 
-    def __init__(self, host: str, port: int, reason: str) -> None:
+    def __init__(self, host: str, port: int, reason: str, option: str = "--port") -> None:
         super().__init__(
-            f"port: expected to listen on {host} port {port}, found {reason}; stop what listens there or give --port"
+            f"port: expected to listen on {host} port {port}, found {reason}; stop what listens there or give {option}"
         )
 
 

@@ -6,7 +6,7 @@ Nothing that fails is remembered.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -18,8 +18,8 @@ from .binary_request import HEADER, Blob, check_length, make_blob, raw_request, 
 from .engine.work import Work
 from .errors import BadInput
 from .input_check import LENGTHS, check_heads, check_outputs, value_rule
-from .json_data import array_from_json
-from .json_request import JsonRequest, parse_request
+from .json_data import array_from_flat, array_from_json
+from .json_request import JsonRequest, JsonTensor, parse_request
 from .json_size import check_json_size
 from .served_model import ServedModel
 from .settings import RequestLimits
@@ -97,6 +97,20 @@ class RequestReader:
             check_length(head.blob_bytes, len(body), head_bytes)
         return self._work(head, body, head_bytes)
 
+    def read_parts(self, request: JsonRequest, buffers: Sequence[bytes]) -> tuple[Work, AnswerForm]:
+        """Read a request that another protocol has taken apart.
+
+        Args:
+            request: its record; nothing of it is remembered.
+            buffers: of its binary tensors, in the order of its inputs; each as long as the record says.
+
+        Raises:
+            BadInput: the request does not fit the model.
+        """
+        head = self._check(request)
+        read = {blob.rule.name: blob.read(buffer, 0) for blob, buffer in zip(head.blobs, buffers, strict=True)}
+        return self._work_of(head, {**head.arrays, **read})
+
     def _work(self, head: CheckedHead, body: bytes, start: int) -> tuple[Work, AnswerForm]:
         arrays = head.arrays
         if head.blobs:
@@ -104,6 +118,9 @@ class RequestReader:
             for blob in head.blobs:
                 arrays[blob.rule.name] = blob.read(body, start)
                 start += blob.size_bytes
+        return self._work_of(head, arrays)
+
+    def _work_of(self, head: CheckedHead, arrays: dict[str, Array]) -> tuple[Work, AnswerForm]:
         work = Work(
             model=self._model.name,
             sequence=arrays[self._sequence],
@@ -134,8 +151,7 @@ class RequestReader:
         for tensor in request.inputs:
             rule = value_rule(signature, tensor.name, size)
             if tensor.binary_bytes is None:
-                array = array_from_json(tensor.name, tensor.datatype, tensor.shape, tensor.data)
-                arrays[tensor.name] = rule.apply(array)
+                arrays[tensor.name] = rule.apply(_array_of(tensor))
             else:
                 blobs.append(make_blob(tensor, rule))
         return CheckedHead(
@@ -144,7 +160,7 @@ class RequestReader:
             blob_bytes=sum(blob.size_bytes for blob in blobs),
             priority=request.priority,
             timeout_s=request.timeout_s,
-            form=make_form(_answer_fields(self._model, request), signature, size, _wanted(request, names)),
+            form=make_form(answer_fields(self._model, request), signature, size, _wanted(request, names)),
         )
 
 
@@ -159,11 +175,18 @@ def is_large_answer(form: AnswerForm) -> bool:
     return form.json_elements > _LARGE_JSON_BYTES // 16 or form.binary_bytes > _LARGE_BINARY_BYTES
 
 
+def _array_of(tensor: JsonTensor) -> Array:
+    if isinstance(tensor.data, np.ndarray):
+        return array_from_flat(tensor.name, tensor.shape, tensor.data)
+    return array_from_json(tensor.name, tensor.datatype, tensor.shape, tensor.data)
+
+
 def _wanted(request: JsonRequest, names: tuple[str, ...]) -> list[tuple[str, bool]]:
     return [(name, request.binary.get(name, request.binary_outputs)) for name in names]
 
 
-def _answer_fields(model: ServedModel, request: JsonRequest) -> dict[str, str]:
+def answer_fields(model: ServedModel, request: JsonRequest) -> dict[str, str]:
+    """Return the fields of an answer that stand before its outputs."""
     fields = {"model_name": model.name, "model_version": model.version}
     return fields if request.id is None else {**fields, "id": request.id}
 

@@ -37,11 +37,30 @@ def array_from_json(name: str, datatype: str, shape: tuple[int, ...], data: Any)
         raise BadInput(place, f"an array of {prod(shape)} numbers", shown(data))
     nested = bool(data) and isinstance(data[0], list)
     flat = _flatten(place, shape, data) if nested else data
-    if len(flat) != prod(shape):
-        raise BadInput(place, f"{prod(shape)} elements for the shape {list(shape)}", str(len(flat)))
+    _check_elements(place, shape, len(flat))
     _check_types(place, datatype, shape, flat)
     numbers = _floats(place, shape, flat) if datatype == "FP32" else _integers(place, datatype, flat)
     return numbers.reshape(shape)
+
+
+def array_from_flat(name: str, shape: tuple[int, ...], flat: Array) -> Array:
+    """Return an array of the shape, from elements that came with a type.
+
+    Args:
+        name: of the tensor, for messages.
+        shape: at least one axis, none of them zero.
+        flat: in row-major order.
+
+    Raises:
+        BadInput: too few or too many elements.
+    """
+    _check_elements(f"inputs.{name}.data", shape, flat.size)
+    return flat.reshape(shape)
+
+
+def _check_elements(place: str, shape: tuple[int, ...], count: int) -> None:
+    if count != prod(shape):
+        raise BadInput(place, f"{prod(shape)} elements for the shape {list(shape)}", str(count))
 
 
 def _flatten(place: str, shape: tuple[int, ...], data: list[Any]) -> list[Any]:

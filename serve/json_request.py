@@ -1,5 +1,8 @@
 """The protocol's JSON inference request: bytes to a typed record. Nothing here knows a model.
 
+The record, and what is checked of its parts (`make_tensor`, `make_request`), are also those of requests that come by
+gRPC.
+
 Rules of this file: pure; every object has exactly the fields of the protocol, each of its type; a field given twice is
 refused, because parsers differ in which one they keep, and two of them in a row (a proxy and this server) would then
 see two requests. `null` stands for an absent optional field, as clients built on pydantic send it.
@@ -8,7 +11,7 @@ Source: the protocol's REST specification, "Inference Request JSON Object".
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,18 +30,29 @@ MAX_DIM = 2**31 - 1
 _REQUEST_FIELDS = ("id", "model_name", "parameters", "inputs", "outputs")
 _INPUT_FIELDS = ("name", "shape", "datatype", "parameters", "data")
 _OUTPUT_FIELDS = ("name", "parameters")
+_SIZE_FIELD = "parameters.binary_data_size"
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class JsonTensor:
-    """One input as it was sent: its head checked in form, its data still JSON, or None and so many bytes elsewhere."""
+    """One input as it was sent: its head checked in form.
+
+    Attributes:
+        name: as it was sent.
+        datatype: a word of the protocol.
+        shape: without zeros.
+        data: still JSON; or a flat array, where the wire has types; or None, and so many bytes elsewhere.
+        binary_bytes: of the bytes elsewhere, as the sender says; None where there is data.
+        size_field: where the sender says so, for messages.
+    """
 
     name: str
     datatype: str
     shape: tuple[int, ...]
     data: Any
     binary_bytes: int | None = None
+    size_field: str = _SIZE_FIELD
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,24 +92,94 @@ def parse_request(body: bytes) -> JsonRequest:
     except orjson.JSONDecodeError as err:
         raise BadInput("body", "a JSON inference request", f"no JSON ({err})") from err
     request = _object("body", parsed, _REQUEST_FIELDS, ("inputs",))
-    _optional_text("id", request.get("id"))
-    _optional_text("model_name", request.get("model_name"))
+    check_text("id", request.get("id"))
+    check_text("model_name", request.get("model_name"))
     parameters = check_parameters("parameters", request.get("parameters"), of_request=True)
     given = _list("inputs", request["inputs"], MAX_TENSORS)
     wanted = [] if request.get("outputs") is None else _list("outputs", request["outputs"], MAX_TENSORS)
     inputs = tuple(_tensor(f"inputs[{place}]", item) for place, item in enumerate(given))
     outputs = [_output(f"outputs[{place}]", item) for place, item in enumerate(wanted)]
-    found = JsonRequest(
-        id=request.get("id"),
-        inputs=inputs,
+    found = make_request(request.get("id"), parameters, inputs, outputs)
+    _check_duplicates(body, parsed)
+    return found
+
+
+def make_request(
+    request_id: str | None,
+    parameters: Mapping[str, Any],
+    inputs: Sequence[JsonTensor],
+    outputs: Sequence[tuple[str, bool | None]],
+) -> JsonRequest:
+    """Return the record of a request, by whatever protocol its parts came.
+
+    Args:
+        request_id: checked, or None.
+        parameters: of the whole request, as `check_parameters` let them pass.
+        inputs: of `make_tensor`.
+        outputs: names, and whether each is to be binary, where it says so.
+
+    Raises:
+        BadInput: a parameter that is obeyed has no value that it could have.
+    """
+    return JsonRequest(
+        id=request_id,
+        inputs=tuple(inputs),
         outputs=tuple(name for name, _ in outputs),
         binary={name: binary for name, binary in outputs if binary is not None},
         binary_outputs=flag_of("parameters", parameters, "binary_data_output") or False,
         priority=priority_of(parameters),
         timeout_s=timeout_of(parameters),
     )
-    _check_duplicates(body, parsed)
-    return found
+
+
+def make_tensor(
+    place: str,
+    name: Any,
+    datatype: Any,
+    shape: Any,
+    data: Any,
+    binary_bytes: int | None,
+    size_field: str = _SIZE_FIELD,
+) -> JsonTensor:
+    """Return the record of an input, its head checked in form.
+
+    Args:
+        place: of the input, for messages.
+        name: must be a string.
+        datatype: must be a word of the protocol.
+        shape: must be a list of integers from 1 on.
+        data: see `JsonTensor`.
+        binary_bytes: likewise.
+        size_field: likewise.
+
+    Raises:
+        BadInput: it is not so.
+    """
+    if not isinstance(name, str):
+        raise BadInput(f"{place}.name", "a string", shown(name))
+    if not isinstance(datatype, str) or datatype not in DATATYPES:
+        raise BadInput(f"{place}.datatype", f"one of {', '.join(sorted(DATATYPES))}", shown(datatype))
+    return JsonTensor(name, datatype, _shape(f"{place}.shape", shape), data, binary_bytes, size_field)
+
+
+def check_count(place: str, count: int, most: int) -> None:
+    """Refuse more elements than any request has.
+
+    Raises:
+        BadInput: there are more.
+    """
+    if count > most:
+        raise BadInput(place, f"at most {most} elements", str(count))
+
+
+def check_text(place: str, value: Any) -> None:
+    """Refuse what is no short text.
+
+    Raises:
+        BadInput: neither None nor a string of at most `MAX_ID` characters.
+    """
+    if value is not None and (not isinstance(value, str) or len(value) > MAX_ID):
+        raise BadInput(place, f"a string of at most {MAX_ID} characters", shown(value))
 
 
 def _tensor(place: str, item: Any) -> JsonTensor:
@@ -106,12 +190,7 @@ def _tensor(place: str, item: Any) -> JsonTensor:
         raise BadInput(f"{place}.data", "it, or the parameter binary_data_size", "neither")
     if size is not None and has_data:
         raise BadInput(f"{place}.data", "either it or the parameter binary_data_size", "both")
-    name, datatype = tensor["name"], tensor["datatype"]
-    if not isinstance(name, str):
-        raise BadInput(f"{place}.name", "a string", shown(name))
-    if not isinstance(datatype, str) or datatype not in DATATYPES:
-        raise BadInput(f"{place}.datatype", f"one of {', '.join(sorted(DATATYPES))}", shown(datatype))
-    return JsonTensor(name, datatype, _shape(f"{place}.shape", tensor["shape"]), tensor.get("data"), size)
+    return make_tensor(place, tensor["name"], tensor["datatype"], tensor["shape"], tensor.get("data"), size)
 
 
 def _shape(place: str, value: Any) -> tuple[int, ...]:
@@ -147,14 +226,8 @@ def _object(place: str, value: Any, known: tuple[str, ...], required: tuple[str,
 def _list(place: str, value: Any, most: int) -> list[Any]:
     if not isinstance(value, list):
         raise BadInput(place, "an array", shown(value))
-    if len(value) > most:
-        raise BadInput(place, f"at most {most} elements", str(len(value)))
+    check_count(place, len(value), most)
     return value
-
-
-def _optional_text(place: str, value: Any) -> None:
-    if value is not None and (not isinstance(value, str) or len(value) > MAX_ID):
-        raise BadInput(place, f"a string of at most {MAX_ID} characters", shown(value))
 
 
 def _check_duplicates(body: bytes, parsed: dict[str, Any]) -> None:

@@ -27,6 +27,8 @@ _REFUSED = frozenset(
     }
 )
 _OF_REQUEST = frozenset({"priority", "timeout"})
+# Asks a model that answers several times to say which answer is the last; here the first one is. perf_analyzer asks so.
+_WITHOUT_EFFECT = frozenset({"triton_enable_empty_final_response"})
 
 
 def check_parameters(place: str, value: Any, *, of_request: bool = False) -> Mapping[str, Any]:
@@ -47,7 +49,8 @@ def check_parameters(place: str, value: Any, *, of_request: bool = False) -> Map
     for name, item in value.items():
         if not isinstance(item, str | int | float):  # a boolean is an int here; null, arrays and objects are none
             raise BadInput(f"{place}.{shown(name)}", "a string, number or boolean", shown(item))
-        refused = name in _REFUSED or name.startswith("triton_") or (name in _OF_REQUEST and not of_request)
+        is_reserved = name.startswith("triton_") and name not in _WITHOUT_EFFECT
+        refused = name in _REFUSED or is_reserved or (name in _OF_REQUEST and not of_request)
         if refused and item not in (0, ""):
             remedy = "there are no streams or labels here, and priority and timeout are the whole request's"
             raise BadInput(f"{place}.{shown(name)}", "no such parameter", shown(item), remedy)

@@ -12,7 +12,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from types import FrameType
 from typing import Any
 
@@ -20,6 +20,7 @@ from .api_keys import keys_file_warnings, read_api_keys
 from .errors import PortBusyError
 from .operation_log import operation_logging
 from .processes.supervisor import Supervisor
+from .rpc.port import hold_port, missing_package
 from .served_model import BundlePlace
 from .settings import Settings
 from .tls import key_file_warnings, tls_context
@@ -46,13 +47,17 @@ def run_server(places: Sequence[BundlePlace], settings: Settings, echo: Echo) ->
         BundleError, ServerStartError: a bundle cannot be served; the message says which and why.
     """
     warnings = exposure_warnings(settings)
-    with closing(bind_listener(settings.host, settings.port)) as listener:
+    with ExitStack() as opened:
+        listener = opened.enter_context(closing(bind_listener(settings.host, settings.port)))
         url = base_url(listener, "http" if settings.tls_cert is None else "https")
-        supervisor = Supervisor(places, settings, listener)
+        rpc = _hold_rpc_port(settings)
+        if rpc is not None:
+            opened.enter_context(closing(rpc))
+        supervisor = Supervisor(places, settings, listener, None if rpc is None else rpc.getsockname()[:2])
 
         def say(hello: Mapping[str, Any]) -> None:
             models = hello["models"]
-            for line in (*warnings, *model_lines(models), *ready_lines(models[0], url, settings)):
+            for line in (*warnings, *model_lines(models), *ready_lines(models[0], url, settings, rpc)):
                 echo(line)
 
         has_keys = settings.api_keys_file is not None
@@ -61,8 +66,13 @@ def run_server(places: Sequence[BundlePlace], settings: Settings, echo: Echo) ->
         echo("stopped")
 
 
-def bind_listener(host: str, port: int) -> socket.socket:
+def bind_listener(host: str, port: int, option: str = "--port") -> socket.socket:
     """Take the address: connections wait from now on, and nobody accepts them yet.
+
+    Args:
+        host: address or name.
+        port: 0 takes a free one.
+        option: gives another port, for the message.
 
     Raises:
         PortBusyError: in use, not allowed, or no address of this machine; says which.
@@ -78,7 +88,7 @@ def bind_listener(host: str, port: int) -> socket.socket:
     except OSError as err:
         if listener is not None:
             listener.close()
-        raise PortBusyError(host, port, (err.strerror or str(err)).lower()) from err
+        raise PortBusyError(host, port, (err.strerror or str(err)).lower(), option) from err
     return listener
 
 
@@ -116,10 +126,15 @@ def is_loopback(host: str) -> bool:
 
 def base_url(listener: socket.socket, scheme: str = "http") -> str:
     """Return the address as a URL that works on this machine."""
+    return f"{scheme}://{target(listener)}"
+
+
+def target(listener: socket.socket) -> str:
+    """Return host and port that work on this machine."""
     host, port = listener.getsockname()[:2]
     if host in _ANY_ADDRESS:
         host = "127.0.0.1" if listener.family == socket.AF_INET else "::1"
-    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def model_lines(models: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -145,18 +160,20 @@ def model_lines(models: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         yield f"  plan: {model['plan']}"
 
 
-def ready_lines(model: Mapping[str, Any], url: str, settings: Settings) -> list[str]:
-    """Return the last lines of the start: the workers, the page, a curl line that works as it stands, how to stop.
+def ready_lines(model: Mapping[str, Any], url: str, settings: Settings, rpc: socket.socket | None = None) -> list[str]:
+    """Return the last lines of the start: workers, page, gRPC, a curl line that works as it stands, how to stop.
 
     Args:
         model: as in the engine's hello.
         url: of this server.
         settings: of this server.
+        rpc: holds the port of gRPC; None: there is none.
     """
     counted = "1 process" if settings.workers == 1 else f"{settings.workers} processes"
     return [
         f"workers:      {counted} for HTTP, 1 for the engine",
         f"OpenAPI page: {url}/docs",
+        f"gRPC:         {_rpc_words(settings, rpc)}",
         f"try it:       {curl_line(model, url, settings)}",
         "stop with Ctrl+C or SIGTERM",
     ]
@@ -179,6 +196,20 @@ def curl_line(model: Mapping[str, Any], url: str, settings: Settings) -> str:
     if settings.api_keys_file is not None:
         words.append('-H "Authorization: Bearer $KEY"')
     return " ".join([*words, "-d", shlex.quote(data)])
+
+
+def _hold_rpc_port(settings: Settings) -> socket.socket | None:
+    if not settings.grpc or missing_package() is not None:
+        return None
+    return hold_port(bind_listener(settings.host, settings.rpc_port, "--grpc-port"))
+
+
+def _rpc_words(settings: Settings, rpc: socket.socket | None) -> str:
+    if rpc is not None:
+        return f"{target(rpc)}, 1 process"
+    if not settings.grpc:
+        return "off"
+    return f"off, for {missing_package()} is not installed: pip install 'cellgate[grpc]'"
 
 
 @contextmanager

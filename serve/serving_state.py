@@ -3,15 +3,16 @@
 Rules of this file: no globals; a route gets the state from its application.
 """
 
+import logging
 from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Request
 
-from .admission import Admission
+from .admission import Admission, admission_rules
 from .counter_page import Counters
 from .engine.port import EnginePort
-from .errors import NotReady
+from .errors import KeysFileError, NotReady
 from .infer_request import RequestReader
 from .request_id import RequestIds
 from .request_meter import RequestMeters
@@ -19,6 +20,8 @@ from .served_model import ModelTable, ServedModel
 from .settings import Settings
 from .tracing import RequestTracer
 from .work_queue import WorkQueue
+
+logger = logging.getLogger("cellgate.serve")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -31,6 +34,7 @@ class ServingState:
         engine: takes the work of this application's event loop.
         admission: decides who may ask; exchanged when the keys are read again.
         counters: of this process, and of all others.
+        protocol: that this process speaks, as its requests are counted.
         meters: count the requests.
         ids: name the requests.
         tracer: takes a trace of each request for inference; None: nothing is traced.
@@ -43,6 +47,7 @@ class ServingState:
     engine: EnginePort
     admission: Admission
     counters: Counters
+    protocol: str = "http"
     meters: RequestMeters = field(init=False)
     ids: RequestIds = field(default_factory=RequestIds)
     tracer: RequestTracer | None = None
@@ -51,9 +56,18 @@ class ServingState:
     _readers: dict[str, RequestReader] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.meters = RequestMeters(self.counters.own)
+        self.meters = RequestMeters(self.counters.own, self.protocol)
         limits = self.settings.limits
         self._readers = {model.name: RequestReader(model, limits) for model in self.table.models}
+
+    def read_keys(self) -> None:
+        """Take the keys as they are now; a file that cannot be used changes nothing."""
+        try:
+            self.admission = Admission(admission_rules(self.settings))
+        except KeysFileError as err:
+            logger.error("the keys are as before: %s", err)  # noqa: TRY400 - its sentence says all
+        else:
+            logger.warning("the keys were read again")
 
     @property
     def is_ready(self) -> bool:

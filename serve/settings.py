@@ -17,6 +17,7 @@ PREFIX = "CELLGATE_"
 
 RANGES: dict[str, tuple[float, float]] = {
     "port": (0, 65535),
+    "grpc_port": (0, 65535),
     "threads": (1, 1024),
     "workers": (1, 64),
     "max_lanes": (1, 4096),
@@ -39,7 +40,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "body_timeout_s": (0.1, 3600.0),
 }
 
-FLAGS = frozenset({"tf32", "hot_route", "access_log", "metrics"})
+FLAGS = frozenset({"tf32", "grpc", "hot_route", "access_log", "metrics"})
 _FLAG_WORDS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 # Lists within one text, and what reads each.
 _LISTS = {
@@ -82,6 +83,8 @@ class Settings:
     Attributes:
         host: address to listen on; the default is reachable from this machine only.
         port: 0 .. 65535; 0 takes a free one.
+        grpc: speak gRPC too, where its package is installed.
+        grpc_port: 0 .. 65535; 0 takes a free one; None: the one after `port`, or a free one where that is 0.
         device: auto (CUDA where it reproduces the golden cases, else the CPU), cpu, or cuda (or refuse to start).
         tf32: let CUDA round the factors of float32 products to TF32, and widen the tolerances by as much.
         threads: threads of the runtime inside one run; None: one or the CPUs this process may use, whichever is faster.
@@ -120,6 +123,8 @@ class Settings:
 
     host: str = "127.0.0.1"
     port: int = 8000
+    grpc: bool = True
+    grpc_port: int | None = None
     device: Device = "auto"
     tf32: bool = False
     threads: int | None = None
@@ -166,9 +171,11 @@ class Settings:
             raise SettingsError("host", "an address or a host name", self.host)
         for name, (low, high) in RANGES.items():
             value = getattr(self, name)
-            if value is None and name == "threads":
+            if value is None and name in ("threads", "grpc_port"):
                 continue
             _check_range(name, value, low, high)
+        if self.grpc:
+            _check_range("grpc_port", self.rpc_port, *RANGES["grpc_port"])
         self._check_security()
 
     def _check_security(self) -> None:
@@ -180,6 +187,13 @@ class Settings:
         if (self.tls_cert is None) != (self.tls_key is None):
             missing, given = ("tls_cert", "tls_key") if self.tls_cert is None else ("tls_key", "tls_cert")
             raise SettingsError(missing, f"a file, for there is {given}", None)
+
+    @property
+    def rpc_port(self) -> int:
+        """The port of gRPC; 0 takes a free one."""
+        if self.grpc_port is not None:
+            return self.grpc_port
+        return self.port + 1 if self.port else 0
 
     @property
     def limits(self) -> RequestLimits:

@@ -30,7 +30,7 @@ MUST_NOT_NAME = {
     "client": {"torch", "onnx", "onnxruntime", "onnxscript", "fastapi", "starlette", "uvicorn"},
 }
 # a folder inside serve -> the folders inside serve that it must not know
-INSIDE_SERVE = {"engine": {"processes"}}
+INSIDE_SERVE = {"engine": {"processes", "rpc"}, "rpc": {"processes"}}
 
 
 def imports_of(file: Path, folder: str) -> set[tuple[str, str]]:
@@ -68,7 +68,7 @@ def test_a_folder_names_no_package_that_it_must_not_know(folder):
 
 
 @pytest.mark.parametrize("folder", INSIDE_SERVE)
-def test_the_engine_knows_no_processes(folder):
+def test_a_folder_inside_serve_knows_only_what_lies_below_it(folder):
     for file in sorted((PACKAGE / "serve" / folder).glob("*.py")):
         inside = {name for kind, name in imports_of(file, "serve") if kind == "inside"}
 
@@ -81,6 +81,9 @@ def test_the_engine_knows_no_processes(folder):
         pytest.param("cellgate.serve.app", "torch onnx onnxscript pickle5 multipart", id="serving-without-torch"),
         pytest.param(
             "cellgate.serve.processes.engine_child", "torch onnx fastapi uvicorn", id="the-engine-without-http"
+        ),
+        pytest.param(
+            "cellgate.serve.processes.rpc_frontend", "torch onnx onnxruntime uvicorn multipart", id="grpc-without-http"
         ),
         pytest.param("cellgate.bundle.reader", "torch onnx onnxruntime fastapi", id="bundle-without-runtimes"),
         pytest.param("cellgate.model.reference", "torch onnx onnxruntime", id="reference-without-torch"),

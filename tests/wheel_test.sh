@@ -14,7 +14,7 @@ rm -rf build
 "$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
 wheel=$(echo "$work"/dist/cellgate-*.whl)
 "$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-    ${index:+--extra-index-url "$index"} "$wheel[export,serve,cpu]" --group "$root/pyproject.toml:test"
+    ${index:+--extra-index-url "$index"} "$wheel[export,serve,grpc,cpu]" --group "$root/pyproject.toml:test"
 
 mkdir "$work/away"
 cp -r tests examples docs README.md pyproject.toml Makefile "$work/away/"

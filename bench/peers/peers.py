@@ -59,7 +59,8 @@ def _program(name: str, *arguments: str) -> Callable[[Path, Path, int], list[str
 
 
 def _cellgate(_programs: Path, bundle: Path, port: int) -> list[str]:
-    return [sys.executable, "-m", "cellgate", "serve", str(bundle), "--port", str(port), "--device", "cpu"]
+    words = ["serve", str(bundle), "--port", str(port), "--no-grpc", "--device", "cpu"]
+    return [sys.executable, "-m", "cellgate", *words]
 
 
 PEERS: Final[Mapping[str, Peer]] = {

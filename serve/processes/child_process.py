@@ -15,6 +15,8 @@ from typing import Any, Final
 
 _END_S: Final = 5.0  # from the end of the reports to that of the process
 _MOST_REPORT_BYTES: Final = 2**26
+# gRPC's core writes a line to stderr for each call with which a client does wrong; whoever wants to read it says so.
+_ENVIRON: Final = {"GRPC_VERBOSITY": "NONE"}
 
 
 class ChildProcess:
@@ -37,6 +39,7 @@ class ChildProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 pass_fds=files,
+                env={**_ENVIRON, **os.environ},
                 bufsize=0,
             )
         finally:

@@ -23,10 +23,8 @@ from typing import Any, Final
 import uvicorn
 from fastapi import FastAPI
 
-from ..admission import Admission, admission_rules
 from ..app import create_app
 from ..connection_sweep import ConnectionSweep
-from ..errors import KeysFileError
 from ..guarded_protocol import GuardedProtocol
 from ..hot_surface import http_protocol
 from ..operation_log import operation_logging
@@ -38,8 +36,6 @@ from ..tracing import RequestTracer
 from .child_border import ChildBorder, places_of, run_child, settings_of
 from .counter_files import counters_of
 from .engine_client import EngineClient
-
-logger = logging.getLogger("cellgate.serve")
 
 _HELLO_PATIENCE_S: Final = 1.0  # before listening without an engine, which readiness tells
 _BACKLOG: Final = 1024
@@ -148,7 +144,7 @@ class FrontendServer(uvicorn.Server):
         await super().startup(sockets)
         loop = asyncio.get_running_loop()
         loop.add_reader(self._lifeline, self._stop)
-        loop.add_signal_handler(signal.SIGHUP, self._read_keys)
+        loop.add_signal_handler(signal.SIGHUP, self._state.read_keys)
         self._on_listening()
 
     async def on_tick(self, counter: int) -> bool:
@@ -163,15 +159,6 @@ class FrontendServer(uvicorn.Server):
         self._state.draining = True
         asyncio.get_running_loop().remove_reader(self._lifeline)
         await super().shutdown(sockets)
-
-    def _read_keys(self) -> None:
-        """Take the keys as they are now; a file that cannot be used changes nothing."""
-        try:
-            self._state.admission = Admission(admission_rules(self._state.settings))
-        except KeysFileError as err:
-            logger.error("the keys are as before: %s", err)  # noqa: TRY400 - its sentence says all
-        else:
-            logger.warning("the keys were read again")
 
     def _stop(self, *_: object) -> None:
         self.should_exit = True

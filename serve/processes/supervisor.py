@@ -37,6 +37,7 @@ logger = logging.getLogger("cellgate.supervisor")
 ENGINE: Final = "cellgate.serve.processes.engine_child"
 FRONTEND: Final = "cellgate.serve.processes.frontend"
 _KEYS: Final = b"k"
+RPC_FRONTEND: Final = "cellgate.serve.processes.rpc_frontend"
 EXIT_S: Final = 1.0  # for a process to end when it has nothing left to do
 
 OnUp = Callable[[Mapping[str, Any]], None]
@@ -49,12 +50,19 @@ class Supervisor:
         places: bundles to serve.
         settings: of the server.
         listener: bound and listening; closed when the server stops, so that nobody waits in its queue for ever.
+        rpc_address: numeric host and port of gRPC, held by the caller; None: no gRPC.
 
     Raises:
         ServerStartError: there is no folder for the engine's socket.
     """
 
-    def __init__(self, places: Sequence["BundlePlace"], settings: Settings, listener: socket.socket) -> None:
+    def __init__(
+        self,
+        places: Sequence["BundlePlace"],
+        settings: Settings,
+        listener: socket.socket,
+        rpc_address: tuple[str, int] | None = None,
+    ) -> None:
         self._opened = ExitStack()
         engine, path = self._opened.enter_context(engine_listener())
         self._listener = listener
@@ -62,11 +70,14 @@ class Supervisor:
             "places": [[os.fspath(place.path), place.name] for place in places],
             "settings": asdict(settings),
             "engine_path": path,
+            "rpc_address": rpc_address,
         }
         self._grace_s = settings.shutdown_grace_s
         self._engine = Slot("engine", ENGINE, (engine.fileno(),))
         files = (listener.fileno(),)
         self._frontends = [Slot(f"frontend {number}", FRONTEND, files) for number in range(settings.workers)]
+        if rpc_address is not None:
+            self._frontends.append(Slot("gRPC frontend", RPC_FRONTEND, ()))
         self._counters = CounterFiles([slot.name for slot in (self._engine, *self._frontends)])
         self._opened.callback(self._counters.close)
         self._hello: Mapping[str, Any] | None = None
@@ -145,7 +156,11 @@ class Supervisor:
             self._kill_at_s = now + EXIT_S  # nobody is there any more to wait for an answer
 
     def _fill(self, slot: Slot) -> None:
-        config = {**self._config, "listener": slot.files[0], "counters": self._counters.config(slot.name)}
+        config: dict[str, Any] = {
+            **self._config,
+            "listener": slot.files[0] if slot.files else None,
+            "counters": self._counters.config(slot.name),
+        }
         if slot is not self._engine:
             config["hello"] = self._hello
         try:

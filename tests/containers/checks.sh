@@ -34,8 +34,8 @@ check_files() {
 }
 
 build_server() {
-    CELLGATE_PORT=$(free_port) PROMETHEUS_PORT=$(free_port)
-    export CELLGATE_PORT PROMETHEUS_PORT
+    CELLGATE_PORT=$(free_port) CELLGATE_GRPC_PORT=$(free_port) PROMETHEUS_PORT=$(free_port)
+    export CELLGATE_PORT CELLGATE_GRPC_PORT PROMETHEUS_PORT
     nice docker-compose build cellgate &>"$work/build.log" || { tail -n 40 "$work/build.log" >&2; fails 'docker-compose build'; }
     passes 'docker-compose build'
 }

@@ -14,7 +14,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from cellgate.serve import error_answer, hot_surface
+from cellgate.serve import fault_report, hot_surface
 from cellgate.serve.app import create_app
 from cellgate.serve.counter_layout import FAILED_S, READ_S, RENDER_S, REQUEST_S, REQUESTS, STATUSES
 from cellgate.serve.errors import DeadlineExceeded, EngineError, EngineLost, QueueFull
@@ -320,7 +320,7 @@ async def test_request_in_pieces_is_the_same_request(served_models, make_fake, m
 )
 @pytest.mark.parametrize("place", ["submit", "done"])
 async def test_both_routes_fail_with_the_same_bytes(served_models, make_manual_port, monkeypatch, outcome, place):
-    monkeypatch.setattr(error_answer.secrets, "token_hex", lambda _size: "id")
+    monkeypatch.setattr(fault_report.secrets, "token_hex", lambda _size: "id")
     if place == "submit" and isinstance(outcome, dict):
         outcome = KeyError("secret")
     answers = []

@@ -136,6 +136,8 @@ def test_a_second_sigint_does_not_wait(bundle_paths):
         pids = set(children_of(os.getpid())) - others
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
+        while not all(is_stopped(pid) for pid in pids):  # until then it would still take a SIGTERM
+            pass
         os.kill(os.getpid(), signal.SIGINT)
         while not any(is_pending(pid, signal.SIGTERM) for pid in pids):
             pass
@@ -218,7 +220,7 @@ def test_port_is_free_again_after_a_failed_start(tmp_path):
 
     for _ in range(2):
         with pytest.raises(BundleError):
-            run_server([BundlePlace(tmp_path / "no-such")], Settings(port=port), print)
+            run_server([BundlePlace(tmp_path / "no-such")], Settings(port=port, grpc=False), print)
 
 
 def test_bundle_that_is_not_reproduced_is_not_served(make_network, tmp_path):
@@ -286,7 +288,7 @@ def test_server_outside_the_main_thread_leaves_signals_alone():
 
 @pytest.mark.parametrize("module", ["cellgate.serve.server", "cellgate.serve.processes.supervisor"])
 def test_the_supervisor_loads_neither_a_runtime_nor_a_web_framework(module):
-    heavy = "onnxruntime fastapi uvicorn starlette pydantic torch"
+    heavy = "onnxruntime fastapi uvicorn starlette pydantic torch grpc"
     code = f"import sys, {module}; print(sorted(set(sys.modules) & set({heavy.split()!r})))"
 
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -297,6 +299,10 @@ def test_the_supervisor_loads_neither_a_runtime_nor_a_web_framework(module):
 def children_of(pid):
     tasks = pathlib.Path(f"/proc/{pid}/task")
     return [int(word) for task in tasks.iterdir() for word in (task / "children").read_text().split()]
+
+
+def is_stopped(pid):
+    return "State:\tT" in pathlib.Path(f"/proc/{pid}/status").read_text()
 
 
 def is_pending(pid, number):

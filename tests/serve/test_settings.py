@@ -48,6 +48,8 @@ def test_environment_sets_every_setting():
     environ = {
         "CELLGATE_HOST": "0.0.0.0",
         "CELLGATE_PORT": "9000",
+        "CELLGATE_GRPC": "no",
+        "CELLGATE_GRPC_PORT": "9009",
         "CELLGATE_DEVICE": "cpu",
         "CELLGATE_TF32": "1",
         "CELLGATE_THREADS": "3",
@@ -90,6 +92,8 @@ def test_environment_sets_every_setting():
     assert found == Settings(
         host="0.0.0.0",
         port=9000,
+        grpc=False,
+        grpc_port=9009,
         device="cpu",
         tf32=True,
         threads=3,
@@ -144,3 +148,24 @@ def test_given_values_overrule_the_environment_and_empty_ones_do_not_count():
 def test_environment_of_a_wrong_form_is_refused_by_name(name, text, message):
     with pytest.raises(SettingsError, match=message):
         settings_from_env({name: text})
+
+
+@pytest.mark.parametrize(
+    ("given", "port"),
+    [
+        ({}, 8001),
+        ({"port": 9000}, 9001),
+        ({"port": 0}, 0),
+        ({"port": 0, "grpc_port": 7}, 7),
+        ({"grpc_port": 0}, 0),
+    ],
+)
+def test_grpc_takes_the_port_after_that_of_http_unless_it_is_told(given, port):
+    assert Settings(**given).rpc_port == port
+
+
+def test_no_port_follows_the_last_one():
+    with pytest.raises(SettingsError, match=r"grpc_port \(CELLGATE_GRPC_PORT\): expected 0 .. 65535, found 65536"):
+        Settings(port=65535)
+
+    assert Settings(port=65535, grpc=False).port == 65535

@@ -1,0 +1,86 @@
+"""The gRPC frontend's process: holds its connections, parses and renders; the engine is another process.
+
+    python -m cellgate.serve.processes.rpc_frontend    started by the supervisor, see `child_border`
+
+Rules of this file: composition, and the process's own affairs. Stopping is orderly: nothing new is taken, every
+accepted request answered, then the end.
+"""
+
+import asyncio
+import gc
+import signal
+import sys
+from typing import Any, Final
+
+import uvloop
+
+from ..admission import Admission, admission_rules
+from ..operation_log import operation_logging
+from ..rpc.server import listen, make_server, stop
+from ..rpc.service import Service
+from ..served_model import ModelTable, served_model_from_hello
+from ..serving_state import ServingState
+from ..work_queue import WorkQueue
+from .child_border import ChildBorder, places_of, run_child, settings_of
+from .counter_files import counters_of
+from .engine_client import EngineClient
+
+_HELLO_PATIENCE_S: Final = 1.0  # before listening without an engine, which readiness tells
+_LARGE_AT_A_TIME: Final = 2  # as in `app`
+
+
+def serve_rpc(border: ChildBorder, config: dict[str, Any]) -> None:
+    """Report that it listens, and serve until SIGTERM or the lifeline's end.
+
+    Raises:
+        BundleError, ServerStartError: a bundle is not the one that the engine serves, or the address is taken.
+    """
+    settings = settings_of(config)
+    entries = config["hello"]["models"]
+    models = [served_model_from_hello(place, entry) for place, entry in zip(places_of(config), entries, strict=True)]
+    client = EngineClient(config["engine_path"], models, settings)
+    serving = ServingState(
+        table=ModelTable(models),
+        settings=settings,
+        engine=client,
+        admission=Admission(admission_rules(settings)),
+        counters=counters_of(config, [model.name for model in models]),
+        protocol="grpc",
+    )
+    host, port = config["rpc_address"]
+    gc.collect()
+    gc.freeze()  # what is made stays: the collector need not look at it between two requests
+    with (
+        operation_logging(settings.log_format, "gRPC frontend"),
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        runner.run(_serve(border, serving, client, host, port))
+
+
+async def _serve(border: ChildBorder, serving: ServingState, client: EngineClient, host: str, port: int) -> None:
+    loop = asyncio.get_running_loop()
+    is_told = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, is_told.set)
+    loop.add_signal_handler(signal.SIGHUP, serving.read_keys)
+    loop.add_reader(border.lifeline, is_told.set)
+    async with client.running(_HELLO_PATIENCE_S):
+        serving.queue = WorkQueue(_LARGE_AT_A_TIME, serving.settings.max_waiting)
+        service = Service(serving)
+        server = make_server(service, serving.settings)
+        listen(server, host, port, serving.settings)
+        await server.start()
+        border.report({"listening": True})
+        await is_told.wait()
+        loop.remove_reader(border.lifeline)
+        await stop(server, service, serving)
+
+
+def main() -> int:
+    """Run this process; SIGINT is the supervisor's to judge, and SIGHUP means nothing before there is a server."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    return run_child(ChildBorder.of_this_process(), serve_rpc)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,133 @@
+"""The calls that are one request and one answer. Each is a few lines: read, let others do the work, return a message.
+
+Rules of this file: it never blocks the event loop, as `routes` does not. A failure is an exception, and how a call ends
+with one is `service`'s to say.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final, TypeVar
+
+from google.protobuf.message import Message
+
+from ..engine.port import infer
+from ..errors import BodyTooLarge
+from ..observation import answer_statistics
+from ..serving_state import ServingState
+from .call_meter import metered
+from .errors import ControlClosed, UnknownService
+from .health_pb2 import HealthCheckRequest, HealthCheckResponse
+from .infer_call import answer_of, read_call
+from .infer_message import fill_message
+from .inference_pb2 import (
+    ModelConfigRequest,
+    ModelConfigResponse,
+    ModelInferResponse,
+    ModelMetadataRequest,
+    ModelMetadataResponse,
+    ModelReadyRequest,
+    ModelReadyResponse,
+    ModelStatisticsRequest,
+    ModelStatisticsResponse,
+    RepositoryIndexRequest,
+    RepositoryIndexResponse,
+    ServerLiveResponse,
+    ServerMetadataResponse,
+    ServerReadyResponse,
+)
+from .model_views import config_message, index_message, metadata_message, server_message, statistics_message
+from .wire_scan import scan_request
+
+SERVICE: Final = "inference.GRPCInferenceService"
+HEALTH: Final = "grpc.health.v1.Health"
+
+Call = Callable[[bytes, float | None], Awaitable[Message]]
+
+_MOST_BYTES: Final = 2**16  # of a request that holds no tensors
+
+_Message = TypeVar("_Message", bound=Message)
+
+
+class Calls:
+    """What the calls answer.
+
+    Args:
+        serving: the state of this server.
+    """
+
+    def __init__(self, serving: ServingState) -> None:
+        self._serving = serving
+
+    def by_path(self) -> Mapping[str, Call]:
+        """Return the calls by their full names; each takes a message's bytes and the seconds that are left for it."""
+        return {
+            f"/{SERVICE}/ServerLive": self._server_live,
+            f"/{SERVICE}/ServerReady": self._server_ready,
+            f"/{SERVICE}/ModelReady": self._model_ready,
+            f"/{SERVICE}/ServerMetadata": self._server_metadata,
+            f"/{SERVICE}/ModelMetadata": self._model_metadata,
+            f"/{SERVICE}/ModelInfer": self._model_infer,
+            f"/{SERVICE}/ModelConfig": self._model_config,
+            f"/{SERVICE}/ModelStatistics": self._model_statistics,
+            f"/{SERVICE}/RepositoryIndex": self._repository_index,
+            f"/{SERVICE}/RepositoryModelLoad": self._control,
+            f"/{SERVICE}/RepositoryModelUnload": self._control,
+            f"/{HEALTH}/Check": self._health,
+        }
+
+    async def _model_infer(self, body: bytes, remaining_s: float | None) -> ModelInferResponse:
+        with metered(self._serving.meters) as found:
+            call = await read_call(self._serving, body, scan_request(body), remaining_s)
+            found.model = call.model.name
+            return await answer_of(call, await infer(self._serving.engine, call.work))
+
+    async def _server_live(self, _body: bytes, _remaining_s: float | None) -> ServerLiveResponse:
+        return ServerLiveResponse(live=True)
+
+    async def _server_ready(self, _body: bytes, _remaining_s: float | None) -> ServerReadyResponse:
+        return ServerReadyResponse(ready=self._serving.is_ready)
+
+    async def _model_ready(self, body: bytes, _remaining_s: float | None) -> ModelReadyResponse:
+        asked = _parse(ModelReadyRequest, body)
+        self._serving.table.find(asked.name, asked.version or None)
+        return ModelReadyResponse(ready=self._serving.is_ready)
+
+    async def _server_metadata(self, _body: bytes, _remaining_s: float | None) -> ServerMetadataResponse:
+        return server_message()
+
+    async def _model_metadata(self, body: bytes, _remaining_s: float | None) -> ModelMetadataResponse:
+        asked = _parse(ModelMetadataRequest, body)
+        return metadata_message(self._serving.table.find(asked.name, asked.version or None))
+
+    async def _model_config(self, body: bytes, _remaining_s: float | None) -> ModelConfigResponse:
+        asked = _parse(ModelConfigRequest, body)
+        model = self._serving.table.find(asked.name, asked.version or None)
+        return config_message(model, self._serving.settings)
+
+    async def _model_statistics(self, body: bytes, _remaining_s: float | None) -> ModelStatisticsResponse:
+        asked = _parse(ModelStatisticsRequest, body)
+        table = self._serving.table
+        models = (table.find(asked.name, asked.version or None),) if asked.name else table.models
+        return statistics_message(answer_statistics(self._serving, models))
+
+    async def _repository_index(self, body: bytes, _remaining_s: float | None) -> RepositoryIndexResponse:
+        asked = _parse(RepositoryIndexRequest, body)
+        serving = self._serving
+        return index_message(serving.table.models, is_ready=serving.is_ready, only_ready=asked.ready)
+
+    async def _control(self, _body: bytes, _remaining_s: float | None) -> Message:
+        raise ControlClosed
+
+    async def _health(self, body: bytes, _remaining_s: float | None) -> HealthCheckResponse:
+        asked = _parse(HealthCheckRequest, body)
+        if asked.service not in ("", SERVICE):
+            raise UnknownService(asked.service, SERVICE)
+        status = HealthCheckResponse.SERVING if self._serving.is_ready else HealthCheckResponse.NOT_SERVING
+        return HealthCheckResponse(status=status)
+
+
+def _parse(kind: type[_Message], body: bytes) -> _Message:
+    if len(body) > _MOST_BYTES:
+        raise BodyTooLarge(_MOST_BYTES)
+    message: _Message = kind()
+    fill_message(message, body)
+    return message

@@ -1,0 +1,87 @@
+"""One inference request by gRPC: read its bytes, and make the message of its answer.
+
+Rules of this file: what depends on how a request came, alone or in a stream, is not here. What would hold up the event
+loop is read and rendered in the queue's threads, as HTTP's requests are.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from ..answer_form import AnswerForm
+from ..engine.work import Answer, Work
+from ..infer_request import answer_fields, is_large_answer, is_large_body
+from ..json_request import JsonRequest
+from ..served_model import ServedModel
+from ..serving_state import ServingState
+from ..work_queue import WorkQueue
+from .answer_message import answer_message
+from .infer_message import parse_message, request_parts
+from .inference_pb2 import ModelInferResponse
+from .wire_scan import WireFacts
+
+_LARGE_TYPED_BYTES: Final = 2**16  # of an answer in typed fields, whose elements become objects
+
+
+@dataclass(frozen=True, slots=True)
+class InferCall:
+    """A request that was read.
+
+    Attributes:
+        queue: for what would hold up the event loop.
+        model: asked for.
+        request: its record.
+        work: for the engine.
+        form: of the answer.
+        raw: whether its tensors came as raw bytes.
+    """
+
+    queue: WorkQueue
+    model: ServedModel
+    request: JsonRequest
+    work: Work
+    form: AnswerForm
+    raw: bool
+
+
+async def read_call(serving: ServingState, body: bytes, facts: WireFacts, remaining_s: float | None) -> InferCall:
+    """Read a request.
+
+    Args:
+        serving: the state of this server.
+        body: bytes of its message.
+        facts: what `scan_request` found in them.
+        remaining_s: until nobody waits for the answer any more; None: as long as it takes.
+
+    Raises:
+        NotReady: the server has not started, or has stopped, or there is no engine at the moment.
+        QueueFull: as many wait to be read as may wait.
+        UnknownModel: no such model, or not in this version.
+        BadInput: the bytes are no request, or it does not fit the model.
+    """
+    queue = serving.open_queue()
+    read = partial(_read, serving, queue, body, remaining_s)
+    if is_large_body(len(body), len(body) - facts.raw_bytes):
+        return await queue.run(read)
+    return read()
+
+
+async def answer_of(call: InferCall, answer: Answer) -> ModelInferResponse:
+    """Return the message of an answer.
+
+    Raises:
+        QueueFull: as many wait to be rendered as may wait.
+        EngineError: the answer is not of the form, or not finite.
+    """
+    make = partial(answer_message, call.form, answer, answer_fields(call.model, call.request), raw=call.raw)
+    if is_large_answer(call.form) or (not call.raw and call.form.binary_bytes > _LARGE_TYPED_BYTES):
+        return await call.queue.run(make)
+    return make()
+
+
+def _read(serving: ServingState, queue: WorkQueue, body: bytes, remaining_s: float | None) -> InferCall:
+    message = parse_message(body)
+    model = serving.table.find(message.model_name, message.model_version or None)
+    request, buffers = request_parts(message, remaining_s)
+    work, form = serving.reader_of(model).read_parts(request, buffers)
+    return InferCall(queue, model, request, work, form, raw=bool(buffers))

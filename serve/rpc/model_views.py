@@ -1,0 +1,59 @@
+"""What the server says about itself and its models, as the messages of this service.
+
+Rules of this file: pure; the facts come from where HTTP's come from. Plain values are turned into messages by the names
+of their fields, which are the same in the protocol's JSON and in its messages; what a message has no field for stays
+out.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from google.protobuf.json_format import ParseDict
+from google.protobuf.message import Message
+
+from ..metadata import model_metadata, server_metadata
+from ..model_config import model_config
+from ..repository_index import repository_index
+from ..served_model import ServedModel
+from ..settings import Settings
+from .inference_pb2 import (
+    ModelConfigResponse,
+    ModelMetadataResponse,
+    ModelStatisticsResponse,
+    RepositoryIndexResponse,
+    ServerMetadataResponse,
+)
+
+_Message = TypeVar("_Message", bound=Message)
+
+
+def server_message() -> ServerMetadataResponse:
+    """Return name, version and extensions of the server."""
+    return _filled(ServerMetadataResponse(), server_metadata())
+
+
+def metadata_message(model: ServedModel) -> ModelMetadataResponse:
+    """Return inputs, outputs and properties of a model."""
+    return _filled(ModelMetadataResponse(), model_metadata(model))
+
+
+def config_message(model: ServedModel, settings: Settings) -> ModelConfigResponse:
+    """Return a model's configuration; see `model_config`."""
+    return _filled(ModelConfigResponse(), {"config": model_config(model, settings)})
+
+
+def statistics_message(counted: Mapping[str, Any]) -> ModelStatisticsResponse:
+    """Return the protocol's statistics; see `statistics_answer`."""
+    return _filled(ModelStatisticsResponse(), counted)
+
+
+def index_message(models: Sequence[ServedModel], *, is_ready: bool, only_ready: bool) -> RepositoryIndexResponse:
+    """Return the served models and whether they are ready; see `repository_index`."""
+    return _filled(
+        RepositoryIndexResponse(), {"models": repository_index(models, is_ready=is_ready, only_ready=only_ready)}
+    )
+
+
+def _filled(message: _Message, values: Mapping[str, Any]) -> _Message:
+    ParseDict(values, message, ignore_unknown_fields=True)
+    return message

@@ -1,0 +1,82 @@
+"""The gRPC server: its limits, its address, its orderly stop.
+
+Rules of this file: every limit is one of the settings, or argued here. Nothing is inflated: a compressed message of the
+longest length may stand for a thousand times as many bytes, and gRPC counts them before it inflates.
+"""
+
+import asyncio
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import grpc
+import grpc.aio
+
+from ..errors import PortBusyError
+from ..serving_state import ServingState
+from ..settings import Settings
+from .service import Service
+
+_NO_COMPRESSION: Final = 1 << 0  # a bit for each algorithm: identity only
+_LAST_CALLS_S: Final = 0.2  # for answers that are on their way, and questions about health
+_SLACK_CALLS: Final = 64  # for questions about health while as many requests wait as may wait
+_MAX_METADATA_BYTES: Final = 2**16  # as of HTTP's headers
+
+
+def make_server(service: Service, settings: Settings) -> grpc.aio.Server:
+    """Return a server that does not listen yet.
+
+    Args:
+        service: answers its calls.
+        settings: of this server.
+    """
+    server = grpc.aio.server(
+        options=[
+            ("grpc.max_receive_message_length", settings.max_body_bytes),
+            ("grpc.max_send_message_length", -1),  # the limit on answers' elements holds before they are computed
+            ("grpc.max_metadata_size", _MAX_METADATA_BYTES),
+            ("grpc.absolute_max_metadata_size", _MAX_METADATA_BYTES),
+            ("grpc.compression_enabled_algorithms_bitset", _NO_COMPRESSION),
+            ("grpc.so_reuseport", 1),  # the supervisor holds the port; see `rpc_port`
+            ("grpc.enable_http_proxy", 0),
+        ],
+        maximum_concurrent_rpcs=settings.max_waiting + _SLACK_CALLS,
+    )
+    server.add_generic_rpc_handlers((service,))
+    return server
+
+
+def listen(server: grpc.aio.Server, host: str, port: int, settings: Settings) -> None:
+    """Take the address.
+
+    Args:
+        server: not yet started.
+        host: a numeric address.
+        port: from 1 on.
+        settings: of this server, which may have a certificate.
+
+    Raises:
+        PortBusyError: somebody else listens there.
+        OSError: a file of the certificate, which was read at the start, cannot be read any more.
+    """
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    try:
+        if settings.tls_cert is None or settings.tls_key is None:
+            server.add_insecure_port(address)
+        else:
+            pair = Path(settings.tls_key).read_bytes(), Path(settings.tls_cert).read_bytes()
+            server.add_secure_port(address, grpc.ssl_server_credentials([pair]))
+    except RuntimeError as err:
+        raise PortBusyError(host, port, "it in use", "--grpc-port") from err
+
+
+async def stop(server: grpc.aio.Server, service: Service, serving: ServingState) -> None:
+    """Refuse what comes, answer what was accepted, and return when all is answered or the time is over.
+
+    gRPC's own stop comes last: a call that arrives while it begins is told CANCELLED, which nobody tries again.
+    """
+    serving.draining = True
+    service.stop_streams()
+    with suppress(TimeoutError):
+        await asyncio.wait_for(service.drained(), serving.settings.shutdown_grace_s)
+    await server.stop(_LAST_CALLS_S)
