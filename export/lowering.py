@@ -33,8 +33,12 @@ class LoweredLayer:
     operator: str  # "LSTM", "GRU" or "Scan"
 
 
-def lower(network: nn.Module) -> tuple[nn.Module, tuple[LoweredLayer, ...]]:
+def lower(network: nn.Module, *, fuse: bool = True) -> tuple[nn.Module, tuple[LoweredLayer, ...]]:
     """Return a copy of ``network`` whose recurrent layers are graph forms, and what became of each layer.
+
+    Args:
+        network: not changed.
+        fuse: false makes every layer a scan, whose gates can be reached (wide_gates.py).
 
     Raises:
         UnsupportedLayerError: a recurrent layer of torch is left that this house cannot exchange.
@@ -53,26 +57,25 @@ def lower(network: nn.Module) -> tuple[nn.Module, tuple[LoweredLayer, ...]]:
             )
         if isinstance(module, RecurrentStack):
             if module not in made:
-                made[module] = _lower_stack(module, place, report)
+                made[module] = _lower_stack(module, place, report, fuse=fuse)
             parent, _, name = path.rpartition(".")
             holder.get_submodule(parent).add_module(name, made[module])
             done.append(path)
     return holder["network"], tuple(report)
 
 
-def _lower_stack(module: RecurrentStack, path: str, report: list[LoweredLayer]) -> nn.Module:
+def _lower_stack(module: RecurrentStack, path: str, report: list[LoweredLayer], *, fuse: bool) -> nn.Module:
     layers = [layer for layer in module.layers if isinstance(layer, LSTMLayer)]
     lowered: list[nn.Module] = []
     for first in range(0, len(layers), module.num_directions):
-        lowered += _lower_layers(
-            layers[first : first + module.num_directions], f"{path}.{first // module.num_directions}", report
-        )
+        pair = layers[first : first + module.num_directions]
+        lowered += _lower_layers(pair, f"{path}.{first // module.num_directions}", report, fuse=fuse)
     return GraphStack(lowered, module)
 
 
-def _lower_layers(pair: Sequence[LSTMLayer], path: str, report: list[LoweredLayer]) -> list[nn.Module]:
+def _lower_layers(pair: Sequence[LSTMLayer], path: str, report: list[LoweredLayer], *, fuse: bool) -> list[nn.Module]:
     """Lower the directions of one layer: one fused operator for both, or a scan for each."""
-    forms = [recognise(layer.cell, input_dim_of(layer)) for layer in pair]
+    forms = [recognise(layer.cell, input_dim_of(layer)) if fuse else None for layer in pair]
     fused = [form for form in forms if form is not None and forms[0] is not None]
     can_be_one_node = len(fused) == len(pair) and len({form.attributes for form in fused}) == 1
     operator = fused[0].kind if can_be_one_node else "Scan"
