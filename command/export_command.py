@@ -23,7 +23,7 @@ from .report_text import naming
 from .source_options import bundle_name, check_widths, labels, limit_threads, normalisation, rerunner, roles
 from .terminal import Terminal
 
-_NOT_OF_A_FILE = ("weights", "argument", "input_dim")
+_NOT_OF_A_FILE = ("weights", "argument", "input_dim", "float64_gates")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -67,6 +67,7 @@ def _options(arguments: argparse.Namespace, out: Path | None) -> ExportOptions:
         normalisation=normalisation(arguments.normalisation),
         told=roles(arguments.argument),
         input_dim=arguments.input_dim,
+        float64_gates=arguments.float64_gates,
         overwrite=arguments.overwrite,
         verify=VerifyOptions(
             drift_steps=arguments.drift_steps, only_case=arguments.case, threads=arguments.threads or 0

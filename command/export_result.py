@@ -73,6 +73,8 @@ def print_result(result: ExportResult, elapsed_s: float, terminal: Terminal) -> 
         (f"layer {number}", f"{cell} -> {operator} ({_manner(operator)}), at {path}")
         for number, (path, cell, operator) in enumerate(result.layers)
     ]
+    if "gates" in manifest.network:
+        rows.append(("gates", f"in {manifest.network['gates']}, products and what is kept of a state in float32"))
     rows += [*result.exchanges, *summary_rows(report)]
     rows.append(("took", f"{elapsed_s:.1f} s, {memory_mib:.0f} MiB of memory at the most"))
     terminal.pairs(rows)

@@ -148,6 +148,12 @@ def _export(parser: argparse.ArgumentParser) -> None:
         help='JSON file {"mean": [I numbers], "std": [I numbers]}: what callers must do to x beforehand, '
         "(x - mean) / std; default: none",
     )
+    parser.add_argument(
+        "--float64-gates",
+        action="store_true",
+        help="compute the gates and states of each step in float64, products in float32: as exact as PyTorch where a "
+        "gate near zero meets a large state, and slower (docs/equivalence.md); default: fused operators in float32",
+    )
     _add_threads(parser)
     _add_json(parser)
 

@@ -58,7 +58,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _prepare(bundle: Bundle, arguments: argparse.Namespace) -> Exportable:
     source = load_source(arguments.source, arguments.weights)
-    exportable = prepare(source.network, roles(arguments.argument), arguments.input_dim)
+    exportable = prepare(
+        source.network,
+        roles(arguments.argument),
+        arguments.input_dim,
+        float64_gates="gates" in bundle.manifest.network,  # of the bundle's graph; for the report
+    )
     expected, found = bundle.manifest.graph, exportable.signature
     if expected != found:
         raise UsageError(

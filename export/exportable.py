@@ -74,6 +74,7 @@ class Exportable:
         layers: what each recurrent layer became.
         exchanges: what was exchanged in a foreign module; empty for this house's networks.
         description: for manifest and inspect.
+        float64_gates: whether the graph computes gates and states in float64 (wide_gates.py).
     """
 
     network: nn.Module
@@ -83,6 +84,7 @@ class Exportable:
     layers: tuple[LoweredLayer, ...]
     exchanges: tuple[Exchange, ...]
     description: dict[str, Any]
+    float64_gates: bool = False
 
     @property
     def is_foreign(self) -> bool:
@@ -105,13 +107,20 @@ class Exportable:
         return tuple(tensors)
 
 
-def prepare(source: nn.Module, told: Mapping[str, str] | None = None, input_dim: int | None = None) -> Exportable:
+def prepare(
+    source: nn.Module,
+    told: Mapping[str, str] | None = None,
+    input_dim: int | None = None,
+    *,
+    float64_gates: bool = False,
+) -> Exportable:
     """Make a network ready for export.
 
     Args:
         source: a SequenceModel, RecurrentStack or LSTMLayer, or any module around recurrent layers. Not changed.
         told: argument names of a foreign module's forward for the roles sequence, lengths and state.
         input_dim: I of a foreign module, where it cannot be found.
+        float64_gates: see Exportable; every layer becomes a Scan for it.
 
     Raises:
         SourceError: ``source`` is no module, cannot be copied, or has parameters of another dtype than float32.
@@ -119,7 +128,7 @@ def prepare(source: nn.Module, told: Mapping[str, str] | None = None, input_dim:
     """
     source = _copied(source)
     network = _with_house_call(source, told, input_dim).eval()
-    lowered, layers = lower(network)
+    lowered, layers = lower(network, can_fuse=lambda _: not float64_gates)
     signature = _signature_of(network)
     return Exportable(
         network=network,
@@ -128,12 +137,15 @@ def prepare(source: nn.Module, told: Mapping[str, str] | None = None, input_dim:
         signature=signature,
         layers=layers,
         exchanges=network.exchanges if isinstance(network, ForeignNetwork) else (),
-        description=_describe(source, network),
+        description=_describe(source, network) | ({"gates": "float64"} if float64_gates else {}),
+        float64_gates=float64_gates,
     )
 
 
 def for_cuda(exportable: Exportable) -> Exportable | None:
     """Return the same network lowered to what the CUDA provider has kernels for; None where it is that already."""
+    if exportable.float64_gates:
+        return None  # all are scans already
     lowered, layers = lower(exportable.network, runs_on_cuda)
     if layers == exportable.layers:
         return None

@@ -172,7 +172,10 @@ class ReferenceLeg:
         proto = onnx.load_from_string(model)
         needed = sorted({a.name for n in proto.graph.node for a in n.attribute if _is_ignored(n.op_type, a)})
         self.complaint = f"not applicable: the evaluator ignores {', '.join(needed)}" if needed else ""
-        self._evaluator = ReferenceEvaluator(proto)
+        try:
+            self._evaluator = ReferenceEvaluator(proto)
+        except Exception as err:  # noqa: BLE001 - it raises whatever it likes, for a Scan that runs backwards for example
+            self.complaint = f"not applicable: the evaluator stopped with {type(err).__name__}: {first_line(err)}"
 
     def rows_for(self, inputs: Mapping[str, Array]) -> int:
         """The first few, and only of short cases."""

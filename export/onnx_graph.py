@@ -20,6 +20,7 @@ from .hoist import hoist
 from .recurrent_ops import OPSET, translation_table
 from .size_guards import frozen_axis_error, size_guards_recorded
 from .spare_nodes import read_last_state, spare_zeros
+from .wide_gates import widen_gates
 
 # Said to the capturer alone, not written into the graph: else a convolution's own guard against overflow (torch 2.10:
 # T <= 2147483647/5) counts as a limit. No batch and no sequence is as long.
@@ -37,7 +38,8 @@ def export_onnx(exportable: Exportable) -> bytes:
     model = _translate(program, exportable)
     name_axes(model, exportable.signature)
     clean(model)
-    for improve in (spare_zeros, read_last_state, hoist):
+    widen = (widen_gates,) if exportable.float64_gates else ()
+    for improve in (spare_zeros, read_last_state, hoist, *widen):
         improve(model.graph)
     try:
         onnx.checker.check_model(model, full_check=True)

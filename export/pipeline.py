@@ -39,6 +39,7 @@ class ExportOptions:
         normalisation: {"mean": [I], "std": [I]} that callers must apply to x beforehand, or None.
         told: argument names of a foreign module's forward for the roles sequence, lengths and state.
         input_dim: I of a foreign module, where it cannot be found.
+        float64_gates: whether the graph computes gates and states in float64: slower, see docs/equivalence.md.
         overwrite: whether an existing bundle may be replaced.
         verify: how much to verify.
     """
@@ -49,6 +50,7 @@ class ExportOptions:
     normalisation: Mapping[str, tuple[float, ...]] | None = None
     told: Mapping[str, str] | None = None
     input_dim: int | None = None
+    float64_gates: bool = False
     overwrite: bool = False
     verify: VerifyOptions = field(default_factory=VerifyOptions)
 
@@ -80,7 +82,7 @@ def build(source: nn.Module, options: ExportOptions, progress: Progress = lambda
         ExportError: one of its classes.
     """
     progress("recurrent layers", 0, 3)
-    exportable = prepare(source, options.told, options.input_dim)
+    exportable = prepare(source, options.told, options.input_dim, float64_gates=options.float64_gates)
     _check_widths(exportable, options)
     progress("TorchScript", 1, 3)
     scripted = export_torchscript(exportable)

@@ -260,6 +260,26 @@ def test_overwrite_replaces_a_bundle(run, classifier, tmp_path):
 
 
 @pytest.mark.slow
+def test_gates_in_float64_are_told_wherever_the_bundle_is_shown(run, networks, tmp_path):
+    source = (f"{networks / 'networks.py'}:classifier", "--weights", networks / "weights.safetensors")
+    out, again = tmp_path / "wide", tmp_path / "again"
+    done = run("export", *source, "--float64-gates", "--out", out, *QUICK)
+    shown, said = run("inspect", out), run("inspect", out, "--json").answer
+    case = run("verify", out, "--source", *source, "--case", "B2-T2", *QUICK)
+    file = run("export", out / "model.onnx", "--out", again, *QUICK)
+
+    assert done.status == 0, done.err
+    assert "LSTMCell -> Scan (a loop over the cell, time free)" in done.out
+    assert "gates       in float64, products and what is kept of a state in float32\n" in done.out
+    assert "gates float64" in shown.out
+    assert said["manifest"]["network"]["gates"] == "float64"
+    assert said["manifest"]["precision"] == "float32"
+    assert json.loads((out / "equivalence.json").read_bytes())["network"]["gates"] == "float64"
+    assert case.status == 0, case.err
+    assert file.status == 0, file.err
+
+
+@pytest.mark.slow
 def test_an_onnx_file_becomes_a_bundle(run, classifier, tmp_path):
     words = ("--out", tmp_path / "again", "--labels", "a,b", *QUICK)
     done = run("export", classifier.path / "model.onnx", *words)
@@ -282,7 +302,9 @@ def test_a_case_of_an_onnx_file_runs_alone(run, classifier):
     assert "--case: expected one of B1-T1, " in unknown.err
 
 
-@pytest.mark.parametrize("words", [["--weights", "w.pt"], ["--input-dim", "3"], ["--argument", "sequence=x"]])
+@pytest.mark.parametrize(
+    "words", [["--weights", "w.pt"], ["--input-dim", "3"], ["--argument", "sequence=x"], ["--float64-gates"]]
+)
 def test_an_onnx_file_takes_nothing_of_a_network(run, classifier, tmp_path, words):
     done = run("export", classifier.path / "model.onnx", "--out", tmp_path / "b", *words)
 

@@ -117,9 +117,11 @@ def test_everything_selects_the_pods_that_it_means():
     assert "replicas" not in DEPLOYMENTS["cellgate"]["spec"]
 
 
-def test_a_pod_opens_no_connection_and_takes_those_of_one_port():
+def test_a_pod_opens_no_connection_and_takes_those_of_its_two_ports():
     policy = one("NetworkPolicy")["spec"]
 
     assert policy["policyTypes"] == ["Ingress", "Egress"]
     assert policy["egress"] == []
-    assert [rule["ports"] for rule in policy["ingress"]] == [[{"protocol": "TCP", "port": "http"}]]
+    assert [rule["ports"] for rule in policy["ingress"]] == [
+        [{"protocol": "TCP", "port": name} for name in ("http", "grpc")]
+    ]
