@@ -5,7 +5,7 @@ than its request implies, nor with a value that is not finite.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -17,6 +17,10 @@ from .datatypes import datatype_of
 from .errors import EngineError
 from .input_check import BatchSize, is_finite, sized
 from .json_response import render_object
+
+_OUTPUTS = b',"outputs":['
+_STREAM_END = b"}" + _OUTPUTS
+_REPLAYED = b',"replayed":true' + _STREAM_END
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,12 @@ class AnswerForm:
     json_elements: int
     binary_bytes: int
 
+    def as_replayed(self) -> "AnswerForm":
+        """Return the form of an answer that a stream had been given before; `start` ends in the stream's parameters."""
+        start = self.start.removesuffix(_STREAM_END) + _REPLAYED
+        rest = None if self.binary_head is None else start + self.binary_head[len(self.start) :]
+        return replace(self, start=start, binary_head=rest)
+
     def check(self, answer: Arrays) -> list[Array]:
         """Return the arrays in the order of the outputs.
 
@@ -75,12 +85,13 @@ class AnswerForm:
 
 
 def make_form(
-    model: Mapping[str, str], signature: GraphSignature, size: BatchSize, wanted: Sequence[tuple[str, bool]]
+    model: Mapping[str, Any], signature: GraphSignature, size: BatchSize, wanted: Sequence[tuple[str, bool]]
 ) -> AnswerForm:
     """Return the form of an answer.
 
     Args:
-        model: the fields of the answer that stand before its outputs: name, version, and the id where one was given.
+        model: the fields of the answer that stand before its outputs: name, version, the id where one was given, and
+            last the parameters, where it belongs to a stream.
         signature: of the graph.
         size: B and T of the request.
         wanted: names of the outputs and whether each is binary.
@@ -90,7 +101,7 @@ def make_form(
         _output_form(name, np.dtype(specs[name].dtype), sized(specs[name], size), binary=binary)
         for name, binary in wanted
     )
-    start = render_object(model)[:-1] + b',"outputs":['
+    start = render_object(model)[:-1] + _OUTPUTS
     all_binary = all(output.binary for output in outputs)
     return AnswerForm(
         outputs=outputs,

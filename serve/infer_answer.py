@@ -10,6 +10,7 @@ import numpy as np
 
 from .answer_form import AnswerForm
 from .arrays import Arrays
+from .engine.work import StreamAnswer
 from .json_response import render_numbers
 
 JSON = "application/json"
@@ -45,12 +46,15 @@ class InferAnswer:
         return b"".join(self.parts)
 
 
-def render_answer(form: AnswerForm, answer: Arrays) -> InferAnswer:
+def render_answer(form: AnswerForm, answer: Arrays | StreamAnswer) -> InferAnswer:
     """Render what the engine returned.
 
     Raises:
         EngineError: it is not of the form, or not finite.
     """
+    if isinstance(answer, StreamAnswer):
+        form = form.as_replayed() if answer.is_replayed else form
+        answer = answer.outputs
     arrays = form.check(answer)
     blobs = [np.ascontiguousarray(array) for output, array in zip(form.outputs, arrays, strict=True) if output.binary]
     if form.binary_head is not None:

@@ -9,13 +9,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
 from .answer_form import AnswerForm, make_form
 from .arrays import Array
 from .binary_request import HEADER, Blob, check_length, make_blob, raw_request, refuse_blobs
-from .engine.work import Work
+from .engine.work import StreamRef, Work
 from .errors import BadInput
 from .input_check import LENGTHS, check_heads, check_outputs, value_rule
 from .json_data import array_from_json
@@ -29,6 +30,7 @@ _HEAD_BYTES = 2048
 # What takes about a millisecond: 13,000 numbers of JSON, or a hundred times as many bytes that are only looked at.
 _LARGE_JSON_BYTES = 2**18
 _LARGE_BINARY_BYTES = 2**22
+_STEP = b"sequence_step"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ class CheckedHead:
         priority: of the engine.
         timeout_s: how long the answer may take; None: as long as it takes.
         form: of the answer.
+        stream: that the request belongs to, or None.
     """
 
     arrays: dict[str, Array]
@@ -50,6 +53,7 @@ class CheckedHead:
     priority: int
     timeout_s: float | None
     form: AnswerForm
+    stream: StreamRef | None
 
 
 class RequestReader:
@@ -91,7 +95,9 @@ class RequestReader:
         if head_bytes == 0:
             return self._work(self._known_raw(len(body)), body, 0)
         text = body[:head_bytes]
-        head = self._known_head(text) if head_bytes <= _HEAD_BYTES else self._read_head(text)
+        # A head that numbers its request never comes again.
+        is_known = head_bytes <= _HEAD_BYTES and _STEP not in text
+        head = self._known_head(text) if is_known else self._read_head(text)
         if head.blob_bytes != len(body) - head_bytes:
             check_length(head.blob_bytes, len(body), head_bytes)
         return self._work(head, body, head_bytes)
@@ -111,6 +117,7 @@ class RequestReader:
             outputs=head.form.names,
             priority=head.priority,
             deadline_s=None if head.timeout_s is None else self._clock() + head.timeout_s,
+            stream=head.stream,
         )
         return work, head.form
 
@@ -140,6 +147,7 @@ class RequestReader:
             priority=request.priority,
             timeout_s=request.timeout_s,
             form=make_form(_answer_fields(self._model, request), signature, size, _wanted(request, names)),
+            stream=request.stream,
         )
 
 
@@ -158,9 +166,15 @@ def _wanted(request: JsonRequest, names: tuple[str, ...]) -> list[tuple[str, boo
     return [(name, request.binary.get(name, request.binary_outputs)) for name in names]
 
 
-def _answer_fields(model: ServedModel, request: JsonRequest) -> dict[str, str]:
-    fields = {"model_name": model.name, "model_version": model.version}
-    return fields if request.id is None else {**fields, "id": request.id}
+def _answer_fields(model: ServedModel, request: JsonRequest) -> dict[str, Any]:
+    fields: dict[str, Any] = {"model_name": model.name, "model_version": model.version}
+    if request.id is not None:
+        fields["id"] = request.id
+    stream = request.stream
+    if stream is not None:
+        step = {} if stream.step is None else {"sequence_step": stream.step}
+        fields["parameters"] = {"sequence_id": stream.id, **step}
+    return fields
 
 
 def _filled(rows: int, steps: int) -> Array:

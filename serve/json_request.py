@@ -15,8 +15,9 @@ from typing import Any
 import orjson
 
 from .datatypes import DATATYPES
+from .engine.work import StreamRef
 from .errors import BadInput, shown
-from .request_parameters import binary_size_of, check_parameters, flag_of, priority_of, timeout_of
+from .request_parameters import binary_size_of, check_parameters, flag_of, priority_of, stream_of, timeout_of
 
 MAX_ID = 1024  # characters
 MAX_TENSORS = 256  # inputs or outputs; each costs some microseconds, so a body full of them must stop early
@@ -53,6 +54,7 @@ class JsonRequest:
         binary_outputs: whether the others do.
         priority: of the engine, higher first; 0 is usual.
         timeout_s: how long the answer may take; None: as long as it takes.
+        stream: that it belongs to, or None.
     """
 
     id: str | None
@@ -62,6 +64,7 @@ class JsonRequest:
     binary_outputs: bool = False
     priority: int = 0
     timeout_s: float | None = None
+    stream: StreamRef | None = None
 
 
 def parse_request(body: bytes) -> JsonRequest:
@@ -93,6 +96,7 @@ def parse_request(body: bytes) -> JsonRequest:
         binary_outputs=flag_of("parameters", parameters, "binary_data_output") or False,
         priority=priority_of(parameters),
         timeout_s=timeout_of(parameters),
+        stream=stream_of(parameters),
     )
     _check_duplicates(body, parsed)
     return found

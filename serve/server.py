@@ -46,7 +46,8 @@ def run_server(places: Sequence[BundlePlace], settings: Settings, echo: Echo) ->
 
         def say(hello: Mapping[str, Any]) -> None:
             models = hello["models"]
-            for line in (*model_lines(models), *ready_lines(models[0], url, settings)):
+            streams = [f"streams:      {hello['streams']}"] if hello.get("streams") else []
+            for line in (*model_lines(models), *streams, *ready_lines(models[0], url, settings)):
                 echo(line)
 
         with _signals_stop(supervisor):

@@ -26,7 +26,13 @@ RANGES: dict[str, tuple[float, float]] = {
     "max_answer_elements": (1, 2**30),
     "keep_alive_s": (0.0, 3600.0),
     "shutdown_grace_s": (0.0, 3600.0),
+    "stream_idle_s": (1.0, 31_536_000.0),
+    "stream_tombstone_s": (1.0, 31_536_000.0),
+    "max_streams": (1, 100_000_000),
+    "max_stream_bytes": (2**16, 2**44),
 }
+
+STORE_SCHEMES = ("memory", "sqlite:PATH", "redis://HOST", "rediss://HOST", "unix://PATH")
 
 _FLAGS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
@@ -79,6 +85,11 @@ class Settings:
         shutdown_grace_s: time for running requests to end after SIGTERM.
         access_log: write one JSON line a request to stderr.
         example_request_path: a file with a request body that the start-up curl line sends instead of an inline one.
+        stream_store: where streams are kept: memory, sqlite:PATH, or the URL of a Redis server.
+        stream_idle_s: a stream that nothing was sent for so long expires.
+        stream_tombstone_s: for so long after it ended or expired a stream is told from one that never was.
+        max_streams: that live at once, in a store of this server's own; above, 503.
+        max_stream_bytes: of their states and last answers there, and of records cached in memory; above, 503.
     """
 
     host: str = "127.0.0.1"
@@ -100,12 +111,21 @@ class Settings:
     shutdown_grace_s: float = 30.0
     access_log: bool = False
     example_request_path: str | None = None
+    stream_store: str = "memory"
+    stream_idle_s: float = 600.0
+    stream_tombstone_s: float = 600.0
+    max_streams: int = 10_000
+    max_stream_bytes: int = 2**28
 
     def __post_init__(self) -> None:
         if self.device not in get_args(Device):
             raise SettingsError("device", f"one of {', '.join(get_args(Device))}", self.device)
         if not self.host:
             raise SettingsError("host", "an address or a host name", self.host)
+        kind, _, place = self.stream_store.partition(":")
+        if self.stream_store != "memory" and (kind not in ("sqlite", "redis", "rediss", "unix") or not place):
+            found = f"{kind}:…" if place else self.stream_store  # a URL may hold a password
+            raise SettingsError("stream_store", f"one of {', '.join(STORE_SCHEMES)}", found)
         for name, (low, high) in RANGES.items():
             value = getattr(self, name)
             if value is None and name == "threads":

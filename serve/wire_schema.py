@@ -40,7 +40,9 @@ class InferenceRequest(_Strict):
     id: str | None = Field(default=None, description="Echoed in the answer.", max_length=1024)
     model_name: str | None = Field(default=None, description="Ignored; the path names the model.", max_length=1024)
     parameters: Parameters | None = Field(
-        default=None, description="`priority` 1 .. 9, `timeout` in microseconds, `binary_data_output`."
+        default=None,
+        description="`priority` 1 .. 9, `timeout` in microseconds, `binary_data_output`, `sequence_id`, "
+        "`sequence_start`, `sequence_end`, `sequence_step`.",
     )
     inputs: list[InputTensor] = Field(description="The sequence, and optionally lengths and states.")
     outputs: list[RequestedOutput] | None = Field(default=None, description="Left out: all but the states.")
@@ -62,6 +64,9 @@ class InferenceResponse(BaseModel):
     model_name: str
     model_version: str
     id: str | None = Field(default=None, description="Present where the request had one.")
+    parameters: Parameters | None = Field(
+        default=None, description="Of a stream: `sequence_id`, `sequence_step` where it was given, `replayed`."
+    )
     outputs: list[OutputTensor]
 
 
@@ -71,6 +76,9 @@ class ErrorAnswer(BaseModel):
     error: str = Field(description="The thing, what was expected, what was found, and the remedy.")
     code: str = Field(description="A stable word for programs.")
     request_id: str | None = Field(default=None, description="With status 500: what to look for in the log.")
+    expected_step: int | None = Field(
+        default=None, description="With 409 and 422: the stream's next step, where it has one."
+    )
 
 
 class Live(BaseModel):

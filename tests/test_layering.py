@@ -27,10 +27,11 @@ MUST_NOT_NAME = {
     "bundle": {"torch", "onnx", "onnxruntime", "onnxscript", "fastapi", "starlette", "uvicorn"},
     "export": {"fastapi", "starlette", "uvicorn"},
     "serve": {"torch", "onnx", "onnxscript"},
+    "serve/streams": {"torch", "onnx", "onnxscript", "fastapi", "starlette", "uvicorn", "asyncio", "pickle"},
     "client": {"torch", "onnx", "onnxruntime", "onnxscript", "fastapi", "starlette", "uvicorn"},
 }
 # a folder inside serve -> the folders inside serve that it must not know
-INSIDE_SERVE = {"engine": {"processes"}}
+INSIDE_SERVE = {"engine": {"processes", "streams"}, "streams": {"processes"}}
 
 
 def imports_of(file: Path, folder: str) -> set[tuple[str, str]]:
@@ -68,7 +69,7 @@ def test_a_folder_names_no_package_that_it_must_not_know(folder):
 
 
 @pytest.mark.parametrize("folder", INSIDE_SERVE)
-def test_the_engine_knows_no_processes(folder):
+def test_engine_and_streams_know_no_processes(folder):
     for file in sorted((PACKAGE / "serve" / folder).glob("*.py")):
         inside = {name for kind, name in imports_of(file, "serve") if kind == "inside"}
 

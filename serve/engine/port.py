@@ -4,11 +4,11 @@ Rules of this file: an interface and the one coroutine on top of it; both implem
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Protocol
 
 from ..errors import ServeError
-from .work import Answer, Outcome, Work
+from .work import Answer, Outcome, StreamAnswer, Work
 
 OnDone = Callable[[Outcome], None]
 
@@ -51,6 +51,17 @@ class EnginePort(Protocol):
         ...
 
 
+class DrivenEngine(Protocol):
+    """What a thread, or a loop, needs of the engine that it drives; `engine.Engine` says what each does."""
+
+    def submit(self, ticket: Hashable, work: Work) -> None: ...  # noqa: D102
+    def cancel(self, ticket: Hashable) -> None: ...  # noqa: D102
+    def run_once(self) -> Sequence[tuple[Hashable, Outcome]]: ...  # noqa: D102
+    def wait_s(self) -> float | None: ...  # noqa: D102
+    def statistics(self) -> dict[str, Any]: ...  # noqa: D102
+    def close(self) -> Sequence[tuple[Hashable, Outcome]]: ...  # noqa: D102
+
+
 async def infer(port: EnginePort, work: Work) -> Answer:
     """Hand work over and wait for its answer; a cancelled caller cancels the work.
 
@@ -67,4 +78,4 @@ async def infer(port: EnginePort, work: Work) -> Answer:
         raise
     if isinstance(outcome, ServeError):
         raise outcome
-    return outcome
+    return outcome.outputs if isinstance(outcome, StreamAnswer) else outcome

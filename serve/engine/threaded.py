@@ -12,8 +12,8 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 from ..errors import NotReady, ServeError
-from .engine import Engine, Result
-from .port import OnDone
+from .engine import Result
+from .port import DrivenEngine, OnDone
 from .work import Work
 
 _JOIN_S = 60.0  # a run cannot be interrupted; none is that long
@@ -30,7 +30,7 @@ class ThreadedEngine:
         engine: nobody else uses it from now on; closed by `close`.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: DrivenEngine) -> None:
         self._engine = engine
         self._changed = threading.Condition()
         self._commands: list[Command] = []
@@ -40,9 +40,10 @@ class ThreadedEngine:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._is_closing = False
+        self._is_woken = False
 
     @property
-    def engine(self) -> Engine:
+    def engine(self) -> DrivenEngine:
         """The engine; only its constant facts may be read from outside its thread."""
         return self._engine
 
@@ -56,6 +57,12 @@ class ThreadedEngine:
         self._loop = loop
         self._thread = threading.Thread(target=self._run, name="cellgate-engine", daemon=True)
         self._thread.start()
+
+    def wake(self) -> None:
+        """Look at once whether the engine has something to do. May be called by any thread."""
+        with self._changed:
+            self._is_woken = True
+            self._changed.notify()
 
     def close(self) -> None:
         """Refuse what waits, end the thread and close the engine. Closing twice is fine. Blocks for a run at most."""
@@ -102,7 +109,7 @@ class ThreadedEngine:
         try:
             while not self._is_closing:
                 results = [result for command in self._wait_for_commands() for result in command()]
-                self._deliver(results + self._engine.run_once())
+                self._deliver([*results, *self._engine.run_once()])
         except Exception:
             logger.exception("the engine's thread failed; nothing more is taken")
         finally:
@@ -114,7 +121,7 @@ class ThreadedEngine:
         with self._changed:
             self._commands = []  # `_refuse_rest` tells those who posted them
         try:
-            self._deliver(self._engine.close())
+            self._deliver([*self._engine.close()])
         except Exception:
             logger.exception("the engine could not be closed in order")
 
@@ -128,12 +135,16 @@ class ThreadedEngine:
     def _wait_for_commands(self) -> list[Command]:
         """Return what was posted, at once where a run is due, and none where a held run has become due."""
         with self._changed:
-            while not (self._commands or self._is_closing) and (wait_s := self._engine.wait_s()) != 0.0:
+            while not self._has_news() and (wait_s := self._engine.wait_s()) != 0.0:
                 self._changed.wait(wait_s)
                 if wait_s is not None:
                     break
+            self._is_woken = False
             commands, self._commands = self._commands, []
         return commands
+
+    def _has_news(self) -> bool:
+        return bool(self._commands) or self._is_closing or self._is_woken
 
     def _accept(self, ticket: int, work: Work) -> list[Result]:
         try:

@@ -9,7 +9,42 @@ from ..arrays import Array
 from ..errors import ServeError
 
 Answer = dict[str, Array]
-Outcome = Answer | ServeError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StreamRef:
+    """Which stream a request belongs to, and its place in it.
+
+    Attributes:
+        id: 1 .. 2**64 - 1, or text; 7 and "7" are two streams.
+        is_start: the stream begins here.
+        is_end: it ends here.
+        step: number of the request in its stream, from 0 on, 0 .. 2**64 - 1; None: as it comes, applied each time.
+    """
+
+    id: int | str
+    is_start: bool = False
+    is_end: bool = False
+    step: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StreamAnswer:
+    """The answer to a request of a stream.
+
+    Attributes:
+        outputs: that were asked for.
+        step: of the request in its stream, whether it said so or not.
+        is_replayed: the request had been applied before; this is the answer of that time.
+    """
+
+    outputs: Answer
+    step: int
+    is_replayed: bool = False
+
+
+Reply = Answer | StreamAnswer
+Outcome = Answer | StreamAnswer | ServeError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,6 +59,7 @@ class Work:
         outputs: names of the signature's outputs, in the order of the answer, each once.
         priority: higher goes first; 0 is usual. Nothing starves: see `plan`.
         deadline_s: moment on the monotonic clock of this machine after which nobody waits for the answer, or None.
+        stream: the stream that it belongs to, or None.
     """
 
     model: str
@@ -33,6 +69,7 @@ class Work:
     outputs: tuple[str, ...]
     priority: int = 0
     deadline_s: float | None = None
+    stream: StreamRef | None = None
 
     @property
     def rows(self) -> int:

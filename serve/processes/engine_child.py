@@ -14,6 +14,10 @@ from typing import Any, Final
 from ..engine.engine import Engine, EngineLimits
 from ..engine.models import EngineModel, open_engine_models
 from ..settings import Settings
+from ..streams.limits import StreamLimits
+from ..streams.store import StreamStore
+from ..streams.store_choice import open_store
+from ..streams.streaming_engine import StreamingEngine
 from .child_border import ChildBorder, places_of, run_child, settings_of
 from .engine_loop import EngineLoop
 from .frames import Kind, pack_json
@@ -28,13 +32,15 @@ def serve_engine(border: ChildBorder, config: dict[str, Any]) -> None:
     """Open the bundles, report ready, and serve until SIGTERM or the lifeline's end.
 
     Raises:
-        BundleError, ServerStartError: a bundle cannot be served.
+        BundleError, ServerStartError: a bundle cannot be served, or the store of streams not be opened.
     """
     settings = settings_of(config)
     models = open_engine_models(places_of(config), settings)
-    hello = make_hello([model.served for model in models], [model.plan_line(settings) for model in models])
+    store = open_store(settings, is_restart=config.get("is_restart", False))
+    plans = [model.plan_line(settings) for model in models]
+    hello = make_hello([model.served for model in models], plans, store.line)
     with socket.socket(fileno=config["listener"]) as listener:
-        loop = make_loop(models, settings, hello, listener)
+        loop = make_loop(models, settings, hello, listener, store)
         signal.signal(signal.SIGTERM, lambda *_: loop.stop())
         gc.collect()
         gc.freeze()  # what is open stays: the collector need not look at it again between two runs
@@ -43,18 +49,21 @@ def serve_engine(border: ChildBorder, config: dict[str, Any]) -> None:
 
 
 def make_loop(
-    models: list[EngineModel], settings: Settings, hello: dict[str, Any], listener: socket.socket
+    models: list[EngineModel], settings: Settings, hello: dict[str, Any], listener: socket.socket, store: StreamStore
 ) -> EngineLoop:
-    """Return the loop over an engine with these models; the engine closes their runtimes."""
+    """Return the loop over an engine with these models and this store; the engine closes them."""
+    engine = StreamingEngine(Engine(models, EngineLimits.of(settings)), store, StreamLimits.of(settings))
     codecs = [ModelCodec(index, model.served.name, model.served.manifest.graph) for index, model in enumerate(models)]
-    return EngineLoop(
-        Engine(models, EngineLimits.of(settings)),
+    loop = EngineLoop(
+        engine,
         codecs,
         pack_json(Kind.HELLO, 0, hello),
         listener,
         max_frame_bytes=max(settings.max_waiting_bytes, _GROWTH * settings.max_body_bytes) + _SLACK_BYTES,
         grace_s=settings.shutdown_grace_s,
     )
+    engine.waker = loop.wake
+    return loop
 
 
 def main() -> int:

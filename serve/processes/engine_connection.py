@@ -7,10 +7,11 @@ protocol, or goes away, costs its own connection and nothing else.
 import logging
 import socket
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
-from ..engine.work import Outcome, Work
+from ..engine.port import DrivenEngine
+from ..engine.work import Outcome
 from ..errors import EngineError, NotReady, ServeError
 from .error_words import error_to_words
 from .frames import FrameDecoder, FrameError, Kind, id_of, pack_json
@@ -23,17 +24,6 @@ _WORK: Final = int(Kind.WORK)  # looked up for every frame
 # Larger reads cost more: the C library maps and unmaps a buffer above 128 KiB (measured: 17 µs a read of 256 KiB).
 _READ_BYTES: Final = 2**16
 _READS: Final = 64  # in a turn, so that one frontend cannot keep the engine from running
-
-
-class DrivenEngine(Protocol):
-    """What a loop needs of the engine; `engine.Engine` says what each does."""
-
-    def submit(self, ticket: Hashable, work: Work) -> None: ...  # noqa: D102
-    def cancel(self, ticket: Hashable) -> None: ...  # noqa: D102
-    def run_once(self) -> Sequence[tuple[Hashable, Outcome]]: ...  # noqa: D102
-    def wait_s(self) -> float | None: ...  # noqa: D102
-    def statistics(self) -> dict[str, Any]: ...  # noqa: D102
-    def close(self) -> Sequence[tuple[Hashable, Outcome]]: ...  # noqa: D102
 
 
 class Ticket:
@@ -119,7 +109,7 @@ class EngineConnection:
             self._refuse(request_id, outcome)
             return
         try:
-            self._out += ticket.codec.pack_answer(ticket.frame, outcome)
+            self._out += ticket.codec.pack_reply(ticket.frame, outcome)
         except ServeError as err:
             self._refuse(request_id, err)
 

@@ -16,6 +16,7 @@ from ..engine.work import Outcome, Work
 from ..errors import EngineLost, QueueFull, UnknownModel
 from .error_words import error_from_words
 from .frames import FrameDecoder, FrameError, Kind, id_of, json_of, pack_bare
+from .stream_block import stream_answer
 from .tensor_frames import Frame, ModelCodec, Piece, join, model_of
 
 logger = logging.getLogger("cellgate.engine")
@@ -185,7 +186,7 @@ class EngineLink(asyncio.Protocol):
             answer = {name: answer[name] for name in outputs}
         del self._pending[ticket]
         self._pending_bytes -= size
-        self._call(on_done, answer)
+        self._call(on_done, stream_answer(frame, answer) if frame[1] else answer)
 
     def _take_other(self, frame: Frame) -> None:
         ticket = id_of(frame)

@@ -15,8 +15,9 @@ from contextlib import suppress
 from selectors import EVENT_READ, EVENT_WRITE, SelectSelector
 from typing import Any, Final
 
+from ..engine.port import DrivenEngine
 from ..engine.work import Outcome
-from .engine_connection import DrivenEngine, EngineConnection, Ticket
+from .engine_connection import EngineConnection, Ticket
 from .frames import FrameError
 from .tensor_frames import ModelCodec
 
@@ -27,6 +28,7 @@ _MAX_UNSENT_BYTES: Final = 2**24
 
 
 _FEW = 8  # requests inside
+_STOP: Final = b"!"
 
 
 class EngineLoop:
@@ -78,7 +80,7 @@ class EngineLoop:
         """
         self._listener.setblocking(False)
         self._selector.register(self._listener, EVENT_READ, self._accept)
-        self._selector.register(self._wake_read, EVENT_READ, self._begin_to_stop)
+        self._selector.register(self._wake_read, EVENT_READ, self._read_wishes)
         if lifeline is not None:
             self._selector.register(lifeline, EVENT_READ, lambda _events: self._read_lifeline(lifeline))
         try:
@@ -89,8 +91,11 @@ class EngineLoop:
 
     def stop(self) -> None:
         """Take no more work and end when the accepted one has. May be called by a signal's handler or any thread."""
-        with suppress(OSError):  # the loop has ended, or was told often enough
-            os.write(self._wake_write, b".")
+        self._write(_STOP)
+
+    def wake(self) -> None:
+        """Look at once whether the engine has something to do. May be called by any thread."""
+        self._write(b".")
 
     def statistics(self) -> dict[str, Any]:
         """Return what the engine counts, and what its frontends have in it, as plain JSON values."""
@@ -175,8 +180,15 @@ class EngineLoop:
     def _read_lifeline(self, lifeline: int) -> None:
         self._is_over = not os.read(lifeline, 4096)
 
-    def _begin_to_stop(self, _events: int) -> None:
-        os.read(self._wake_read, 4096)
+    def _write(self, what: bytes) -> None:
+        with suppress(OSError):  # the loop has ended, or was told often enough
+            os.write(self._wake_write, what)
+
+    def _read_wishes(self, _events: int) -> None:
+        if _STOP in os.read(self._wake_read, 4096):
+            self._begin_to_stop()
+
+    def _begin_to_stop(self) -> None:
         if self._stop_at_s is None:
             self._stop_at_s = self._clock() + self._grace_s
         for connection in self._connections:

@@ -7,7 +7,7 @@ the frontend's, or 0) at byte 8, and is one of
     HELLO           engine      JSON: what is served; the first frame of a connection
     WORK            frontend    see `tensor_frames`
     ANSWER          engine      see `tensor_frames`
-    ERROR           engine      JSON: [code, message]
+    ERROR           engine      JSON: [code, message], or [code, message, facts]
     CANCEL          frontend    nothing
     ASK_STATISTICS  frontend    nothing
     STATISTICS      engine      JSON: what the engine counts
@@ -21,7 +21,7 @@ from enum import IntEnum
 from struct import Struct, error
 from typing import Any, Final
 
-PROTOCOL: Final = 1
+PROTOCOL: Final = 2
 
 PREFIX: Final = Struct("<Q")
 _HEAD: Final = Struct("<B7xQ")

@@ -136,7 +136,9 @@ class Supervisor:
 
     def _fill(self, slot: Slot) -> None:
         config = {**self._config, "listener": slot.files[0]}
-        if slot is not self._engine:
+        if slot is self._engine:
+            config["is_restart"] = self._hello is not None
+        else:
             config["hello"] = self._hello
         try:
             child = ChildProcess(slot.module, config, slot.files)

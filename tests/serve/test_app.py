@@ -19,7 +19,7 @@ from cellgate.serve.infer_exchange import infer_while_connected
 from cellgate.serve.settings import Settings
 
 PATIENCE_S = 10
-EXTENSIONS = ["binary_tensor_data", "schedule_policy"]
+EXTENSIONS = ["binary_tensor_data", "schedule_policy", "sequence", "sequence(string_id)"]
 
 
 def check_error(response, status, code, text):

@@ -29,6 +29,14 @@ def test_defaults_are_reachable_from_this_machine_only_and_bounded():
         ("max_body_bytes", 1023, "found 1023"),
         ("shutdown_grace_s", float("nan"), "expected 0.0 .. 3600.0 seconds, found nan"),
         ("keep_alive_s", "5", "found '5'"),
+        (
+            "stream_store",
+            "disk",
+            "stream_store .*: expected one of memory, sqlite:PATH, redis.*, found 'disk'",
+        ),
+        ("stream_store", "sqlite:", "found 'sqlite:'"),
+        ("stream_store", "http://user:secret@host", "found 'http:…'"),
+        ("stream_idle_s", 0.5, "expected 1.0 .. 31536000.0 seconds"),
     ],
 )
 def test_value_outside_its_range_is_refused_by_name(name, value, message):
@@ -57,6 +65,11 @@ def test_environment_sets_every_setting():
         "CELLGATE_SHUTDOWN_GRACE_S": "2",
         "CELLGATE_ACCESS_LOG": "Yes",
         "CELLGATE_EXAMPLE_REQUEST_PATH": "request.json",
+        "CELLGATE_STREAM_STORE": "sqlite:/var/lib/streams",
+        "CELLGATE_STREAM_IDLE_S": "10",
+        "CELLGATE_STREAM_TOMBSTONE_S": "11",
+        "CELLGATE_MAX_STREAMS": "12",
+        "CELLGATE_MAX_STREAM_BYTES": "65536",
     }
     assert environ.keys() == {PREFIX + field.name.upper() for field in fields(Settings)}
 
@@ -82,6 +95,11 @@ def test_environment_sets_every_setting():
         shutdown_grace_s=2.0,
         access_log=True,
         example_request_path="request.json",
+        stream_store="sqlite:/var/lib/streams",
+        stream_idle_s=10.0,
+        stream_tombstone_s=11.0,
+        max_streams=12,
+        max_stream_bytes=65536,
     )
 
 
