@@ -116,7 +116,7 @@ def _judge_start(record: StreamRecord | None, work: Work, payload: bytes | None,
         raise StepGap(0, ref.step)
     if record is None:
         return RunStep(work.states, 0)
-    if record.step == 0 and _is_repeated(record, 0, payload, digest):
+    if record.step == 0 and record.ended in (None, END) and _is_repeated(record, 0, payload, digest):
         return _stored(record)
     if record.ended is None:
         raise StreamExists(ref.id, record.step + 1)

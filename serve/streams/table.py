@@ -158,6 +158,8 @@ class StreamTable:
         else:
             self._due.pop(entry.key, None)
             del self._entries[entry.key]
+            if not self._entries:
+                self.next_deadline_s = None
 
     def remove(self, held: Held) -> None:
         """Take a request out of its queue; its entry stays until it waits for nothing more."""

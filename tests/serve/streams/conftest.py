@@ -164,6 +164,14 @@ class Driver:
                 assert left > 0, self.engine.statistics()
         return [self.outcomes[ticket] for ticket in tickets]
 
+    def ask_only(self, work):
+        """Post one work and return what refused it, or None."""
+        try:
+            self.post(work)
+        except ServeError as err:
+            return err
+        return None
+
     def ask(self, work):
         """Post one work and return its outcome; what `submit` raises is one too."""
         try:
