@@ -152,25 +152,36 @@ class SqliteStore:
     def _open(self) -> None:
         # Exclusive first: the log then needs no memory that is shared with other processes.
         self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
+        self._is_new()  # before anything is changed in it
         (mode,) = self._db.execute("PRAGMA journal_mode = WAL").fetchone()
         if mode != "wal":
             raise self._refusal("a disk that takes a write-ahead log", f"the mode {mode}", "use a local disk")
         self._db.execute("PRAGMA synchronous = FULL")
         self._db.execute("BEGIN IMMEDIATE")  # the lock is taken here, and kept
+        if self._is_new():
+            self._db.execute(_TABLE)
+            self._db.execute(f"PRAGMA application_id = {_APPLICATION}")
+            self._db.execute(f"PRAGMA user_version = {SCHEMA}")
+        self._db.execute("COMMIT")
+        (found,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
+        if found != "ok":
+            raise self._refusal("a whole file", " ".join(found.split()), "move it away, or bring back a copy")
+
+    def _is_new(self) -> bool:
+        """Whether the file is empty.
+
+        Raises:
+            ServerStartError: it is another program's, or of another version.
+        """
         (application,) = self._db.execute("PRAGMA application_id").fetchone()
         (schema,) = self._db.execute("PRAGMA user_version").fetchone()
         (tables,) = self._db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         if (application, schema, tables) == (0, 0, 0):
-            self._db.execute(_TABLE)
-            self._db.execute(f"PRAGMA application_id = {_APPLICATION}")
-            self._db.execute(f"PRAGMA user_version = {SCHEMA}")
-        elif (application, schema) != (_APPLICATION, SCHEMA):
+            return True
+        if (application, schema) != (_APPLICATION, SCHEMA):
             found = f"application {application:#x}, version {schema}"
             raise self._refusal(f"streams of cellgate, version {SCHEMA}", found, "name another with --stream-store")
-        self._db.execute("COMMIT")
-        (found,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
-        if found != "ok":
-            raise self._refusal("a whole file", found, "move it away, or bring back a copy")
+        return False
 
     def _count(self) -> None:
         usage = Usage()
