@@ -69,7 +69,27 @@ class StorePort(Protocol):
     def close(self) -> list[Done]: ...  # noqa: D102
 
 
-def carry_out(store: StreamStore, orders: Sequence[Order]) -> list[Done]:
+class Complaints:
+    """Logs that a store fails, and that it does not any more, once each."""
+
+    def __init__(self) -> None:
+        self._is_failing = False
+
+    def failed(self, err: StoreError) -> StoreUnavailable:
+        """Return what to answer."""
+        if not self._is_failing:
+            logger.warning("store of streams: %s", err)
+        self._is_failing = True
+        return StoreUnavailable("that it failed")
+
+    def worked(self) -> None:
+        """Something was done."""
+        if self._is_failing:
+            logger.warning("store of streams: works again")
+        self._is_failing = False
+
+
+def carry_out(store: StreamStore, orders: Sequence[Order], complaints: Complaints) -> list[Done]:
     """Do what was asked: one commit for all writes, then the rest one by one."""
     writes = [order for order in orders if isinstance(order, Write)]
     done: list[Done] = []
@@ -78,33 +98,31 @@ def carry_out(store: StreamStore, orders: Sequence[Order]) -> list[Done]:
             won = store.commit(writes)
         except StoreError as err:
             # One error for each: an exception that is raised twice collects tracebacks.
-            done += [Done(order=write, error=_told(err)) for write in writes]
+            done += [Done(order=write, error=complaints.failed(err)) for write in writes]
         else:
+            complaints.worked()
             done += [Done(order=write, won=one) for write, one in zip(writes, won, strict=True)]
     for order in orders:
         if isinstance(order, Load):
-            done.append(_load(store, order))
+            done.append(_load(store, order, complaints))
         elif isinstance(order, Sweep):
             try:
                 done.append(Done(order=order, expired=store.sweep(order.now_s)))
             except StoreError as err:
-                done.append(Done(order=order, error=_told(err)))
+                done.append(Done(order=order, error=complaints.failed(err)))
     return done
 
 
-def _load(store: StreamStore, order: Load) -> Done:
+def _load(store: StreamStore, order: Load, complaints: Complaints) -> Done:
     try:
-        return Done(order=order, record=store.load(order.key))
+        record = store.load(order.key)
     except StoreError as err:
-        return Done(order=order, error=_told(err))
+        return Done(order=order, error=complaints.failed(err))
     except RecordError:
         logger.exception("a stream of model %s is damaged in the store", order.key.model)
         return Done(order=order, error=EngineError("store of streams: expected the stream's record, found it damaged"))
-
-
-def _told(err: StoreError) -> StoreUnavailable:
-    logger.warning("store of streams: %s", err)
-    return StoreUnavailable("that it failed")
+    complaints.worked()
+    return Done(order=order, record=record)
 
 
 class InlinePort:
@@ -118,6 +136,7 @@ class InlinePort:
         self._store = store
         self._orders: list[Order] = []
         self._done: list[Done] = []
+        self._complaints = Complaints()
 
     @property
     def has_done(self) -> bool:
@@ -132,7 +151,7 @@ class InlinePort:
         """Do what was asked."""
         if self._orders:
             orders, self._orders = self._orders, []
-            self._done += carry_out(self._store, orders)
+            self._done += carry_out(self._store, orders, self._complaints)
 
     def take(self) -> list[Done]:
         """Return what was done."""
@@ -157,6 +176,7 @@ class StoreThread:
     def __init__(self, store: StreamStore, wake: Callable[[], None]) -> None:
         self._store = store
         self._wake = wake
+        self._complaints = Complaints()
         self._buffer: list[Order] = []
         self._changed = threading.Condition()
         self._orders: list[Order] = []
@@ -217,7 +237,7 @@ class StoreThread:
 
     def _carry_out(self, orders: list[Order]) -> list[Done]:
         try:
-            return carry_out(self._store, orders)
+            return carry_out(self._store, orders, self._complaints)
         except Exception:  # a fault that nobody foresaw must leave nobody waiting
             logger.exception("the store of streams failed")
             return [Done(order=order, error=StoreUnavailable("a fault in it")) for order in orders]

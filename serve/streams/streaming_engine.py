@@ -85,6 +85,7 @@ class StreamingEngine:
         self._sweep_at_s = clock() + limits.sweep_s
         self._swept_s = clock()
         self._is_sweeping = False
+        self._is_told_late = False
 
     @property
     def models(self) -> tuple[EngineModel, ...]:
@@ -215,7 +216,9 @@ class StreamingEngine:
 
     def _give_up(self, entry: Entry) -> None:
         """The store takes too long: all who wait for this stream are told. What it did is looked up later."""
-        logger.warning("store of streams: no answer in %g s", self._limits.store_limit_s)
+        if not self._is_told_late:
+            logger.warning("store of streams: no answer in %g s", self._limits.store_limit_s)
+        self._is_told_late = True
         entry.is_given_up = True
         self._cache.drop(entry.key)
         for held in tuple(entry.queue):
@@ -344,6 +347,7 @@ class StreamingEngine:
         )
 
     def _take_done(self, done: Done) -> None:
+        self._is_told_late = False
         match done.order:
             case Write() as write:
                 self._take_commit(write, done)

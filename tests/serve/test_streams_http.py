@@ -1,0 +1,182 @@
+"""Streams over HTTP: the hot route and the route that it stands for give the same bytes, in the words of the docs."""
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+
+import httpx
+import numpy as np
+import pytest
+import uvicorn
+from uvicorn.server import ServerState
+
+from cellgate.serve.app import create_app
+from cellgate.serve.engine.engine import Engine, EngineLimits
+from cellgate.serve.engine.threaded import ThreadedEngine
+from cellgate.serve.hot_surface import http_protocol
+from cellgate.serve.settings import Settings
+from cellgate.serve.streams.limits import StreamLimits
+from cellgate.serve.streams.sqlite_store import SqliteStore
+from cellgate.serve.streams.store_choice import open_store
+from cellgate.serve.streams.streaming_engine import StreamingEngine
+
+I = 2
+
+
+@asynccontextmanager
+async def listen(engine_models, store=None, **changes):
+    """Serve streams on a free port of this event loop; yield a client of it."""
+    settings = Settings(device="cpu", threads=1, **changes)
+    store = store or open_store(settings)
+    streaming = StreamingEngine(Engine(engine_models, EngineLimits.of(settings)), store, StreamLimits.of(settings))
+    engine = ThreadedEngine(streaming)
+    streaming.waker = engine.wake
+    loop = asyncio.get_running_loop()
+    engine.start(loop)
+    app = create_app([model.served for model in engine_models], settings, engine)
+    config = uvicorn.Config(app, http=http_protocol(app, settings), ws="none", log_config=None)
+    config.load()
+    state = ServerState()
+
+    def make():
+        return config.http_protocol_class(config=config, server_state=state, app_state={}, _loop=loop)
+
+    async with app.router.lifespan_context(app):
+        server = await loop.create_server(make, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        try:
+            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
+                yield client
+        finally:
+            server.close()
+            for connection in list(state.connections):
+                connection.transport.abort()
+            engine.close()
+
+
+def body_of(x, outputs=None, **parameters):
+    tensor = {"name": "x", "shape": x.shape, "datatype": "FP32", "data": x.reshape(-1).tolist()}
+    request = {"inputs": [tensor], "parameters": parameters}
+    if outputs:
+        request["outputs"] = [{"name": name} for name in outputs]
+    return json.dumps(request).encode()
+
+
+def binary_of(x, **parameters):
+    tensor = {"name": "x", "shape": x.shape, "datatype": "FP32", "parameters": {"binary_data_size": x.nbytes}}
+    head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True, **parameters}}).encode()
+    return head + x.tobytes(), {"Inference-Header-Content-Length": str(len(head))}
+
+
+async def ask(client, content, headers=None, name="steps"):
+    return await client.post(f"/v2/models/{name}/infer", content=content, headers=headers or {})
+
+
+@pytest.fixture
+def x():
+    return np.random.default_rng(3).normal(size=(1, 12, I)).astype(np.float32)
+
+
+def conversation(x):
+    """Everything that a stream can be answered with, in order."""
+    start, go_on = {"sequence_id": 7, "sequence_start": True, "sequence_step": 0}, {"sequence_id": 7}
+    yield body_of(x[:, :3], **start), {}
+    yield body_of(x[:, :3], **start), {}
+    yield body_of(x[:, 3:5], ["h_n", "y"], **go_on, sequence_step=1), {}
+    yield binary_of(x[:, 5:6], **go_on, sequence_step=2)
+    yield binary_of(x[:, 5:6], **go_on, sequence_step=2)
+    yield body_of(x[:, 6:7], **go_on, sequence_step=2), {}
+    yield body_of(x[:, 6:7], **go_on, sequence_step=9), {}
+    yield body_of(x[:, 6:7], **start), {}
+    yield body_of(x[:, 6:7], **go_on), {}
+    yield body_of(np.concatenate([x, x])[:, 6:7], **go_on), {}
+    yield body_of(x[:, 7:], **go_on, sequence_step=4, sequence_end=True), {}
+    yield body_of(x[:, 7:], **go_on, sequence_step=4, sequence_end=True), {}
+    yield body_of(x[:, 7:], **go_on, sequence_step=5), {}
+    yield body_of(x[:, 7:], sequence_id="7"), {}
+    yield body_of(x[:, 7:], sequence_start=True), {}
+    yield body_of(x, sequence_id="ä\n", sequence_start=True, sequence_end=True), {}
+
+
+STATUSES = [200, 200, 200, 200, 200, 422, 409, 409, 200, 400, 200, 200, 410, 404, 400, 200]
+
+
+async def test_both_routes_answer_a_stream_with_the_same_bytes(engine_models, x):
+    found = []
+    for hot_route in (True, False):
+        async with listen(engine_models, hot_route=hot_route) as client:
+            answers = [await ask(client, *asked) for asked in conversation(x)]
+        found.append([(answer.status_code, answer.content) for answer in answers])
+
+    assert [status for status, _ in found[0]] == STATUSES
+    assert found[0] == found[1]
+
+
+async def test_an_answer_says_its_stream_its_step_and_whether_it_is_replayed(engine_models, x):
+    async with listen(engine_models) as client:
+        answers = [await ask(client, *asked) for asked in conversation(x)]
+    heads = [
+        json.loads(answer.content[: int(answer.headers.get("inference-header-content-length", len(answer.content)))])
+        for answer in answers
+    ]
+
+    assert [head.get("parameters") for head in heads[:5]] == [
+        {"sequence_id": 7, "sequence_step": 0},
+        {"sequence_id": 7, "sequence_step": 0, "replayed": True},
+        {"sequence_id": 7, "sequence_step": 1},
+        {"sequence_id": 7, "sequence_step": 2},
+        {"sequence_id": 7, "sequence_step": 2, "replayed": True},
+    ]
+    assert heads[8]["parameters"] == {"sequence_id": 7}
+    assert heads[15]["parameters"] == {"sequence_id": "ä\n"}
+    assert [head.get("code") for head in heads[5:8]] == ["step_conflict", "step_gap", "stream_exists"]
+    assert [head.get("expected_step") for head in heads[5:8]] == [3, 3, 3]
+    assert heads[12]["code"] == "stream_ended"
+    assert heads[13]["code"] == "unknown_stream"
+
+
+async def test_chunks_over_http_are_the_whole(engine_models, make_network, x):
+    ys = []
+    async with listen(engine_models) as client:
+        for place in range(4):
+            flags = {"sequence_start": place == 0, "sequence_end": place == 3}
+            content, headers = binary_of(x[:, 3 * place : 3 * place + 3], sequence_id=2**64 - 1, **flags)
+            answer = await ask(client, content, headers)
+            ys.append(np.frombuffer(answer.content[int(answer.headers["inference-header-content-length"]) :], "<f4"))
+        whole = await ask(client, *binary_of(x))
+    y = np.frombuffer(whole.content[int(whole.headers["inference-header-content-length"]) :], "<f4")
+
+    assert np.concatenate(ys).tobytes() == y.tobytes()
+    feeds = {"x": x, "h0": np.zeros((1, 1, 3), np.float32), "c0": np.zeros((1, 1, 3), np.float32)}
+    assert np.abs(y - make_network("steps").compute(feeds)["y"].reshape(-1)).max() <= 1e-5
+
+
+async def test_metadata_says_where_streams_are_kept_and_no_more(engine_models, tmp_path):
+    for store, words in (("memory", ("memory", "false")), (f"sqlite:{tmp_path}/secret", ("sqlite", "true"))):
+        async with listen(engine_models, stream_store=store) as client:
+            metadata = (await client.get("/v2/models/steps")).json()
+            assert (metadata["properties"]["stream_store"], metadata["properties"]["streams_durable"]) == words
+            assert "secret" not in json.dumps(metadata)
+            assert {"sequence", "sequence(string_id)"} <= set((await client.get("/v2")).json()["extensions"])
+
+
+async def test_streams_on_a_durable_store_answer_alike(engine_models, x, tmp_path):
+    found = []
+    for store in ("memory", f"sqlite:{tmp_path}/s"):
+        async with listen(engine_models, stream_store=store) as client:
+            answers = [await ask(client, *asked) for asked in conversation(x)]
+        found.append([(answer.status_code, answer.content) for answer in answers])
+
+    assert found[0] == found[1]
+
+
+async def test_a_store_that_is_gone_is_503_with_retry_after_and_whole_sequences_go_on(engine_models, x, tmp_path):
+    store = SqliteStore(tmp_path / "s", 9)
+    async with listen(engine_models, store) as client:
+        assert (await ask(client, body_of(x, sequence_id=1, sequence_start=True))).status_code == 200
+        store.close()
+        answer = await ask(client, body_of(x, sequence_id=2, sequence_start=True))
+
+        assert (answer.status_code, answer.json()["code"]) == (503, "store_unavailable")
+        assert answer.headers["retry-after"] == "1"
+        assert (await ask(client, body_of(x))).status_code == 200
