@@ -108,8 +108,8 @@ class RedisProcess:
     def _is_there(self) -> bool:
         import redis  # noqa: PLC0415 - only where it is asked for
 
-        with suppress(redis.RedisError):
-            return bool(redis.Redis.from_url(self.url).ping())
+        with suppress(redis.RedisError), redis.Redis.from_url(self.url) as client:
+            return bool(client.ping())
         return False
 
 
@@ -141,7 +141,7 @@ class Client:
         if self._dice.random() < 0.05:
             with suppress(OSError, http.client.HTTPException):
                 self._open().request("POST", self._path, *self._body(requests[place]))
-            self._close()
+            self.close()
             self._outcome.count("gone before the answer")
         late, early = self._dice.random() < 0.1 and place > 1, self._dice.random() < 0.1 and place + 2 < len(requests)
         for is_sent, wrong in ((late, self._dice.randrange(max(place - 1, 1))), (early, place + 2)):
@@ -182,7 +182,7 @@ class Client:
             response = connection.getresponse()
             body = response.read()
         except (OSError, http.client.HTTPException):
-            self._close()
+            self.close()
             return 0, b""
         if response.status != 200:
             return response.status, body
@@ -193,7 +193,8 @@ class Client:
             self._connection = http.client.HTTPConnection(HOST, self._port, timeout=PATIENCE_S)
         return self._connection
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Close the connection; the next request opens another."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -272,6 +273,7 @@ def run(path: str, plan: Plan, folder: Path) -> Outcome:
                 while True:
                     name, x, edges = work.get_nowait()
                     found[name] = client.run(name, x, edges)
+            client.close()
 
         clients = [threading.Thread(target=stream_on, args=(number,)) for number in range(plan.clients)]
         begun = time.monotonic()
