@@ -4,7 +4,7 @@ Rules of this file: records only. The arrays of a record are never written to.
 """
 
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from ..arrays import Array
 from ..engine.work import Answer
@@ -16,8 +16,7 @@ CLOSED: Final = "closed"
 REASONS: Final = (END, EXPIRED, CLOSED)  # by the client's last request, by idleness, by an operator
 
 
-@dataclass(frozen=True, slots=True)
-class StreamKey:
+class StreamKey(NamedTuple):
     """Names one stream of one model; the number 7 and the text "7" are two."""
 
     model: str

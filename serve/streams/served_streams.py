@@ -5,7 +5,8 @@ Rules of this file: pure.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from ..errors import EngineError
 from ..input_check import BatchSize, is_finite, sized
 from ..served_model import ServedModel
 from .record import END, StreamRecord
+
+_MOST_SIZES: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,7 @@ class ServedStreams:
         states: names of the outputs that return them.
         inputs: the specifications of the inputs that take them, in the same order.
         outputs: by name.
+        sizes: of one row of outputs that were asked for together, at no step and at one step, in bytes.
     """
 
     digest: str
@@ -34,6 +38,7 @@ class ServedStreams:
     states: tuple[str, ...]
     inputs: tuple[TensorSpec, ...]
     outputs: Mapping[str, TensorSpec]
+    sizes: dict[tuple[str, ...], tuple[int, int]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, served: ServedModel) -> "ServedStreams":
@@ -57,12 +62,27 @@ class ServedStreams:
     def growth_bytes(self, work: Work, before: StreamRecord | None) -> int:
         """Return how many bytes more a request will leave behind than lie there."""
         assert work.stream is not None
-        size = BatchSize(work.rows, work.steps)
-        kept = [] if work.stream.is_end else [self.outputs[name] for name in self.states]
+        after = 0
+        if not work.stream.is_end:
+            after += self._bytes_of(self.states, work)
         if work.stream.step is not None:
-            kept += [self.outputs[name] for name in work.outputs]
-        after = sum(math.prod(sized(spec, size)) * np.dtype(spec.dtype).itemsize for spec in kept)
+            after += self._bytes_of(work.outputs, work)
         return after - (0 if before is None else before.size_bytes)
+
+    def _bytes_of(self, names: tuple[str, ...], work: Work) -> int:
+        """Return the bytes of outputs: a constant, and a part for each step, times the rows."""
+        each = self.sizes.get(names)
+        if each is None:
+            if len(self.sizes) >= _MOST_SIZES:  # every order of the outputs is one
+                self.sizes.clear()
+            each = self.sizes[names] = self._row_bytes(names, 0), self._row_bytes(names, 1)
+        return work.rows * (each[0] + (each[1] - each[0]) * work.steps)
+
+    def _row_bytes(self, names: tuple[str, ...], steps: int) -> int:
+        size = BatchSize(1, steps)
+        return sum(
+            math.prod(sized(self.outputs[name], size)) * np.dtype(self.outputs[name].dtype).itemsize for name in names
+        )
 
     def fits(self, record: StreamRecord) -> bool:
         """Whether the states of a record that lives are those of this model."""

@@ -162,6 +162,22 @@ def test_a_store_that_is_slow_costs_503_and_nothing_else_and_is_believed_only_af
     assert np.concatenate(ys, axis=1).tobytes() == whole_of(x)["y"].tobytes()
 
 
+def test_a_process_that_stood_still_does_not_blame_the_store(make_durable, make_work, make_x):
+    driver, x, gate = make_durable(store_limit_s=2.0), make_x(4), threading.Event()
+    driver.store.before = lambda _writes: gate.wait(PATIENCE_S)
+    ticket = driver.post(make_work(x, StreamRef(id=1, is_start=True)))
+    while not driver.store.commits:
+        driver.turn()
+        driver.clock.now += 1e-4
+    gate.set()
+    while not driver.engine._port.has_done:
+        driver.woken.wait(0.01)
+    driver.clock.now += 60.0
+
+    driver.turn()
+    assert driver.outcomes[ticket].step == 0
+
+
 def test_a_store_that_cannot_be_read_costs_503_until_it_can(make_durable, make_work, make_x):
     driver, x = make_durable(), make_x(4)
 
