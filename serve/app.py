@@ -18,6 +18,7 @@ from .routes import router
 from .served_model import ModelTable, ServedModel
 from .serving_state import ServingState
 from .settings import Settings
+from .stream_routes import stream_router
 from .work_queue import WorkQueue
 
 # The framework can export traces by itself where the environment asks for it; this server sends nothing to anybody.
@@ -69,6 +70,7 @@ def create_app(
     )
     app.state.serving = state
     app.include_router(router)
+    app.include_router(stream_router)
     app.router.routes.extend(docs_routes(openapi_document(app.routes, models)))
     app.add_middleware(FaultBoundary)
     if settings.access_log:

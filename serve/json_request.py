@@ -102,6 +102,19 @@ def parse_request(body: bytes) -> JsonRequest:
     return found
 
 
+def parse_object(body: bytes, fields: tuple[str, ...]) -> dict[str, Any]:
+    """Parse a small object that has exactly these fields.
+
+    Raises:
+        BadInput: no JSON, or another object.
+    """
+    try:
+        parsed = orjson.loads(body)
+    except orjson.JSONDecodeError as err:
+        raise BadInput("body", "a JSON object", f"no JSON ({err})") from err
+    return _object("body", parsed, fields, fields)
+
+
 def _tensor(place: str, item: Any) -> JsonTensor:
     tensor = _object(place, item, _INPUT_FIELDS, ("name", "shape", "datatype"))
     size = binary_size_of(f"{place}.parameters", check_parameters(f"{place}.parameters", tensor.get("parameters")))

@@ -70,6 +70,20 @@ class InferenceResponse(BaseModel):
     outputs: list[OutputTensor]
 
 
+class StreamFacts(BaseModel):
+    """What the server knows of a stream."""
+
+    model_name: str
+    sequence_id: int | str
+    sequence_step: int = Field(description="Of the request that was applied last.")
+    rows: int
+    ended: str | None = Field(description="Null while it lives, else `end`, `expired` or `closed`.")
+    idle_s: float
+    state_bytes: int
+    repeatable: bool = Field(description="Whether the last request can be repeated.")
+    bundle_digest: str
+
+
 class ErrorAnswer(BaseModel):
     """What every failure looks like."""
 

@@ -7,10 +7,17 @@ import asyncio
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Protocol
 
-from ..errors import ServeError
-from .work import Answer, Outcome, StreamAnswer, Work
+from ..errors import BadInput, ServeError
+from .work import Answer, Outcome, StreamAnswer, StreamOrder, StreamReport, Work
 
 OnDone = Callable[[Outcome], None]
+OnReport = Callable[[StreamReport | ServeError], None]
+Order = Callable[[StreamOrder, OnReport], Hashable]  # see `streams.streaming_engine.StreamingEngine.order`
+
+
+def no_streams(_order: StreamOrder, _on_done: OnReport) -> Hashable:
+    """Refuse an order where there is an engine without streams."""
+    raise BadInput("streams", "a server with them", "none", "send whole sequences")
 
 
 class EnginePort(Protocol):
@@ -40,6 +47,14 @@ class EnginePort(Protocol):
 
     def cancel(self, ticket: int) -> None:
         """Nobody waits any more: the work leaves its lane at the next run. A ticket of work that ended is ignored."""
+        ...
+
+    async def order(self, order: StreamOrder) -> StreamReport:
+        """Carry out an order about a stream.
+
+        Raises:
+            ServeError: the stream, or the engine, refused it; there is no engine, or none with streams.
+        """
         ...
 
     async def statistics(self) -> Mapping[str, Any]:

@@ -13,8 +13,8 @@ from typing import Any
 
 from ..errors import NotReady, ServeError
 from .engine import Result
-from .port import DrivenEngine, OnDone
-from .work import Work
+from .port import DrivenEngine, OnDone, Order, no_streams
+from .work import StreamOrder, StreamReport, Work
 
 _JOIN_S = 60.0  # a run cannot be interrupted; none is that long
 
@@ -28,14 +28,16 @@ class ThreadedEngine:
 
     Args:
         engine: nobody else uses it from now on; closed by `close`.
+        order: of the same engine, where it has streams.
     """
 
-    def __init__(self, engine: DrivenEngine) -> None:
+    def __init__(self, engine: DrivenEngine, order: Order = no_streams) -> None:
         self._engine = engine
+        self._order = order
         self._changed = threading.Condition()
         self._commands: list[Command] = []
         self._pending: dict[Hashable, OnDone] = {}
-        self._asked: set[asyncio.Future[Mapping[str, Any]]] = set()
+        self._asked: set[asyncio.Future[Any]] = set()
         self._tickets = itertools.count(1)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -87,6 +89,18 @@ class ThreadedEngine:
         """See `EnginePort.cancel`."""
         if self._pending.pop(ticket, None) is not None:
             self._post(lambda: self._cancel(ticket))
+
+    async def order(self, order: StreamOrder) -> StreamReport:
+        """See `EnginePort.order`."""
+        if not self.is_ready:
+            raise NotReady
+        found: asyncio.Future[StreamReport] = asyncio.get_running_loop().create_future()
+        self._asked.add(found)
+        self._post(lambda: self._pass_on(order, found))
+        try:
+            return await found
+        finally:
+            self._asked.discard(found)
 
     async def statistics(self) -> Mapping[str, Any]:
         """See `EnginePort.statistics`."""
@@ -155,6 +169,24 @@ class ThreadedEngine:
 
     def _cancel(self, ticket: int) -> list[Result]:
         self._engine.cancel(ticket)
+        return []
+
+    def _pass_on(self, order: StreamOrder, found: "asyncio.Future[StreamReport]") -> list[Result]:
+        def settle(outcome: StreamReport | ServeError) -> None:
+            if found.done():
+                return
+            if isinstance(outcome, ServeError):
+                found.set_exception(outcome)
+            else:
+                found.set_result(outcome)
+
+        def on_done(outcome: StreamReport | ServeError) -> None:
+            self._call_soon(lambda: settle(outcome))
+
+        try:
+            self._order(order, on_done)
+        except ServeError as err:
+            on_done(err)
         return []
 
     def _tell_statistics(self, found: "asyncio.Future[Mapping[str, Any]]") -> list[Result]:

@@ -4,6 +4,7 @@ Rules of this file: records only. What is in a `Work` has passed `input_check`: 
 """
 
 from dataclasses import dataclass
+from typing import Any, Literal
 
 from ..arrays import Array
 from ..errors import ServeError
@@ -41,6 +42,46 @@ class StreamAnswer:
     outputs: Answer
     step: int
     is_replayed: bool = False
+
+
+OrderKind = Literal["show", "export", "bring", "close"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StreamOrder:
+    """An order about a stream; `streams.order` says what each kind does.
+
+    Attributes:
+        kind: what is ordered.
+        model: of the stream.
+        id: of the stream.
+        data: a record as bytes, where one is brought.
+        deadline_s: as of `Work`.
+    """
+
+    kind: OrderKind
+    model: str
+    id: int | str
+    data: bytes = b""
+    deadline_s: float | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes that it holds."""
+        return len(self.data)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StreamReport:
+    """What is told of a stream, to whoever ordered something about it.
+
+    Attributes:
+        facts: plain JSON values.
+        data: its record as bytes, where that was ordered.
+    """
+
+    facts: dict[str, Any]
+    data: bytes = b""
 
 
 Reply = Answer | StreamAnswer

@@ -61,6 +61,7 @@ def make_loop(
         listener,
         max_frame_bytes=max(settings.max_waiting_bytes, _GROWTH * settings.max_body_bytes) + _SLACK_BYTES,
         grace_s=settings.shutdown_grace_s,
+        order=engine.order,
     )
     engine.waker = loop.wake
     return loop

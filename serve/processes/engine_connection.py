@@ -7,14 +7,14 @@ protocol, or goes away, costs its own connection and nothing else.
 import logging
 import socket
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, Final, get_args
 
-from ..engine.port import DrivenEngine
-from ..engine.work import Outcome
+from ..engine.port import DrivenEngine, Order, no_streams
+from ..engine.work import OrderKind, Outcome, StreamOrder, StreamReport
 from ..errors import EngineError, NotReady, ServeError
 from .error_words import error_to_words
-from .frames import FrameDecoder, FrameError, Kind, id_of, pack_json
+from .frames import FrameDecoder, FrameError, Kind, id_of, mixed_of, pack_json, pack_mixed
 from .tensor_frames import Frame, ModelCodec, Piece, WorkFrame, join, model_of
 
 logger = logging.getLogger("cellgate.serve")
@@ -46,6 +46,7 @@ class EngineConnection:
         codecs: of the served models, in the order of the hello.
         max_frame_bytes: a longer frame is refused.
         statistics: what to answer where they are asked for, as plain JSON values.
+        order: of the engine, where it has streams.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class EngineConnection:
         codecs: Sequence[ModelCodec],
         max_frame_bytes: int,
         statistics: Callable[[], dict[str, Any]],
+        order: Order = no_streams,
     ) -> None:
         self.socket = sock
         self.is_draining = False  # set by the loop: no more work is taken
@@ -62,7 +64,9 @@ class EngineConnection:
         self._codecs = codecs
         self._statistics = statistics
         self._decoder = FrameDecoder(max_frame_bytes)
+        self._order = order
         self._live: dict[int, Ticket] = {}
+        self._ordered: dict[int, Hashable] = {}
         self._out: list[Piece] = []
         self._unsent: deque[memoryview] = deque()
         self._unsent_bytes = 0
@@ -75,7 +79,7 @@ class EngineConnection:
     @property
     def live(self) -> int:
         """Requests that are not answered."""
-        return len(self._live)
+        return len(self._live) + len(self._ordered)
 
     def send(self, frame: bytes) -> None:
         """Send a whole frame at the next flush."""
@@ -139,7 +143,10 @@ class EngineConnection:
         """Cancel what the frontend waited for and close."""
         for ticket in self._live.values():
             self._engine.cancel(ticket)
+        for ordered in self._ordered.values():
+            self._engine.cancel(ordered)
         self._live.clear()
+        self._ordered.clear()
         self._out = []
         self._unsent.clear()
         self._unsent_bytes = 0
@@ -152,12 +159,15 @@ class EngineConnection:
         match frame[0]:
             case Kind.CANCEL:
                 ticket = self._live.pop(id_of(frame), None)
-                if ticket is not None:  # its answer may have been on the way
-                    self._engine.cancel(ticket)
+                ordered = self._ordered.pop(id_of(frame), None)
+                if ticket is not None or ordered is not None:  # its answer may have been on the way
+                    self._engine.cancel(ticket or ordered)
+            case Kind.ORDER:
+                self._take_order(id_of(frame), *mixed_of(frame))
             case Kind.ASK_STATISTICS:
                 self.send(pack_json(Kind.STATISTICS, id_of(frame), self._statistics()))
             case kind:
-                raise FrameError("kind", "WORK, CANCEL or ASK_STATISTICS", kind)
+                raise FrameError("kind", "WORK, CANCEL, ORDER or ASK_STATISTICS", kind)
 
     def _submit(self, frame: Frame) -> None:
         model = model_of(frame)
@@ -181,6 +191,29 @@ class EngineConnection:
             self._refuse(work.request_id, EngineError("engine: expected to take the request, found a fault"))
         else:
             self._live[work.request_id] = ticket
+
+    def _take_order(self, request_id: int, words: Any, data: bytes) -> None:
+        try:
+            kind, model, name = words
+        except (TypeError, ValueError) as err:
+            raise FrameError("order", "kind, model and id", words) from err
+        if kind not in get_args(OrderKind) or request_id in self._live or request_id in self._ordered:
+            raise FrameError("order", "one that there is, and an id that is not in use", kind)
+
+        def report(outcome: StreamReport | ServeError) -> None:
+            if self._ordered.pop(request_id, None) is None:
+                return
+            if isinstance(outcome, ServeError):
+                self._refuse(request_id, outcome)
+            else:
+                self.send(pack_mixed(Kind.REPORT, request_id, outcome.facts, outcome.data))
+
+        try:
+            if self.is_draining:
+                raise NotReady
+            self._ordered[request_id] = self._order(StreamOrder(kind=kind, model=model, id=name, data=data), report)
+        except ServeError as err:
+            self._refuse(request_id, err)
 
     def _refuse(self, request_id: int, err: ServeError) -> None:
         self._out.append(pack_json(Kind.ERROR, request_id, error_to_words(err)))

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from ..engine.port import OnDone
-from ..engine.work import Outcome, Work
+from ..engine.work import Outcome, StreamOrder, StreamReport, Work
 from ..errors import EngineLost, QueueFull, UnknownModel
 from .error_words import error_from_words
-from .frames import FrameDecoder, FrameError, Kind, id_of, json_of, pack_bare
+from .frames import FrameDecoder, FrameError, Kind, id_of, json_of, mixed_of, pack_bare, pack_mixed
 from .stream_block import stream_answer
 from .tensor_frames import Frame, ModelCodec, Piece, join, model_of
 
@@ -72,7 +72,7 @@ class EngineLink(asyncio.Protocol):
         self._out: list[Piece] = []
         self._pending: dict[int, tuple[OnDone, int, tuple[str, ...]]] = {}
         self._pending_bytes = 0
-        self._questions: dict[int, asyncio.Future[Mapping[str, Any]]] = {}
+        self._questions: dict[int, asyncio.Future[Any]] = {}
 
     @property
     def pending(self) -> int:
@@ -125,6 +125,25 @@ class EngineLink(asyncio.Protocol):
         self._write([pack_bare(Kind.ASK_STATISTICS, ticket)])
         try:
             return await future
+        finally:
+            self._questions.pop(ticket, None)
+
+    async def order(self, order: StreamOrder) -> StreamReport:
+        """Pass an order on; see `EnginePort.order`.
+
+        Raises:
+            ServeError: it was refused.
+            EngineLost: the connection ended first.
+        """
+        ticket = next(_TICKETS)
+        future: asyncio.Future[StreamReport] = self._loop.create_future()
+        self._questions[ticket] = future
+        self._write([pack_mixed(Kind.ORDER, ticket, [order.kind, order.model, order.id], order.data)])
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self._write([pack_bare(Kind.CANCEL, ticket)])
+            raise
         finally:
             self._questions.pop(ticket, None)
 
@@ -196,6 +215,13 @@ class EngineLink(asyncio.Protocol):
                 if entry is not None:
                     self._pending_bytes -= entry[1]
                     self._call(entry[0], error_from_words(json_of(frame)))
+                elif (asked := self._questions.pop(ticket, None)) is not None and not asked.done():
+                    asked.set_exception(error_from_words(json_of(frame)))
+            case Kind.REPORT:
+                ordered = self._questions.pop(ticket, None)
+                if ordered is not None and not ordered.done():
+                    facts, data = mixed_of(frame)
+                    ordered.set_result(StreamReport(facts=facts, data=data))
             case Kind.STATISTICS:
                 question = self._questions.pop(ticket, None)
                 if question is not None and not question.done():
@@ -203,7 +229,7 @@ class EngineLink(asyncio.Protocol):
             case Kind.HELLO:
                 self._on_hello(self, json_of(frame))
             case kind:
-                raise FrameError("kind", "HELLO, ANSWER, ERROR or STATISTICS", kind)
+                raise FrameError("kind", "HELLO, ANSWER, ERROR, STATISTICS or REPORT", kind)
 
     def _call(self, on_done: OnDone, outcome: Outcome) -> None:
         """Hand an outcome over; one receiver's fault must not cost the others theirs."""

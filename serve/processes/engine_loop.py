@@ -15,7 +15,7 @@ from contextlib import suppress
 from selectors import EVENT_READ, EVENT_WRITE, SelectSelector
 from typing import Any, Final
 
-from ..engine.port import DrivenEngine
+from ..engine.port import DrivenEngine, Order, no_streams
 from ..engine.work import Outcome
 from .engine_connection import EngineConnection, Ticket
 from .frames import FrameError
@@ -42,6 +42,7 @@ class EngineLoop:
         max_frame_bytes: a longer frame is refused.
         grace_s: for accepted work to end after `stop`.
         max_unsent_bytes: above, a frontend is not read from until it has taken its answers.
+        order: of the engine, where it has streams.
         clock: monotonic, in seconds.
     """
 
@@ -55,6 +56,7 @@ class EngineLoop:
         max_frame_bytes: int,
         grace_s: float,
         max_unsent_bytes: int = _MAX_UNSENT_BYTES,
+        order: Order = no_streams,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engine = engine
@@ -64,6 +66,7 @@ class EngineLoop:
         self._max_frame_bytes = max_frame_bytes
         self._grace_s = grace_s
         self._max_unsent_bytes = max_unsent_bytes
+        self._order = order
         self._clock = clock
         # Not epoll: it waits whole milliseconds, and the engine asks for less. The files are few, their numbers small.
         self._selector = SelectSelector()
@@ -155,7 +158,9 @@ class EngineLoop:
         sock.setblocking(False)
         for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
             sock.setsockopt(socket.SOL_SOCKET, option, _SOCKET_BYTES)
-        connection = EngineConnection(sock, self._engine, self._codecs, self._max_frame_bytes, self.statistics)
+        connection = EngineConnection(
+            sock, self._engine, self._codecs, self._max_frame_bytes, self.statistics, self._order
+        )
         connection.is_draining = self._stop_at_s is not None
         connection.send(self._hello)
         self._connections.add(connection)

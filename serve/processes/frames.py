@@ -11,6 +11,8 @@ the frontend's, or 0) at byte 8, and is one of
     CANCEL          frontend    nothing
     ASK_STATISTICS  frontend    nothing
     STATISTICS      engine      JSON: what the engine counts
+    ORDER           frontend    u64 bytes of JSON, JSON: [kind, model, id], then the record that is brought
+    REPORT          engine      u64 bytes of JSON, JSON: facts, then the record that was asked for
 
 Rules of this file: pure, no sockets, no arrays, never pickle. Numbers and JSON only: nothing in a frame is code, and a
 frame that is none is refused with a `FrameError`.
@@ -39,6 +41,8 @@ class Kind(IntEnum):
     CANCEL = 5
     ASK_STATISTICS = 6
     STATISTICS = 7
+    ORDER = 8
+    REPORT = 9
 
 
 class FrameError(Exception):
@@ -57,6 +61,31 @@ def pack_json(kind: Kind, request_id: int, value: Any) -> bytes:
     """Return a whole frame with a JSON value, as it goes on the stream."""
     data = json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
     return _WHOLE.pack(HEAD_BYTES + len(data), kind, request_id) + data
+
+
+def pack_mixed(kind: Kind, request_id: int, value: Any, data: bytes) -> bytes:
+    """Return a whole frame with a JSON value and bytes behind it, as it goes on the stream."""
+    text = json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
+    size = HEAD_BYTES + PREFIX.size + len(text) + len(data)
+    return _WHOLE.pack(size, kind, request_id) + PREFIX.pack(len(text)) + text + data
+
+
+def mixed_of(frame: bytes | bytearray) -> tuple[Any, bytes]:
+    """Return the JSON value of a frame and the bytes behind it.
+
+    Raises:
+        FrameError: it holds no such.
+    """
+    start = HEAD_BYTES + PREFIX.size
+    if len(frame) < start:
+        raise FrameError("head", f"{start} bytes", len(frame))
+    (size,) = PREFIX.unpack_from(frame, HEAD_BYTES)
+    if start + size > len(frame):
+        raise FrameError("text", f"at most {len(frame) - start} bytes", size)
+    try:
+        return json.loads(frame[start : start + size]), bytes(frame[start + size :])
+    except ValueError as err:
+        raise FrameError("text", "JSON", err) from err
 
 
 def id_of(frame: bytes | bytearray) -> int:

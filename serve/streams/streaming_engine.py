@@ -11,13 +11,15 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Hashable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from ..arrays import Array
 from ..engine.engine import Engine, Result
 from ..engine.models import EngineModel
-from ..engine.work import Answer, Outcome, StreamAnswer, Work
+from ..engine.port import OnReport
+from ..engine.work import Outcome, StreamAnswer, StreamOrder, StreamReport, Work
 from ..errors import (
     DeadlineExceeded,
     EngineError,
@@ -31,6 +33,7 @@ from ..errors import (
 from .cache import RecordCache
 from .judge import RunStep, check_request, judge
 from .limits import StreamLimits
+from .order import decide_order, report_of
 from .payload import payload_hash
 from .record import EXPIRED, StreamKey, StreamRecord
 from .room import Room
@@ -114,6 +117,28 @@ class StreamingEngine:
             raise StoreUnavailable
         self._table.add(ticket, StreamKey(work.model, work.stream.id), work)
 
+    def order(self, order: StreamOrder, on_done: OnReport) -> Hashable:
+        """Take an order about a stream.
+
+        Args:
+            order: what to do.
+            on_done: called once with the answer or the error, in a later `run_once` or in `close`, unless cancelled.
+
+        Returns:
+            A ticket for `cancel`.
+
+        Raises:
+            QueueFull, UnknownModel, StoreUnavailable: as `submit`.
+        """
+        if order.model not in self._models:
+            raise UnknownModel(order.model, None, ", ".join(self._models))
+        self._check_room(order)
+        if self._is_store_late():
+            raise StoreUnavailable
+        ticket = object()
+        self._table.add(ticket, StreamKey(order.model, order.id), order, on_done)
+        return ticket
+
     def cancel(self, ticket: Hashable) -> None:
         """Drop work that nobody waits for; what runs is stopped and not applied, what is being committed stays so."""
         held = self._table.find(ticket)
@@ -177,7 +202,7 @@ class StreamingEngine:
             if isinstance(done.order, Write):
                 self._take_commit(done.order, done)
         for held in self._table.drain():
-            self._results.append((held.ticket, NotReady()))
+            self._tell(held, NotReady())
         results, self._results = self._results, []
         return results
 
@@ -190,7 +215,7 @@ class StreamingEngine:
             "stream_store": {"is_durable": self._store.is_durable, "is_shared": self._store.is_shared},
         }
 
-    def _check_room(self, work: Work) -> None:
+    def _check_room(self, work: Work | StreamOrder) -> None:
         """Refuse what would be more than may wait, here and in the engine together."""
         limits = self._limits
         held = len(self._table) - self._running
@@ -205,7 +230,7 @@ class StreamingEngine:
         deadline_s = self._table.next_deadline_s
         if deadline_s is not None and deadline_s <= now:
             for held in self._table.passed(now):
-                self._results.append((held.ticket, DeadlineExceeded()))
+                self._tell(held, DeadlineExceeded())
                 self._table.remove(held)
         for entry in self._table.late(now - self._limits.store_limit_s):
             self._give_up(entry)
@@ -237,21 +262,15 @@ class StreamingEngine:
                 return
 
     def _judge(self, entry: Entry) -> None:
-        """Decide about the head of a queue."""
-        if not entry.queue or entry.phase is not Phase.DUE:
+        """Decide about the head of a queue, if there is one and its stream's record is at hand."""
+        if not entry.queue or entry.phase is not Phase.DUE or not self._has_record(entry):
             return
         held = entry.queue[0]
-        if self._is_store_late():
-            self._end_head(entry, StoreUnavailable())
-            return
-        if not entry.is_known:
-            entry.record = self._cache.get(entry.key)
-            if entry.record is None:
-                self._load(entry)
-                return
-            entry.is_known = True
         try:
-            verdict = self._verdict(entry, held)
+            if isinstance(held.work, StreamOrder):
+                self._carry_out(entry, held.work)
+                return
+            verdict = self._verdict(entry, held, held.work)
         except ServeError as err:
             if isinstance(err, StreamsFull):  # what has expired makes room
                 self._sweep_at_s = min(self._sweep_at_s, self._swept_s + 1.0)
@@ -259,13 +278,40 @@ class StreamingEngine:
                 self._end_head(entry, err)
             return
         if isinstance(verdict, RunStep):
-            self._run(entry, held, verdict)
+            self._run(entry, held, held.work, verdict)
         elif not self._doubts(entry):
             self._counts.replayed(entry.key.model)
             self._end_head(entry, verdict)
 
-    def _verdict(self, entry: Entry, held: Held) -> RunStep | StreamAnswer:
-        work, model = held.work, self._models[entry.key.model]
+    def _has_record(self, entry: Entry) -> bool:
+        """Whether the head can be judged; if not, it is refused, or waits for the store."""
+        if self._is_store_late():
+            self._end_head(entry, StoreUnavailable())
+            return False
+        if entry.is_known:
+            return True
+        entry.record = self._cache.get(entry.key)
+        entry.is_known = entry.record is not None
+        if not entry.is_known:
+            self._load(entry)
+        return entry.is_known
+
+    def _carry_out(self, entry: Entry, order: StreamOrder) -> None:
+        """Do what an order says; what writes goes to the store first."""
+        now_s = self._stamp()
+        record = None if entry.record is None else entry.record.as_of(now_s, self._limits.idle_s)
+        model = self._models[entry.key.model]
+        decided = decide_order(order, record, model, now_s)
+        if isinstance(decided, StreamReport):
+            if not self._doubts(entry):
+                self._end_head(entry, decided)
+            return
+        growth = decided.size_bytes - (0 if record is None else record.size_bytes)
+        self._room.take(entry, growth, is_new=decided.ended is None)
+        self._commit(entry, self._next_revision(entry, decided))
+
+    def _verdict(self, entry: Entry, held: Held, work: Work) -> RunStep | StreamAnswer:
+        model = self._models[entry.key.model]
         assert work.stream is not None
         if held.payload is None and work.stream.step is not None:
             held.payload = payload_hash(work)
@@ -277,6 +323,8 @@ class StreamingEngine:
             if record is not None and not work.stream.is_start and not model.fits(record):
                 raise EngineError("store of streams: expected the states of the model, found others")
             self._room.take(entry, model.growth_bytes(work, record), is_new=record is None or record.ended is not None)
+        elif tuple(verdict.outputs) != work.outputs:
+            raise EngineError("store of streams: expected the answer to the request, found another")
         return verdict
 
     def _doubts(self, entry: Entry) -> bool:
@@ -292,11 +340,11 @@ class StreamingEngine:
         self._table.ask(entry, Phase.LOADING, self._clock())
         self._port.post(Load(entry.key))
 
-    def _run(self, entry: Entry, held: Held, verdict: RunStep) -> None:
-        outputs = self._models[entry.key.model].outputs_to_run(held.work)
+    def _run(self, entry: Entry, held: Held, work: Work, verdict: RunStep) -> None:
+        outputs = self._models[entry.key.model].outputs_to_run(work)
         held.step = verdict.step
         try:
-            self._engine.submit(held, _work_to_run(held.work, verdict.states, outputs))
+            self._engine.submit(held, _work_to_run(work, verdict.states, outputs))
         except ServeError as err:
             self._room.give_back(entry)
             self._end_head(entry, err)
@@ -312,38 +360,37 @@ class StreamingEngine:
             self._end_head(entry, outcome)
             return
         assert isinstance(outcome, dict)
-        assert work.stream is not None
+        assert isinstance(work, Work)
         try:
-            entry.written = self._record(entry, held, outcome)
+            record = self._models[entry.key.model].record_of(
+                work, outcome, step=held.step, revision=0, payload=held.payload, now_s=self._stamp()
+            )
         except ServeError as err:
             self._room.give_back(entry)
             self._end_head(entry, err)
             return
-        lives_until_s = entry.written.touched_s + self._limits.idle_s
-        expected = None if entry.record is None else entry.record.revision
+        held.outputs = outcome if record.answer is None else record.answer
+        self._commit(entry, self._next_revision(entry, record))
+
+    @staticmethod
+    def _next_revision(entry: Entry, record: StreamRecord) -> StreamRecord:
+        """Return the record with the revision that follows what is there."""
+        # A random first one: one that a forgotten stream of the same name had never comes back.
+        revision = secrets.randbits(61) if entry.record is None else entry.record.revision + 1
+        return replace(record, revision=revision)
+
+    def _commit(self, entry: Entry, record: StreamRecord) -> None:
+        lives_until_s = record.touched_s + self._limits.idle_s
+        ends_s = lives_until_s if record.ended is None else record.touched_s
         self._table.ask(entry, Phase.COMMITTING, self._clock())
         self._port.post(
             Write(
                 key=entry.key,
-                expected=expected,
-                record=entry.written,
+                expected=None if entry.record is None else entry.record.revision,
+                record=record,
                 expires_s=lives_until_s,
-                keep_until_s=self._limits.tombstone_s
-                + (entry.written.touched_s if work.stream.is_end else lives_until_s),
+                keep_until_s=ends_s + self._limits.tombstone_s,
             )
-        )
-        held.outputs = outcome if entry.written.answer is None else entry.written.answer
-
-    def _record(self, entry: Entry, held: Held, found: Answer) -> StreamRecord:
-        before = entry.record
-        return self._models[entry.key.model].record_of(
-            held.work,
-            found,
-            step=held.step,
-            # A random first revision: one that a forgotten stream of the same name had never comes back.
-            revision=secrets.randbits(61) if before is None else before.revision + 1,
-            payload=held.payload,
-            now_s=self._stamp(),
         )
 
     def _take_all_done(self) -> None:
@@ -401,7 +448,7 @@ class StreamingEngine:
         else:
             self._cache.put(write.key, write.record)
             entry.record, entry.is_known, entry.is_fresh = write.record, True, False
-            self._end_head(entry, StreamAnswer(outputs=self._asked_for(held), step=held.step))
+            self._end_head(entry, self._told_of(held, write.record))
 
     def _try_again(self, entry: Entry, held: Held) -> None:
         """Somebody else wrote first: nothing of this run counts."""
@@ -415,17 +462,20 @@ class StreamingEngine:
             self._table.wait_no_more(entry)
 
     @staticmethod
-    def _asked_for(held: Held) -> Answer:
-        return {name: held.outputs[name] for name in held.work.outputs}
+    def _told_of(held: Held, record: StreamRecord) -> StreamAnswer | StreamReport:
+        """Return what to tell whoever asked for what is committed now."""
+        if isinstance(held.work, StreamOrder):
+            return report_of(held.entry.key, record, record.touched_s)
+        return StreamAnswer(outputs={name: held.outputs[name] for name in held.work.outputs}, step=held.step)
 
     def _count(self, entry: Entry, record: StreamRecord) -> None:
         before = entry.record
         if record.ended is not None:
             self._counts.ended(entry.key.model, record.ended)
-        if record.step == 0 and before is not None and before.ended is None:
+        if record.step == 0 and record.ended is None and before is not None and before.ended is None:
             self._counts.ended(entry.key.model, "taken_over")
 
-    def _end_head(self, entry: Entry, outcome: Outcome | None = None) -> None:
+    def _end_head(self, entry: Entry, outcome: Outcome | StreamReport | None = None) -> None:
         """The head is done with: tell whoever waits, if anybody does, and go on with the next one."""
         held = entry.queue.popleft()
         if outcome is not None:
@@ -435,10 +485,16 @@ class StreamingEngine:
         entry.is_fresh = False
         self._table.wait_no_more(entry)
 
-    def _tell(self, held: Held, outcome: Outcome) -> None:
-        if held.ticket is not None:
+    def _tell(self, held: Held, outcome: Outcome | StreamReport) -> None:
+        if held.ticket is None:
+            return
+        self._table.release(held)
+        if held.on_done is None:
+            assert not isinstance(outcome, StreamReport)
             self._results.append((held.ticket, outcome))
-            self._table.release(held)
+        else:
+            assert isinstance(outcome, StreamReport | ServeError)
+            held.on_done(outcome)
 
     def _is_store_late(self) -> bool:
         asked_s = self._table.oldest_asked_s

@@ -9,7 +9,8 @@ from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from ..engine.work import Answer, Work
+from ..engine.port import OnReport
+from ..engine.work import Answer, StreamOrder, Work
 from .record import StreamKey, StreamRecord
 
 
@@ -28,9 +29,10 @@ class Held:
 
     Attributes:
         ticket: of whoever asked; None where nobody waits any more.
-        work: what was asked.
+        work: what was asked: a request of the stream, or an order about it.
         entry: of its stream.
         size_bytes: of the work's tensors.
+        on_done: told of an order's end, in the place of a result with the ticket.
         payload: see `payload_hash`; None where the request does not say its step, or nobody has looked yet.
         step: of the request, once it runs.
         tries: how often somebody else's write came first.
@@ -38,9 +40,10 @@ class Held:
     """
 
     ticket: Hashable
-    work: Work
+    work: Work | StreamOrder
     entry: "Entry"
     size_bytes: int
+    on_done: OnReport | None = None
     payload: bytes | None = None
     step: int = 0
     tries: int = 0
@@ -61,7 +64,6 @@ class Entry:
         is_given_up: the store took too long; who waited has been told, and what comes back late is not trusted.
         asked_s: when the store was asked.
         growth_bytes, is_new: what `room` has set aside for the head.
-        written: the record on its way to the store.
     """
 
     key: StreamKey
@@ -74,7 +76,6 @@ class Entry:
     asked_s: float = 0.0
     growth_bytes: int = 0
     is_new: bool = False
-    written: StreamRecord | None = None
 
     def forget(self) -> None:
         """The record must be read again before anything is judged."""
@@ -110,12 +111,12 @@ class StreamTable:
         """When the store was asked for what it has owed for longest."""
         return next((entry.asked_s for entry in self._asked.values()), None)
 
-    def add(self, ticket: Hashable, key: StreamKey, work: Work) -> Held:
-        """Queue a request."""
+    def add(self, ticket: Hashable, key: StreamKey, work: Work | StreamOrder, on_done: OnReport | None = None) -> Held:
+        """Queue a request, or an order and who is told."""
         entry = self._entries.get(key)
         if entry is None:
             entry = self._entries[key] = Entry(key)
-        held = Held(ticket, work, entry, work.size_bytes)
+        held = Held(ticket, work, entry, work.size_bytes, on_done)
         entry.queue.append(held)
         self._held[ticket] = held
         self.held_bytes += held.size_bytes
@@ -152,7 +153,6 @@ class StreamTable:
         """The head is to be judged again, or the next one is; without any, the entry goes."""
         self._asked.pop(entry.key, None)
         entry.phase = Phase.DUE
-        entry.written = None
         if entry.queue:
             self._due[entry.key] = entry
         else:

@@ -46,6 +46,9 @@ def references(value):
             yield from references(item)
 
 
+NAMES = {"model_name": "steps", "model_version": "3"}
+
+
 async def test_document_lists_every_route_of_the_protocol(document):
     versions = ("", "/versions/{model_version}")
 
@@ -54,6 +57,8 @@ async def test_document_lists_every_route_of_the_protocol(document):
         "/v2/health/live",
         "/v2/health/ready",
         "/v2/models",
+        "/v2/models/{model_name}/streams/{stream_id}",
+        "/v2/models/{model_name}/streams/{stream_id}/fork",
         *(f"/v2/models/{{model_name}}{version}{end}" for version in versions for end in ("", "/ready", "/infer")),
     }
 
@@ -112,7 +117,7 @@ async def test_examples_of_path_parameters_name_a_served_model(document):
     for operations in document["paths"].values():
         for operation in operations.values():
             for parameter in operation.get("parameters", []):
-                assert parameter["example"] == {"model_name": "steps", "model_version": "3"}[parameter["name"]]
+                assert parameter["example"] == {**NAMES, "stream_id": "7"}[parameter["name"]]
 
 
 @pytest.mark.parametrize(

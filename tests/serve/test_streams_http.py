@@ -29,7 +29,7 @@ async def listen(engine_models, store=None, **changes):
     settings = Settings(device="cpu", threads=1, **changes)
     store = store or open_store(settings)
     streaming = StreamingEngine(Engine(engine_models, EngineLimits.of(settings)), store, StreamLimits.of(settings))
-    engine = ThreadedEngine(streaming)
+    engine = ThreadedEngine(streaming, streaming.order)
     streaming.waker = engine.wake
     loop = asyncio.get_running_loop()
     engine.start(loop)
@@ -180,3 +180,70 @@ async def test_a_store_that_is_gone_is_503_with_retry_after_and_whole_sequences_
         assert (answer.status_code, answer.json()["code"]) == (503, "store_unavailable")
         assert answer.headers["retry-after"] == "1"
         assert (await ask(client, body_of(x))).status_code == 200
+
+
+async def test_a_stream_is_shown_forked_moved_and_closed(engine_models, x):
+    path = "/v2/models/steps/streams"
+    async with listen(engine_models) as client, listen(engine_models) as other:
+        for place in range(2):
+            content = body_of(x[:, 3 * place : 3 * place + 3], sequence_id=7, sequence_start=not place)
+            assert (await ask(client, content)).status_code == 200
+        shown = (await client.get(f"{path}/7")).json()
+        assert (shown["sequence_id"], shown["sequence_step"], shown["ended"]) == (7, 1, None)
+        assert (await client.get(f"{path}/n:7")).status_code == 200
+        assert (await client.get(f"{path}/s:7")).json()["code"] == "unknown_stream"
+
+        forked = await client.post(f"{path}/7/fork", content=b'{"to": "other"}')
+        assert (forked.status_code, forked.json()["sequence_id"], forked.json()["sequence_step"]) == (200, "other", 1)
+        again = await client.post(f"{path}/7/fork", content=b'{"to": "other"}')
+        assert (again.status_code, again.json()["expected_step"]) == (409, 2)
+
+        state = await client.get(f"{path}/7/state")
+        assert state.headers["content-type"] == "application/octet-stream"
+        assert (await other.put(f"{path}/7/state", content=state.content)).status_code == 200
+        rest = [(await ask(one, body_of(x[:, 6:], sequence_id=7))).content for one in (client, other)]
+        fork = await ask(client, body_of(x[:, 6:], sequence_id="other"))
+        whole = (await ask(client, body_of(x))).json()["outputs"][0]["data"]
+        assert rest[0] == rest[1]
+        for answer in (json.loads(rest[0]), fork.json()):
+            assert answer["outputs"][0]["data"] == whole[-6 * 4 :]
+
+        assert (await client.delete(f"{path}/other")).json()["ended"] == "closed"
+        assert (await ask(client, body_of(x, sequence_id="other"))).json()["code"] == "stream_ended"
+        assert (await client.get(f"{path}/other/state")).status_code == 410
+
+
+@pytest.mark.parametrize(
+    ("method", "rest", "content", "status", "words"),
+    [
+        ("GET", "steps/streams/8", None, 404, "found none of 8"),
+        ("GET", "none/streams/8", None, 404, "expected one of"),
+        ("GET", "steps/streams/n:x", None, 400, "expected n: and a number"),
+        ("GET", "steps/streams/s:", None, 400, "expected an id"),
+        ("GET", f"steps/streams/{'a' * 257}", None, 400, "text of at most 256 bytes"),
+        ("GET", f"steps/streams/n:{'9' * 20}", None, 400, "sequence_id: expected an integer"),
+        ("GET", f"steps/streams/{'9' * 6000}", None, 400, "text of at most 256 bytes"),
+        ("POST", "steps/streams/8/fork", b"{", 400, "expected a JSON object"),
+        ("POST", "steps/streams/8/fork", b'{"to": 0}', 400, "expected the id of a stream"),
+        ("POST", "steps/streams/8/fork", b'{"from": 1}', 400, "expected only the fields to"),
+        ("POST", "steps/streams/8/fork", b'{"to": 9}', 404, "found none of 8"),
+        ("PUT", "steps/streams/8/state", b"no state", 400, "expected the state of a stream"),
+        ("PUT", "steps/streams/8/state", b"\0" * 2000, 413, "at most 1024 bytes"),
+        ("PATCH", "steps/streams/8", b"", 405, "expected the method"),
+    ],
+)
+async def test_what_is_no_order_is_refused_in_a_sentence(engine_models, method, rest, content, status, words):
+    async with listen(engine_models, max_body_bytes=1024) as client:
+        answer = await client.request(method, f"/v2/models/{rest}", content=content)
+
+        assert (answer.status_code, words in answer.json()["error"]) == (status, True), answer.text
+
+
+async def test_an_engine_without_streams_says_so(connect):
+    async with connect() as client:
+        answer = await client.get("/v2/models/steps/streams/8")
+
+    assert (answer.status_code, answer.json()["error"]) == (
+        400,
+        "streams: expected a server with them, found none; send whole sequences",
+    )
