@@ -31,11 +31,19 @@ _SETTINGS_HELP: Final[Mapping[str, str]] = {
     "shutdown_grace_s": "seconds for running requests to end after SIGTERM",
     "access_log": "write one JSON line a request to stderr",
     "stream_store": "where streams are kept: memory (a restart loses them), sqlite:PATH, redis://[:PASSWORD@]HOST[:PORT]",
+    "state_keys_path": "file of keys, one a line, with which states that clients carry are signed",
     "stream_idle_s": "seconds after which a stream that nothing was sent for expires",
     "stream_tombstone_s": "seconds for which an ended or expired stream is told from one that never was",
     "max_streams": "streams that live at once, unless they are in Redis; above, 503",
     "max_stream_bytes": "bytes of their states and last answers, unless they are in Redis; above, 503",
     "example_request_path": "file with a request that the curl line printed at the start sends",
+}
+
+
+_NONE: Final[Mapping[str, str]] = {
+    "threads": "one, or all CPUs where that is faster",
+    "example_request_path": "none, a request is written out",
+    "state_keys_path": "none, no state is signed",
 }
 
 
@@ -62,7 +70,7 @@ def _setting_help(name: str, default: object) -> str:
     low, high = RANGES.get(name, (None, None))
     limits = "" if low is None else f"; {low} .. {high}"
     if default is None:
-        shown = "one, or all CPUs where that is faster" if name in RANGES else "none, a request is written out"
+        shown = _NONE[name]
     else:
         shown = {True: "on", False: "off"}[default] if isinstance(default, bool) else str(default)
     return f"{_SETTINGS_HELP[name]}{limits}; also {PREFIX}{name.upper()}; default: {shown}"

@@ -4,7 +4,7 @@ Rules of this file: pure. What the engine returns is held against the form, so t
 than its request implies, nor with a value that is not finite.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -20,7 +20,6 @@ from .json_response import render_object
 
 _OUTPUTS = b',"outputs":['
 _STREAM_END = b"}" + _OUTPUTS
-_REPLAYED = b',"replayed":true' + _STREAM_END
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +49,7 @@ class AnswerForm:
         binary_head: the whole JSON head where every output is binary, else None.
         json_elements: elements that will be written as JSON.
         binary_bytes: bytes of the binary tensors.
+        carry: makes the text of the state that the answer carries; None: it carries none.
     """
 
     outputs: tuple[OutputForm, ...]
@@ -58,10 +58,20 @@ class AnswerForm:
     binary_head: bytes | None
     json_elements: int
     binary_bytes: int
+    carry: Callable[[Arrays], str] | None = None
 
     def as_replayed(self) -> "AnswerForm":
         """Return the form of an answer that a stream had been given before; `start` ends in the stream's parameters."""
-        start = self.start.removesuffix(_STREAM_END) + _REPLAYED
+        return self._with(b',"replayed":true')
+
+    def carrying_on(self, answer: Arrays) -> "AnswerForm":
+        """Return the form with the state that the answer carries, where it is of the kind that does."""
+        if self.carry is None:
+            return self
+        return self._with(b',"sequence_state":"%s"' % self.carry(answer).encode("ascii"))
+
+    def _with(self, parameter: bytes) -> "AnswerForm":
+        start = self.start.removesuffix(_STREAM_END) + parameter + _STREAM_END
         rest = None if self.binary_head is None else start + self.binary_head[len(self.start) :]
         return replace(self, start=start, binary_head=rest)
 

@@ -56,6 +56,7 @@ def render_answer(form: AnswerForm, answer: Arrays | StreamAnswer) -> InferAnswe
         form = form.as_replayed() if answer.is_replayed else form
         answer = answer.outputs
     arrays = form.check(answer)
+    form = form.carrying_on(answer)
     blobs = [np.ascontiguousarray(array) for output, array in zip(form.outputs, arrays, strict=True) if output.binary]
     if form.binary_head is not None:
         head = form.binary_head

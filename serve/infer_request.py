@@ -7,7 +7,7 @@ Nothing that fails is remembered.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -23,6 +23,7 @@ from .json_data import array_from_json
 from .json_request import JsonRequest, parse_request
 from .served_model import ServedModel
 from .settings import RequestLimits
+from .state_carrier import Carried, StateCarrier
 
 # A remembered head keeps its bytes, its record and the tensors that stood in it as JSON: some 4 MiB a model at most.
 _HEADS = 1024
@@ -31,6 +32,7 @@ _HEAD_BYTES = 2048
 _LARGE_JSON_BYTES = 2**18
 _LARGE_BINARY_BYTES = 2**22
 _STEP = b"sequence_step"
+_STATE = b"sequence_state"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,7 @@ class CheckedHead:
         timeout_s: how long the answer may take; None: as long as it takes.
         form: of the answer.
         stream: that the request belongs to, or None.
+        outputs: of the engine: those of the form, and the states that the answer carries.
     """
 
     arrays: dict[str, Array]
@@ -54,6 +57,7 @@ class CheckedHead:
     timeout_s: float | None
     form: AnswerForm
     stream: StreamRef | None
+    outputs: tuple[str, ...]
 
 
 class RequestReader:
@@ -63,10 +67,18 @@ class RequestReader:
         model: asked for.
         limits: largest B, T, B*T and answer.
         clock: monotonic, in seconds, the engine's.
+        carrier: of states that clients carry; None: they are refused.
     """
 
-    def __init__(self, model: ServedModel, limits: RequestLimits, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        model: ServedModel,
+        limits: RequestLimits,
+        clock: Callable[[], float] = time.monotonic,
+        carrier: StateCarrier | None = None,
+    ) -> None:
         self._model = model
+        self._carrier = carrier or StateCarrier(model=model)
         self._limits = limits
         self._clock = clock
         signature = model.manifest.graph
@@ -95,8 +107,8 @@ class RequestReader:
         if head_bytes == 0:
             return self._work(self._known_raw(len(body)), body, 0)
         text = body[:head_bytes]
-        # A head that numbers its request never comes again.
-        is_known = head_bytes <= _HEAD_BYTES and _STEP not in text
+        # A head that numbers its request, or carries a state, never comes again.
+        is_known = head_bytes <= _HEAD_BYTES and _STEP not in text and _STATE not in text
         head = self._known_head(text) if is_known else self._read_head(text)
         if head.blob_bytes != len(body) - head_bytes:
             check_length(head.blob_bytes, len(body), head_bytes)
@@ -114,7 +126,7 @@ class RequestReader:
             sequence=arrays[self._sequence],
             lengths=arrays[self._lengths],
             states=tuple([arrays.get(name) for name in self._states]),
-            outputs=head.form.names,
+            outputs=head.outputs,
             priority=head.priority,
             deadline_s=None if head.timeout_s is None else self._clock() + head.timeout_s,
             stream=head.stream,
@@ -132,6 +144,7 @@ class RequestReader:
         size = check_heads(signature, request.inputs, self._limits)
         names = check_outputs(signature, request.outputs, size, self._limits)
         blobs: list[Blob] = []
+        carried = None if request.carried is None else self._carrier.read(request.carried, size.rows)
         arrays = {self._lengths: _filled(size.rows, size.steps)}
         for tensor in request.inputs:
             rule = value_rule(signature, tensor.name, size)
@@ -140,14 +153,42 @@ class RequestReader:
                 arrays[tensor.name] = rule.apply(array)
             else:
                 blobs.append(make_blob(tensor, rule))
+        fields = _answer_fields(self._model, request)
+        if carried is None:
+            form = make_form(fields, signature, size, _wanted(request, names))
+            return self._head(request, arrays, blobs, form, names)
+        if carried.states is not None:
+            self._bring(carried, request, arrays)
+        fields["parameters"] = {"sequence_step": carried.step}
+        rows, step, carrier = size.rows, carried.step, self._carrier
+        form = replace(
+            make_form(fields, signature, size, _wanted(request, names)),
+            carry=lambda answer: carrier.sign(answer, rows, step),
+        )
+        outputs = (*names, *(name for name in carrier.streams.states if name not in names))
+        return self._head(request, arrays, blobs, form, outputs)
+
+    def _bring(self, carried: Carried, request: JsonRequest, arrays: dict[str, Array]) -> None:
+        """Let the state that was carried stand where states are brought, and no other beside it."""
+        given = [tensor.name for tensor in request.inputs if tensor.name in self._states]
+        if given:
+            raise BadInput(f"inputs.{given[0]}", "it beside an empty sequence_state only", "it beside another")
+        assert carried.states is not None
+        arrays.update(zip(self._states, carried.states, strict=True))
+
+    @staticmethod
+    def _head(
+        request: JsonRequest, arrays: dict[str, Array], blobs: list[Blob], form: AnswerForm, outputs: tuple[str, ...]
+    ) -> CheckedHead:
         return CheckedHead(
             arrays=arrays,
             blobs=tuple(blobs),
             blob_bytes=sum(blob.size_bytes for blob in blobs),
             priority=request.priority,
             timeout_s=request.timeout_s,
-            form=make_form(_answer_fields(self._model, request), signature, size, _wanted(request, names)),
+            form=form,
             stream=request.stream,
+            outputs=outputs,
         )
 
 

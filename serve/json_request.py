@@ -17,7 +17,15 @@ import orjson
 from .datatypes import DATATYPES
 from .engine.work import StreamRef
 from .errors import BadInput, shown
-from .request_parameters import binary_size_of, check_parameters, flag_of, priority_of, stream_of, timeout_of
+from .request_parameters import (
+    binary_size_of,
+    carried_of,
+    check_parameters,
+    flag_of,
+    priority_of,
+    stream_of,
+    timeout_of,
+)
 
 MAX_ID = 1024  # characters
 MAX_TENSORS = 256  # inputs or outputs; each costs some microseconds, so a body full of them must stop early
@@ -55,6 +63,7 @@ class JsonRequest:
         priority: of the engine, higher first; 0 is usual.
         timeout_s: how long the answer may take; None: as long as it takes.
         stream: that it belongs to, or None.
+        carried: the state that it carries, empty where it begins; None: none.
     """
 
     id: str | None
@@ -65,6 +74,7 @@ class JsonRequest:
     priority: int = 0
     timeout_s: float | None = None
     stream: StreamRef | None = None
+    carried: str | None = None
 
 
 def parse_request(body: bytes) -> JsonRequest:
@@ -97,6 +107,7 @@ def parse_request(body: bytes) -> JsonRequest:
         priority=priority_of(parameters),
         timeout_s=timeout_of(parameters),
         stream=stream_of(parameters),
+        carried=carried_of(parameters),
     )
     _check_duplicates(body, parsed)
     return found

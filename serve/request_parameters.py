@@ -101,6 +101,22 @@ def stream_of(parameters: Mapping[str, Any]) -> StreamRef | None:
     return StreamRef(id=name, is_start=is_start, is_end=is_end, step=step)
 
 
+def carried_of(parameters: Mapping[str, Any]) -> str | None:
+    """Return the state that a request carries, empty where it begins; None where it carries none.
+
+    Raises:
+        BadInput: no text, or beside the id of a stream that the server keeps.
+    """
+    if "sequence_state" not in parameters:
+        return None
+    text = parameters["sequence_state"]
+    if not isinstance(text, str):
+        raise BadInput("parameters.sequence_state", "text, as an answer gave it, or an empty one", shown(text))
+    if parameters.get("sequence_id", 0) not in (0, ""):
+        raise BadInput("parameters", "either sequence_id or sequence_state", "both")
+    return text
+
+
 def flag_of(place: str, parameters: Mapping[str, Any], name: str) -> bool | None:
     """Return a boolean parameter; None where it is absent.
 

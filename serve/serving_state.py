@@ -4,6 +4,7 @@ Rules of this file: no globals; a route gets the state from its application.
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -13,6 +14,8 @@ from .errors import NotReady
 from .infer_request import RequestReader
 from .served_model import ModelTable, ServedModel
 from .settings import Settings
+from .state_carrier import StateCarrier
+from .streams.carried_state import read_state_keys
 from .work_queue import WorkQueue
 
 
@@ -36,8 +39,11 @@ class ServingState:
     _readers: dict[str, RequestReader] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        limits = self.settings.limits
-        self._readers = {model.name: RequestReader(model, limits) for model in self.table.models}
+        path = self.settings.state_keys_path
+        keys = () if path is None else read_state_keys(Path(path))
+        for model in self.table.models:
+            carrier = StateCarrier(model=model, keys=keys, idle_s=self.settings.stream_idle_s)
+            self._readers[model.name] = RequestReader(model, self.settings.limits, carrier=carrier)
 
     @property
     def is_ready(self) -> bool:

@@ -86,6 +86,7 @@ class Settings:
         access_log: write one JSON line a request to stderr.
         example_request_path: a file with a request body that the start-up curl line sends instead of an inline one.
         stream_store: where streams are kept: memory, sqlite:PATH, or the URL of a Redis server.
+        state_keys_path: a file of keys with which states that clients carry are signed; None: none are.
         stream_idle_s: a stream that nothing was sent for so long expires.
         stream_tombstone_s: for so long after it ended or expired a stream is told from one that never was.
         max_streams: that live at once, in a store of this server's own; above, 503.
@@ -112,6 +113,7 @@ class Settings:
     access_log: bool = False
     example_request_path: str | None = None
     stream_store: str = "memory"
+    state_keys_path: str | None = None
     stream_idle_s: float = 600.0
     stream_tombstone_s: float = 600.0
     max_streams: int = 10_000

@@ -42,7 +42,7 @@ class InferenceRequest(_Strict):
     parameters: Parameters | None = Field(
         default=None,
         description="`priority` 1 .. 9, `timeout` in microseconds, `binary_data_output`, `sequence_id`, "
-        "`sequence_start`, `sequence_end`, `sequence_step`.",
+        "`sequence_start`, `sequence_end`, `sequence_step`, `sequence_state`.",
     )
     inputs: list[InputTensor] = Field(description="The sequence, and optionally lengths and states.")
     outputs: list[RequestedOutput] | None = Field(default=None, description="Left out: all but the states.")
@@ -65,7 +65,8 @@ class InferenceResponse(BaseModel):
     model_version: str
     id: str | None = Field(default=None, description="Present where the request had one.")
     parameters: Parameters | None = Field(
-        default=None, description="Of a stream: `sequence_id`, `sequence_step` where it was given, `replayed`."
+        default=None,
+        description="Of a stream: `sequence_id`, `sequence_step` where it was given, `replayed`, `sequence_state`.",
     )
     outputs: list[OutputTensor]
 

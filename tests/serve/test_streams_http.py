@@ -247,3 +247,63 @@ async def test_an_engine_without_streams_says_so(connect):
         400,
         "streams: expected a server with them, found none; send whole sequences",
     )
+
+
+async def carry_on(client, chunk, state, **more):
+    answer = await ask(client, *binary_of(chunk, sequence_state=state, **more))
+    head = json.loads(answer.content[: int(answer.headers["inference-header-content-length"])])
+    return head["parameters"], answer.content[int(answer.headers["inference-header-content-length"]) :]
+
+
+@pytest.mark.parametrize("hot_route", [True, False])
+async def test_a_carried_state_goes_on_at_any_server_with_the_key(engine_models, x, tmp_path, hot_route):
+    (tmp_path / "keys").write_text("k" * 32)
+    settings = {"state_keys_path": str(tmp_path / "keys"), "hot_route": hot_route}
+    async with listen(engine_models, **settings) as one, listen(engine_models, **settings) as other:
+        state, ys = "", []
+        for place in range(4):
+            client = (one, other)[place % 2]
+            told, y = await carry_on(client, x[:, 3 * place : 3 * place + 3], state)
+            assert told["sequence_step"] == place
+            state = told["sequence_state"]
+            ys.append(y)
+        whole = await ask(one, *binary_of(x))
+        assert b"".join(ys) == whole.content[int(whole.headers["inference-header-content-length"]) :]
+
+        rest = body_of(x[:, :3], ["c_n", "y"], sequence_state=state)
+        forks = [await ask(client, rest) for client in (one, other)]
+        assert forks[0].json()["outputs"] == forks[1].json()["outputs"]
+        assert [output["name"] for output in forks[0].json()["outputs"]] == ["c_n", "y"]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"sequence_state": 5}, "sequence_state: expected text"),
+        ({"sequence_state": "", "sequence_id": 7}, "expected either sequence_id or sequence_state"),
+        ({"sequence_state": "", "sequence_start": True}, "expected it, beside a flag"),
+        ({"sequence_state": "x"}, "sequence_state: expected base64"),
+        ({"sequence_state": "A" * 400}, "or one with its key, gave, found another"),
+    ],
+)
+async def test_what_is_no_state_is_refused_by_a_server_with_keys(engine_models, x, tmp_path, parameters, words):
+    (tmp_path / "keys").write_text("k" * 32)
+    async with listen(engine_models, state_keys_path=str(tmp_path / "keys")) as client:
+        answer = await ask(client, body_of(x, **parameters))
+
+        assert (answer.status_code, words in answer.json()["error"]) == (400, True), answer.text
+
+
+async def test_states_beside_a_carried_one_and_servers_without_keys_are_refused(engine_models, x, tmp_path):
+    (tmp_path / "keys").write_text("k" * 32)
+    h0 = {"name": "h0", "shape": [1, 1, 3], "datatype": "FP32", "data": [1, 2, 3]}
+    async with listen(engine_models, state_keys_path=str(tmp_path / "keys")) as client:
+        begun = json.loads(body_of(x, sequence_state=""))
+        begun["inputs"].append(h0)
+        answer = await ask(client, json.dumps(begun))
+        begun["parameters"]["sequence_state"] = answer.json()["parameters"]["sequence_state"]
+        refused = await ask(client, json.dumps(begun))
+        assert "inputs.h0: expected it beside an empty sequence_state only" in refused.json()["error"]
+    async with listen(engine_models) as client:
+        answer = await ask(client, body_of(x, sequence_state=""))
+        assert "expected a server with --state-keys-path, found one without" in answer.json()["error"]
