@@ -20,13 +20,19 @@ from .store import StoreError, Usage, Write
 
 _PREFIX: Final = "cellgate:stream:"
 _KNOWS_WAITAOF: Final = (7, 2)
-# KEYS: the stream. ARGV: revision before, or ''; revision, record, milliseconds to keep it.
+# KEYS: streams. ARGV, four for each: revision before, or ''; revision, record, milliseconds to keep it.
 _COMPARE_AND_SET: Final = """
-local before = redis.call('HGET', KEYS[1], 'r') or ''
-if before ~= ARGV[1] then return 0 end
-redis.call('HSET', KEYS[1], 'r', ARGV[2], 'b', ARGV[3])
-redis.call('PEXPIRE', KEYS[1], ARGV[4])
-return 1
+local won = {}
+for place, key in ipairs(KEYS) do
+    local at = 4 * place - 3
+    won[place] = 0
+    if (redis.call('HGET', key, 'r') or '') == ARGV[at] then
+        redis.call('HSET', key, 'r', ARGV[at + 1], 'b', ARGV[at + 2])
+        redis.call('PEXPIRE', key, ARGV[at + 3])
+        won[place] = 1
+    end
+end
+return won
 """
 
 
@@ -86,18 +92,21 @@ class RedisStore:
     def commit(self, writes: Sequence[Write]) -> list[bool]:
         """Write records in one round trip; where Redis can say so, on its disk when this returns."""
         can_wait, _ = self._learn()
-        pipeline = self._client.pipeline(transaction=False)
+        if not writes:
+            return []
+        arguments: list[str | bytes] = []
         for write in writes:
             keep_ms = max(1, int((write.keep_until_s - write.record.touched_s) * 1000))
             expected = "" if write.expected is None else str(write.expected)
-            arguments = (expected, str(write.record.revision), pack_record(write.record), str(keep_ms))
-            pipeline.eval(_COMPARE_AND_SET, 1, _name(write.key), *arguments)
+            arguments += (expected, str(write.record.revision), pack_record(write.record), str(keep_ms))
+        pipeline = self._client.pipeline(transaction=False)
+        pipeline.eval(_COMPARE_AND_SET, len(writes), *(_name(write.key) for write in writes), *arguments)
         if can_wait:
             pipeline.execute_command("WAITAOF", 1, 0, int(self._timeout_s * 1000))  # type: ignore[no-untyped-call]
         found: list[Any] = self._ask(pipeline.execute)
         if can_wait and found.pop()[0] < 1:
             raise StoreError(f"{self._where}: expected its disk to take the write in {self._timeout_s:g} s")
-        return [won == 1 for won in found]
+        return [won == 1 for won in found[0]]
 
     def sweep(self, now_s: float) -> dict[str, int]:  # noqa: ARG002 - its keys expire by themselves
         """Do nothing: keys expire by themselves, and nobody counts them."""

@@ -7,10 +7,11 @@ Source: https://www.sqlite.org/wal.html, https://www.sqlite.org/pragma.html.
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from ..errors import ServerStartError
 from .record import StreamKey, StreamRecord
@@ -26,15 +27,32 @@ CREATE TABLE streams (
     record BLOB NOT NULL
 ) STRICT
 """
-_FACTS: Final = "SELECT revision, is_live, state_bytes, size_bytes FROM streams WHERE key = ?"
-_INSERT: Final = """
-INSERT INTO streams (key, revision, is_live, state_bytes, size_bytes, expires_s, keep_until_s, record, model)
-VALUES (:key, :revision, :is_live, :state_bytes, :size_bytes, :expires_s, :keep_until_s, :record, :model)
-"""
-_UPDATE: Final = """
-UPDATE streams SET revision = :revision, is_live = :is_live, state_bytes = :state_bytes, size_bytes = :size_bytes,
-    expires_s = :expires_s, keep_until_s = :keep_until_s, record = :record WHERE key = :key
-"""
+_COLUMNS: Final = "key, model, revision, is_live, state_bytes, size_bytes, expires_s, keep_until_s, record"
+_SET: Final = ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS.split(", ")[2:])
+_MOST_ROWS: Final = 500  # of a statement
+_Row = tuple[Any, ...]
+
+
+@lru_cache(maxsize=64)
+def _put_sql(rows: int) -> str:
+    """Return the statement that writes so many records, each where the revision there is the one that it expects."""
+    values = ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"] * rows)
+    any_ = "SELECT 1 FROM streams WHERE streams.key = new.key"
+    # It begins with INSERT, for Python counts the rows of such statements only.
+    return (
+        f"INSERT INTO streams ({_COLUMNS}) WITH new({_COLUMNS}, expected) AS (VALUES {values}) "  # noqa: S608 - constants
+        f"SELECT {_COLUMNS} FROM new "
+        f"WHERE iif(expected IS NULL, NOT EXISTS ({any_}), EXISTS ({any_} AND revision = expected)) "
+        f"ON CONFLICT (key) DO UPDATE SET {_SET}"
+    )
+
+
+@lru_cache(maxsize=64)
+def _sum_sql(rows: int) -> str:
+    """Return the statement that adds up what lies under so many keys."""
+    keys = ", ".join("?" * rows)
+    asked = "SELECT model, is_live, count(*), sum(state_bytes), sum(size_bytes) FROM streams"
+    return f"{asked} WHERE key IN ({keys}) GROUP BY 1, 2"
 
 
 class SqliteStore:
@@ -82,13 +100,23 @@ class SqliteStore:
 
     def commit(self, writes: Sequence[Write]) -> list[bool]:
         """Write records in one transaction, on the disk when this returns."""
-        counted: list[Callable[[], None]] = []
+        packed = [_row_of(write) for write in writes]
         with self._asking():
-            self._db.execute("BEGIN IMMEDIATE")
-            won = [self._put(write, counted) for write in writes]
+            won, counted = self._put_all(packed, _MOST_ROWS)
+            if not all(won):  # which of them lost is seen one by one
+                self._db.execute("ROLLBACK")
+                won, counted = self._put_all(packed, 1)
             self._db.execute("COMMIT")
-        for count in counted:  # not before it is true
-            count()
+        for rows, sign in counted:  # not before it is true
+            for model, is_live, count, state_bytes, size_bytes in rows:
+                self.usage.add(
+                    model,
+                    is_live=bool(is_live),
+                    state_bytes=state_bytes,
+                    size_bytes=size_bytes,
+                    records=count,
+                    sign=sign,
+                )
         return won
 
     def sweep(self, now_s: float) -> dict[str, int]:
@@ -110,34 +138,22 @@ class SqliteStore:
         """Give the file back."""
         self._db.close()
 
-    def _put(self, write: Write, counted: list[Callable[[], None]]) -> bool:
-        key, record = write.key.text(), write.record
-        before = self._db.execute(_FACTS, (key,)).fetchone()
-        if (None if before is None else before[0]) != write.expected:
-            return False
-        is_live = record.ended is None
-        values = {
-            "key": key,
-            "model": write.key.model,
-            "revision": record.revision,
-            "is_live": is_live,
-            "state_bytes": record.state_bytes,
-            "size_bytes": record.size_bytes,
-            "expires_s": write.expires_s,
-            "keep_until_s": write.keep_until_s,
-            "record": pack_record(record),
-        }
-        self._db.execute(_INSERT if before is None else _UPDATE, values)
+    def _put_all(self, rows: Sequence[_Row], at_once: int) -> tuple[list[bool], list[tuple[list[Any], int]]]:
+        """Begin to write, so many rows a statement; return which won, all of a statement or none, and what to count.
 
-        def count() -> None:
-            sizes = {"state_bytes": record.state_bytes, "size_bytes": record.size_bytes}
-            self.usage.add(write.key.model, is_live=is_live, **sizes)
-            if before is not None:
-                sizes = {"state_bytes": before[2], "size_bytes": before[3]}
-                self.usage.add(write.key.model, is_live=bool(before[1]), **sizes, sign=-1)
-
-        counted.append(count)
-        return True
+        Few statements for many rows: each lets another thread have the interpreter, and waits to get it back.
+        """
+        won: list[bool] = []
+        counted: list[tuple[list[Any], int]] = []
+        self._db.execute("BEGIN IMMEDIATE")
+        for begin in range(0, len(rows), at_once):
+            some = rows[begin : begin + at_once]
+            keys = [row[0] for row in some]
+            counted.append((self._db.execute(_sum_sql(len(keys)), keys).fetchall(), -1))
+            done = self._db.execute(_put_sql(len(some)), [value for row in some for value in row]).rowcount
+            counted.append((self._db.execute(_sum_sql(len(keys)), keys).fetchall(), 1))
+            won += [done == len(some)] * len(some)
+        return won, counted
 
     @contextmanager
     def _asking(self) -> Iterator[None]:
@@ -202,3 +218,11 @@ class SqliteStore:
 
     def _refusal(self, expected: str, found: str, remedy: str) -> ServerStartError:
         return ServerStartError(f"stream store {self._path}: expected {expected}, found {found}; {remedy}")
+
+
+def _row_of(write: Write) -> _Row:
+    """Return the columns of a record, and the revision that it expects."""
+    record = write.record
+    sizes = (record.ended is None, record.state_bytes, record.size_bytes)
+    moments = (write.expires_s, write.keep_until_s)
+    return (write.key.text(), write.key.model, record.revision, *sizes, *moments, pack_record(record), write.expected)

@@ -44,13 +44,15 @@ class Usage:
     total_bytes: int = 0
     records: int = 0
 
-    def add(self, model: str, *, is_live: bool, state_bytes: int, size_bytes: int, sign: int = 1) -> None:
-        """Count a record, or, with the sign -1, count it no more."""
-        self.records += sign
+    def add(
+        self, model: str, *, is_live: bool, state_bytes: int, size_bytes: int, records: int = 1, sign: int = 1
+    ) -> None:
+        """Count records, or, with the sign -1, count them no more; sizes are those of all of them."""
+        self.records += sign * records
         self.total_bytes += sign * size_bytes
         if is_live:
-            self.total_live += sign
-            self.live[model] = self.live.get(model, 0) + sign
+            self.total_live += sign * records
+            self.live[model] = self.live.get(model, 0) + sign * records
             self.state_bytes[model] = self.state_bytes.get(model, 0) + sign * state_bytes
 
 

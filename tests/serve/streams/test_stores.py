@@ -256,3 +256,14 @@ def test_any_history_is_that_of_a_dictionary(open_store, make_record, is_same_re
             suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
         ),
     )
+
+
+def test_a_commit_may_be_large_and_one_loser_in_it_takes_nobody_along(open_store, make_record):
+    keys = [StreamKey("m", place) for place in range(1, 1202)]
+    with open_store() as store:
+        assert store.commit([write_of(keys[700], make_record(revision=99))]) == [True]
+        assert store.commit([write_of(key, make_record()) for key in keys]) == [key != keys[700] for key in keys]
+        assert store.load(keys[700]).revision == 99
+        assert store.load(keys[1200]).revision == 5
+        if store.usage is not None:
+            assert (store.usage.total_live, store.usage.records) == (1201, 1201)
