@@ -9,7 +9,7 @@ import threading
 import numpy as np
 import pytest
 
-from cellgate.serve.engine.work import StreamAnswer, StreamRef
+from cellgate.serve.engine.work import StreamAnswer, StreamOrder, StreamRef
 from cellgate.serve.errors import (
     DeadlineExceeded,
     EngineError,
@@ -420,3 +420,35 @@ def test_any_history_of_faults_gives_every_stream_the_bits_of_the_whole(
     for name, x in xs.items():
         ys = np.concatenate([answer.outputs["y"] for answer in clients.got[name]], axis=1)
         assert ys.tobytes() == whole_of(x)["y"].tobytes()
+
+
+def test_a_read_that_takes_too_long_is_given_up_and_nothing_is_asked_of_the_store_meanwhile(
+    make_durable, make_work, make_x
+):
+    driver, gate, x = make_durable(store_limit_s=2.0), threading.Event(), make_x(4)
+    driver.store.reading = lambda _key: gate.wait(PATIENCE_S)
+    stuck = driver.post(make_work(x, StreamRef(id=1, is_start=True, step=0)))
+    driver.turn()
+    driver.clock.now += 2.0
+    assert isinstance(driver.drain_until(stuck)[0], StoreUnavailable)
+    with pytest.raises(StoreUnavailable):
+        driver.engine.order(StreamOrder(kind="show", model="steps", id=1), print)
+    gate.set()
+    while driver.engine._is_store_late():
+        driver.woken.wait(0.01)
+        driver.turn()
+
+    assert driver.ask(make_work(x, StreamRef(id=1, is_start=True, step=0))).is_replayed is False
+
+
+def test_a_store_that_does_not_count_bounds_nothing_here_and_shows_what_this_server_knows(
+    make_driver, make_shaky, make_work, make_x
+):
+    store = type("Uncounted", (make_shaky,), {"usage": None})(is_durable=True, is_shared=True)
+    driver, x = make_driver(store, max_streams=1), make_x(4)
+    for name in (1, 2, 3):
+        ticket = driver.post(make_work(x, StreamRef(id=name, is_start=True, is_end=name == 3)))
+        assert driver.drain_until(ticket)[0].step == 0
+
+    found = driver.engine.statistics()["streams"]["steps"]
+    assert (found["live"], found["state_bytes"], found["ended"]["end"]) == (2, 48, 1)
