@@ -2,7 +2,9 @@
 
 import argparse
 import sys
+from collections.abc import Mapping
 from dataclasses import fields
+from pathlib import Path
 
 from ..serve.served_model import parse_place
 from ..serve.server import run_server
@@ -26,12 +28,22 @@ def run(arguments: argparse.Namespace) -> int:
             raise UsageError(f"--{field.name.replace('_', '-')}: expected a value, found an empty one; leave it out")
         if value is not None:
             environ[PREFIX + field.name.upper()] = str(value)
+    if arguments.durable:
+        if arguments.stream_store is not None:
+            raise UsageError("--durable: expected it without --stream-store, found both; it stands for sqlite:PATH")
+        environ[f"{PREFIX}STREAM_STORE"] = f"sqlite:{_state_folder(arguments.environ) / 'streams.sqlite'}"
     settings = settings_from_env(environ)
     require(("onnxruntime", "fastapi", "uvicorn", "httptools", "uvloop", "orjson", "prometheus_client"), "serve")
     if settings.otel_endpoint is not None:
         require(("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"), "serve --otel-endpoint")
     run_server([parse_place(text) for text in arguments.bundles], settings, _echo)
     return DONE
+
+
+def _state_folder(environ: Mapping[str, str]) -> Path:
+    """Return where programs of this user keep what must outlive them. Source: the XDG base directory specification."""
+    root = environ.get("XDG_STATE_HOME", "")
+    return (Path(root) if Path(root).is_absolute() else Path.home() / ".local" / "state") / "cellgate"
 
 
 def _echo(line: str) -> None:

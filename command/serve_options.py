@@ -33,6 +33,12 @@ _SETTINGS_HELP: Final[Mapping[str, str]] = {
     "keep_alive_s": "seconds after which an idle connection is closed",
     "shutdown_grace_s": "seconds for running requests to end after SIGTERM",
     "access_log": "write one JSON line a request to stderr",
+    "stream_store": "where streams are kept: memory (a restart loses them), sqlite:PATH, redis://[:PASSWORD@]HOST[:PORT]",
+    "state_keys_path": "file of keys, one a line, with which states that clients carry are signed",
+    "stream_idle_s": "seconds after which a stream that nothing was sent for expires",
+    "stream_tombstone_s": "seconds for which an ended or expired stream is told from one that never was",
+    "max_streams": "streams that live at once, unless they are in Redis; above, 503",
+    "max_stream_bytes": "bytes of their states and last answers, unless they are in Redis; above, 503",
     "example_request_path": "file with a request that the curl line printed at the start sends",
     "metrics": "answer GET /metrics for Prometheus, on the same port",
     "log_format": "text, or json: one JSON object a line on stderr",
@@ -62,6 +68,7 @@ _NOTHING: Final[Mapping[str, str]] = {
     "cors_origins": "none but the server's own page",
     "tls_cert": "none, HTTP without TLS",
     "tls_key": "none",
+    "state_keys_path": "none, no state is signed",
 }
 
 
@@ -69,6 +76,9 @@ def add_serve_options(parser: argparse.ArgumentParser) -> None:
     """Add the bundles and every setting of the server, so that none can be forgotten here."""
     parser.add_argument(
         "bundles", metavar="[NAME=]BUNDLE", nargs="+", help="folder of a bundle, served as NAME; default: its own name"
+    )
+    parser.add_argument(
+        "--durable", action="store_true", help="keep streams in a file of this user's state folder: sqlite:PATH"
     )
     for field in fields(Settings):
         options: dict[str, object] = {"default": None, "help": _setting_help(field.name, field.default)}

@@ -4,8 +4,9 @@ Rules of this file: pure. What the engine returns is held against the form, so t
 than its request implies, nor with a value that is not finite.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -17,6 +18,9 @@ from .datatypes import datatype_of
 from .errors import EngineError
 from .input_check import BatchSize, is_finite, sized
 from .json_response import render_object
+
+_OUTPUTS = b',"outputs":['
+_STREAM_END = b"}" + _OUTPUTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,7 @@ class AnswerForm:
         binary_head: the whole JSON head where every output is binary, else None.
         json_elements: elements that will be written as JSON.
         binary_bytes: bytes of the binary tensors.
+        carry: makes the text of the state that the answer carries; None: it carries none.
     """
 
     outputs: tuple[OutputForm, ...]
@@ -54,6 +59,29 @@ class AnswerForm:
     binary_head: bytes | None
     json_elements: int
     binary_bytes: int
+    carry: Callable[[Arrays], str] | None = None
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What stands before the outputs: model, version, and the id and parameters where there are."""
+        found: dict[str, Any] = json.loads(self.start + b"]}")
+        del found["outputs"]
+        return found
+
+    def as_replayed(self) -> "AnswerForm":
+        """Return the form of an answer that a stream had been given before; `start` ends in the stream's parameters."""
+        return self._with(b',"replayed":true')
+
+    def carrying_on(self, answer: Arrays) -> "AnswerForm":
+        """Return the form with the state that the answer carries, where it is of the kind that does."""
+        if self.carry is None:
+            return self
+        return self._with(b',"sequence_state":"%s"' % self.carry(answer).encode("ascii"))
+
+    def _with(self, parameter: bytes) -> "AnswerForm":
+        start = self.start.removesuffix(_STREAM_END) + parameter + _STREAM_END
+        rest = None if self.binary_head is None else start + self.binary_head[len(self.start) :]
+        return replace(self, start=start, binary_head=rest)
 
     def check(self, answer: Arrays) -> list[Array]:
         """Return the arrays in the order of the outputs.
@@ -75,12 +103,13 @@ class AnswerForm:
 
 
 def make_form(
-    model: Mapping[str, str], signature: GraphSignature, size: BatchSize, wanted: Sequence[tuple[str, bool]]
+    model: Mapping[str, Any], signature: GraphSignature, size: BatchSize, wanted: Sequence[tuple[str, bool]]
 ) -> AnswerForm:
     """Return the form of an answer.
 
     Args:
-        model: the fields of the answer that stand before its outputs: name, version, and the id where one was given.
+        model: the fields of the answer that stand before its outputs: name, version, the id where one was given, and
+            last the parameters, where it belongs to a stream.
         signature: of the graph.
         size: B and T of the request.
         wanted: names of the outputs and whether each is binary.
@@ -90,7 +119,7 @@ def make_form(
         _output_form(name, np.dtype(specs[name].dtype), sized(specs[name], size), binary=binary)
         for name, binary in wanted
     )
-    start = render_object(model)[:-1] + b',"outputs":['
+    start = render_object(model)[:-1] + _OUTPUTS
     all_binary = all(output.binary for output in outputs)
     return AnswerForm(
         outputs=outputs,

@@ -25,6 +25,7 @@ from .served_model import ModelTable, ServedModel
 from .serving_state import ServingState
 from .settings import Settings
 from .socket_route import socket_router
+from .stream_routes import stream_router
 from .tracing import RequestTracer
 from .work_queue import WorkQueue
 
@@ -98,6 +99,7 @@ def create_app(
     app.state.serving = state
     app.include_router(router)
     app.include_router(socket_router)
+    app.include_router(stream_router)
     has_keys = settings.api_keys_file is not None
     app.router.routes.extend(docs_routes(openapi_document(app.routes, models, has_keys=has_keys)))
     app.add_middleware(AdmissionGate, serving=state)

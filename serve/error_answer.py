@@ -1,4 +1,4 @@
-"""Every failure as the protocol's error object, `{"error": …, "code": …}`.
+"""Every failure as the protocol's error object, `{"error": …, "code": …}`, with the error's facts beside them.
 
 Rules of this file: the only place that turns exceptions into answers. A client's fault is explained; a fault of ours
 gets an opaque id that the log repeats beside the traceback, and nothing of the inside.
@@ -24,7 +24,7 @@ _STATUS_FAULT = 500
 NO_SNIFFING = {"X-Content-Type-Options": "nosniff"}  # a browser is to believe the Content-Type, on every answer
 
 
-def answer(status: int, error: str, code: str, headers: Mapping[str, str] | None = None, **more: str) -> Response:
+def answer(status: int, error: str, code: str, headers: Mapping[str, str] | None = None, **more: int | str) -> Response:
     """Return an error object as response."""
     body = render_object({"error": error, "code": code, **more})
     return Response(body, status_code=status, media_type="application/json", headers={**NO_SNIFFING, **(headers or {})})
@@ -34,7 +34,7 @@ def answer_error(error: ServeError, request_id: str | None = None) -> Response:
     """Return the response for an error of this folder; for the id see `answer_fault`."""
     if error.status == _STATUS_FAULT:
         return answer_fault(error, request_id)
-    return answer(error.status, str(error), error.code, error.headers)
+    return answer(error.status, str(error), error.code, error.headers, **error.facts)
 
 
 def answer_fault(error: Exception, request_id: str | None = None) -> Response:

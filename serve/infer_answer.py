@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .answer_form import AnswerForm
-from .arrays import Arrays
+from .arrays import Array, Arrays
+from .engine.work import StreamAnswer
 from .json_response import render_numbers
 
 JSON = "application/json"
@@ -43,13 +44,26 @@ class InferAnswer(NamedTuple):
         return b"".join(self.parts)
 
 
-def render_answer(form: AnswerForm, answer: Arrays) -> InferAnswer:
+def completed(form: AnswerForm, answer: Arrays | StreamAnswer) -> tuple[AnswerForm, list[Array]]:
+    """Return the form with what only the answer knows, and the arrays in the order of its outputs.
+
+    Raises:
+        EngineError: it is not of the form, or not finite.
+    """
+    if isinstance(answer, StreamAnswer):
+        form = form.as_replayed() if answer.is_replayed else form
+        answer = answer.outputs
+    arrays = form.check(answer)
+    return form.carrying_on(answer), arrays
+
+
+def render_answer(form: AnswerForm, answer: Arrays | StreamAnswer) -> InferAnswer:
     """Render what the engine returned.
 
     Raises:
         EngineError: it is not of the form, or not finite.
     """
-    arrays = form.check(answer)
+    form, arrays = completed(form, answer)
     blobs = [np.ascontiguousarray(array) for output, array in zip(form.outputs, arrays, strict=True) if output.binary]
     if form.binary_head is not None:
         head = form.binary_head

@@ -16,7 +16,7 @@ from starlette.types import Receive
 from .access_log import CLIENT_GONE
 from .body import check_headers, joined_headers, read_body
 from .engine.port import EnginePort
-from .engine.work import Answer, Outcome, Work
+from .engine.work import Outcome, Reply, Work
 from .errors import ServeError
 from .infer_answer import InferAnswer, render_answer
 from .infer_request import is_large_answer, is_large_body
@@ -94,7 +94,7 @@ async def traced_exchange(
         tracer.record(trace)
 
 
-async def infer_while_connected(port: EnginePort, work: Work, receive: Receive) -> Answer:
+async def infer_while_connected(port: EnginePort, work: Work, receive: Receive) -> Reply:
     """Hand work over and wait for its answer as long as somebody waits for it.
 
     Args:

@@ -7,15 +7,16 @@ Nothing that fails is remembered.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
 from .answer_form import AnswerForm, make_form
 from .arrays import Array
 from .binary_request import HEADER, Blob, check_length, make_blob, raw_request, refuse_blobs
-from .engine.work import Work
+from .engine.work import StreamRef, Work
 from .errors import BadInput
 from .input_check import LENGTHS, check_heads, check_outputs, value_rule
 from .json_data import array_from_flat, array_from_json
@@ -23,6 +24,7 @@ from .json_request import JsonRequest, JsonTensor, parse_request
 from .json_size import check_json_size
 from .served_model import ServedModel
 from .settings import RequestLimits
+from .state_carrier import Carried, StateCarrier
 
 # A remembered head keeps its bytes, its record and the tensors that stood in it as JSON: some 4 MiB a model at most.
 _HEADS = 1024
@@ -30,6 +32,8 @@ _HEAD_BYTES = 2048
 # What takes about a millisecond: 13,000 numbers of JSON, or a hundred times as many bytes that are only looked at.
 _LARGE_JSON_BYTES = 2**18
 _LARGE_BINARY_BYTES = 2**22
+_STEP = b"sequence_step"
+_STATE = b"sequence_state"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,8 @@ class CheckedHead:
         priority: of the engine.
         timeout_s: how long the answer may take; None: as long as it takes.
         form: of the answer.
+        stream: that the request belongs to, or None.
+        outputs: of the engine: those of the form, and the states that the answer carries.
     """
 
     arrays: dict[str, Array]
@@ -51,6 +57,8 @@ class CheckedHead:
     priority: int
     timeout_s: float | None
     form: AnswerForm
+    stream: StreamRef | None
+    outputs: tuple[str, ...]
 
 
 class RequestReader:
@@ -60,10 +68,18 @@ class RequestReader:
         model: asked for.
         limits: largest B, T, B*T and answer.
         clock: monotonic, in seconds, the engine's.
+        carrier: of states that clients carry; None: they are refused.
     """
 
-    def __init__(self, model: ServedModel, limits: RequestLimits, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        model: ServedModel,
+        limits: RequestLimits,
+        clock: Callable[[], float] = time.monotonic,
+        carrier: StateCarrier | None = None,
+    ) -> None:
         self._model = model
+        self._carrier = carrier or StateCarrier(model=model)
         self._limits = limits
         self._clock = clock
         signature = model.manifest.graph
@@ -92,7 +108,9 @@ class RequestReader:
         if head_bytes == 0:
             return self._work(self._known_raw(len(body)), body, 0)
         text = body[:head_bytes]
-        head = self._known_head(text) if head_bytes <= _HEAD_BYTES else self._read_head(text)
+        # A head that numbers its request, or carries a state, never comes again.
+        is_known = head_bytes <= _HEAD_BYTES and _STEP not in text and _STATE not in text
+        head = self._known_head(text) if is_known else self._read_head(text)
         if head.blob_bytes != len(body) - head_bytes:
             check_length(head.blob_bytes, len(body), head_bytes)
         return self._work(head, body, head_bytes)
@@ -126,9 +144,10 @@ class RequestReader:
             sequence=arrays[self._sequence],
             lengths=arrays[self._lengths],
             states=tuple([arrays.get(name) for name in self._states]),
-            outputs=head.form.names,
+            outputs=head.outputs,
             priority=head.priority,
             deadline_s=None if head.timeout_s is None else self._clock() + head.timeout_s,
+            stream=head.stream,
         )
         return work, head.form
 
@@ -147,6 +166,7 @@ class RequestReader:
         size = check_heads(signature, request.inputs, self._limits)
         names = check_outputs(signature, request.outputs, size, self._limits)
         blobs: list[Blob] = []
+        carried = None if request.carried is None else self._carrier.read(request.carried, size.rows)
         arrays = {self._lengths: _filled(size.rows, size.steps)}
         for tensor in request.inputs:
             rule = value_rule(signature, tensor.name, size)
@@ -154,13 +174,42 @@ class RequestReader:
                 arrays[tensor.name] = rule.apply(_array_of(tensor))
             else:
                 blobs.append(make_blob(tensor, rule))
+        fields = answer_fields(self._model, request)
+        if carried is None:
+            form = make_form(fields, signature, size, _wanted(request, names))
+            return self._head(request, arrays, blobs, form, names)
+        if carried.states is not None:
+            self._bring(carried, request, arrays)
+        fields["parameters"] = {"sequence_step": carried.step}
+        rows, step, carrier = size.rows, carried.step, self._carrier
+        form = replace(
+            make_form(fields, signature, size, _wanted(request, names)),
+            carry=lambda answer: carrier.sign(answer, rows, step),
+        )
+        outputs = (*names, *(name for name in carrier.streams.states if name not in names))
+        return self._head(request, arrays, blobs, form, outputs)
+
+    def _bring(self, carried: Carried, request: JsonRequest, arrays: dict[str, Array]) -> None:
+        """Let the state that was carried stand where states are brought, and no other beside it."""
+        given = [tensor.name for tensor in request.inputs if tensor.name in self._states]
+        if given:
+            raise BadInput(f"inputs.{given[0]}", "it beside an empty sequence_state only", "it beside another")
+        assert carried.states is not None
+        arrays.update(zip(self._states, carried.states, strict=True))
+
+    @staticmethod
+    def _head(
+        request: JsonRequest, arrays: dict[str, Array], blobs: list[Blob], form: AnswerForm, outputs: tuple[str, ...]
+    ) -> CheckedHead:
         return CheckedHead(
             arrays=arrays,
             blobs=tuple(blobs),
             blob_bytes=sum(blob.size_bytes for blob in blobs),
             priority=request.priority,
             timeout_s=request.timeout_s,
-            form=make_form(answer_fields(self._model, request), signature, size, _wanted(request, names)),
+            form=form,
+            stream=request.stream,
+            outputs=outputs,
         )
 
 
@@ -185,10 +234,16 @@ def _wanted(request: JsonRequest, names: tuple[str, ...]) -> list[tuple[str, boo
     return [(name, request.binary.get(name, request.binary_outputs)) for name in names]
 
 
-def answer_fields(model: ServedModel, request: JsonRequest) -> dict[str, str]:
+def answer_fields(model: ServedModel, request: JsonRequest) -> dict[str, Any]:
     """Return the fields of an answer that stand before its outputs."""
-    fields = {"model_name": model.name, "model_version": model.version}
-    return fields if request.id is None else {**fields, "id": request.id}
+    fields: dict[str, Any] = {"model_name": model.name, "model_version": model.version}
+    if request.id is not None:
+        fields["id"] = request.id
+    stream = request.stream
+    if stream is not None:
+        step = {} if stream.step is None else {"sequence_step": stream.step}
+        fields["parameters"] = {"sequence_id": stream.id, **step}
+    return fields
 
 
 def _filled(rows: int, steps: int) -> Array:

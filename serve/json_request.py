@@ -18,8 +18,17 @@ from typing import Any
 import orjson
 
 from .datatypes import DATATYPES
+from .engine.work import StreamRef
 from .errors import BadInput, shown
-from .request_parameters import binary_size_of, check_parameters, flag_of, priority_of, timeout_of
+from .request_parameters import (
+    binary_size_of,
+    carried_of,
+    check_parameters,
+    flag_of,
+    priority_of,
+    stream_of,
+    timeout_of,
+)
 
 MAX_ID = 1024  # characters
 MAX_TENSORS = 256  # inputs or outputs; each costs some microseconds, so a body full of them must stop early
@@ -67,6 +76,8 @@ class JsonRequest:
         binary_outputs: whether the others do.
         priority: of the engine, higher first; 0 is usual.
         timeout_s: how long the answer may take; None: as long as it takes.
+        stream: that it belongs to, or None.
+        carried: the state that it carries, empty where it begins; None: none.
     """
 
     id: str | None
@@ -76,6 +87,8 @@ class JsonRequest:
     binary_outputs: bool = False
     priority: int = 0
     timeout_s: float | None = None
+    stream: StreamRef | None = None
+    carried: str | None = None
 
 
 def parse_request(body: bytes) -> JsonRequest:
@@ -129,6 +142,8 @@ def make_request(
         binary_outputs=flag_of("parameters", parameters, "binary_data_output") or False,
         priority=priority_of(parameters),
         timeout_s=timeout_of(parameters),
+        stream=stream_of(parameters),
+        carried=carried_of(parameters),
     )
 
 
@@ -180,6 +195,19 @@ def check_text(place: str, value: Any) -> None:
     """
     if value is not None and (not isinstance(value, str) or len(value) > MAX_ID):
         raise BadInput(place, f"a string of at most {MAX_ID} characters", shown(value))
+
+
+def parse_object(body: bytes, fields: tuple[str, ...]) -> dict[str, Any]:
+    """Parse a small object that has exactly these fields.
+
+    Raises:
+        BadInput: no JSON, or another object.
+    """
+    try:
+        parsed = orjson.loads(body)
+    except orjson.JSONDecodeError as err:
+        raise BadInput("body", "a JSON object", f"no JSON ({err})") from err
+    return _object("body", parsed, fields, fields)
 
 
 def _tensor(place: str, item: Any) -> JsonTensor:

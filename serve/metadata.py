@@ -13,7 +13,14 @@ from .datatypes import datatype_of, wire_shape
 from .served_model import ServedModel
 
 PLATFORM = "onnx_onnxv1"
-EXTENSIONS = ("binary_tensor_data", "schedule_policy", "statistics", "model_configuration")
+EXTENSIONS = (
+    "binary_tensor_data",
+    "schedule_policy",
+    "sequence",
+    "sequence(string_id)",
+    "statistics",
+    "model_configuration",
+)
 
 
 def server_metadata() -> dict[str, Any]:
@@ -21,15 +28,20 @@ def server_metadata() -> dict[str, Any]:
     return {"name": "cellgate", "version": __version__, "extensions": list(EXTENSIONS)}
 
 
-def model_metadata(model: ServedModel) -> dict[str, Any]:
-    """Return a model's metadata; a free dimension is -1."""
+def model_metadata(model: ServedModel, stream_store: str = "memory") -> dict[str, Any]:
+    """Return a model's metadata; a free dimension is -1.
+
+    Args:
+        model: served.
+        stream_store: the setting.
+    """
     return {
         "name": model.name,
         "versions": [model.version],
         "platform": PLATFORM,
         "inputs": [_tensor(spec) for spec in model.manifest.graph.inputs],
         "outputs": [_tensor(spec) for spec in model.manifest.graph.outputs],
-        "properties": _properties(model),
+        "properties": _properties(model, stream_store),
     }
 
 
@@ -37,7 +49,7 @@ def _tensor(spec: TensorSpec) -> dict[str, Any]:
     return {"name": spec.name, "datatype": datatype_of(spec.dtype), "shape": wire_shape(spec)}
 
 
-def _properties(model: ServedModel) -> dict[str, str]:
+def _properties(model: ServedModel, stream_store: str) -> dict[str, str]:
     graph, manifest = model.manifest.graph, model.manifest
     properties = {
         "bundle_digest": model.digest,
@@ -53,6 +65,9 @@ def _properties(model: ServedModel) -> dict[str, str]:
         "outputs_on_request": json.dumps([pair.output for pair in graph.state]),
         "streamable": json.dumps(manifest.streamable),
     }
+    if manifest.streamable and graph.state:
+        properties["stream_store"] = stream_store.partition(":")[0]  # the rest may be a path, or hold a password
+        properties["streams_durable"] = json.dumps(stream_store != "memory")
     if graph.vocabulary_size is not None:
         properties["vocabulary_size"] = str(graph.vocabulary_size)
     if manifest.labels is not None:

@@ -21,9 +21,12 @@ ModelVersion = Annotated[str, Path(description="Its version; there is one.")]
 
 _ERRORS = {
     400: "The request says something impossible, or does not fit the model.",
-    404: "No model of this name and version.",
+    404: "No model of this name and version, or no such stream.",
+    409: "The stream expects another step, exists already, or began on another bundle.",
+    410: "The stream has ended or expired.",
     413: "The body is too large.",
     415: "The body is neither JSON nor binary tensors.",
+    422: "The step was applied to the stream already, with another payload.",
     500: "A fault of the server; the log has more under the request id.",
     503: "The server is starting, stopping, or as many requests wait as may wait, or the engine was lost.",
     504: "The request's timeout passed.",
@@ -98,7 +101,7 @@ async def list_models(serving: Serving) -> Response:
 @router.get("/v2/models/{model_name}", summary="Model metadata", responses=_responses(wire_schema.ModelMetadata, 404))
 async def read_model(serving: Serving, model_name: ModelName) -> Response:
     """Inputs, outputs and properties of a model."""
-    return _json(model_metadata(serving.table.find(model_name, None)))
+    return _json(model_metadata(serving.table.find(model_name, None), serving.settings.stream_store))
 
 
 @router.get(
@@ -108,7 +111,7 @@ async def read_model(serving: Serving, model_name: ModelName) -> Response:
 )
 async def read_model_version(serving: Serving, model_name: ModelName, model_version: ModelVersion) -> Response:
     """Inputs, outputs and properties of one version of a model."""
-    return _json(model_metadata(serving.table.find(model_name, model_version)))
+    return _json(model_metadata(serving.table.find(model_name, model_version), serving.settings.stream_store))
 
 
 @router.get(

@@ -57,7 +57,8 @@ def run_server(places: Sequence[BundlePlace], settings: Settings, echo: Echo) ->
 
         def say(hello: Mapping[str, Any]) -> None:
             models = hello["models"]
-            for line in (*warnings, *model_lines(models), *ready_lines(models[0], url, settings, rpc)):
+            streams = [f"streams:      {hello['streams']}"] if hello.get("streams") else []
+            for line in (*warnings, *model_lines(models), *streams, *ready_lines(models[0], url, settings, rpc)):
                 echo(line)
 
         has_keys = settings.api_keys_file is not None

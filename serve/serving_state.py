@@ -5,6 +5,7 @@ Rules of this file: no globals; a route gets the state from its application.
 
 import logging
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -18,6 +19,8 @@ from .request_id import RequestIds
 from .request_meter import RequestMeters
 from .served_model import ModelTable, ServedModel
 from .settings import Settings
+from .state_carrier import StateCarrier
+from .streams.carried_state import read_state_keys
 from .tracing import RequestTracer
 from .work_queue import WorkQueue
 
@@ -57,8 +60,11 @@ class ServingState:
 
     def __post_init__(self) -> None:
         self.meters = RequestMeters(self.counters.own, self.protocol)
-        limits = self.settings.limits
-        self._readers = {model.name: RequestReader(model, limits) for model in self.table.models}
+        path = self.settings.state_keys_path
+        keys = () if path is None else read_state_keys(Path(path))
+        for model in self.table.models:
+            carrier = StateCarrier(model=model, keys=keys, idle_s=self.settings.stream_idle_s)
+            self._readers[model.name] = RequestReader(model, self.settings.limits, carrier=carrier)
 
     def read_keys(self) -> None:
         """Take the keys as they are now; a file that cannot be used changes nothing."""

@@ -38,9 +38,14 @@ RANGES: dict[str, tuple[float, float]] = {
     "max_connections": (1, 2**20),
     "head_timeout_s": (0.1, 3600.0),
     "body_timeout_s": (0.1, 3600.0),
+    "stream_idle_s": (1.0, 31_536_000.0),
+    "stream_tombstone_s": (1.0, 31_536_000.0),
+    "max_streams": (1, 100_000_000),
+    "max_stream_bytes": (2**16, 2**44),
 }
 
 FLAGS = frozenset({"tf32", "grpc", "hot_route", "access_log", "metrics"})
+STORE_SCHEMES = ("memory", "sqlite:PATH", "redis://HOST", "rediss://HOST", "unix://PATH")
 _FLAG_WORDS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 # Lists within one text, and what reads each.
 _LISTS = {
@@ -119,6 +124,12 @@ class Settings:
         max_connections: open connections of a process; above, 503.
         head_timeout_s: time for a request line and headers to arrive; then 408.
         body_timeout_s: time for a body to arrive, and longest time without progress in reading an answer.
+        stream_store: where streams are kept: memory, sqlite:PATH, or the URL of a Redis server.
+        state_keys_path: a file of keys with which states that clients carry are signed; None: none are.
+        stream_idle_s: a stream that nothing was sent for so long expires.
+        stream_tombstone_s: for so long after it ended or expired a stream is told from one that never was.
+        max_streams: that live at once, in a store of this server's own; above, 503.
+        max_stream_bytes: of their states and last answers there, and of records cached in memory; above, 503.
     """
 
     host: str = "127.0.0.1"
@@ -159,6 +170,12 @@ class Settings:
     max_connections: int = 4096
     head_timeout_s: float = 10.0
     body_timeout_s: float = 60.0
+    stream_store: str = "memory"
+    state_keys_path: str | None = None
+    stream_idle_s: float = 600.0
+    stream_tombstone_s: float = 600.0
+    max_streams: int = 10_000
+    max_stream_bytes: int = 2**28
 
     def __post_init__(self) -> None:
         if self.device not in get_args(Device):
@@ -169,6 +186,10 @@ class Settings:
             raise SettingsError("otel_endpoint", "a URL that begins with http:// or https://", self.otel_endpoint)
         if not self.host:
             raise SettingsError("host", "an address or a host name", self.host)
+        kind, _, place = self.stream_store.partition(":")
+        if self.stream_store != "memory" and (kind not in ("sqlite", "redis", "rediss", "unix") or not place):
+            found = f"{kind}:…" if place else self.stream_store  # a URL may hold a password
+            raise SettingsError("stream_store", f"one of {', '.join(STORE_SCHEMES)}", found)
         for name, (low, high) in RANGES.items():
             value = getattr(self, name)
             if value is None and name in ("threads", "grpc_port"):

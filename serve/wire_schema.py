@@ -40,7 +40,9 @@ class InferenceRequest(_Strict):
     id: str | None = Field(default=None, description="Echoed in the answer.", max_length=1024)
     model_name: str | None = Field(default=None, description="Ignored; the path names the model.", max_length=1024)
     parameters: Parameters | None = Field(
-        default=None, description="`priority` 1 .. 9, `timeout` in microseconds, `binary_data_output`."
+        default=None,
+        description="`priority` 1 .. 9, `timeout` in microseconds, `binary_data_output`, `sequence_id`, "
+        "`sequence_start`, `sequence_end`, `sequence_step`, `sequence_state`.",
     )
     inputs: list[InputTensor] = Field(description="The sequence, and optionally lengths and states.")
     outputs: list[RequestedOutput] | None = Field(default=None, description="Left out: all but the states.")
@@ -62,7 +64,25 @@ class InferenceResponse(BaseModel):
     model_name: str
     model_version: str
     id: str | None = Field(default=None, description="Present where the request had one.")
+    parameters: Parameters | None = Field(
+        default=None,
+        description="Of a stream: `sequence_id`, `sequence_step` where it was given, `replayed`, `sequence_state`.",
+    )
     outputs: list[OutputTensor]
+
+
+class StreamFacts(BaseModel):
+    """What the server knows of a stream."""
+
+    model_name: str
+    sequence_id: int | str
+    sequence_step: int = Field(description="Of the request that was applied last.")
+    rows: int
+    ended: str | None = Field(description="Null while it lives, else `end`, `expired` or `closed`.")
+    idle_s: float
+    state_bytes: int
+    repeatable: bool = Field(description="Whether the last request can be repeated.")
+    bundle_digest: str
 
 
 class ErrorAnswer(BaseModel):
@@ -71,6 +91,9 @@ class ErrorAnswer(BaseModel):
     error: str = Field(description="The thing, what was expected, what was found, and the remedy.")
     code: str = Field(description="A stable word for programs.")
     request_id: str | None = Field(default=None, description="With status 500: what to look for in the log.")
+    expected_step: int | None = Field(
+        default=None, description="With 409 and 422: the stream's next step, where it has one."
+    )
 
 
 class Live(BaseModel):

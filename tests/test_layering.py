@@ -27,10 +27,15 @@ MUST_NOT_NAME = {
     "bundle": {"torch", "onnx", "onnxruntime", "onnxscript", "fastapi", "starlette", "uvicorn"},
     "export": {"fastapi", "starlette", "uvicorn"},
     "serve": {"torch", "onnx", "onnxscript"},
+    "serve/streams": {"torch", "onnx", "onnxscript", "fastapi", "starlette", "uvicorn", "asyncio", "pickle"},
     "client": {"torch", "onnx", "onnxruntime", "onnxscript", "fastapi", "starlette", "uvicorn"},
 }
 # a folder inside serve -> the folders inside serve that it must not know
-INSIDE_SERVE = {"engine": {"processes", "rpc"}, "rpc": {"processes"}}
+INSIDE_SERVE = {
+    "engine": {"processes", "rpc", "streams"},
+    "streams": {"processes", "rpc"},
+    "rpc": {"processes"},
+}
 
 
 def imports_of(file: Path, folder: str) -> set[tuple[str, str]]:

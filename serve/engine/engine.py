@@ -91,6 +91,16 @@ class Engine:
         """The models, in the order of the command line."""
         return tuple(queue.model for queue in self._queues)
 
+    @property
+    def inside(self) -> int:
+        """Requests that are not answered."""
+        return len(self._live)
+
+    @property
+    def inside_bytes(self) -> int:
+        """Bytes of their tensors."""
+        return self._waiting_bytes
+
     def submit(self, ticket: Hashable, work: Work) -> None:
         """Take work; it runs in a later `run_once`.
 

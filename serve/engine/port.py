@@ -4,13 +4,20 @@ Rules of this file: an interface and the one coroutine on top of it; both implem
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Protocol
 
-from ..errors import ServeError
-from .work import Answer, Outcome, Work
+from ..errors import BadInput, ServeError
+from .work import Answer, Outcome, Reply, StreamAnswer, StreamOrder, StreamReport, Work
 
 OnDone = Callable[[Outcome], None]
+OnReport = Callable[[StreamReport | ServeError], None]
+Order = Callable[[StreamOrder, OnReport], Hashable]  # see `streams.streaming_engine.StreamingEngine.order`
+
+
+def no_streams(_order: StreamOrder, _on_done: OnReport) -> Hashable:
+    """Refuse an order where there is an engine without streams."""
+    raise BadInput("streams", "a server with them", "none", "send whole sequences")
 
 
 class EnginePort(Protocol):
@@ -42,6 +49,14 @@ class EnginePort(Protocol):
         """Nobody waits any more: the work leaves its lane at the next run. A ticket of work that ended is ignored."""
         ...
 
+    async def order(self, order: StreamOrder) -> StreamReport:
+        """Carry out an order about a stream.
+
+        Raises:
+            ServeError: the stream, or the engine, refused it; there is no engine, or none with streams.
+        """
+        ...
+
     async def statistics(self) -> Mapping[str, Any]:
         """Return what the engine counts, as plain JSON values.
 
@@ -51,7 +66,24 @@ class EnginePort(Protocol):
         ...
 
 
+class DrivenEngine(Protocol):
+    """What a thread, or a loop, needs of the engine that it drives; `engine.Engine` says what each does."""
+
+    def submit(self, ticket: Hashable, work: Work) -> None: ...  # noqa: D102
+    def cancel(self, ticket: Hashable) -> None: ...  # noqa: D102
+    def run_once(self) -> Sequence[tuple[Hashable, Outcome]]: ...  # noqa: D102
+    def wait_s(self) -> float | None: ...  # noqa: D102
+    def statistics(self) -> dict[str, Any]: ...  # noqa: D102
+    def close(self) -> Sequence[tuple[Hashable, Outcome]]: ...  # noqa: D102
+
+
 async def infer(port: EnginePort, work: Work) -> Answer:
+    """Hand work over and wait for its outputs; see `ask`."""
+    reply = await ask(port, work)
+    return reply.outputs if isinstance(reply, StreamAnswer) else reply
+
+
+async def ask(port: EnginePort, work: Work) -> Reply:
     """Hand work over and wait for its answer; a cancelled caller cancels the work.
 
     Raises:

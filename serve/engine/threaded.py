@@ -12,9 +12,9 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 from ..errors import NotReady, ServeError
-from .engine import Engine, Result
-from .port import OnDone
-from .work import Work
+from .engine import Result
+from .port import DrivenEngine, OnDone, Order, no_streams
+from .work import StreamOrder, StreamReport, Work
 
 _JOIN_S = 60.0  # a run cannot be interrupted; none is that long
 
@@ -28,21 +28,24 @@ class ThreadedEngine:
 
     Args:
         engine: nobody else uses it from now on; closed by `close`.
+        order: of the same engine, where it has streams.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: DrivenEngine, order: Order = no_streams) -> None:
         self._engine = engine
+        self._order = order
         self._changed = threading.Condition()
         self._commands: list[Command] = []
         self._pending: dict[Hashable, OnDone] = {}
-        self._asked: set[asyncio.Future[Mapping[str, Any]]] = set()
+        self._asked: set[asyncio.Future[Any]] = set()
         self._tickets = itertools.count(1)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._is_closing = False
+        self._is_woken = False
 
     @property
-    def engine(self) -> Engine:
+    def engine(self) -> DrivenEngine:
         """The engine; only its constant facts may be read from outside its thread."""
         return self._engine
 
@@ -56,6 +59,12 @@ class ThreadedEngine:
         self._loop = loop
         self._thread = threading.Thread(target=self._run, name="cellgate-engine", daemon=True)
         self._thread.start()
+
+    def wake(self) -> None:
+        """Look at once whether the engine has something to do. May be called by any thread."""
+        with self._changed:
+            self._is_woken = True
+            self._changed.notify()
 
     def close(self) -> None:
         """Refuse what waits, end the thread and close the engine. Closing twice is fine. Blocks for a run at most."""
@@ -81,6 +90,18 @@ class ThreadedEngine:
         if self._pending.pop(ticket, None) is not None:
             self._post(lambda: self._cancel(ticket))
 
+    async def order(self, order: StreamOrder) -> StreamReport:
+        """See `EnginePort.order`."""
+        if not self.is_ready:
+            raise NotReady
+        found: asyncio.Future[StreamReport] = asyncio.get_running_loop().create_future()
+        self._asked.add(found)
+        self._post(lambda: self._pass_on(order, found))
+        try:
+            return await found
+        finally:
+            self._asked.discard(found)
+
     async def statistics(self) -> Mapping[str, Any]:
         """See `EnginePort.statistics`."""
         if not self.is_ready:
@@ -102,7 +123,7 @@ class ThreadedEngine:
         try:
             while not self._is_closing:
                 results = [result for command in self._wait_for_commands() for result in command()]
-                self._deliver(results + self._engine.run_once())
+                self._deliver([*results, *self._engine.run_once()])
         except Exception:
             logger.exception("the engine's thread failed; nothing more is taken")
         finally:
@@ -114,7 +135,7 @@ class ThreadedEngine:
         with self._changed:
             self._commands = []  # `_refuse_rest` tells those who posted them
         try:
-            self._deliver(self._engine.close())
+            self._deliver([*self._engine.close()])
         except Exception:
             logger.exception("the engine could not be closed in order")
 
@@ -128,12 +149,16 @@ class ThreadedEngine:
     def _wait_for_commands(self) -> list[Command]:
         """Return what was posted, at once where a run is due, and none where a held run has become due."""
         with self._changed:
-            while not (self._commands or self._is_closing) and (wait_s := self._engine.wait_s()) != 0.0:
+            while not self._has_news() and (wait_s := self._engine.wait_s()) != 0.0:
                 self._changed.wait(wait_s)
                 if wait_s is not None:
                     break
+            self._is_woken = False
             commands, self._commands = self._commands, []
         return commands
+
+    def _has_news(self) -> bool:
+        return bool(self._commands) or self._is_closing or self._is_woken
 
     def _accept(self, ticket: int, work: Work) -> list[Result]:
         try:
@@ -144,6 +169,24 @@ class ThreadedEngine:
 
     def _cancel(self, ticket: int) -> list[Result]:
         self._engine.cancel(ticket)
+        return []
+
+    def _pass_on(self, order: StreamOrder, found: "asyncio.Future[StreamReport]") -> list[Result]:
+        def settle(outcome: StreamReport | ServeError) -> None:
+            if found.done():
+                return
+            if isinstance(outcome, ServeError):
+                found.set_exception(outcome)
+            else:
+                found.set_result(outcome)
+
+        def on_done(outcome: StreamReport | ServeError) -> None:
+            self._call_soon(lambda: settle(outcome))
+
+        try:
+            self._order(order, on_done)
+        except ServeError as err:
+            on_done(err)
         return []
 
     def _tell_statistics(self, found: "asyncio.Future[Mapping[str, Any]]") -> list[Result]:

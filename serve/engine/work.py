@@ -5,12 +5,88 @@ one; it is not frozen because both processes make one a request, and a frozen da
 """
 
 from dataclasses import dataclass
+from typing import Any, Literal
 
 from ..arrays import Array
 from ..errors import ServeError
 
 Answer = dict[str, Array]
-Outcome = Answer | ServeError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StreamRef:
+    """Which stream a request belongs to, and its place in it.
+
+    Attributes:
+        id: 1 .. 2**64 - 1, or text; 7 and "7" are two streams.
+        is_start: the stream begins here.
+        is_end: it ends here.
+        step: number of the request in its stream, from 0 on, 0 .. 2**64 - 1; None: as it comes, applied each time.
+    """
+
+    id: int | str
+    is_start: bool = False
+    is_end: bool = False
+    step: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StreamAnswer:
+    """The answer to a request of a stream.
+
+    Attributes:
+        outputs: that were asked for.
+        step: of the request in its stream, whether it said so or not.
+        is_replayed: the request had been applied before; this is the answer of that time.
+    """
+
+    outputs: Answer
+    step: int
+    is_replayed: bool = False
+
+
+OrderKind = Literal["show", "export", "bring", "close"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StreamOrder:
+    """An order about a stream; `streams.order` says what each kind does.
+
+    Attributes:
+        kind: what is ordered.
+        model: of the stream.
+        id: of the stream.
+        data: a record as bytes, where one is brought.
+        deadline_s: as of `Work`.
+    """
+
+    kind: OrderKind
+    model: str
+    id: int | str
+    data: bytes = b""
+    deadline_s: float | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes that it holds."""
+        return len(self.data)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StreamReport:
+    """What is told of a stream, to whoever ordered something about it.
+
+    Attributes:
+        facts: plain JSON values.
+        data: its record as bytes, where that was ordered.
+    """
+
+    facts: dict[str, Any]
+    data: bytes = b""
+
+
+Reply = Answer | StreamAnswer
+Outcome = Answer | StreamAnswer | ServeError
 
 
 @dataclass(slots=True)
@@ -43,6 +119,7 @@ class Work:
         priority: higher goes first; 0 is usual. Nothing starves: see `plan`.
         deadline_s: moment on the monotonic clock of this machine after which nobody waits for the answer, or None.
         times: to be filled in by the engine, where somebody traces the work, or None.
+        stream: the stream that it belongs to, or None.
     """
 
     model: str
@@ -53,6 +130,7 @@ class Work:
     priority: int = 0
     deadline_s: float | None = None
     times: RunTimes | None = None
+    stream: StreamRef | None = None
 
     @property
     def rows(self) -> int:

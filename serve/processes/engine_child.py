@@ -16,6 +16,10 @@ from ..engine.engine import Engine, EngineLimits
 from ..engine.models import EngineModel, open_engine_models
 from ..operation_log import operation_logging
 from ..settings import Settings
+from ..streams.limits import StreamLimits
+from ..streams.store import StreamStore
+from ..streams.store_choice import open_store
+from ..streams.streaming_engine import StreamingEngine
 from .child_border import ChildBorder, places_of, run_child, settings_of
 from .counter_files import counters_of
 from .engine_loop import EngineLoop
@@ -31,7 +35,7 @@ def serve_engine(border: ChildBorder, config: dict[str, Any]) -> None:
     """Open the bundles, report ready, and serve until SIGTERM or the lifeline's end.
 
     Raises:
-        BundleError, ServerStartError: a bundle cannot be served.
+        BundleError, ServerStartError: a bundle cannot be served, or the store of streams not be opened.
     """
     settings = settings_of(config)
     with operation_logging(settings.log_format, "engine"):
@@ -40,10 +44,12 @@ def serve_engine(border: ChildBorder, config: dict[str, Any]) -> None:
 
 def _serve(border: ChildBorder, config: dict[str, Any], settings: Settings) -> None:
     models = open_engine_models(places_of(config), settings)
-    hello = make_hello([model.served for model in models], [model.plan_line(settings) for model in models])
+    store = open_store(settings, is_restart=config.get("is_restart", False))
+    plans = [model.plan_line(settings) for model in models]
+    hello = make_hello([model.served for model in models], plans, store.line)
     counters = counters_of(config, [model.served.name for model in models])
     with socket.socket(fileno=config["listener"]) as listener:
-        loop = make_loop(models, settings, hello, listener, counters)
+        loop = make_loop(models, settings, hello, listener, store, counters)
         signal.signal(signal.SIGTERM, lambda *_: loop.stop())
         gc.collect()
         gc.freeze()  # what is open stays: the collector need not look at it again between two runs
@@ -52,19 +58,30 @@ def _serve(border: ChildBorder, config: dict[str, Any], settings: Settings) -> N
 
 
 def make_loop(
-    models: list[EngineModel], settings: Settings, hello: dict[str, Any], listener: socket.socket, counters: Counters
+    models: list[EngineModel],
+    settings: Settings,
+    hello: dict[str, Any],
+    listener: socket.socket,
+    store: StreamStore,
+    counters: Counters,
 ) -> EngineLoop:
-    """Return the loop over an engine with these models; the engine closes their runtimes."""
+    """Return the loop over an engine with these models and this store; the engine closes them."""
+    engine = StreamingEngine(
+        Engine(models, EngineLimits.of(settings), counters=counters.own), store, StreamLimits.of(settings)
+    )
     codecs = [ModelCodec(index, model.served.name, model.served.manifest.graph) for index, model in enumerate(models)]
-    return EngineLoop(
-        Engine(models, EngineLimits.of(settings), counters=counters.own),
+    loop = EngineLoop(
+        engine,
         codecs,
         pack_json(Kind.HELLO, 0, hello),
         listener,
         max_frame_bytes=max(settings.max_waiting_bytes, _GROWTH * settings.max_body_bytes) + _SLACK_BYTES,
         grace_s=settings.shutdown_grace_s,
         is_traced=settings.otel_endpoint is not None,
+        order=engine.order,
     )
+    engine.waker = loop.wake
+    return loop
 
 
 def main() -> int:

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 from ..engine.port import OnDone
-from ..engine.work import Work
+from ..engine.work import StreamOrder, StreamReport, Work
 from ..errors import EngineLost, NotReady
 from ..served_model import ServedModel
 from ..settings import Settings
@@ -74,6 +74,12 @@ class EngineClient:
         """Forget work; see `EnginePort`."""
         if self._link is not None:
             self._link.cancel(ticket)
+
+    async def order(self, order: StreamOrder) -> StreamReport:
+        """Pass an order about a stream on; see `EnginePort`."""
+        if self._link is None:
+            raise self._missing()
+        return await self._link.order(order)
 
     async def statistics(self) -> Mapping[str, Any]:
         """Return what the engine counts, as plain JSON values.

@@ -9,12 +9,13 @@ import socket
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
-from typing import Any, Final, Protocol
+from typing import Any, Final, get_args
 
-from ..engine.work import Outcome, RunTimes, Work
+from ..engine.port import DrivenEngine, Order, no_streams
+from ..engine.work import OrderKind, Outcome, RunTimes, StreamOrder, StreamReport
 from ..errors import EngineError, NotReady, ServeError
 from .error_words import error_to_words
-from .frames import FrameDecoder, FrameError, Kind, id_of, pack_json, pack_times
+from .frames import FrameDecoder, FrameError, Kind, id_of, mixed_of, pack_json, pack_mixed, pack_times
 from .tensor_frames import Frame, ModelCodec, Piece, WorkFrame, join, model_of
 
 logger = logging.getLogger("cellgate.serve")
@@ -24,17 +25,6 @@ _WORK: Final = int(Kind.WORK)  # looked up for every frame
 # Larger reads cost more: the C library maps and unmaps a buffer above 128 KiB (measured: 17 µs a read of 256 KiB).
 _READ_BYTES: Final = 2**16
 _READS: Final = 64  # in a turn, so that one frontend cannot keep the engine from running
-
-
-class DrivenEngine(Protocol):
-    """What a loop needs of the engine; `engine.Engine` says what each does."""
-
-    def submit(self, ticket: Hashable, work: Work) -> None: ...  # noqa: D102
-    def cancel(self, ticket: Hashable) -> None: ...  # noqa: D102
-    def run_once(self) -> Sequence[tuple[Hashable, Outcome]]: ...  # noqa: D102
-    def wait_s(self) -> float | None: ...  # noqa: D102
-    def statistics(self) -> dict[str, Any]: ...  # noqa: D102
-    def close(self) -> Sequence[tuple[Hashable, Outcome]]: ...  # noqa: D102
 
 
 class Ticket:
@@ -58,6 +48,7 @@ class EngineConnection:
         max_frame_bytes: a longer frame is refused.
         statistics: what to answer where they are asked for, as plain JSON values.
         is_traced: tell before each answer when the work was in the engine.
+        order: of the engine, where it has streams.
     """
 
     def __init__(
@@ -69,6 +60,7 @@ class EngineConnection:
         statistics: Callable[[], dict[str, Any]],
         *,
         is_traced: bool = False,
+        order: Order = no_streams,
     ) -> None:
         self.socket = sock
         self.is_draining = False  # set by the loop: no more work is taken
@@ -77,7 +69,9 @@ class EngineConnection:
         self._statistics = statistics
         self._is_traced = is_traced
         self._decoder = FrameDecoder(max_frame_bytes)
+        self._order = order
         self._live: dict[int, Ticket] = {}
+        self._ordered: dict[int, Hashable] = {}
         self._out: list[Piece] = []
         self._unsent: deque[memoryview] = deque()
         self._unsent_bytes = 0
@@ -90,7 +84,7 @@ class EngineConnection:
     @property
     def live(self) -> int:
         """Requests that are not answered."""
-        return len(self._live)
+        return len(self._live) + len(self._ordered)
 
     def send(self, frame: bytes) -> None:
         """Send a whole frame at the next flush."""
@@ -126,7 +120,7 @@ class EngineConnection:
         if self._is_traced:
             self._tell_times(ticket)
         try:
-            self._out += ticket.codec.pack_answer(ticket.frame, outcome)
+            self._out += ticket.codec.pack_reply(ticket.frame, outcome)
         except ServeError as err:
             self._refuse(request_id, err)
 
@@ -156,7 +150,10 @@ class EngineConnection:
         """Cancel what the frontend waited for and close."""
         for ticket in self._live.values():
             self._engine.cancel(ticket)
+        for ordered in self._ordered.values():
+            self._engine.cancel(ordered)
         self._live.clear()
+        self._ordered.clear()
         self._out = []
         self._unsent.clear()
         self._unsent_bytes = 0
@@ -169,12 +166,15 @@ class EngineConnection:
         match frame[0]:
             case Kind.CANCEL:
                 ticket = self._live.pop(id_of(frame), None)
-                if ticket is not None:  # its answer may have been on the way
-                    self._engine.cancel(ticket)
+                ordered = self._ordered.pop(id_of(frame), None)
+                if ticket is not None or ordered is not None:  # its answer may have been on the way
+                    self._engine.cancel(ticket or ordered)
+            case Kind.ORDER:
+                self._take_order(id_of(frame), *mixed_of(frame))
             case Kind.ASK_STATISTICS:
                 self.send(pack_json(Kind.STATISTICS, id_of(frame), self._statistics()))
             case kind:
-                raise FrameError("kind", "WORK, CANCEL or ASK_STATISTICS", kind)
+                raise FrameError("kind", "WORK, CANCEL, ORDER or ASK_STATISTICS", kind)
 
     def _submit(self, frame: Frame) -> None:
         model = model_of(frame)
@@ -206,6 +206,29 @@ class EngineConnection:
         if times is not None and times.runs:
             moments = times.arrived_s, times.first_run_s, times.last_run_s
             self.send(pack_times(request_id, *moments, times.runs))
+
+    def _take_order(self, request_id: int, words: Any, data: bytes) -> None:
+        try:
+            kind, model, name = words
+        except (TypeError, ValueError) as err:
+            raise FrameError("order", "kind, model and id", words) from err
+        if kind not in get_args(OrderKind) or request_id in self._live or request_id in self._ordered:
+            raise FrameError("order", "one that there is, and an id that is not in use", kind)
+
+        def report(outcome: StreamReport | ServeError) -> None:
+            if self._ordered.pop(request_id, None) is None:
+                return
+            if isinstance(outcome, ServeError):
+                self._refuse(request_id, outcome)
+            else:
+                self.send(pack_mixed(Kind.REPORT, request_id, outcome.facts, outcome.data))
+
+        try:
+            if self.is_draining:
+                raise NotReady
+            self._ordered[request_id] = self._order(StreamOrder(kind=kind, model=model, id=name, data=data), report)
+        except ServeError as err:
+            self._refuse(request_id, err)
 
     def _refuse(self, request_id: int, err: ServeError) -> None:
         self._out.append(pack_json(Kind.ERROR, request_id, error_to_words(err)))

@@ -12,10 +12,21 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from ..engine.port import OnDone
-from ..engine.work import Outcome, RunTimes, Work
+from ..engine.work import Outcome, RunTimes, StreamOrder, StreamReport, Work
 from ..errors import EngineLost, QueueFull, UnknownModel
 from .error_words import error_from_words
-from .frames import FrameDecoder, FrameError, Kind, id_of, json_of, pack_bare, times_of
+from .frames import (
+    FrameDecoder,
+    FrameError,
+    Kind,
+    id_of,
+    json_of,
+    mixed_of,
+    pack_bare,
+    pack_mixed,
+    times_of,
+)
+from .stream_block import stream_answer
 from .tensor_frames import Frame, ModelCodec, Piece, join, model_of
 
 logger = logging.getLogger("cellgate.engine")
@@ -72,7 +83,7 @@ class EngineLink(asyncio.Protocol):
         self._pending: dict[int, tuple[OnDone, int, tuple[str, ...]]] = {}
         self._pending_bytes = 0
         self._times: dict[int, RunTimes] = {}  # of those that are traced
-        self._questions: dict[int, asyncio.Future[Mapping[str, Any]]] = {}
+        self._questions: dict[int, asyncio.Future[Any]] = {}
 
     @property
     def pending(self) -> int:
@@ -128,6 +139,25 @@ class EngineLink(asyncio.Protocol):
         self._write([pack_bare(Kind.ASK_STATISTICS, ticket)])
         try:
             return await future
+        finally:
+            self._questions.pop(ticket, None)
+
+    async def order(self, order: StreamOrder) -> StreamReport:
+        """Pass an order on; see `EnginePort.order`.
+
+        Raises:
+            ServeError: it was refused.
+            EngineLost: the connection ended first.
+        """
+        ticket = next(_TICKETS)
+        future: asyncio.Future[StreamReport] = self._loop.create_future()
+        self._questions[ticket] = future
+        self._write([pack_mixed(Kind.ORDER, ticket, [order.kind, order.model, order.id], order.data)])
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self._write([pack_bare(Kind.CANCEL, ticket)])
+            raise
         finally:
             self._questions.pop(ticket, None)
 
@@ -191,7 +221,7 @@ class EngineLink(asyncio.Protocol):
         del self._pending[ticket]
         self._times.pop(ticket, None)
         self._pending_bytes -= size
-        self._call(on_done, answer)
+        self._call(on_done, stream_answer(frame, answer) if frame[1] else answer)
 
     def _take_other(self, frame: Frame) -> None:
         ticket = id_of(frame)
@@ -202,6 +232,13 @@ class EngineLink(asyncio.Protocol):
                 if entry is not None:
                     self._pending_bytes -= entry[1]
                     self._call(entry[0], error_from_words(json_of(frame)))
+                elif (asked := self._questions.pop(ticket, None)) is not None and not asked.done():
+                    asked.set_exception(error_from_words(json_of(frame)))
+            case Kind.REPORT:
+                ordered = self._questions.pop(ticket, None)
+                if ordered is not None and not ordered.done():
+                    facts, data = mixed_of(frame)
+                    ordered.set_result(StreamReport(facts=facts, data=data))
             case Kind.STATISTICS:
                 question = self._questions.pop(ticket, None)
                 if question is not None and not question.done():
@@ -211,7 +248,7 @@ class EngineLink(asyncio.Protocol):
             case Kind.HELLO:
                 self._on_hello(self, json_of(frame))
             case kind:
-                raise FrameError("kind", "HELLO, ANSWER, ERROR, STATISTICS or TIMES", kind)
+                raise FrameError("kind", "HELLO, ANSWER, ERROR, STATISTICS, TIMES or REPORT", kind)
 
     def _note_times(self, times: RunTimes | None, frame: Frame) -> None:
         found = times_of(frame)

@@ -15,8 +15,9 @@ from contextlib import suppress
 from selectors import EVENT_READ, EVENT_WRITE, SelectSelector
 from typing import Any, Final
 
+from ..engine.port import DrivenEngine, Order, no_streams
 from ..engine.work import Outcome
-from .engine_connection import DrivenEngine, EngineConnection, Ticket
+from .engine_connection import EngineConnection, Ticket
 from .frames import FrameError
 from .tensor_frames import ModelCodec
 
@@ -27,6 +28,7 @@ _MAX_UNSENT_BYTES: Final = 2**24
 
 
 _FEW = 8  # requests inside
+_STOP: Final = b"!"
 
 
 class EngineLoop:
@@ -40,6 +42,7 @@ class EngineLoop:
         max_frame_bytes: a longer frame is refused.
         grace_s: for accepted work to end after `stop`.
         max_unsent_bytes: above, a frontend is not read from until it has taken its answers.
+        order: of the engine, where it has streams.
         clock: monotonic, in seconds.
         is_traced: tell before each answer when the work was in the engine.
     """
@@ -54,6 +57,7 @@ class EngineLoop:
         max_frame_bytes: int,
         grace_s: float,
         max_unsent_bytes: int = _MAX_UNSENT_BYTES,
+        order: Order = no_streams,
         clock: Callable[[], float] = time.monotonic,
         is_traced: bool = False,
     ) -> None:
@@ -64,6 +68,7 @@ class EngineLoop:
         self._max_frame_bytes = max_frame_bytes
         self._grace_s = grace_s
         self._max_unsent_bytes = max_unsent_bytes
+        self._order = order
         self._clock = clock
         self._is_traced = is_traced
         # Not epoll: it waits whole milliseconds, and the engine asks for less. The files are few, their numbers small.
@@ -81,7 +86,7 @@ class EngineLoop:
         """
         self._listener.setblocking(False)
         self._selector.register(self._listener, EVENT_READ, self._accept)
-        self._selector.register(self._wake_read, EVENT_READ, self._begin_to_stop)
+        self._selector.register(self._wake_read, EVENT_READ, self._read_wishes)
         if lifeline is not None:
             self._selector.register(lifeline, EVENT_READ, lambda _events: self._read_lifeline(lifeline))
         try:
@@ -92,8 +97,11 @@ class EngineLoop:
 
     def stop(self) -> None:
         """Take no more work and end when the accepted one has. May be called by a signal's handler or any thread."""
-        with suppress(OSError):  # the loop has ended, or was told often enough
-            os.write(self._wake_write, b".")
+        self._write(_STOP)
+
+    def wake(self) -> None:
+        """Look at once whether the engine has something to do. May be called by any thread."""
+        self._write(b".")
 
     def statistics(self) -> dict[str, Any]:
         """Return what the engine counts, and what its frontends have in it, as plain JSON values."""
@@ -154,7 +162,13 @@ class EngineLoop:
         for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
             sock.setsockopt(socket.SOL_SOCKET, option, _SOCKET_BYTES)
         connection = EngineConnection(
-            sock, self._engine, self._codecs, self._max_frame_bytes, self.statistics, is_traced=self._is_traced
+            sock,
+            self._engine,
+            self._codecs,
+            self._max_frame_bytes,
+            self.statistics,
+            is_traced=self._is_traced,
+            order=self._order,
         )
         connection.is_draining = self._stop_at_s is not None
         connection.send(self._hello)
@@ -180,8 +194,15 @@ class EngineLoop:
     def _read_lifeline(self, lifeline: int) -> None:
         self._is_over = not os.read(lifeline, 4096)
 
-    def _begin_to_stop(self, _events: int) -> None:
-        os.read(self._wake_read, 4096)
+    def _write(self, what: bytes) -> None:
+        with suppress(OSError):  # the loop has ended, or was told often enough
+            os.write(self._wake_write, what)
+
+    def _read_wishes(self, _events: int) -> None:
+        if _STOP in os.read(self._wake_read, 4096):
+            self._begin_to_stop()
+
+    def _begin_to_stop(self) -> None:
         if self._stop_at_s is None:
             self._stop_at_s = self._clock() + self._grace_s
         for connection in self._connections:

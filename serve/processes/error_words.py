@@ -11,32 +11,57 @@ from typing import Any, Final, TypeVar
 from ...bundle import errors as bundle_errors
 from .. import errors
 from ..errors import (
+    BadInput,
     DeadlineExceeded,
     EngineError,
     EngineLost,
+    ModelChanged,
     NotReady,
     QueueFull,
     ServeError,
     ServerStartError,
+    StepConflict,
+    StepGap,
+    StoreUnavailable,
+    StreamEnded,
+    StreamExists,
+    StreamExpired,
+    StreamsFull,
     UnknownModel,
+    UnknownStream,
 )
 
 _Error = TypeVar("_Error", bound=Exception)
 
 # What an engine may answer with. The last one also stands for a word that is not known here.
-_KINDS: Final = (QueueFull, NotReady, EngineLost, DeadlineExceeded, UnknownModel, EngineError)
+_OF_STREAMS: Final = (
+    BadInput,
+    UnknownStream,
+    StreamEnded,
+    StreamExpired,
+    StreamExists,
+    StepGap,
+    StepConflict,
+    ModelChanged,
+    StreamsFull,
+    StoreUnavailable,
+)
+_KINDS: Final = (*_OF_STREAMS, QueueFull, NotReady, EngineLost, DeadlineExceeded, UnknownModel, EngineError)
 _ANSWERS: Final = {kind.code: kind for kind in _KINDS}
 
 
-def error_to_words(err: ServeError) -> list[str]:
-    """Return the code and the message of an answer that is an error."""
-    return [err.code, str(err)]
+def error_to_words(err: ServeError) -> list[Any]:
+    """Return the code and the message of an answer that is an error, and its facts where it has some."""
+    return [err.code, str(err), dict(err.facts)] if err.facts else [err.code, str(err)]
 
 
 def error_from_words(words: Any) -> ServeError:
     """Return the error that `error_to_words` took apart."""
-    code, message = words
-    return _rebuild(_ANSWERS.get(code, EngineError), str(message))
+    code, message, *facts = words
+    err = _rebuild(_ANSWERS.get(code, EngineError), str(message))
+    if facts:
+        err.facts = facts[0]
+    return err
 
 
 def start_error_to_report(err: Exception) -> dict[str, str]:

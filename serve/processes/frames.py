@@ -7,11 +7,13 @@ the frontend's, or 0) at byte 8, and is one of
     HELLO           engine      JSON: what is served; the first frame of a connection
     WORK            frontend    see `tensor_frames`
     ANSWER          engine      see `tensor_frames`
-    ERROR           engine      JSON: [code, message]
+    ERROR           engine      JSON: [code, message], or [code, message, facts]
     CANCEL          frontend    nothing
     ASK_STATISTICS  frontend    nothing
     STATISTICS      engine      JSON: what the engine counts
     TIMES           engine      when a traced request was in the engine; comes before its ANSWER
+    ORDER           frontend    u64 bytes of JSON, JSON: [kind, model, id], then the record that is brought
+    REPORT          engine      u64 bytes of JSON, JSON: facts, then the record that was asked for
 
 Rules of this file: pure, no sockets, no arrays, never pickle. Numbers and JSON only: nothing in a frame is code, and a
 frame that is none is refused with a `FrameError`.
@@ -22,7 +24,7 @@ from enum import IntEnum
 from struct import Struct, error
 from typing import Any, Final
 
-PROTOCOL: Final = 1
+PROTOCOL: Final = 2
 
 PREFIX: Final = Struct("<Q")
 _HEAD: Final = Struct("<B7xQ")
@@ -42,6 +44,8 @@ class Kind(IntEnum):
     ASK_STATISTICS = 6
     STATISTICS = 7
     TIMES = 8
+    ORDER = 9
+    REPORT = 10
 
 
 class FrameError(Exception):
@@ -79,6 +83,31 @@ def times_of(frame: bytes | bytearray) -> tuple[float, float, float, int]:
     except error as err:
         raise FrameError("size", f"{HEAD_BYTES + _TIMES.size} bytes", len(frame)) from err
     return arrived_s, first_run_s, last_run_s, runs
+
+
+def pack_mixed(kind: Kind, request_id: int, value: Any, data: bytes) -> bytes:
+    """Return a whole frame with a JSON value and bytes behind it, as it goes on the stream."""
+    text = json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
+    size = HEAD_BYTES + PREFIX.size + len(text) + len(data)
+    return _WHOLE.pack(size, kind, request_id) + PREFIX.pack(len(text)) + text + data
+
+
+def mixed_of(frame: bytes | bytearray) -> tuple[Any, bytes]:
+    """Return the JSON value of a frame and the bytes behind it.
+
+    Raises:
+        FrameError: it holds no such.
+    """
+    start = HEAD_BYTES + PREFIX.size
+    if len(frame) < start:
+        raise FrameError("head", f"{start} bytes", len(frame))
+    (size,) = PREFIX.unpack_from(frame, HEAD_BYTES)
+    if start + size > len(frame):
+        raise FrameError("text", f"at most {len(frame) - start} bytes", size)
+    try:
+        return json.loads(frame[start : start + size]), bytes(frame[start + size :])
+    except ValueError as err:
+        raise FrameError("text", "JSON", err) from err
 
 
 def id_of(frame: bytes | bytearray) -> int:

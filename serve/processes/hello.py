@@ -1,11 +1,11 @@
 """The hello: what an engine says of itself to the supervisor and, first of all, to every frontend.
 
-    {"protocol": 1, "models": [{"name", "version", "digest", "facts", "golden", "verification",
-                                 "golden_line", "placement_line", "example", "plan"}]}
+    {"protocol": 2, "streams", "models": [{"name", "version", "digest", "facts", "golden", "verification",
+                                           "golden_line", "placement_line", "example", "plan"}]}
 
 `name` to `verification` are those of `served_model.hello_entry`; the lines and `plan` say how the model was proved,
-where it runs and how it is going to be run; `example` is a request that works. A model's place in the list is its
-number in the frames.
+where it runs and how it is going to be run; `example` is a request that works; `streams` says where streams are kept
+and what a restart does to them. A model's place in the list is its number in the frames.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,18 +15,19 @@ from ..served_model import ServedModel, hello_entry
 from .frames import PROTOCOL, FrameError
 
 
-def make_hello(models: Sequence[ServedModel], plans: Sequence[str]) -> dict[str, Any]:
+def make_hello(models: Sequence[ServedModel], plans: Sequence[str], streams: str = "") -> dict[str, Any]:
     """Return the hello of an engine.
 
     Args:
         models: in the order of the frames.
         plans: one for each.
+        streams: where they are kept, and what a restart does to them.
     """
     entries = [
         {**hello_entry(model), **_lines(model), "example": model.example, "plan": plan}
         for model, plan in zip(models, plans, strict=True)
     ]
-    return {"protocol": PROTOCOL, "models": entries}
+    return {"protocol": PROTOCOL, "models": entries, "streams": streams}
 
 
 def check_hello(hello: Any, models: Sequence[ServedModel]) -> None:

@@ -161,7 +161,9 @@ class Supervisor:
             "listener": slot.files[0] if slot.files else None,
             "counters": self._counters.config(slot.name),
         }
-        if slot is not self._engine:
+        if slot is self._engine:
+            config["is_restart"] = self._hello is not None
+        else:
             config["hello"] = self._hello
         try:
             child = ChildProcess(slot.module, config, (*slot.files, *self._counters.files))

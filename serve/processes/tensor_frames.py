@@ -1,9 +1,10 @@
 """WORK and ANSWER: a head of fixed numbers, then the raw values of tensors.
 
-    WORK     u8 kind, u16 model, i16 priority, u64 id, f64 deadline (NaN: none), u64 outputs, u64 states, u32 B, u32 T,
-             then lengths (int32, filled up to 8 bytes), the sequence, and each state whose bit is set
-    ANSWER   u8 kind, u16 model, u64 id, u64 outputs, u32 B, u32 T,
-             then each output whose bit is set
+    WORK     u8 kind, u8 stream, u16 model, i16 priority, u64 id, f64 deadline (NaN: none), u64 outputs, u64 states,
+             u32 B, u32 T, then the stream's block where `stream` is not 0 (see `stream_block`), the lengths (int32,
+             filled up to 8 bytes), the sequence, and each state whose bit is set
+    ANSWER   u8 kind, u8 stream, u16 model, u64 id, u64 outputs, u32 B, u32 T,
+             then the u64 step where `stream` is not 0, and each output whose bit is set
 
 `model` counts the models of the hello. Bit k of `outputs` and `states` is the signature's k-th output and state pair.
 Dtypes and shapes follow from the signature, B and T, and are never sent; values are little-endian, in C order. The
@@ -25,18 +26,19 @@ import numpy as np
 
 from ...bundle.manifest import GraphSignature, TensorSpec
 from ..arrays import Array
-from ..engine.work import Answer, Work
+from ..engine.work import Answer, Reply, StreamAnswer, Work
 from ..errors import EngineError, ServerStartError
 from .frames import FrameError, Kind
+from .stream_block import STEP_BYTES, answer_block, pack_block, unpack_block
 
 Frame = bytes | bytearray
 Piece = bytes | Array
 Shape = Callable[[int, int], tuple[int, ...]]
 
-_WORK: Final = Struct("<BxHhxxQdQQII")
-_WHOLE_WORK: Final = Struct("<QBxHhxxQdQQII")
-_ANSWER: Final = Struct("<BxHxxxxQQII")
-_WHOLE_ANSWER: Final = Struct("<QBxHxxxxQQII")
+_WORK: Final = Struct("<BBHhxxQdQQII")
+_WHOLE_WORK: Final = Struct("<QBBHhxxQdQQII")
+_ANSWER: Final = Struct("<BBHxxxxQQII")
+_WHOLE_ANSWER: Final = Struct("<QBBHxxxxQQII")
 _MODEL: Final = Struct("<BxH")
 _FILL: Final = (b"", b"\0\0\0\0")  # after B lengths of 4 bytes, so that what follows lies on a multiple of 8
 _NONE: Final = math.nan
@@ -126,9 +128,13 @@ class ModelCodec:
                 size += state.nbytes
                 pieces.append(state)
         deadline = _NONE if work.deadline_s is None else work.deadline_s
+        stream, block = 0, b""
+        if work.stream is not None:
+            stream, block = pack_block(work.stream)
+            size += len(block)
         fields = (work.priority, request_id, deadline, outputs, states, rows, sequence.shape[1])
-        head = _WHOLE_WORK.pack(size, _KIND_WORK, self._index, *fields)
-        pieces[0] = head + work.lengths.tobytes() + _FILL[rows & 1]
+        head = _WHOLE_WORK.pack(size, _KIND_WORK, stream, self._index, *fields)
+        pieces[0] = head + block + work.lengths.tobytes() + _FILL[rows & 1]
         return pieces, size
 
     def unpack_work(self, frame: Frame) -> WorkFrame:
@@ -138,11 +144,12 @@ class ModelCodec:
             FrameError: the head names what the signature has not, or the frame has another size.
         """
         try:
-            _, _, priority, request_id, deadline, outputs, states, rows, steps = _WORK.unpack_from(frame)
+            _, flags, _, priority, request_id, deadline, outputs, states, rows, steps = _WORK.unpack_from(frame)
         except struct.error as err:
             raise FrameError("head", f"{_WORK.size} bytes", len(frame)) from err
         self._check(rows, steps, outputs, states)
-        lengths, place = _take(frame, _WORK.size, _INT32, (rows,))
+        stream, place = unpack_block(frame, flags, _WORK.size) if flags else (None, _WORK.size)
+        lengths, place = _take(frame, place, _INT32, (rows,))
         place += len(_FILL[rows & 1])
         sequence, place = _take(frame, place, self._sequence.dtype, self._sequence.shape(rows, steps))
         given: list[Array | None] = []
@@ -160,25 +167,34 @@ class ModelCodec:
             outputs=self._names(outputs),
             priority=priority,
             deadline_s=None if math.isnan(deadline) else deadline,
+            stream=stream,
         )
         return WorkFrame(request_id, outputs, work)
 
     def _named(self, outputs: int) -> tuple[str, ...]:
         return tuple([tensor.name for tensor in self._outputs if outputs & tensor.bit])
 
-    def pack_answer(self, asked: WorkFrame, answer: Answer) -> list[Piece]:
+    def pack_reply(self, asked: WorkFrame, reply: Reply) -> list[Piece]:
+        """Return a whole ANSWER frame in pieces; see `pack_answer`."""
+        if isinstance(reply, StreamAnswer):
+            return self.pack_answer(asked, reply.outputs, *answer_block(reply))
+        return self.pack_answer(asked, reply)
+
+    def pack_answer(self, asked: WorkFrame, answer: Answer, stream: int = 0, block: bytes = b"") -> list[Piece]:
         """Return a whole ANSWER frame in pieces.
 
         Args:
             asked: the request that it answers.
             answer: every output that was asked for, in the dtype and shape of the signature.
+            stream: flags of a stream's answer.
+            block: its step.
 
         Raises:
             EngineError: the answer has another size than the signature says.
         """
         rows, steps = asked.work.sequence.shape[:2]
         pieces: list[Piece] = [b""]
-        size = _ANSWER.size
+        size = _ANSWER.size + len(block)
         for tensor in self._outputs:
             if asked.outputs & tensor.bit:
                 array = answer[tensor.name]
@@ -188,7 +204,8 @@ class ModelCodec:
                     raise EngineError(f"{tensor.name}: expected {tensor.dtype} {shape}, found {found}")
                 size += array.nbytes
                 pieces.append(array)
-        pieces[0] = _WHOLE_ANSWER.pack(size, _KIND_ANSWER, self._index, asked.request_id, asked.outputs, rows, steps)
+        fields = (asked.request_id, asked.outputs, rows, steps)
+        pieces[0] = _WHOLE_ANSWER.pack(size, _KIND_ANSWER, stream, self._index, *fields) + block
         return pieces
 
     def unpack_answer(self, frame: Frame) -> Answer:
@@ -198,11 +215,11 @@ class ModelCodec:
             FrameError: the head names what the signature has not, or the frame has another size.
         """
         try:
-            _, _, _, outputs, rows, steps = _ANSWER.unpack_from(frame)
+            _, stream, _, _, outputs, rows, steps = _ANSWER.unpack_from(frame)
         except struct.error as err:
             raise FrameError("head", f"{_ANSWER.size} bytes", len(frame)) from err
         self._check(rows, steps, outputs, 0)
-        answer, place = {}, _ANSWER.size
+        answer, place = {}, _ANSWER.size + STEP_BYTES if stream else _ANSWER.size
         for tensor in self._outputs:
             if outputs & tensor.bit:
                 answer[tensor.name], place = _take(frame, place, tensor.dtype, tensor.shape(rows, steps))

@@ -5,13 +5,15 @@ An output whose datatype has no typed field makes the whole answer raw, for an a
 """
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
 from ..answer_form import AnswerForm
 from ..arrays import Array, Arrays
 from ..datatypes import datatype_of
+from ..engine.work import StreamAnswer
+from ..infer_answer import completed
 from .inference_pb2 import InferParameter, InferTensorContents, ModelInferResponse
 
 _TYPED: Final[Mapping[str, str]] = {
@@ -23,19 +25,19 @@ _TYPED: Final[Mapping[str, str]] = {
 }
 
 
-def answer_message(form: AnswerForm, answer: Arrays, fields: Mapping[str, Any], *, raw: bool) -> ModelInferResponse:
+def answer_message(form: AnswerForm, answer: Arrays | StreamAnswer, *, raw: bool) -> ModelInferResponse:
     """Return the message of an answer.
 
     Args:
         form: of the answer.
         answer: what the engine returned.
-        fields: of `answer_fields`; `parameters` among them, where there are some, are plain values.
         raw: whether the request's tensors were raw bytes.
 
     Raises:
         EngineError: the answer is not of the form, or not finite.
     """
-    arrays = form.check(answer)
+    form, arrays = completed(form, answer)
+    fields = form.fields
     parameters = {name: to_parameter(value) for name, value in fields.get("parameters", {}).items()}
     message = ModelInferResponse(**{**fields, "parameters": parameters})
     datatypes = [datatype_of(output.dtype.name) for output in form.outputs]

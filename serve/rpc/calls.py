@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 
 from google.protobuf.message import Message
 
-from ..engine.port import infer
+from ..engine.port import ask
 from ..errors import BodyTooLarge
 from ..observation import answer_statistics
 from ..serving_state import ServingState
@@ -78,7 +78,7 @@ class Calls:
         with metered(self._serving.meters) as found:
             call = await read_call(self._serving, body, scan_request(body), remaining_s)
             found.model = call.model.name
-            return await answer_of(call, await infer(self._serving.engine, call.work))
+            return await answer_of(call, await ask(self._serving.engine, call.work))
 
     async def _server_live(self, _body: bytes, _remaining_s: float | None) -> ServerLiveResponse:
         return ServerLiveResponse(live=True)

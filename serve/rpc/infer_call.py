@@ -9,9 +9,8 @@ from functools import partial
 from typing import Final
 
 from ..answer_form import AnswerForm
-from ..engine.work import Answer, Work
-from ..infer_request import answer_fields, is_large_answer, is_large_body
-from ..json_request import JsonRequest
+from ..engine.work import Reply, Work
+from ..infer_request import is_large_answer, is_large_body
 from ..served_model import ServedModel
 from ..serving_state import ServingState
 from ..work_queue import WorkQueue
@@ -30,7 +29,6 @@ class InferCall:
     Attributes:
         queue: for what would hold up the event loop.
         model: asked for.
-        request: its record.
         work: for the engine.
         form: of the answer.
         raw: whether its tensors came as raw bytes.
@@ -38,7 +36,6 @@ class InferCall:
 
     queue: WorkQueue
     model: ServedModel
-    request: JsonRequest
     work: Work
     form: AnswerForm
     raw: bool
@@ -66,14 +63,14 @@ async def read_call(serving: ServingState, body: bytes, facts: WireFacts, remain
     return read()
 
 
-async def answer_of(call: InferCall, answer: Answer) -> ModelInferResponse:
+async def answer_of(call: InferCall, answer: Reply) -> ModelInferResponse:
     """Return the message of an answer.
 
     Raises:
         QueueFull: as many wait to be rendered as may wait.
         EngineError: the answer is not of the form, or not finite.
     """
-    make = partial(answer_message, call.form, answer, answer_fields(call.model, call.request), raw=call.raw)
+    make = partial(answer_message, call.form, answer, raw=call.raw)
     if is_large_answer(call.form) or (not call.raw and call.form.binary_bytes > _LARGE_TYPED_BYTES):
         return await call.queue.run(make)
     return make()
@@ -84,4 +81,4 @@ def _read(serving: ServingState, queue: WorkQueue, body: bytes, remaining_s: flo
     model = serving.table.find(message.model_name, message.model_version or None)
     request, buffers = request_parts(message, remaining_s)
     work, form = serving.reader_of(model).read_parts(request, buffers)
-    return InferCall(queue, model, request, work, form, raw=bool(buffers))
+    return InferCall(queue, model, work, form, raw=bool(buffers))

@@ -23,6 +23,7 @@ from ..errors import (
     NotReady,
     QueueFull,
     ServeError,
+    StreamExists,
     UnknownModel,
     UnsupportedMedia,
 )
@@ -39,6 +40,7 @@ _OF_CLASS: Final[Mapping[type[ServeError], StatusCode]] = {
     NotReady: StatusCode.UNAVAILABLE,
     EngineLost: StatusCode.UNAVAILABLE,
     DeadlineExceeded: StatusCode.DEADLINE_EXCEEDED,
+    StreamExists: StatusCode.ALREADY_EXISTS,
 }
 _OF_STATUS: Final[Mapping[int, StatusCode]] = {
     400: StatusCode.INVALID_ARGUMENT,

@@ -56,6 +56,21 @@ def test_bundles_may_be_renamed(served):
     assert settings == Settings()
 
 
+def test_durable_is_a_file_in_the_state_folder_of_this_user(served, monkeypatch, tmp_path, run):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert served("a", "--durable")[1].stream_store == f"sqlite:{tmp_path}/cellgate/streams.sqlite"
+    monkeypatch.setenv("XDG_STATE_HOME", "relative/is/ignored")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert served("a", "--durable")[1].stream_store == f"sqlite:{tmp_path}/.local/state/cellgate/streams.sqlite"
+    monkeypatch.setenv("CELLGATE_STREAM_STORE", "redis://host")
+    assert served("a", "--durable")[1].stream_store.startswith("sqlite:")
+    assert served("a")[1].stream_store == "redis://host"
+
+    done = run("serve", "a", "--durable", "--stream-store", "memory")
+    assert done.status == 2
+    assert "--durable: expected it without --stream-store, found both" in done.err
+
+
 def test_lines_of_the_server_are_printed_at_once(served, capsys):
     served("a")[2]("line")
 

@@ -122,6 +122,5 @@ def test_a_pod_opens_no_connection_and_takes_those_of_its_two_ports():
 
     assert policy["policyTypes"] == ["Ingress", "Egress"]
     assert policy["egress"] == []
-    assert [rule["ports"] for rule in policy["ingress"]] == [
-        [{"protocol": "TCP", "port": name} for name in ("http", "grpc")]
-    ]
+    both = [{"protocol": "TCP", "port": name} for name in ("http", "grpc")]
+    assert [rule["ports"] for rule in policy["ingress"]] == [both]

@@ -19,7 +19,14 @@ from cellgate.serve.infer_exchange import infer_while_connected
 from cellgate.serve.settings import Settings
 
 PATIENCE_S = 10
-EXTENSIONS = ["binary_tensor_data", "schedule_policy", "statistics", "model_configuration"]
+EXTENSIONS = [
+    "binary_tensor_data",
+    "schedule_policy",
+    "sequence",
+    "sequence(string_id)",
+    "statistics",
+    "model_configuration",
+]
 
 
 def check_error(response, status, code, text):

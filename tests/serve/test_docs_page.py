@@ -46,6 +46,9 @@ def references(value):
             yield from references(item)
 
 
+NAMES = {"model_name": "steps", "model_version": "3"}
+
+
 async def test_document_lists_every_route_of_the_protocol(document):
     versions = ("", "/versions/{model_version}")
 
@@ -56,6 +59,8 @@ async def test_document_lists_every_route_of_the_protocol(document):
         "/v2/models",
         "/v2/models/stats",
         "/v2/repository/index",
+        "/v2/models/{model_name}/streams/{stream_id}",
+        "/v2/models/{model_name}/streams/{stream_id}/fork",
         *(
             f"/v2/models/{{model_name}}{version}{end}"
             for version in versions
@@ -78,9 +83,9 @@ async def test_every_operation_describes_its_failures_as_the_error_object(docume
             for status, response in operation["responses"].items():
                 schema = response["content"]["application/json"]["schema"]["$ref"]
                 assert schema.endswith("/ErrorAnswer") is (status != "200"), (path, status)
-            assert "422" not in operation["responses"]
+            assert ("422" in operation["responses"]) is path.endswith("/infer")  # a step with another payload
     infer = document["paths"]["/v2/models/{model_name}/infer"]["post"]
-    assert set(infer["responses"]) == {"200", "400", "404", "413", "415", "500", "503", "504"}
+    assert set(infer["responses"]) == {"200", "400", "404", "409", "410", "413", "415", "422", "500", "503", "504"}
 
 
 @pytest.mark.parametrize("name", ["steps", "last", "tokens"])
@@ -118,7 +123,7 @@ async def test_examples_of_path_parameters_name_a_served_model(document):
     for operations in document["paths"].values():
         for operation in operations.values():
             for parameter in operation.get("parameters", []):
-                assert parameter["example"] == {"model_name": "steps", "model_version": "3"}[parameter["name"]]
+                assert parameter["example"] == {**NAMES, "stream_id": "7"}[parameter["name"]]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from cellgate.serve.engine.work import StreamRef
 from cellgate.serve.errors import BadInput
 from cellgate.serve.json_data import array_from_json
 from cellgate.serve.json_request import JsonRequest, JsonTensor, parse_request
@@ -79,6 +80,24 @@ def test_priority_one_is_the_highest_and_the_timeout_is_in_microseconds(paramete
 
 
 @pytest.mark.parametrize(
+    ("parameters", "stream"),
+    [
+        ({"sequence_id": 7}, StreamRef(id=7)),
+        ({"sequence_id": "7", "sequence_start": False}, StreamRef(id="7")),
+        (
+            {"sequence_id": 2**64 - 1, "sequence_start": True, "sequence_end": True, "sequence_step": 0},
+            StreamRef(id=2**64 - 1, is_start=True, is_end=True, step=0),
+        ),
+        ({"sequence_id": "ä" * 128, "sequence_step": 2**64 - 1}, StreamRef(id="ä" * 128, step=2**64 - 1)),
+        ({"sequence_id": ""}, None),
+        ({}, None),
+    ],
+)
+def test_a_stream_has_an_id_two_flags_and_a_step(parameters, stream):
+    assert parse(parameters=parameters).stream == stream
+
+
+@pytest.mark.parametrize(
     "body",
     [b"", b"{", b"[NaN]", b'{"inputs": [Infinity]}', b'{"id": "\\ud800"}', b"\xff", b"[" * 100_000, b"\x00"],
     ids=["empty", "cut", "nan", "infinity", "surrogate", "no-utf8", "deep", "nul"],
@@ -106,7 +125,26 @@ def test_what_is_no_json_is_refused(body):
             "parameters.'a': expected a string, number or boolean, found None",
         ),
         ({"inputs": [X], "parameters": {"a": {}}}, "parameters.'a': expected a string"),
-        ({"inputs": [X], "parameters": {"sequence_id": 7}}, "parameters.'sequence_id': expected no such parameter"),
+        (
+            {"inputs": [X], "parameters": {"sequence_id": -1}},
+            "parameters.sequence_id: expected an integer in 0 .. 18446",
+        ),
+        ({"inputs": [X], "parameters": {"sequence_id": True}}, "parameters.sequence_id: .* found True"),
+        ({"inputs": [X], "parameters": {"sequence_id": 7.0}}, "or text of at most 256 bytes, found 7.0"),
+        ({"inputs": [X], "parameters": {"sequence_id": "ä" * 129}}, "text of at most 256 bytes"),
+        ({"inputs": [X], "parameters": {"sequence_start": True}}, "parameters.sequence_id: expected it, beside a flag"),
+        (
+            {"inputs": [X], "parameters": {"sequence_id": "", "sequence_end": True}},
+            "parameters.sequence_id: expected it, beside a flag or a step of a stream, found none, or an empty one",
+        ),
+        ({"inputs": [X], "parameters": {"sequence_step": 0}}, "parameters.sequence_id: expected it"),
+        (
+            {"inputs": [X], "parameters": {"sequence_id": 1, "sequence_step": -1}},
+            "parameters.sequence_step: expected an integer in 0 .. 18446744073709551615, found -1",
+        ),
+        ({"inputs": [X], "parameters": {"sequence_id": 1, "sequence_step": True}}, "sequence_step: .* found True"),
+        ({"inputs": [X], "parameters": {"sequence_id": 1, "sequence_start": 1}}, "expected true or false, found 1"),
+        ({"inputs": [{**X, "parameters": {"sequence_id": 1}}]}, r"inputs\[0\].parameters.'sequence_id': expected no"),
         (
             {"inputs": [X], "parameters": {"priority": 10}},
             r"parameters.priority: expected an integer in 0 .. 9, found 10",

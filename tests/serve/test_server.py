@@ -83,8 +83,9 @@ def test_server_says_where_it_is_answers_and_stops_in_order(bundle_paths, number
     assert lines[2].startswith("  golden cases: 2 reproduced, ")
     assert lines[3].startswith("  plan: up to 64 lanes ")
     assert lines[4].startswith("serving words version 3 on cpu")
-    assert lines[8] == "workers:      1 process for HTTP, 1 for the engine"
-    assert lines[9].startswith("OpenAPI page: http://127.0.0.1:")
+    assert lines[8].startswith("streams:      in memory: a restart ")
+    assert lines[9] == "workers:      1 process for HTTP, 1 for the engine"
+    assert lines[10].startswith("OpenAPI page: http://127.0.0.1:")
     assert lines[-2:] == [LAST_LINE, "stopped"]
     assert signal.getsignal(number) is before
 

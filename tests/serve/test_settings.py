@@ -37,6 +37,14 @@ def test_defaults_are_reachable_from_this_machine_only_and_bounded():
         ("tls_cert", "cert.pem", "tls_key .*: expected a file, for there is tls_cert, found None"),
         ("tls_key", "key.pem", "tls_cert .*: expected a file, for there is tls_key, found None"),
         ("head_timeout_s", 0.0, "expected 0.1 .. 3600.0 seconds, found 0.0"),
+        (
+            "stream_store",
+            "disk",
+            "stream_store .*: expected one of memory, sqlite:PATH, redis.*, found 'disk'",
+        ),
+        ("stream_store", "sqlite:", "found 'sqlite:'"),
+        ("stream_store", "http://user:secret@host", "found 'http:…'"),
+        ("stream_idle_s", 0.5, "expected 1.0 .. 31536000.0 seconds"),
     ],
 )
 def test_value_outside_its_range_is_refused_by_name(name, value, message):
@@ -84,6 +92,12 @@ def test_environment_sets_every_setting():
         "CELLGATE_MAX_CONNECTIONS": "12",
         "CELLGATE_HEAD_TIMEOUT_S": "1.5",
         "CELLGATE_BODY_TIMEOUT_S": "2.5",
+        "CELLGATE_STREAM_STORE": "sqlite:/var/lib/streams",
+        "CELLGATE_STATE_KEYS_PATH": "keys",
+        "CELLGATE_STREAM_IDLE_S": "10",
+        "CELLGATE_STREAM_TOMBSTONE_S": "11",
+        "CELLGATE_MAX_STREAMS": "12",
+        "CELLGATE_MAX_STREAM_BYTES": "65536",
     }
     assert environ.keys() == {PREFIX + field.name.upper() for field in fields(Settings)}
 
@@ -128,6 +142,12 @@ def test_environment_sets_every_setting():
         max_connections=12,
         head_timeout_s=1.5,
         body_timeout_s=2.5,
+        stream_store="sqlite:/var/lib/streams",
+        state_keys_path="keys",
+        stream_idle_s=10.0,
+        stream_tombstone_s=11.0,
+        max_streams=12,
+        max_stream_bytes=65536,
     )
 
 

@@ -278,7 +278,7 @@ async def test_an_engine_with_other_bundles_is_none(meet, hello_of, served_model
             assert await engine.receive() is None
             assert not client.is_ready
     assert "frame: hello: expected the models" in caplog.text
-    assert "frame: hello: expected protocol 1" in caplog.text
+    assert "frame: hello: expected protocol 2" in caplog.text
 
 
 async def test_where_nobody_listens_it_is_not_ready_and_keeps_trying(models, hello, tmp_path, caplog):

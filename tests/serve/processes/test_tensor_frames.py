@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cellgate.bundle.manifest import GraphSignature, StatePair, TensorSpec
-from cellgate.serve.engine.work import Work
+from cellgate.serve.engine.work import StreamAnswer, StreamRef, Work
 from cellgate.serve.errors import EngineError, ServerStartError
 from cellgate.serve.processes.frames import FrameDecoder, FrameError, Kind
+from cellgate.serve.processes.stream_block import stream_answer
 from cellgate.serve.processes.tensor_frames import ModelCodec, WorkFrame, join, model_of
 
 KINDS = ("steps", "last", "tokens")
@@ -24,6 +25,13 @@ def only_frame(pieces):
 @pytest.fixture(scope="session")
 def codecs(make_network):
     return {kind: ModelCodec(index, kind, make_network(kind).signature) for index, kind in enumerate(KINDS)}
+
+
+NUMBERS = st.integers(0, 2**64 - 1)
+TEXTS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=64)
+STREAMS = st.builds(
+    StreamRef, id=NUMBERS | TEXTS, is_start=st.booleans(), is_end=st.booleans(), step=st.none() | NUMBERS
+)
 
 
 @st.composite
@@ -42,6 +50,7 @@ def works(draw):
         outputs=tuple(draw(st.permutations(["y", "h_n", "c_n"]))[: draw(st.integers(1, 3))]),
         priority=draw(st.integers(-(2**15), 2**15 - 1)),
         deadline_s=draw(st.none() | st.floats(-1e9, 1e9)),
+        stream=draw(st.none() | STREAMS),
     )
 
 
@@ -53,7 +62,7 @@ def test_work_survives_the_way_in_bits(codecs, work, request_id):
 
     assert (found.request_id, model_of(frame), len(frame)) == (request_id, KINDS.index(work.model), size)
     assert found.work.outputs == tuple(name for name in ("y", "h_n", "c_n") if name in work.outputs)
-    for name in ("model", "priority", "deadline_s"):
+    for name in ("model", "priority", "deadline_s", "stream"):
         assert getattr(found.work, name) == getattr(work, name)
     arrays = zip((found.work.sequence, found.work.lengths), (work.sequence, work.lengths), strict=True)
     states = zip(found.work.states, work.states, strict=True)
@@ -66,16 +75,22 @@ def test_work_survives_the_way_in_bits(codecs, work, request_id):
             assert given_back.flags.c_contiguous
 
 
-@given(works())
-def test_an_answer_survives_the_way_in_bits(codecs, work):
+@given(works(), st.none() | st.tuples(NUMBERS, st.booleans()))
+def test_an_answer_survives_the_way_in_bits(codecs, work, told):
     y = (work.rows, 4) if work.model == "last" else (work.rows, work.steps, 4)
     shapes = {"y": y, "h_n": (1, work.rows, 3), "c_n": (1, work.rows, 3)}
     answer = {name: np.random.default_rng(1).normal(size=shapes[name]).astype(np.float32) for name in work.outputs}
     codec = codecs[work.model]
     asked = codec.unpack_work(only_frame(codec.pack_work(5, work)[0]))
 
-    found = codec.unpack_answer(only_frame(codec.pack_answer(asked, answer)))
+    reply = answer if told is None else StreamAnswer(outputs=answer, step=told[0], is_replayed=told[1])
+    frame = only_frame(codec.pack_reply(asked, reply))
+    found = codec.unpack_answer(frame)
 
+    assert bool(frame[1]) == (told is not None)
+    if told is not None:
+        back = stream_answer(frame, found)
+        assert (back.step, back.is_replayed, back.outputs) == (*told, found)
     assert found.keys() == answer.keys()
     for name, array in answer.items():
         assert found[name].tobytes() == array.tobytes()
@@ -97,6 +112,50 @@ def test_every_cut_or_lengthened_frame_is_refused(codec, make_work):
         codec.unpack_work(frame + b"\0")
     with pytest.raises(FrameError, match="size"):
         codec.unpack_answer(answer + b"\0")
+
+
+@pytest.mark.parametrize(
+    ("stream", "flags", "place", "value", "words"),
+    [
+        (StreamRef(id=7), 2, 0, b"", "stream: expected odd flags below 32, found 2"),
+        (StreamRef(id=7), 33, 0, b"", "stream: expected odd flags below 32, found 33"),
+        (StreamRef(id=7), None, None, b"", "stream: expected 16 bytes, found 15"),
+        (StreamRef(id="abc"), None, 56, b"\0", "stream: expected a text of 1 .. 1024 bytes, found 0"),
+        (StreamRef(id="abc"), None, 56, b"\xff\xff", "stream: expected a text of 1 .. 1024 bytes, found 65535"),
+        (StreamRef(id="abc"), None, 56, b"\xff\3", "stream: expected a text of 1 .. 1024 bytes, found 1023"),
+        (StreamRef(id="abc"), None, 64, b"\xff", "stream: expected UTF-8"),
+    ],
+)
+def test_a_block_that_is_none_is_refused(codec, make_work, stream, flags, place, value, words):
+    frame = bytearray(only_frame(codec.pack_work(1, make_work(stream=stream))[0]))
+    frame[1] = frame[1] if flags is None else flags
+    if place is None:
+        frame = frame[: 48 + 15]
+    else:
+        frame[place : place + len(value)] = value
+
+    with pytest.raises(FrameError, match=words):
+        codec.unpack_work(frame)
+
+
+def test_every_cut_frame_of_a_stream_is_refused(codec, make_work):
+    work = make_work(rows=3, stream=StreamRef(id="abc", step=5))
+    frame = only_frame(codec.pack_work(1, work)[0])
+    reply = StreamAnswer(outputs={"y": np.ones((3, 2, 4), np.float32)}, step=5)
+    answer = only_frame(codec.pack_reply(WorkFrame(1, 1, work), reply))
+
+    for size in range(len(frame)):
+        with pytest.raises(FrameError):
+            codec.unpack_work(frame[:size])
+    for size in range(len(answer)):
+        with pytest.raises(FrameError):
+            codec.unpack_answer(answer[:size])
+
+
+def test_what_belongs_to_no_stream_costs_no_byte_more(codec, make_work):
+    pieces, size = codec.pack_work(1, make_work())
+
+    assert len(only_frame(pieces)) == size == 48 + 8 + 16
 
 
 @pytest.mark.parametrize("place", [40, 44], ids=["B", "T"])

@@ -10,6 +10,7 @@ from google.protobuf import descriptor_pb2
 
 import cellgate
 from cellgate.serve.answer_form import AnswerForm, OutputForm
+from cellgate.serve.engine.work import StreamAnswer
 from cellgate.serve.errors import BadInput
 from cellgate.serve.rpc import health_pb2, inference_pb2
 from cellgate.serve.rpc.answer_message import answer_message, to_parameter
@@ -151,11 +152,14 @@ def test_a_parameter_keeps_its_value_and_its_kind(value):
 def test_an_output_without_a_typed_field_makes_the_answer_raw():
     half = OutputForm("y", np.dtype("float16"), (2,), True, b"")
     whole = OutputForm("n", np.dtype("int64"), (1,), True, b"")
-    form = AnswerForm((half, whole), ("y", "n"), b"", b"", 0, 12)
+    start = b'{"model_name":"m","parameters":{"sequence_id":7},"outputs":['
+    form = AnswerForm((half, whole), ("y", "n"), start, start, 0, 12)
     arrays = {"y": np.ones(2, np.float16), "n": np.array([7])}
 
-    found = answer_message(form, arrays, {"model_name": "m", "parameters": {"replayed": True}}, raw=False)
+    found = answer_message(form, StreamAnswer(outputs=arrays, step=0, is_replayed=True), raw=False)
 
     assert list(found.raw_output_contents) == [arrays["y"].tobytes(), arrays["n"].tobytes()]
     assert [output.datatype for output in found.outputs] == ["FP16", "INT64"]
+    assert found.model_name == "m"
+    assert found.parameters["sequence_id"].int64_param == 7
     assert found.parameters["replayed"].bool_param

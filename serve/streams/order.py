@@ -1,0 +1,87 @@
+"""Orders about a stream: look at it, take its record along, bring a record, close it.
+
+    show      facts of the stream, live or ended
+    export    the same, and its record as bytes: another server, or another id, can go on from there
+    bring     a record becomes this stream, which must not be alive
+    close     the stream ends; who goes on with it is told 410
+
+An order waits for its turn among the requests of its stream, so that it sees a state between two of them. A fork is an
+export and a bring under another id: both go on from the same state, and the last step can be repeated in both.
+
+Rules of this file: pure.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+from ..engine.work import StreamOrder, StreamReport
+from ..errors import BadInput, ModelChanged, StreamEnded, StreamExists, StreamExpired, UnknownStream
+from ..input_check import is_finite
+from .record import CLOSED, EXPIRED, StreamKey, StreamRecord
+from .record_bytes import RecordError, pack_record, unpack_record
+from .served_streams import ServedStreams
+
+
+def decide_order(
+    order: StreamOrder, record: StreamRecord | None, model: ServedStreams, now_s: float
+) -> StreamReport | StreamRecord:
+    """Decide about an order.
+
+    Args:
+        order: whose turn it is.
+        record: of its stream, as of now.
+        model: of its stream.
+        now_s: on the clock of the store.
+
+    Returns:
+        The answer, or the record to be written, whose revision is not set yet.
+
+    Raises:
+        ServeError: the stream, or what is brought, does not allow it.
+    """
+    if order.kind == "bring":
+        return _brought(order, record, model, now_s)
+    if record is None:
+        raise UnknownStream(order.id)
+    if order.kind == "show":
+        return report_of(StreamKey(order.model, order.id), record, now_s)
+    if record.ended is not None:
+        raise StreamExpired(order.id) if record.ended == EXPIRED else StreamEnded(order.id)
+    if order.kind == "export":
+        return replace(report_of(StreamKey(order.model, order.id), record, now_s), data=pack_record(record))
+    return replace(record.tombstone(CLOSED), touched_s=now_s)
+
+
+def report_of(key: StreamKey, record: StreamRecord, now_s: float) -> StreamReport:
+    """Return what is told of a stream."""
+    facts: dict[str, Any] = {
+        "model_name": key.model,
+        "sequence_id": key.id,
+        "sequence_step": record.step,
+        "rows": record.rows,
+        "ended": record.ended,
+        "idle_s": round(max(0.0, now_s - record.touched_s), 3),
+        "state_bytes": record.state_bytes,
+        "repeatable": record.payload_hash is not None,
+        "bundle_digest": record.digest,
+    }
+    return StreamReport(facts=facts)
+
+
+def _brought(order: StreamOrder, there: StreamRecord | None, model: ServedStreams, now_s: float) -> StreamRecord:
+    try:
+        record = unpack_record(order.data)
+    except RecordError as err:
+        raise BadInput("body", "the state of a stream, as GET …/state gives it", f"none ({err})") from err
+    if record.ended is not None:
+        raise BadInput("body", "the state of a stream that lives", "that of one that has ended")
+    if record.digest != model.digest:
+        raise ModelChanged(order.id, record.digest, model.digest)
+    if not model.is_streamable or not model.fits(record):
+        raise BadInput("body", "the states of the model", "others")
+    arrays = (*record.states, *(record.answer or {}).values())
+    if not all(is_finite(array) for array in arrays) or not set(record.answer or {}) <= set(model.outputs):
+        raise BadInput("body", "finite values of the model's outputs", "others")
+    if there is not None and there.ended is None:
+        raise StreamExists(order.id, there.step + 1)
+    return replace(record, touched_s=now_s)

@@ -1,0 +1,158 @@
+"""Streams in Redis, shared by any number of servers: compare-and-set on the revision, in a script on the server.
+
+Rules of this file: the package `redis` (extra `redis`) is imported here only. A key is a hash of two fields, the
+revision `r` and the record `b`, and expires by itself. A connection that is lost is made again at the next use; what
+was asked over it may have happened or not, and is raised as such. The password stands in the URL and in no message.
+Source: https://redis.io/docs/latest/commands/waitaof/, .../develop/programmability/eval-intro/.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from .record import StreamKey, StreamRecord
+from .record_bytes import pack_record, unpack_record
+from .store import StoreError, Usage, Write
+
+_PREFIX: Final = "cellgate:stream:"
+_KNOWS_WAITAOF: Final = (7, 2)
+# KEYS: streams. ARGV, four for each: revision before, or ''; revision, record, milliseconds to keep it.
+_COMPARE_AND_SET: Final = """
+local won = {}
+for place, key in ipairs(KEYS) do
+    local at = 4 * place - 3
+    won[place] = 0
+    if (redis.call('HGET', key, 'r') or '') == ARGV[at] then
+        redis.call('HSET', key, 'r', ARGV[at + 1], 'b', ARGV[at + 2])
+        redis.call('PEXPIRE', key, ARGV[at + 3])
+        won[place] = 1
+    end
+end
+return won
+"""
+
+
+class RedisStore:
+    """Records in a Redis server.
+
+    Args:
+        url: redis://[[USER]:PASSWORD@]HOST[:PORT][/NUMBER], rediss:// with TLS, unix://.
+        timeout_s: for connecting, and for each answer.
+
+    Attributes:
+        fault: why the server could not be reached at the start, in one sentence, or None.
+    """
+
+    is_shared = True
+
+    def __init__(self, url: str, timeout_s: float = 2.0) -> None:
+        self._where = _shown(url)
+        self._timeout_s = timeout_s
+        self._client = redis.Redis.from_url(
+            url,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            retry=Retry(NoBackoff(), 0),  # a commit is never sent twice: its first one may have won
+            single_connection_client=False,
+            max_connections=1,  # WAITAOF speaks of the writes of its own connection
+            protocol=2,
+        )
+        self._facts: tuple[bool, str] | None = None
+        self.fault: str | None = None
+        try:
+            self._learn()
+        except StoreError as err:
+            self.fault = str(err)
+
+    @property
+    def line(self) -> str:
+        """Where states live and what a restart does to them."""
+        how = "it cannot be reached yet" if self._facts is None else self._facts[1]
+        return f"in Redis at {self._where}, shared by all servers that use it: {how}"
+
+    @property
+    def is_durable(self) -> bool:
+        """A record outlives this process; whether it outlives Redis is Redis's own setting, which `line` says."""
+        return True
+
+    @property
+    def usage(self) -> Usage | None:
+        """Redis is not asked to count; `maxmemory` and the expiry of keys bound it."""
+        return None
+
+    def load(self, key: StreamKey) -> StreamRecord | None:
+        """See `StreamStore.load`."""
+        data = self._ask_again(lambda: self._client.hget(_name(key), "b"))
+        return None if data is None else unpack_record(data)
+
+    def commit(self, writes: Sequence[Write]) -> list[bool]:
+        """Write records in one round trip; where Redis can say so, on its disk when this returns."""
+        can_wait, _ = self._learn()
+        if not writes:
+            return []
+        arguments: list[str | bytes] = []
+        for write in writes:
+            keep_ms = max(1, int((write.keep_until_s - write.record.touched_s) * 1000))
+            expected = "" if write.expected is None else str(write.expected)
+            arguments += (expected, str(write.record.revision), pack_record(write.record), str(keep_ms))
+        pipeline = self._client.pipeline(transaction=False)
+        pipeline.eval(_COMPARE_AND_SET, len(writes), *(_name(write.key) for write in writes), *arguments)
+        if can_wait:
+            pipeline.execute_command("WAITAOF", 1, 0, int(self._timeout_s * 1000))  # type: ignore[no-untyped-call]
+        found: list[Any] = self._ask(pipeline.execute)
+        if can_wait and found.pop()[0] < 1:
+            raise StoreError(f"{self._where}: expected its disk to take the write in {self._timeout_s:g} s")
+        return [won == 1 for won in found[0]]
+
+    def sweep(self, now_s: float) -> dict[str, int]:  # noqa: ARG002 - its keys expire by themselves
+        """Do nothing: keys expire by themselves, and nobody counts them."""
+        return {}
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+    def _learn(self) -> tuple[bool, str]:
+        """Find out what this Redis can promise: whether to wait for its disk, and the words for it."""
+        if self._facts is None:
+            info = self._ask_again(lambda: {**self._client.info("server"), **self._client.info("persistence")})
+            version = tuple(int(part) for part in str(info["redis_version"]).split(".")[:2])
+            if not info.get("aof_enabled"):
+                self._facts = (
+                    False,
+                    "it keeps no log (appendonly no): its crash may lose some",
+                )
+            elif version >= _KNOWS_WAITAOF:
+                self._facts = (True, "an answer waits until its disk has it (WAITAOF)")
+            else:
+                how = "its crash may lose a second unless its appendfsync is always"
+                self._facts = (False, f"it appends to a file, {how} ({info['redis_version']} has no WAITAOF)")
+        return self._facts
+
+    def _ask_again(self, command: Callable[[], Any]) -> Any:
+        """Ask for what changes nothing, twice if need be: the connection may be one that was lost long ago."""
+        try:
+            return self._ask(command)
+        except StoreError:
+            return self._ask(command)
+
+    def _ask(self, command: Callable[[], Any]) -> Any:
+        try:
+            return command()
+        except redis.RedisError as err:
+            self._facts = None  # whoever answers next may be another one
+            raise StoreError(f"redis at {self._where}: expected an answer, found: {err}") from err
+
+
+def _name(key: StreamKey) -> str:
+    return _PREFIX + key.text()
+
+
+def _shown(url: str) -> str:
+    """Return the address without user and password."""
+    parts = urlsplit(url)
+    return parts.path if parts.scheme == "unix" else f"{parts.hostname or 'localhost'}:{parts.port or 6379}"

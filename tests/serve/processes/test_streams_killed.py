@@ -1,0 +1,55 @@
+"""A real server on durable stores while engine, frontends and store are killed, as `bench/stream_chaos.py` does.
+
+Its checks are the issue's: no answered chunk lost, none applied twice, none crossed, every bit as in one pass.
+"""
+
+import importlib.util
+import itertools
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def chaos():
+    spec = importlib.util.spec_from_file_location("stream_chaos", ROOT / "bench" / "stream_chaos.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.tree
+@pytest.mark.slow
+@pytest.mark.parametrize("store", ["sqlite", "redis"])
+def test_streams_lose_nothing_whoever_is_killed(chaos, bundle_paths, tmp_path_factory, store):
+    if store == "redis" and shutil.which("redis-server") is None:
+        pytest.skip("the system's package redis-server is not installed")
+    plan = chaos.Plan(store=store, streams=200, chunks=20, kill_every_s=1.0, rows=2)
+
+    outcome = chaos.run(str(bundle_paths["steps"]), plan, tmp_path_factory.mktemp("chaos"))
+
+    assert outcome.violations == []
+    assert outcome.counts["applied"] + outcome.counts["replayed"] >= 4000
+    assert outcome.counts["killed: engine"] >= 1
+
+
+@pytest.mark.tree
+def test_the_checks_can_fail(chaos, bundles):
+    """Bits of another sequence, a stream that never ended."""
+    plan, outcome = chaos.Plan(streams=2, chunks=3), chaos.Outcome()
+    (first, x, edges), (second, _, _) = chaos.make_streams(plan, 2)
+    runtime = chaos.open_runtime(bundles["steps"], device="cpu", threads=1)
+    zero = chaos.np.zeros((1, 1, 3), "float32")
+    y = runtime.run({"x": x, "lengths": chaos.np.full(1, x.shape[1], "int32"), "h0": zero, "c0": zero})["y"]
+    runtime.close()
+    good = [y[:, begin:end].tobytes() for begin, end in itertools.pairwise(edges)]
+
+    chaos.check(bundles["steps"], plan, {first: good, second: good}, outcome)
+    assert outcome.violations == [f"stream {second}: expected the bits of one pass, found others"]
+    chaos.check(bundles["steps"], plan, {first: good}, outcome)
+    assert outcome.violations[1:] == [f"stream {second}: expected 3 answers, found an unfinished stream"]

@@ -1,0 +1,131 @@
+"""What Redis alone must keep: its own words for what it promises, a killed server, no password in any message."""
+
+import pytest
+
+from cellgate.serve.settings import Settings
+from cellgate.serve.streams.record import StreamKey
+from cellgate.serve.streams.redis_store import RedisStore, _shown
+from cellgate.serve.streams.store import StoreError, Write
+from cellgate.serve.streams.store_choice import open_store
+
+A = StreamKey("m", 7)
+
+
+def put(store, record, expected=None):
+    return store.commit([Write(key=A, expected=expected, record=record, expires_s=1e12, keep_until_s=1e12)])
+
+
+def test_what_was_committed_is_there_after_redis_was_killed(redis_server, make_record, is_same_record):
+    with redis_server() as server:
+        store = RedisStore(server.url)
+        assert store.fault is None
+        put(store, make_record(4))
+        server.kill()
+        with pytest.raises(StoreError, match="expected an answer"):
+            store.load(A)
+        with pytest.raises(StoreError, match="expected an answer"):
+            put(store, make_record(5, revision=6), expected=5)
+        server.start()
+
+        assert is_same_record(store.load(A), make_record(4))
+        assert put(store, make_record(5, revision=6), expected=5) == [True]
+        store.close()
+
+
+def test_a_redis_that_keeps_no_log_is_told_apart(redis_server):
+    with redis_server() as server:
+        store = RedisStore(server.url)
+        assert "shared by all servers that use it: " in store.line
+        assert "WAITAOF" in store.line
+        store.close()
+    with redis_server("--appendonly", "no") as server:
+        store = RedisStore(server.url)
+        assert store.line.endswith("it keeps no log (appendonly no): its crash may lose some")
+        store.close()
+
+
+def test_an_answer_waits_for_the_disk_where_redis_can_say_so(redis_server, make_record, monkeypatch):
+    with redis_server() as server:
+        store = RedisStore(server.url)
+        asked = []
+        store._facts = (True, "a newer one")
+        real = store._client.pipeline
+
+        def pipeline(**options):
+            made = real(**options)
+            execute = made.execute_command
+
+            def command(*words):
+                if words[0] == "WAITAOF":  # the Redis at hand is older: stand in for its answer
+                    asked.append(words)
+                    return execute("ECHO", "x")
+                return execute(*words)
+
+            made.execute_command = command
+            run = made.execute
+            made.execute = lambda: [*run()[:-1], acknowledged]
+            return made
+
+        monkeypatch.setattr(store._client, "pipeline", pipeline)
+        acknowledged = [1, 0]
+        assert put(store, make_record(4)) == [True]
+        acknowledged = [0, 0]
+        with pytest.raises(StoreError, match="expected its disk to take the write"):
+            put(store, make_record(5, revision=6), expected=5)
+        assert asked == [("WAITAOF", 1, 0, 2000)] * 2
+        store.close()
+
+
+def test_a_password_is_asked_for_and_never_told(redis_server, make_record):
+    with redis_server("--requirepass", "s3cret") as server:
+        wrong = RedisStore(server.url)
+        assert "Authentication required" in wrong.fault
+        right = RedisStore(f"unix://:s3cret@{server.socket}")
+        assert right.fault is None
+        assert put(right, make_record()) == [True]
+        for store in (wrong, right):
+            assert "s3cret" not in f"{store.line} {store.fault}"
+            store.close()
+    assert _shown("redis://user:s3cret@host:7000/1") == "host:7000"
+    assert _shown("redis://localhost") == "localhost:6379"
+
+
+def test_a_redis_that_is_not_there_stops_a_start_but_not_a_restart(tmp_path, caplog, make_record):
+    from cellgate.serve.errors import ServerStartError
+
+    settings = Settings(stream_store=f"unix://:s3cret@{tmp_path}/none.sock")
+    with pytest.raises(ServerStartError, match="start Redis, or name another") as caught:
+        open_store(settings)
+    assert "s3cret" not in str(caught.value)
+    store = open_store(settings, is_restart=True)
+
+    assert "it is tried again for every stream" in caplog.text
+    assert "it cannot be reached yet" in store.line
+    with pytest.raises(StoreError):
+        put(store, make_record())
+    store.close()
+
+
+def test_memory_and_sqlite_are_opened_by_name(tmp_path):
+    memory = open_store(Settings())
+    assert (memory.is_durable, memory.is_shared) == (False, False)
+    assert "a restart of the engine or of the server loses them" in memory.line
+    sqlite = open_store(Settings(stream_store=f"sqlite:{tmp_path}/s"))
+    assert (sqlite.is_durable, sqlite.is_shared) == (True, False)
+    sqlite.close()
+    redis = RedisStore(f"unix://{tmp_path}/none.sock")
+    assert (redis.is_durable, redis.is_shared, redis.usage) == (True, True, None)
+    redis.close()
+
+
+def test_a_url_that_is_none_and_a_missing_package_are_told_at_the_start(monkeypatch):
+    import sys
+
+    from cellgate.serve.errors import ServerStartError
+
+    with pytest.raises(ServerStartError, match="expected the URL of a Redis server"):
+        open_store(Settings(stream_store="redis://host:port"))
+    monkeypatch.setitem(sys.modules, "redis", None)
+    monkeypatch.delitem(sys.modules, "cellgate.serve.streams.redis_store")
+    with pytest.raises(ServerStartError, match=r"expected the package redis, found none; install cellgate\[redis\]"):
+        open_store(Settings(stream_store="redis://host"))
