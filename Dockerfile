@@ -51,7 +51,7 @@ FROM tools AS environment
 ARG RUNTIME=cpu
 RUN python -m venv --without-pip /opt/cellgate \
     && pip --python /opt/cellgate/bin/python install --quiet --no-compile \
-    --requirement base.txt --requirement serve.txt --requirement grpc.txt --requirement "${RUNTIME}.txt" \
+    --requirement base.txt --requirement serve.txt --requirement grpc.txt --requirement redis.txt --requirement "${RUNTIME}.txt" \
     && find /opt/cellgate/lib/python3*/site-packages/numpy -type d -name tests -prune -exec rm -r {} +
 COPY --from=wheel /wheel /wheel
 RUN pip --python /opt/cellgate/bin/python install --quiet --no-compile --no-deps /wheel/*.whl
@@ -82,6 +82,8 @@ RUN cellgate verify example/japanese-vowels --device cpu --no-record \
     cellgate.serve.processes.engine_child, cellgate.serve.processes.frontend, \
     cellgate.serve.processes.rpc_frontend" \
     && rm -rf /usr/local/lib/python3*/site-packages/pip* /usr/local/lib/python3*/ensurepip /usr/local/bin/pip* /tmp/*
+# Where streams may be kept; a volume that is mounted here belongs to the server's user, as this folder does.
+RUN mkdir /state && chown 10001:10001 /state
 ENV PYTHONDONTWRITEBYTECODE=1
 # A number, for Kubernetes can prove of a number that it is not root.
 USER 10001:10001

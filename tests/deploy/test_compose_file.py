@@ -24,6 +24,7 @@ def seconds(text):
 def test_without_a_profile_only_the_cpu_server_starts():
     assert [name for name, service in SERVICES.items() if "profiles" not in service] == ["cellgate"]
     assert {profile for service in SERVICES.values() for profile in service.get("profiles", ())} == {
+        "durable",
         "gpu",
         "monitoring",
     }
@@ -31,11 +32,12 @@ def test_without_a_profile_only_the_cpu_server_starts():
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_everything_is_published_on_this_machine_alone_and_on_ports_of_its_own(name):
-    own = [port for port in SERVICES[name]["ports"] if re.fullmatch(r"127\.0\.0\.1:\$\{[A-Z_]+:-\d+\}:\d+", port)]
-    others = {port for other, service in SERVICES.items() if other != name for port in service["ports"]}
+    published = SERVICES[name].get("ports", [])
+    own = [port for port in published if re.fullmatch(r"127\.0\.0\.1:\$\{[A-Z_]+:-\d+\}:\d+", port)]
+    others = {port for other, service in SERVICES.items() if other != name for port in service.get("ports", ())}
 
-    assert own == SERVICES[name]["ports"]
-    assert len(own) == (2 if name.startswith("cellgate") else 1)  # the server's: HTTP and gRPC
+    assert own == published
+    assert len(own) == {"cellgate": 2, "cellgate-gpu": 2, "redis": 0}.get(name, 1)  # the server's: HTTP and gRPC
     assert not {re.search(r":-(\d+)", port)[1] for port in own} & {re.search(r":-(\d+)", port)[1] for port in others}
 
 
@@ -49,7 +51,9 @@ def test_every_service_is_hardened(name):
     assert 0 < service["pids_limit"] <= 1024
     assert service["mem_limit"]
     assert service["restart"] == "unless-stopped"
-    assert not {"privileged", "network_mode", "pid", "cap_add", "user"} & set(service)
+    assert not {"privileged", "network_mode", "pid", "cap_add"} & set(service)
+    assert name == "redis" or "user" not in service  # our image and the monitors' have users of their own
+    assert int(service.get("user", "1").partition(":")[0]) > 0
     assert all(volume.endswith(":ro") for volume in service["volumes"] if volume.startswith((".", "$")))
 
 
@@ -66,7 +70,7 @@ def test_a_server_is_healthy_where_cellgate_ready_says_so(name):
 @pytest.mark.parametrize("name", SERVERS)
 def test_a_server_serves_the_example_unless_it_is_told_a_bundle(name):
     assert SERVICES[name]["command"] == ["serve", "${CELLGATE_BUNDLE:-example/japanese-vowels}"]
-    assert SERVICES[name]["volumes"] == ["${CELLGATE_BUNDLES:-./bundles}:/srv/bundles:ro"]
+    assert SERVICES[name]["volumes"] == ["${CELLGATE_BUNDLES:-./bundles}:/srv/bundles:ro", "state:/state"]
 
 
 def test_the_gpu_server_reserves_a_gpu_and_takes_no_other_device():
