@@ -516,4 +516,5 @@ def _work_to_run(work: Work, states: tuple[Array | None, ...], outputs: tuple[st
         outputs=outputs,
         priority=work.priority,
         deadline_s=work.deadline_s,
+        times=work.times,
     )
