@@ -78,7 +78,9 @@ def add_serve_options(parser: argparse.ArgumentParser) -> None:
         "bundles", metavar="[NAME=]BUNDLE", nargs="+", help="folder of a bundle, served as NAME; default: its own name"
     )
     parser.add_argument(
-        "--durable", action="store_true", help="keep streams in a file of this user's state folder: sqlite:PATH"
+        "--durable",
+        action="store_true",
+        help="keep streams in a file of this user's state folder, sqlite:PATH; default: off, in memory",
     )
     for field in fields(Settings):
         options: dict[str, object] = {"default": None, "help": _setting_help(field.name, field.default)}

@@ -1,5 +1,6 @@
 """What a server does before anybody has set anything: CVE-2023-43654, CVE-2024-35199, CVE-2023-48022."""
 
+import re
 import socket
 from pathlib import Path
 
@@ -37,8 +38,11 @@ def listening(pids):
     return found
 
 
-def test_cve_2024_35199_one_loopback_socket_is_all_that_listens(plain):
-    assert listening(plain.pids) == {("127.0.0.1", plain.port)}
+def test_cve_2024_35199_a_loopback_socket_for_each_protocol_is_all_that_listens(plain):
+    (grpc_port,) = re.findall(r"^gRPC: .*:(\d+), 1 process$", "\n".join(plain.lines), re.MULTILINE)
+    found = {(host.removeprefix("::ffff:"), port) for host, port in listening(plain.pids)}  # an IPv4 address in IPv6
+
+    assert found == {("127.0.0.1", plain.port), ("127.0.0.1", int(grpc_port))}
 
 
 def test_nothing_is_warned_about_on_loopback(plain):

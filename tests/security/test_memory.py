@@ -7,7 +7,7 @@ from tests.security.conftest import chunked, request
 
 pytestmark = pytest.mark.slow
 
-WARM, ROUNDS = 15, 40
+WARM, ROUNDS, SAMPLES = 15, 40, 10
 ALLOWED_BYTES = 2**20
 BOMB = b"\x1f\x8b\x08" + bytes(2000)
 HUGE = json.dumps({"inputs": [{"name": "x", "shape": [10**6, 1000, 1000], "datatype": "FP32", "data": [1]}]}).encode()
@@ -23,11 +23,13 @@ ATTACKS = {
 @pytest.mark.parametrize("name", ATTACKS)
 def test_attack_leaves_no_memory_behind(served, name):
     data, status = ATTACKS[name]
-    for number in range(WARM + ROUNDS):
+    held = []
+    for _ in range(WARM + ROUNDS):
         found = served.send(data)  # what the client had not sent yet may cost it the answer
         assert not found or int(found.split(b" ", 2)[1]) == status
-        if number == WARM:
-            before = served.rss_bytes()
+        held.append(served.rss_bytes())
+    # The least of some rounds, for the allocator keeps a buffer of a megabyte at times and gives it back at others.
+    before, after = min(held[WARM - SAMPLES : WARM]), min(held[-SAMPLES:])
 
-    assert served.rss_bytes() - before < ALLOWED_BYTES
+    assert after - before < ALLOWED_BYTES
     assert served.is_alive()

@@ -66,7 +66,7 @@ def try_all(server, examples):
                 @given(strategy)
                 def ask(case):
                     if case.operation.method.upper() == "POST":  # a made-up name would be all that is judged
-                        case.path_parameters = {"model_name": "steps", "model_version": "3"}
+                        case.path_parameters = {"model_name": "steps", "model_version": "3", "stream_id": "7"}
                     response = send(client, case)
                     check(response)
                     counts[response.status_code] = counts.get(response.status_code, 0) + 1
