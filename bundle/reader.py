@@ -72,6 +72,21 @@ def read_bundle(path: Path) -> Bundle:
         raise NotABundleError(f"{path}: expected the folder of a bundle, found: {err}") from err
 
 
+def read_manifest(path: Path) -> Manifest:
+    """Read what a bundle says about itself, and nothing else: no other file of it is looked at.
+
+    Raises:
+        NotABundleError, ManifestError: as read_bundle.
+    """
+    try:
+        with open_folder(Path(path).resolve(strict=True)) as folder:
+            return manifest_from_json(_read_manifest(folder))
+    except BundleError as err:
+        raise type(err)(f"{path}: {err}") from err
+    except (OSError, RuntimeError, ValueError) as err:
+        raise NotABundleError(f"{path}: expected the folder of a bundle, found: {err}") from err
+
+
 def check_contents(manifest: Manifest, contents: Mapping[str, bytes]) -> tuple[GoldenCase, ...]:
     """Hold model.onnx, its variants and golden.safetensors against the manifest; reader and writer do it alike.
 

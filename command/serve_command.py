@@ -33,6 +33,8 @@ def run(arguments: argparse.Namespace) -> int:
             raise UsageError("--durable: expected it without --stream-store, found both; it stands for sqlite:PATH")
         environ[f"{PREFIX}STREAM_STORE"] = f"sqlite:{_state_folder(arguments.environ) / 'streams.sqlite'}"
     settings = settings_from_env(environ)
+    if not arguments.bundles and settings.repository is None:
+        raise UsageError("serve: expected a bundle, or --repository with a folder of them, found neither")
     require(("onnxruntime", "fastapi", "uvicorn", "httptools", "uvloop", "orjson", "prometheus_client"), "serve")
     if settings.otel_endpoint is not None:
         require(("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"), "serve --otel-endpoint")

@@ -16,6 +16,9 @@ _SETTINGS_HELP: Final[Mapping[str, str]] = {
     "port": "TCP port; 0 takes a free one",
     "grpc": "speak gRPC too, where cellgate[grpc] is installed",
     "grpc_port": "TCP port of gRPC; 0 takes a free one",
+    "control": "take orders to load and unload models, on 127.0.0.1",
+    "control_port": "TCP port for these orders; 0 takes a free one",
+    "repository": "folder of bundles that may be loaded; without bundles beside it, the highest versions are served",
     "device": "auto (CUDA where it reproduces the golden cases, else the CPU), cpu, or cuda (that or fail)",
     "tf32": "let CUDA round the factors of float32 products to TF32, and take golden cases 8192 times as far off",
     "threads": "threads of onnxruntime inside one run",
@@ -61,6 +64,7 @@ _SETTINGS_HELP: Final[Mapping[str, str]] = {
 _NOTHING: Final[Mapping[str, str]] = {
     "threads": "one, or all CPUs where that is faster",
     "grpc_port": "the one after the port, 8001",
+    "repository": "none, the bundles named here may be loaded again",
     "example_request_path": "none, a request is written out",
     "otel_endpoint": "none, nothing is sent",
     "api_keys_file": "none, nobody is asked",
@@ -75,7 +79,7 @@ _NOTHING: Final[Mapping[str, str]] = {
 def add_serve_options(parser: argparse.ArgumentParser) -> None:
     """Add the bundles and every setting of the server, so that none can be forgotten here."""
     parser.add_argument(
-        "bundles", metavar="[NAME=]BUNDLE", nargs="+", help="folder of a bundle, served as NAME; default: its own name"
+        "bundles", metavar="[NAME=]BUNDLE", nargs="*", help="folder of a bundle, served as NAME; default: its own name"
     )
     parser.add_argument(
         "--durable",

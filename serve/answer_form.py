@@ -68,6 +68,11 @@ class AnswerForm:
         del found["outputs"]
         return found
 
+    def of_version(self, version: str) -> "AnswerForm":
+        """Return the form of an answer that another version gave than the one that was asked for."""
+        start = render_object({**self.fields, "model_version": version})[:-1] + _OUTPUTS
+        return self._starting(start)
+
     def as_replayed(self) -> "AnswerForm":
         """Return the form of an answer that a stream had been given before; `start` ends in the stream's parameters."""
         return self._with(b',"replayed":true')
@@ -79,7 +84,9 @@ class AnswerForm:
         return self._with(b',"sequence_state":"%s"' % self.carry(answer).encode("ascii"))
 
     def _with(self, parameter: bytes) -> "AnswerForm":
-        start = self.start.removesuffix(_STREAM_END) + parameter + _STREAM_END
+        return self._starting(self.start.removesuffix(_STREAM_END) + parameter + _STREAM_END)
+
+    def _starting(self, start: bytes) -> "AnswerForm":
         rest = None if self.binary_head is None else start + self.binary_head[len(self.start) :]
         return replace(self, start=start, binary_head=rest)
 

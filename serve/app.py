@@ -17,11 +17,12 @@ from .docs_page import docs_routes
 from .engine.port import EnginePort
 from .error_answer import FaultBoundary, on_http_error, on_serve_error
 from .errors import ServeError
-from .openapi import openapi_document
+from .model_table import ModelTable
+from .openapi import ApiDocument
 from .request_id import NameRequests
 from .request_meter import MeterRequests
 from .routes import router
-from .served_model import ModelTable, ServedModel
+from .served_model import ServedModel
 from .serving_state import ServingState
 from .settings import Settings
 from .socket_route import socket_router
@@ -32,7 +33,7 @@ from .work_queue import WorkQueue
 # The framework can export traces by itself where the environment asks for it; this server sends nothing to anybody.
 # Its older versions, which cannot, keep the option unread.
 _SILENT = dict.fromkeys(("auto_configure", "tracing", "metrics", "logs", "operation_spans"), False)
-_OPTIONS: dict[str, Any] = {"telemetry": _SILENT}
+OPTIONS: dict[str, Any] = {"telemetry": _SILENT}
 
 
 # Threads for bodies and answers so large that they would hold up the event loop. The parser and the renderer hold the
@@ -43,7 +44,7 @@ Running = Callable[[], AbstractAsyncContextManager[object]]
 
 
 def create_app(
-    models: Sequence[ServedModel],
+    models: ModelTable | Sequence[ServedModel],
     settings: Settings,
     engine: EnginePort,
     running: Running = nullcontext,
@@ -53,7 +54,7 @@ def create_app(
     """Compose the application.
 
     Args:
-        models: at least one.
+        models: served; exchanged later by `ServingState.take_models`.
         settings: of this server.
         engine: takes the work. The application neither starts nor closes it, unless `running` does.
         running: entered on the serving event loop before requests are taken, left after the last one: the place to
@@ -65,43 +66,34 @@ def create_app(
     Raises:
         KeysFileError: the settings name a file of keys that cannot be used.
     """
+    table = models if isinstance(models, ModelTable) else ModelTable(models)
     state = ServingState(
-        table=ModelTable(models),
+        table=table,
         settings=settings,
         engine=engine,
         admission=Admission(admission_rules(settings)),
-        counters=Counters.alone([model.name for model in models]) if counters is None else counters,
+        counters=Counters.alone([model.name for model in table.models]) if counters is None else counters,
         tracer=tracer,
     )
-
-    @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        async with running():
-            state.queue = WorkQueue(_LARGE_AT_A_TIME, settings.max_waiting)
-            try:
-                yield
-            finally:
-                state.queue = None
-                if tracer is not None:
-                    await anyio.to_thread.run_sync(tracer.close)
 
     app = FastAPI(
         title="cellgate",
         version=__version__,
-        lifespan=lifespan,
+        lifespan=serving_lifespan(state, running),
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
         exception_handlers={ServeError: on_serve_error, HTTPException: on_http_error},
-        **_OPTIONS,
+        **OPTIONS,
     )
     app.state.serving = state
     app.include_router(router)
     app.include_router(socket_router)
     app.include_router(stream_router)
     has_keys = settings.api_keys_file is not None
-    app.router.routes.extend(docs_routes(openapi_document(app.routes, models, has_keys=has_keys)))
+    document = ApiDocument(tuple(app.routes), lambda: state.table, has_keys=has_keys)
+    app.router.routes.extend(docs_routes(document.read))
     app.add_middleware(AdmissionGate, serving=state)
     app.add_middleware(FaultBoundary)
     app.add_middleware(MeterRequests, meters=state.meters, models=state.infer_paths)
@@ -109,3 +101,20 @@ def create_app(
         app.add_middleware(AccessLog)
     app.add_middleware(NameRequests, ids=state.ids)
     return app
+
+
+def serving_lifespan(state: ServingState, running: Running) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """Return the lifespan of an application: the queue is there from its beginning to its end."""
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        async with running():
+            state.queue = WorkQueue(_LARGE_AT_A_TIME, state.settings.max_waiting)
+            try:
+                yield
+            finally:
+                state.queue = None
+                if state.tracer is not None:
+                    await anyio.to_thread.run_sync(state.tracer.close)
+
+    return lifespan

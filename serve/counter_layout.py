@@ -1,5 +1,7 @@
 """Where each counter stands in a page of counters: fixed, and the same in every process of a server.
 
+Models may come later; they take places that were left for them, in an order that all processes share.
+
 Rules of this file: pure, and nothing but the standard library, for the supervisor reads it too. Adding a family is a
 line here and one in `metrics`; its cells begin at zero in every process. Label values are numbers of a fixed list, so
 that nothing a client sends can make a new series.
@@ -22,6 +24,7 @@ SECONDS: Final = (
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0
 )  # fmt: skip
 ROWS: Final = (1, 2, 4, 8, 16, 32, 64)
+SPARE_MODELS: Final = 16  # further names that a server may load after its start
 
 _SIZES: Final = {
     "protocol": len(PROTOCOLS),
@@ -81,26 +84,49 @@ class CounterLayout:
 
     Args:
         models: names of the served models, in the order of the command line; none for who counts nothing of a model.
+        spare: places for further names.
 
     Attributes:
-        models: the names.
         cells: how many there are.
-        fingerprint: equal for layouts that are equal, in 0 .. 2**32 - 1.
+        fingerprint: equal for layouts that were made alike, in 0 .. 2**32 - 1.
     """
 
-    def __init__(self, models: Sequence[str] = ()) -> None:
-        self.models = tuple(models)
-        self._sizes = {**_SIZES, "model": 1 + len(self.models)}
+    def __init__(self, models: Sequence[str] = (), spare: int = 0) -> None:
+        self._numbers = {name: number for number, name in enumerate(models, NO_MODEL + 1)}
+        self._most = len(models) + spare
+        self._sizes = {**_SIZES, "model": 1 + self._most}
         self._starts: dict[str, int] = {}
         self.cells = 0
         for family in FAMILIES:
             self._starts[family.name] = self.cells
             self.cells += family.cells * prod(self._sizes[label] for label in family.labels)
-        self.fingerprint = crc32(repr((self.models, FAMILIES, CODES, PROTOCOLS)).encode())
+        self.fingerprint = crc32(repr((tuple(models), spare, FAMILIES, CODES, PROTOCOLS)).encode())
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The names, in the order of their numbers."""
+        return tuple(self._numbers)
+
+    @property
+    def spare(self) -> int:
+        """Places that no name has yet."""
+        return self._most - len(self._numbers)
+
+    def add(self, name: str) -> None:
+        """Give a name the next place, unless it has one; it keeps that for ever.
+
+        Raises:
+            IndexError: there is none left.
+        """
+        if name in self._numbers:
+            return
+        if not self.spare:
+            raise IndexError(f"models: expected at most {self._most} names, found another: {name}")
+        self._numbers[name] = len(self._numbers) + NO_MODEL + 1
 
     def model(self, name: str) -> int:
-        """Return the number of a model among the label's values; `NO_MODEL` for a name that is not served."""
-        return self.models.index(name) + 1 if name in self.models else NO_MODEL
+        """Return the number of a model among the label's values; `NO_MODEL` for a name that was never served."""
+        return self._numbers.get(name, NO_MODEL)
 
     def place(self, family: CounterFamily, *labels: int) -> int:
         """Return the first cell of a combination of label values.

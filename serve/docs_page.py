@@ -5,6 +5,7 @@ server sends (its Content-Security-Policy says so to the browser).
 """
 
 import gzip
+from collections.abc import Callable
 from importlib import resources
 
 from starlette.requests import Request
@@ -41,11 +42,11 @@ _HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer
 _CACHED = {**_HEADERS, "Cache-Control": "public, max-age=86400", "Vary": "Accept-Encoding"}
 
 
-def docs_routes(document: bytes) -> list[Route]:
+def docs_routes(document: Callable[[], bytes]) -> list[Route]:
     """Return the routes of the page, its parts, and the OpenAPI document.
 
     Args:
-        document: the OpenAPI document as JSON.
+        document: returns the OpenAPI document as JSON.
     """
     page = {**_HEADERS, "Content-Security-Policy": _POLICY, "Cache-Control": "no-cache"}
     fresh = {**_HEADERS, "Cache-Control": "no-cache"}
@@ -55,7 +56,7 @@ def docs_routes(document: bytes) -> list[Route]:
         _constant("/docs/favicon.png", _static("favicon.png"), "image/png", _CACHED),
         _compressed("/docs/swagger-ui-bundle.js", _static("swagger-ui-bundle.js.gz"), "text/javascript; charset=utf-8"),
         _compressed("/docs/swagger-ui.css", _static("swagger-ui.css.gz"), "text/css; charset=utf-8"),
-        _constant("/openapi.json", document, "application/json", fresh),
+        _current("/openapi.json", document, "application/json", fresh),
     ]
 
 
@@ -66,6 +67,13 @@ def _static(name: str) -> bytes:
 def _constant(path: str, content: bytes, media_type: str, headers: dict[str, str]) -> Route:
     async def send(_request: Request) -> Response:
         return Response(content, media_type=media_type, headers=headers)
+
+    return Route(path, send, methods=["GET"], include_in_schema=False)
+
+
+def _current(path: str, content: Callable[[], bytes], media_type: str, headers: dict[str, str]) -> Route:
+    async def send(_request: Request) -> Response:
+        return Response(content(), media_type=media_type, headers=headers)
 
     return Route(path, send, methods=["GET"], include_in_schema=False)
 

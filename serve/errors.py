@@ -4,7 +4,7 @@ Rules of this file: a class builds the message from facts, the call site only na
 for clients and name the thing, expected, found and the remedy; nothing here knows HTTP beyond the number.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import ClassVar, Final
 
@@ -60,6 +60,29 @@ class UnknownModel(ServeError):  # noqa: N818
     def __init__(self, name: str, version: str | None, served: str) -> None:
         asked = shown(name) if version is None else f"{shown(name)} version {shown(version)}"
         super().__init__(f"model: expected one of {served}, found {asked}; see GET /v2/models")
+
+
+class NotInRepository(ServeError):  # noqa: N818
+    """No bundle of this name and version lies where bundles may be loaded from."""
+
+    status = 404
+    code = "not_in_repository"
+
+    def __init__(self, name: str, version: str | None, versions: Sequence[int]) -> None:
+        asked = shown(name) if version is None else f"{shown(name)} version {shown(version)}"
+        found = f"version {', '.join(map(str, versions))} of it" if versions else "none"
+        remedy = "put it there; names and versions are those of the manifests"
+        super().__init__(f"model repository: expected a bundle of {asked}, found {found}; {remedy}")
+
+
+class LoadRefused(ServeError):  # noqa: N818
+    """A bundle that lies in the repository cannot be served beside what is served now."""
+
+    status = 409
+    code = "load_refused"
+
+    def __init__(self, what: str, expected: str, found: str, remedy: str) -> None:
+        super().__init__(f"{what}: expected {expected}, found {found}; {remedy}")
 
 
 class BodyTooLarge(ServeError):  # noqa: N818
@@ -205,12 +228,13 @@ class StepConflict(ServeError):  # noqa: N818
 
 
 class ModelChanged(ServeError):  # noqa: N818
-    """The stream began on another bundle than the one that is served under this name now."""
+    """The stream began on another bundle than the one that is served under this name now: `began`, by its digest."""
 
     status = 409
     code = "model_changed"
 
     def __init__(self, stream: object, began: str, serves: str) -> None:
+        self.began = began
         remedy = "begin the stream again"
         super().__init__(
             f"sequence_id: expected {shown(stream)} to go on with the bundle {serves[:12]}, found that it began with "
@@ -288,6 +312,16 @@ class NameConflictError(ServerStartError):
 
     def __init__(self, name: str, paths: str) -> None:
         super().__init__(f"model name {name}: expected one bundle, found {paths}; rename one with NAME=PATH")
+
+
+class BundleReplacedError(ServerStartError):
+    """Another bundle lies where one was served from."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"{path}: expected the bundle that was served from there, found another; put it back, or start the server "
+            f"again"
+        )
 
 
 class PortBusyError(ServerStartError):

@@ -210,7 +210,5 @@ def hot_protocol(state: ServingState) -> type[HotProtocol]:
     Args:
         state: of the application that gets what is handed over.
     """
-    models = {path.encode("ascii"): name for path, name in state.infer_paths.items()}
-    readers = {path: state.reader_of(state.table.find(name, None)) for path, name in models.items()}
-    meters = {path: state.meters.of(name) for path, name in models.items()}
-    return type("HotProtocolOfState", (HotProtocol,), {**known_of(state), "readers": readers, "meters": meters})
+    of_paths = {"readers": state.hot_readers, "meters": state.hot_meters}
+    return type("HotProtocolOfState", (HotProtocol,), {**known_of(state), **of_paths})

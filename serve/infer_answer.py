@@ -51,6 +51,7 @@ def completed(form: AnswerForm, answer: Arrays | StreamAnswer) -> tuple[AnswerFo
         EngineError: it is not of the form, or not finite.
     """
     if isinstance(answer, StreamAnswer):
+        form = form if answer.version is None else form.of_version(answer.version)
         form = form.as_replayed() if answer.is_replayed else form
         answer = answer.outputs
     arrays = form.check(answer)

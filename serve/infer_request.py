@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from ..bundle.manifest import GraphSignature
 from .answer_form import AnswerForm, make_form
 from .arrays import Array
 from .binary_request import HEADER, Blob, check_length, make_blob, raw_request, refuse_blobs
 from .engine.work import StreamRef, Work
-from .errors import BadInput
+from .errors import BadInput, ModelChanged
 from .input_check import LENGTHS, check_heads, check_outputs, value_rule
 from .json_data import array_from_flat, array_from_json
 from .json_request import JsonRequest, JsonTensor, parse_request
@@ -49,6 +50,7 @@ class CheckedHead:
         form: of the answer.
         stream: that the request belongs to, or None.
         outputs: of the engine: those of the form, and the states that the answer carries.
+        key: of the model that runs it.
     """
 
     arrays: dict[str, Array]
@@ -59,6 +61,7 @@ class CheckedHead:
     form: AnswerForm
     stream: StreamRef | None
     outputs: tuple[str, ...]
+    key: str
 
 
 class RequestReader:
@@ -69,6 +72,7 @@ class RequestReader:
         limits: largest B, T, B*T and answer.
         clock: monotonic, in seconds, the engine's.
         carrier: of states that clients carry; None: they are refused.
+        elsewhere: returns what reads for another version of the model, by its digest, where that is still served.
     """
 
     def __init__(
@@ -77,8 +81,11 @@ class RequestReader:
         limits: RequestLimits,
         clock: Callable[[], float] = time.monotonic,
         carrier: StateCarrier | None = None,
+        elsewhere: Callable[[str], "RequestReader | None"] = lambda _digest: None,
     ) -> None:
         self._model = model
+        self._key = model.key
+        self._elsewhere = elsewhere
         self._carrier = carrier or StateCarrier(model=model)
         self._limits = limits
         self._clock = clock
@@ -88,6 +95,11 @@ class RequestReader:
         self._states = tuple(pair.input for pair in signature.state)
         self._known_head = lru_cache(_HEADS)(self._read_head)
         self._known_raw = lru_cache(_HEADS)(self._raw_head)
+
+    @property
+    def signature(self) -> GraphSignature:
+        """Of the model's graph."""
+        return self._model.manifest.graph
 
     def read(self, body: bytes, head_bytes: int | None) -> tuple[Work, AnswerForm]:
         """Read a request.
@@ -140,7 +152,7 @@ class RequestReader:
 
     def _work_of(self, head: CheckedHead, arrays: dict[str, Array]) -> tuple[Work, AnswerForm]:
         work = Work(
-            model=self._model.name,
+            model=head.key,
             sequence=arrays[self._sequence],
             lengths=arrays[self._lengths],
             states=tuple([arrays.get(name) for name in self._states]),
@@ -162,6 +174,22 @@ class RequestReader:
         return self._check(raw_request(self._model.manifest.graph, body_bytes))
 
     def _check(self, request: JsonRequest) -> CheckedHead:
+        """Check a request; one that carries the state of another version goes on in that, if it takes the same."""
+        try:
+            return self.check_here(request)
+        except ModelChanged as err:
+            other = self._elsewhere(err.began)
+            if other is None or other.signature != self.signature:
+                raise
+            return other.check_here(request)
+
+    def check_here(self, request: JsonRequest) -> CheckedHead:
+        """Check a request for this version alone.
+
+        Raises:
+            BadInput: the request does not fit the model.
+            ModelChanged: it carries the state of another version.
+        """
         signature = self._model.manifest.graph
         size = check_heads(signature, request.inputs, self._limits)
         names = check_outputs(signature, request.outputs, size, self._limits)
@@ -197,9 +225,13 @@ class RequestReader:
         assert carried.states is not None
         arrays.update(zip(self._states, carried.states, strict=True))
 
-    @staticmethod
     def _head(
-        request: JsonRequest, arrays: dict[str, Array], blobs: list[Blob], form: AnswerForm, outputs: tuple[str, ...]
+        self,
+        request: JsonRequest,
+        arrays: dict[str, Array],
+        blobs: list[Blob],
+        form: AnswerForm,
+        outputs: tuple[str, ...],
     ) -> CheckedHead:
         return CheckedHead(
             arrays=arrays,
@@ -210,6 +242,7 @@ class RequestReader:
             form=form,
             stream=request.stream,
             outputs=outputs,
+            key=self._key,
         )
 
 

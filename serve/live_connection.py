@@ -41,7 +41,7 @@ class LiveConnection:
 
     Args:
         serving: of the application.
-        reader: of the model's requests.
+        find_reader: returns what reads the model's requests at the moment.
         meter: counts them.
         receive: returns the next message, or None when the client has gone.
         send: sends a message.
@@ -51,14 +51,14 @@ class LiveConnection:
     def __init__(
         self,
         serving: ServingState,
-        reader: RequestReader,
+        find_reader: Callable[[], RequestReader],
         meter: RequestMeter,
         receive: Receive,
         send: Send,
         gone: tuple[type[Exception], ...] = (),
     ) -> None:
         self._serving = serving
-        self._reader = reader
+        self._find_reader = find_reader
         self._meter = meter
         self._receive = receive
         self._send = send
@@ -92,7 +92,7 @@ class LiveConnection:
         try:
             queue = self._serving.open_queue()
             body, head_bytes = split_message(message)
-            read = partial(self._reader.read, body, head_bytes)
+            read = partial(self._find_reader().read, body, head_bytes)
             work, form = await queue.run(read) if is_large_body(len(body), head_bytes) else read()
             ticket = self._serving.engine.submit(work, lambda outcome: self._resolve(ticket, done, outcome))
             self._tickets.add(ticket)

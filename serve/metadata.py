@@ -5,6 +5,7 @@ inputs may be left out) stands under `properties`, whose values are strings; lis
 """
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from .. import __version__
@@ -28,16 +29,19 @@ def server_metadata() -> dict[str, Any]:
     return {"name": "cellgate", "version": __version__, "extensions": list(EXTENSIONS)}
 
 
-def model_metadata(model: ServedModel, stream_store: str = "memory") -> dict[str, Any]:
+def model_metadata(
+    model: ServedModel, stream_store: str = "memory", versions: Sequence[str] | None = None
+) -> dict[str, Any]:
     """Return a model's metadata; a free dimension is -1.
 
     Args:
         model: served.
         stream_store: the setting.
+        versions: that can be asked for; None: this one.
     """
     return {
         "name": model.name,
-        "versions": [model.version],
+        "versions": [model.version] if versions is None else list(versions),
         "platform": PLATFORM,
         "inputs": [_tensor(spec) for spec in model.manifest.graph.inputs],
         "outputs": [_tensor(spec) for spec in model.manifest.graph.outputs],

@@ -4,6 +4,7 @@ Rules of this file: pure; who gathers the numbers is `observation`. The format i
 and counters are not used. docs/metrics.md says what each family means; a test holds the two together.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -127,8 +128,11 @@ def _engine(engine: Mapping[str, Any] | None) -> Iterator[Metric]:
     yield GaugeMetricFamily("cellgate_waiting_requests", "Requests in the engine.", requests.get("inside", 0))
     yield GaugeMetricFamily("cellgate_waiting_bytes", "Bytes of their tensors.", requests.get("inside_bytes", 0))
     lanes = GaugeMetricFamily("cellgate_lanes", "Sequences on their way now.", labels=("model",))
-    for name, found in engine.get("models", {}).items():
-        lanes.add_metric((name,), found["lanes"])
+    counts: Counter[str] = Counter()
+    for key, found in engine.get("models", {}).items():
+        counts[key.partition("/")[0]] += found["lanes"]  # of all versions of a name together
+    for name, count in counts.items():
+        lanes.add_metric((name,), count)
     yield lanes
     if "streams" in engine:
         yield from _streams(engine["streams"])

@@ -38,7 +38,7 @@ def view_server(serving: ServingState, engine: Mapping[str, Any] | None) -> Serv
     reading = serving.counters.read()
     found = {name: process_facts(process) for name, process in reading.processes.items()}
     return ServerView(
-        models=serving.table.models,
+        models=(*serving.table.models, *serving.table.retired),
         reading=reading,
         engine=engine,
         is_ready=serving.is_ready,

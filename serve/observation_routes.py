@@ -104,5 +104,5 @@ async def read_version_config(serving: Serving, model_name: ModelName, model_ver
 async def read_index(serving: Serving, request: Request) -> Response:
     """The body may be left out, or say `{"ready": true}` for the ready ones only."""
     only_ready = parse_index_request(await read_body(request, _MAX_INDEX_BYTES))
-    models = serving.table.models
-    return _json(repository_index(models, is_ready=serving.is_ready, only_ready=only_ready))
+    table = serving.table
+    return _json(repository_index(table.models, table.retired, is_ready=serving.is_ready, only_ready=only_ready))

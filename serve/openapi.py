@@ -4,7 +4,7 @@ Rules of this file: the infer route reads the raw body (clients of the protocol 
 FastAPI's own parsing would refuse), so the schema of that body is put in here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fastapi.openapi.utils import get_openapi
@@ -13,6 +13,7 @@ from starlette.routing import BaseRoute
 
 from .. import __version__
 from .json_response import render_object
+from .model_table import ModelTable
 from .routes import INFER_SUMMARY
 from .served_model import ServedModel
 from .wire_schema import InferenceRequest
@@ -37,12 +38,36 @@ _DESCRIPTION = (
 )
 
 
+class ApiDocument:
+    """The document for the models that are served at the moment, rendered once for each table of them.
+
+    Args:
+        routes: of the application.
+        table: returns the served models.
+        has_keys: the server asks for a key, and the page for it too.
+    """
+
+    def __init__(self, routes: Sequence[BaseRoute], table: Callable[[], ModelTable], *, has_keys: bool = False) -> None:
+        self._routes = routes
+        self._table = table
+        self._has_keys = has_keys
+        self._rendered: tuple[ModelTable, bytes] | None = None
+        self.read()
+
+    def read(self) -> bytes:
+        """Return the document as JSON."""
+        table = self._table()
+        if self._rendered is None or self._rendered[0] is not table:
+            self._rendered = table, openapi_document(self._routes, table.models, has_keys=self._has_keys)
+        return self._rendered[1]
+
+
 def openapi_document(routes: Sequence[BaseRoute], models: Sequence[ServedModel], *, has_keys: bool = False) -> bytes:
     """Render the document.
 
     Args:
         routes: of the application.
-        models: at least one; each gives an example request that works.
+        models: each gives an example request that works.
         has_keys: the server asks for a key, and the page for it too.
     """
     document = get_openapi(title="cellgate", version=__version__, description=_DESCRIPTION, routes=routes)
@@ -66,7 +91,8 @@ def _request_body(models: Sequence[ServedModel]) -> dict[str, Any]:
 
 
 def _fill_parameters(operation: dict[str, Any], models: Sequence[ServedModel]) -> None:
-    examples = {"model_name": models[0].name, "model_version": models[0].version, "stream_id": "7"}
+    name, version = (models[0].name, models[0].version) if models else ("name", "1")
+    examples = {"model_name": name, "model_version": version, "stream_id": "7"}
     for parameter in operation.get("parameters", ()):
         parameter["example"] = examples[parameter["name"]]
     # FastAPI documents its own refusal of parameters, which no route here can produce: a path segment is any string.

@@ -86,13 +86,17 @@ class RequestMeters:
     """
 
     def __init__(self, page: CounterPage, protocol: str = _HTTP) -> None:
-        layout = page.layout
-        self._others = RequestMeter(page, NO_MODEL, protocol)
-        self._models = {name: RequestMeter(page, layout.model(name), protocol) for name in layout.models}
+        self._page = page
+        self._protocol = protocol
+        self._meters = {NO_MODEL: RequestMeter(page, NO_MODEL, protocol)}
 
     def of(self, model: str | None) -> RequestMeter:
         """Return the meter of a served model; for any other name, or none, that of requests which are for no model."""
-        return self._models.get(model or "", self._others)
+        number = self._page.layout.model(model or "")
+        found = self._meters.get(number)
+        if found is None:
+            found = self._meters[number] = RequestMeter(self._page, number, self._protocol)
+        return found
 
 
 class MeterRequests:

@@ -17,7 +17,7 @@ from .observation_routes import router as observation
 from .serving_state import Serving, ServingState
 
 ModelName = Annotated[str, Path(description="Name of a served model; see GET /v2/models.")]
-ModelVersion = Annotated[str, Path(description="Its version; there is one.")]
+ModelVersion = Annotated[str, Path(description="Its version: the current one, or one that is still there.")]
 
 _ERRORS = {
     400: "The request says something impossible, or does not fit the model.",
@@ -65,7 +65,7 @@ async def infer(serving: Serving, request: Request, model_name: ModelName) -> Re
 async def infer_version(
     serving: Serving, request: Request, model_name: ModelName, model_version: ModelVersion
 ) -> Response:
-    """As without a version, which must be the one that is served."""
+    """As without a version, which means the current one."""
     return await _infer(serving, request, model_name, model_version)
 
 
@@ -101,7 +101,7 @@ async def list_models(serving: Serving) -> Response:
 @router.get("/v2/models/{model_name}", summary="Model metadata", responses=_responses(wire_schema.ModelMetadata, 404))
 async def read_model(serving: Serving, model_name: ModelName) -> Response:
     """Inputs, outputs and properties of a model."""
-    return _json(model_metadata(serving.table.find(model_name, None), serving.settings.stream_store))
+    return _metadata(serving, model_name, None)
 
 
 @router.get(
@@ -111,7 +111,7 @@ async def read_model(serving: Serving, model_name: ModelName) -> Response:
 )
 async def read_model_version(serving: Serving, model_name: ModelName, model_version: ModelVersion) -> Response:
     """Inputs, outputs and properties of one version of a model."""
-    return _json(model_metadata(serving.table.find(model_name, model_version), serving.settings.stream_store))
+    return _metadata(serving, model_name, model_version)
 
 
 @router.get(
@@ -130,6 +130,11 @@ async def read_model_ready(serving: Serving, model_name: ModelName) -> Response:
 async def read_model_version_ready(serving: Serving, model_name: ModelName, model_version: ModelVersion) -> Response:
     """200 and true, or 503 and false."""
     return _model_ready(serving, model_name, model_version)
+
+
+def _metadata(serving: ServingState, name: str, version: str | None) -> Response:
+    model = serving.table.find(name, version)
+    return _json(model_metadata(model, serving.settings.stream_store, serving.table.versions(name)))
 
 
 def _model_ready(serving: ServingState, name: str, version: str | None) -> Response:

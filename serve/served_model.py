@@ -1,19 +1,20 @@
 """Bundles that are being served, by name and version: what the frontends know of them. No runtime.
 
 Rules of this file: whoever opens the runtimes (`engine.models`) makes the records from what it proved; a frontend in
-another process makes the same records from the bundle on the disk and from what the engine says (`hello_entry`), and
-refuses where the two are not of one bundle.
+another process makes the same records from what the engine says (`hello_entry`), and opens no bundle itself: what lies
+on the disk may have been replaced meanwhile.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..bundle.manifest import NAME_PATTERN, Manifest
+from ..bundle.manifest_json import manifest_from_json, manifest_to_json
 from ..bundle.reader import Bundle, read_bundle
-from .errors import NameConflictError, ServerStartError, UnknownModel, shown
+from .errors import BundleReplacedError, NameConflictError, ServerStartError, shown
 from .example_request import example_request
 from .golden_check import GoldenResult, OutputError
 from .runtime import RuntimeFacts
@@ -22,10 +23,17 @@ from .verification_state import NOT_ASKED, VerificationState
 
 @dataclass(frozen=True, slots=True)
 class BundlePlace:
-    """Where a bundle lies and under which name to serve it; no name means the manifest's."""
+    """Where a bundle lies, and what it is to be.
+
+    Attributes:
+        path: of its folder.
+        name: under which to serve it; None: the manifest's.
+        digest: of the bundle that must lie there; None: whichever does.
+    """
 
     path: Path
     name: str | None = None
+    digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +68,11 @@ class ServedModel:
     verification: VerificationState = NOT_ASKED
     example: dict[str, Any] = field(repr=False)
 
+    @property
+    def key(self) -> str:
+        """Name and version in one word; a name alone means the version that is current."""
+        return f"{self.name}/{self.version}"
+
 
 def parse_place(text: str) -> BundlePlace:
     """Read `PATH` or `NAME=PATH`, as it stands on the command line.
@@ -82,9 +95,12 @@ def read_served_bundle(place: BundlePlace) -> ServedBundle:
 
     Raises:
         BundleError: the bundle is damaged or none.
+        BundleReplacedError: another one lies there than must.
         ServerStartError: the name is none.
     """
     bundle = read_bundle(place.path)
+    if place.digest not in (None, bundle.digest):
+        raise BundleReplacedError(str(place.path))
     name = bundle.manifest.name if place.name is None else place.name
     if not re.fullmatch(NAME_PATTERN, name):
         raise ServerStartError(f"model name: expected {NAME_PATTERN}, found {shown(name)}; rename it with NAME=PATH")
@@ -128,61 +144,36 @@ def hello_entry(model: ServedModel) -> dict[str, Any]:
     """Return what another process must be told of a model, as plain JSON values."""
     golden = asdict(model.golden)
     del golden["passed"]  # of a served model it is true
-    identity = {"name": model.name, "version": model.version, "digest": model.digest}
-    verification = asdict(model.verification)
-    return {**identity, "facts": asdict(model.facts), "golden": golden, "verification": verification}
+    return {
+        "name": model.name,
+        "version": model.version,
+        "digest": model.digest,
+        "manifest": manifest_to_json(model.manifest).decode(),
+        "facts": asdict(model.facts),
+        "golden": golden,
+        "verification": asdict(model.verification),
+        "example": model.example,
+    }
 
 
-def served_model_from_hello(place: BundlePlace, entry: Mapping[str, Any]) -> ServedModel:
+def served_model_from_hello(entry: Mapping[str, Any]) -> ServedModel:
     """Return the record of a model that an engine in another process has opened.
 
     Args:
-        place: where the engine read it.
         entry: of `hello_entry`, through JSON or not.
-
-    Raises:
-        BundleError: the bundle is damaged or gone.
-        ServerStartError: another bundle lies there now, or it is served under another name.
     """
-    read = read_served_bundle(place)
-    found = {"name": read.name, "version": str(read.bundle.manifest.version), "digest": read.bundle.digest}
-    for key, value in found.items():
-        if value != entry[key]:
-            remedy = "the bundle was replaced meanwhile: start again"
-            found_words = f"expected the {key} {entry[key]} of the engine, found {value}"
-            raise ServerStartError(f"{place.path}: {found_words}; {remedy}")
-    facts, verification = RuntimeFacts.from_plain(entry["facts"]), VerificationState(**entry["verification"])
-    return make_served_model(read, facts, _golden_of(entry["golden"]), verification)
+    return ServedModel(
+        name=entry["name"],
+        version=entry["version"],
+        manifest=manifest_from_json(entry["manifest"].encode()),
+        digest=entry["digest"],
+        facts=RuntimeFacts.from_plain(entry["facts"]),
+        golden=_golden_of(entry["golden"]),
+        verification=VerificationState(**entry["verification"]),
+        example=entry["example"],
+    )
 
 
 def _golden_of(entry: Mapping[str, Any]) -> GoldenResult:
     outputs = tuple(OutputError(**{**output, "index": tuple(output["index"])}) for output in entry["outputs"])
     return GoldenResult(passed=True, cases=entry["cases"], outputs=outputs, problems=tuple(entry["problems"]))
-
-
-class ModelTable:
-    """Served models by name, each in one version.
-
-    Args:
-        models: with unique names.
-    """
-
-    def __init__(self, models: Iterable[ServedModel]) -> None:
-        self._models = {model.name: model for model in models}
-
-    @property
-    def models(self) -> tuple[ServedModel, ...]:
-        """All models, in the order of the command line."""
-        return tuple(self._models.values())
-
-    def find(self, name: str, version: str | None) -> ServedModel:
-        """Return the model of this name, and version where one is asked for.
-
-        Raises:
-            UnknownModel: there is none.
-        """
-        model = self._models.get(name)
-        if model is None or version not in (None, model.version):
-            served = ", ".join(f"{model.name} version {model.version}" for model in self._models.values())
-            raise UnknownModel(name, version, served)
-        return model

@@ -28,6 +28,7 @@ from .tls import key_file_warnings, tls_context
 Echo = Callable[[str], None]
 
 _BACKLOG = 1024
+_LOOPBACK = "127.0.0.1"
 _ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - only compared with
 
 
@@ -53,12 +54,17 @@ def run_server(places: Sequence[BundlePlace], settings: Settings, echo: Echo) ->
         rpc = _hold_rpc_port(settings)
         if rpc is not None:
             opened.enter_context(closing(rpc))
-        supervisor = Supervisor(places, settings, listener, None if rpc is None else rpc.getsockname()[:2])
+        control = None
+        if settings.control:
+            control = opened.enter_context(closing(bind_listener(_LOOPBACK, settings.control_port, "--control-port")))
+        supervisor = Supervisor(places, settings, listener, None if rpc is None else rpc.getsockname()[:2], control)
 
         def say(hello: Mapping[str, Any]) -> None:
             models = hello["models"]
             streams = [f"streams:      {hello['streams']}"] if hello.get("streams") else []
-            for line in (*warnings, *model_lines(models), *streams, *ready_lines(models[0], url, settings, rpc)):
+            orders = [] if control is None else [f"control:      {_control_words(control, settings)}"]
+            ready = ready_lines(models[0], url, settings, rpc)
+            for line in (*warnings, *model_lines(models), *streams, *orders, *ready):
                 echo(line)
 
         has_keys = settings.api_keys_file is not None
@@ -203,6 +209,11 @@ def _hold_rpc_port(settings: Settings) -> socket.socket | None:
     if not settings.grpc or missing_package() is not None:
         return None
     return hold_port(bind_listener(settings.host, settings.rpc_port, "--grpc-port"))
+
+
+def _control_words(control: socket.socket, settings: Settings) -> str:
+    scheme = "http" if settings.tls_cert is None else "https"
+    return f"{base_url(control, scheme)}/v2/repository/models/NAME/load, or /unload"
 
 
 def _rpc_words(settings: Settings, rpc: socket.socket | None) -> str:

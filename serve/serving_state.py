@@ -4,6 +4,7 @@ Rules of this file: no globals; a route gets the state from its application.
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -15,9 +16,10 @@ from .counter_page import Counters
 from .engine.port import EnginePort
 from .errors import KeysFileError, NotReady
 from .infer_request import RequestReader
+from .model_table import ModelTable
 from .request_id import RequestIds
-from .request_meter import RequestMeters
-from .served_model import ModelTable, ServedModel
+from .request_meter import RequestMeter, RequestMeters
+from .served_model import ServedModel
 from .settings import Settings
 from .state_carrier import StateCarrier
 from .streams.carried_state import read_state_keys
@@ -32,7 +34,7 @@ class ServingState:
     """The state of one application.
 
     Attributes:
-        table: the served models.
+        table: the served models; exchanged when others are served (`take_models`).
         settings: of this server.
         engine: takes the work of this application's event loop.
         admission: decides who may ask; exchanged when the keys are read again.
@@ -43,6 +45,8 @@ class ServingState:
         tracer: takes a trace of each request for inference; None: nothing is traced.
         queue: for what would hold up the loop; made in the lifespan, for it belongs to a loop; None outside.
         draining: the server stops; set by whoever stops it.
+        infer_paths: the paths of inference as they are usually written, and the name of the model that each asks for.
+        hot_readers, hot_meters: of these paths, as they come over the wire. These three are changed in place.
     """
 
     table: ModelTable
@@ -56,15 +60,56 @@ class ServingState:
     tracer: RequestTracer | None = None
     queue: WorkQueue | None = None
     draining: bool = False
-    _readers: dict[str, RequestReader] = field(default_factory=dict)
+    infer_paths: dict[str, str] = field(default_factory=dict)
+    hot_readers: dict[bytes, RequestReader] = field(default_factory=dict)
+    hot_meters: dict[bytes, RequestMeter] = field(default_factory=dict)
+    _state_keys: tuple[bytes, ...] = ()
+    _readers: dict[tuple[str, str], RequestReader] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.meters = RequestMeters(self.counters.own, self.protocol)
         path = self.settings.state_keys_path
-        keys = () if path is None else read_state_keys(Path(path))
+        self._state_keys = () if path is None else read_state_keys(Path(path))
+        self.take_models(self.table)
+
+    def take_models(self, table: ModelTable, names: Sequence[str] = ()) -> None:
+        """Serve these models from now on. Requests that were read for others go on as they began.
+
+        Args:
+            table: of what the engine serves.
+            names: of all models that were ever served, in their order.
+        """
+        for name in names:
+            self.counters.own.layout.add(name)
+        before, self._readers = self._readers, {}
+        for model in (*table.models, *table.retired):
+            key = model.key, model.digest
+            self._readers[key] = before.get(key) or self._make_reader(model)
+        self.table = table
+        self._name_paths()
+
+    def _make_reader(self, model: ServedModel) -> RequestReader:
+        carrier = StateCarrier(model=model, keys=self._state_keys, idle_s=self.settings.stream_idle_s)
+
+        def elsewhere(digest: str) -> RequestReader | None:
+            found = self.table.with_digest(model.name, digest)
+            return None if found is None else self.reader_of(found)
+
+        return RequestReader(model, self.settings.limits, carrier=carrier, elsewhere=elsewhere)
+
+    def _name_paths(self) -> None:
+        for found in (self.infer_paths, self.hot_readers, self.hot_meters):
+            found.clear()
+        for model in self.table.retired:
+            self._name_path(f"/v2/models/{model.name}/versions/{model.version}/infer", model)
         for model in self.table.models:
-            carrier = StateCarrier(model=model, keys=keys, idle_s=self.settings.stream_idle_s)
-            self._readers[model.name] = RequestReader(model, self.settings.limits, carrier=carrier)
+            self._name_path(f"/v2/models/{model.name}/infer", model)
+            self._name_path(f"/v2/models/{model.name}/versions/{model.version}/infer", model)
+
+    def _name_path(self, path: str, model: ServedModel) -> None:
+        self.infer_paths[path] = model.name
+        self.hot_readers[path.encode("ascii")] = self.reader_of(model)
+        self.hot_meters[path.encode("ascii")] = self.meters.of(model.name)
 
     def read_keys(self) -> None:
         """Take the keys as they are now; a file that cannot be used changes nothing."""
@@ -80,18 +125,10 @@ class ServingState:
         """Whether requests are taken."""
         return self.queue is not None and not self.draining and self.engine.is_ready
 
-    @property
-    def infer_paths(self) -> dict[str, str]:
-        """The paths of inference as they are usually written, and the name of the model that each asks for."""
-        paths: dict[str, str] = {}
-        for model in self.table.models:
-            path = f"/v2/models/{model.name}"
-            paths |= {f"{start}/infer": model.name for start in (path, f"{path}/versions/{model.version}")}
-        return paths
-
     def reader_of(self, model: ServedModel) -> RequestReader:
         """Return what reads the requests for a model of the table."""
-        return self._readers[model.name]
+        found = self._readers.get((model.key, model.digest))
+        return found or self._make_reader(model)  # it may have gone after it was found
 
     def open_queue(self) -> WorkQueue:
         """Return the queue. A request that came before draining began is still answered.

@@ -18,6 +18,7 @@ PREFIX = "CELLGATE_"
 RANGES: dict[str, tuple[float, float]] = {
     "port": (0, 65535),
     "grpc_port": (0, 65535),
+    "control_port": (0, 65535),
     "threads": (1, 1024),
     "workers": (1, 64),
     "max_lanes": (1, 4096),
@@ -44,7 +45,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "max_stream_bytes": (2**16, 2**44),
 }
 
-FLAGS = frozenset({"tf32", "grpc", "hot_route", "access_log", "metrics"})
+FLAGS = frozenset({"tf32", "grpc", "control", "hot_route", "access_log", "metrics"})
 STORE_SCHEMES = ("memory", "sqlite:PATH", "redis://HOST", "rediss://HOST", "unix://PATH")
 _FLAG_WORDS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 # Lists within one text, and what reads each.
@@ -90,6 +91,9 @@ class Settings:
         port: 0 .. 65535; 0 takes a free one.
         grpc: speak gRPC too, where its package is installed.
         grpc_port: 0 .. 65535; 0 takes a free one; None: the one after `port`, or a free one where that is 0.
+        control: take orders to load and unload models, on a port of this machine's own.
+        control_port: 0 .. 65535, on 127.0.0.1; 0 takes a free one.
+        repository: a folder of bundles that may be loaded; None: those of the command line alone.
         device: auto (CUDA where it reproduces the golden cases, else the CPU), cpu, or cuda (or refuse to start).
         tf32: let CUDA round the factors of float32 products to TF32, and widen the tolerances by as much.
         threads: threads of the runtime inside one run; None: one or the CPUs this process may use, whichever is faster.
@@ -136,6 +140,9 @@ class Settings:
     port: int = 8000
     grpc: bool = True
     grpc_port: int | None = None
+    control: bool = False
+    control_port: int = 8002
+    repository: str | None = None
     device: Device = "auto"
     tf32: bool = False
     threads: int | None = None

@@ -9,6 +9,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from .error_answer import answer_error
 from .errors import ServeError
+from .infer_request import RequestReader
 from .live_connection import LiveConnection
 from .request_meter import RequestMeters
 from .serving_state import ServingState
@@ -50,5 +51,8 @@ async def _serve(websocket: WebSocket, name: str, version: str | None) -> None:
     async def send(message: Message) -> None:
         await (websocket.send_text(message) if isinstance(message, str) else websocket.send_bytes(message))
 
-    reader, meter = serving.reader_of(model), RequestMeters(serving.counters.own, "websocket").of(model.name)
-    await LiveConnection(serving, reader, meter, receive, send, (WebSocketDisconnect,)).run()
+    def find_reader() -> RequestReader:  # for each message: another version may be current by then
+        return serving.reader_of(serving.table.find(name, version))
+
+    meter = RequestMeters(serving.counters.own, "websocket").of(model.name)
+    await LiveConnection(serving, find_reader, meter, receive, send, (WebSocketDisconnect,)).run()

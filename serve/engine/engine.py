@@ -12,7 +12,8 @@ from typing import Any
 
 from ..counter_layout import CounterLayout
 from ..counter_page import CounterPage
-from ..errors import DeadlineExceeded, EngineError, NotReady, QueueFull, ServeError, UnknownModel
+from ..errors import DeadlineExceeded, EngineError, NotReady, QueueFull, ServeError
+from ..model_table import unknown_model
 from ..settings import Settings
 from .lanes import Request
 from .model_queue import ModelQueue
@@ -73,14 +74,13 @@ class Engine:
         counters: CounterPage | None = None,
     ) -> None:
         names = [model.served.name for model in models]
-        page = CounterPage(CounterLayout(names)) if counters is None else counters
-        self._models = {
-            name: ModelQueue(model, limits, clock, RunMeter(page, name))
-            for name, model in zip(names, models, strict=True)
-        }
-        self._queues = tuple(self._models.values())
+        self._page = CounterPage(CounterLayout(names)) if counters is None else counters
         self._limits = limits
         self._clock = clock
+        self._models: dict[str, ModelQueue] = {}  # by their keys, and the current ones by their names
+        self._queues: tuple[ModelQueue, ...] = ()
+        for model in models:
+            self.add(model)
         self._live: dict[Hashable, Request] = {}
         self._waiting_bytes = 0
         self._counts = {"accepted": 0, "answered": 0, "failed": 0, "cancelled": 0, "expired": 0, "refused": 0}
@@ -88,7 +88,7 @@ class Engine:
 
     @property
     def models(self) -> tuple[EngineModel, ...]:
-        """The models, in the order of the command line."""
+        """The models, in the order of the command line and of loading."""
         return tuple(queue.model for queue in self._queues)
 
     @property
@@ -100,6 +100,41 @@ class Engine:
     def inside_bytes(self) -> int:
         """Bytes of their tensors."""
         return self._waiting_bytes
+
+    def add(self, model: EngineModel) -> None:
+        """Serve another model from now on, under its key; under its name as well where `prefer` says so, or is first.
+
+        Args:
+            model: open, and of a name that the counters have a place for; closed by `remove` or `close`.
+        """
+        served = model.served
+        self._page.layout.add(served.name)
+        queue = ModelQueue(model, self._limits, self._clock, RunMeter(self._page, served.name))
+        self._models[served.key] = queue
+        self._models.setdefault(served.name, queue)
+        self._queues = (*self._queues, queue)
+
+    def prefer(self, name: str, key: str | None) -> None:
+        """Let a name mean this version from now on, or, with None, no version."""
+        if key is None:
+            self._models.pop(name, None)
+        else:
+            self._models[name] = self._models[key]
+
+    def runs_of(self, key: str) -> int:
+        """Return how often a model ran."""
+        return self._models[key].runs
+
+    def is_idle(self, key: str) -> bool:
+        """Whether nothing is on its way through a model."""
+        return self._models[key].is_idle
+
+    def remove(self, key: str) -> None:
+        """Close a model that is idle and that no name means."""
+        queue = self._models.pop(key)
+        assert queue.is_idle
+        self._queues = tuple(one for one in self._queues if one is not queue)
+        queue.model.runtime.close()
 
     def submit(self, ticket: Hashable, work: Work) -> None:
         """Take work; it runs in a later `run_once`.
@@ -114,13 +149,14 @@ class Engine:
         """
         queue = self._models.get(work.model)
         if queue is None:
-            raise UnknownModel(work.model, None, ", ".join(self._models))
+            raise unknown_model(work.model, (queue.model.served for queue in self._queues))
         size_bytes = work.size_bytes
         live, limits = self._live, self._limits
         if len(live) >= limits.max_waiting or (live and self._waiting_bytes + size_bytes > limits.max_waiting_bytes):
             self._counts["refused"] += 1
             raise QueueFull(limits.max_waiting)
         request = Request(ticket, work, size_bytes, work.rows)
+        request.queue = queue
         live[ticket] = request
         self._waiting_bytes += size_bytes
         self._counts["accepted"] += 1
@@ -174,8 +210,13 @@ class Engine:
         """Return counts since the start and what is in the engine now, as plain JSON values."""
         return {
             "requests": {**self._counts, "inside": len(self._live), "inside_bytes": self._waiting_bytes},
-            "models": {name: queue.statistics() for name, queue in self._models.items()},
+            "models": {self._label(queue): queue.statistics() for queue in self._queues},
         }
+
+    def _label(self, queue: ModelQueue) -> str:
+        """Return the name of a model that is current, the key of one that is not."""
+        served = queue.model.served
+        return served.name if self._models.get(served.name) is queue else served.key
 
     def _fail(self, queue: ModelQueue, err: Exception) -> list[Result]:
         """A run failed: those who were in it are told; the others go on."""
@@ -207,7 +248,7 @@ class Engine:
 
     def _drop(self, requests: Iterable[Request]) -> None:
         for request in requests:
-            self._models[request.work.model].drop(request)
+            request.queue.drop(request)  # names may mean another model by now
             self._forget(request)
 
     def _forget(self, request: Request) -> None:

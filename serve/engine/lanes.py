@@ -35,6 +35,7 @@ class Request:
         answer: outputs by name; rows are filled in as they end.
         arrived_s: when it came.
         is_watched: its next run is to be noted: it is its first, or somebody traces it.
+        queue: of the engine, where it was added.
     """
 
     __slots__ = (
@@ -43,6 +44,7 @@ class Request:
         "due_s",
         "is_watched",
         "next_row",
+        "queue",
         "rows",
         "rows_left",
         "size_bytes",
@@ -58,6 +60,7 @@ class Request:
         self.due_s = self.arrived_s = 0.0
         self.next_row = 0
         self.is_watched = True
+        self.queue: Any = None
         self.answer: Answer = {}
 
     @property

@@ -63,6 +63,16 @@ class ModelQueue:
         self._counts = {"runs": 0, "rows": 0, "useful_steps": 0, "computed_steps": 0, "run_s": 0.0}
 
     @property
+    def is_idle(self) -> bool:
+        """Whether nothing is on its way."""
+        return not self._waiting and not self._active
+
+    @property
+    def runs(self) -> int:
+        """How often it ran."""
+        return int(self._counts["runs"])
+
+    @property
     def due_s(self) -> float:
         """The due moment of the leader; infinite where nothing waits."""
         first_waiting = self._waiting[0][0] if self._waiting else math.inf

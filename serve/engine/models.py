@@ -42,12 +42,14 @@ class EngineModel:
         runtime: open; whoever holds this record closes it.
         cost: measured on this machine; the engine refines it.
         device_lanes: whether lanes keep their states on the device, which was proved there.
+        path: of the bundle's folder.
     """
 
     served: ServedModel
     runtime: Runtime
     cost: CostModel
     device_lanes: bool = False
+    path: str = ""
 
     def plan_line(self, settings: Settings) -> str:
         """Return what the engine is going to do with this model, in words."""
@@ -81,6 +83,18 @@ def open_engine_models(places: Sequence[BundlePlace], settings: Settings) -> lis
     return models
 
 
+def open_engine_model(read: ServedBundle, settings: Settings) -> EngineModel:
+    """Do the same with one bundle that was read. May be called on a thread beside an engine that runs.
+
+    Raises:
+        ServerStartError: as `open_engine_models`.
+    """
+    with ExitStack() as opened:
+        model = _open_model(read, settings, opened)
+        opened.pop_all()
+    return model
+
+
 def open_proved(place: BundlePlace, settings: Settings) -> tuple[ServedModel, Runtime]:
     """Read one bundle, open its graph and run its golden cases, without an engine; the caller closes the runtime.
 
@@ -97,7 +111,7 @@ def open_proved(place: BundlePlace, settings: Settings) -> tuple[ServedModel, Ru
 
 def _open_model(read: ServedBundle, settings: Settings, opened: ExitStack) -> EngineModel:
     runtime, cost, device_lanes = _open_fastest(read, settings, opened)
-    return EngineModel(_prove(read, runtime), runtime, cost, device_lanes)
+    return EngineModel(_prove(read, runtime), runtime, cost, device_lanes, str(read.bundle.path))
 
 
 def _prove(read: ServedBundle, runtime: Runtime) -> ServedModel:

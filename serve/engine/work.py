@@ -38,11 +38,13 @@ class StreamAnswer:
         outputs: that were asked for.
         step: of the request in its stream, whether it said so or not.
         is_replayed: the request had been applied before; this is the answer of that time.
+        version: on which the stream goes on; None: the one that was asked for.
     """
 
     outputs: Answer
     step: int
     is_replayed: bool = False
+    version: str | None = None
 
 
 OrderKind = Literal["show", "export", "bring", "close"]
@@ -111,7 +113,7 @@ class Work:
     """One request for the engine: rows of unequal length, their states, and what is wanted of them.
 
     Attributes:
-        model: name of a served model.
+        model: `ServedModel.key` of a served model, or its name, which means the current version.
         sequence: [B, T, I] in the dtype of the graph, or tokens [B, T] int64; C-contiguous, finite, never written to.
         lengths: [B] int32, each in 1 .. T.
         states: one for each of the signature's, in its order: C-contiguous with "B" of B, or None for zeros.

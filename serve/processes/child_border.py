@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from ..repository import Repository
 from ..served_model import BundlePlace
 from ..settings import Settings
 from .error_words import start_error_to_report
@@ -79,9 +80,20 @@ def run_child(border: ChildBorder, serve: Callable[[ChildBorder, dict[str, Any]]
     return STARTED
 
 
-def places_of(config: dict[str, Any]) -> list[BundlePlace]:
-    """Return the bundles of a configuration."""
-    return [BundlePlace(Path(path), name) for path, name in config["places"]]
+def places_of(config: dict[str, Any]) -> list[tuple[BundlePlace, bool]]:
+    """Return the bundles to serve, and of each whether it is current: those served so far, or the command line's."""
+    if config.get("hello") is None:
+        return [(BundlePlace(Path(path), name), True) for path, name in config["places"]]
+    return [
+        (BundlePlace(Path(entry["path"]), entry["name"], entry["digest"]), entry["is_current"])
+        for entry in config["hello"]["models"]
+    ]
+
+
+def repository_of(config: dict[str, Any], settings: Settings) -> Repository:
+    """Return where bundles may be loaded from: the places of the command line, and the folder of the settings."""
+    places = [BundlePlace(Path(path), name) for path, name in config["places"]]
+    return Repository(places, None if settings.repository is None else Path(settings.repository))
 
 
 def settings_of(config: dict[str, Any]) -> Settings:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..counter_layout import CounterFamily, CounterLayout
+from ..counter_layout import SPARE_MODELS, CounterFamily, CounterLayout
 from ..counter_page import CounterPage, Counters, make_page_file
 from ..errors import ServerStartError
 
@@ -40,9 +40,14 @@ class CounterFiles:
         """Numbers of the files that every child inherits."""
         return tuple(self._files.values())
 
-    def config(self, name: str) -> dict[str, Any]:
-        """Return what a child needs to know: all pages, and which one is its own."""
-        return {"own": name, "files": self._files}
+    def config(self, name: str, models: Sequence[str] | None = None) -> dict[str, Any]:
+        """Return what a child needs to know.
+
+        Args:
+            name: of the child's place, and so of its own page.
+            models: that were served at the start, which the pages are made for; None: the child knows them first.
+        """
+        return {"own": name, "files": self._files, "models": models}
 
     def add(self, family: CounterFamily) -> None:
         """Count something of the supervisor's own."""
@@ -55,15 +60,18 @@ class CounterFiles:
             os.close(file)
 
 
-def counters_of(config: Mapping[str, Any], models: Sequence[str]) -> Counters:
+def counters_of(config: Mapping[str, Any], names: Sequence[str]) -> Counters:
     """Return a child's counters.
 
     Args:
         config: of the child; without counters (a child that a test starts by hand) it counts for itself.
-        models: names of the served models, in the order of the command line.
+        names: of all models that were ever served, in the order in which they came.
     """
-    layout = CounterLayout(models)
     found = config.get("counters")
+    first = names if found is None or found.get("models") is None else found["models"]
+    layout = CounterLayout(first, SPARE_MODELS)
+    for name in names:
+        layout.add(name)
     if found is None:
         return Counters(CounterPage(layout))
     return Counters(CounterPage(layout, found["files"][found["own"]]), found["files"])

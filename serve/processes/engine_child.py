@@ -9,23 +9,26 @@ import gc
 import signal
 import socket
 import sys
+import time
 from typing import Any, Final
 
 from ..counter_page import Counters
 from ..engine.engine import Engine, EngineLimits
-from ..engine.models import EngineModel, open_engine_models
+from ..engine.models import EngineModel, open_engine_model, open_engine_models
 from ..operation_log import operation_logging
+from ..repository import Repository
+from ..served_model import read_served_bundle
 from ..settings import Settings
 from ..streams.limits import StreamLimits
 from ..streams.store import StreamStore
 from ..streams.store_choice import open_store
 from ..streams.streaming_engine import StreamingEngine
-from .child_border import ChildBorder, places_of, run_child, settings_of
+from .child_border import ChildBorder, places_of, repository_of, run_child, settings_of
 from .counter_files import counters_of
 from .engine_loop import EngineLoop
-from .frames import Kind, pack_json
-from .hello import make_hello
-from .tensor_frames import ModelCodec
+from .model_desk import ModelDesk
+from .model_loader import ModelLoader
+from .roster import Entry, Roster
 
 _SLACK_BYTES: Final = 2**16  # of a frame beside its tensors
 _GROWTH: Final = 8  # JSON to tensors: a character and a comma may be a value of 8 bytes
@@ -43,37 +46,56 @@ def serve_engine(border: ChildBorder, config: dict[str, Any]) -> None:
 
 
 def _serve(border: ChildBorder, config: dict[str, Any], settings: Settings) -> None:
-    models = open_engine_models(places_of(config), settings)
+    repository = repository_of(config, settings)
+    models = _open_models(config, settings, repository)
     store = open_store(settings, is_restart=config.get("is_restart", False))
-    plans = [model.plan_line(settings) for model in models]
-    hello = make_hello([model.served for model in models], plans, store.line)
-    counters = counters_of(config, [model.served.name for model in models])
+    roster = Roster(store.line, config.get("names", ()))
+    for model, is_current in models:
+        until_s = None if is_current else time.monotonic()
+        roster.add(model, model.plan_line(settings), is_current=is_current, until_s=until_s)
+    counters = counters_of(config, roster.names)
     with socket.socket(fileno=config["listener"]) as listener:
-        loop = make_loop(models, settings, hello, listener, store, counters)
+        loop = make_loop(roster, settings, repository, border, listener, store, counters)
         signal.signal(signal.SIGTERM, lambda *_: loop.stop())
         gc.collect()
         gc.freeze()  # what is open stays: the collector need not look at it again between two runs
-        border.report({"ready": hello})
+        border.report({"ready": roster.hello()})
         loop.run(border.lifeline)
 
 
+def _open_models(config: dict[str, Any], settings: Settings, repository: Repository) -> list[tuple[EngineModel, bool]]:
+    """Open the bundles of a configuration; say of each whether it is current."""
+    places = places_of(config)
+    current = [place for place, is_current in places if is_current]
+    if not places and not config.get("is_restart", False):
+        current = repository.newest()
+    found = [(model, True) for model in open_engine_models(current, settings)] if current else []
+    retired = [place for place, is_current in places if not is_current]
+    return found + [(open_engine_model(read_served_bundle(place), settings), False) for place in retired]
+
+
 def make_loop(
-    models: list[EngineModel],
+    roster: Roster,
     settings: Settings,
-    hello: dict[str, Any],
+    repository: Repository,
+    border: ChildBorder,
     listener: socket.socket,
     store: StreamStore,
     counters: Counters,
 ) -> EngineLoop:
     """Return the loop over an engine with these models and this store; the engine closes them."""
+    current = [entry.model for entry in roster if entry.is_current]
     engine = StreamingEngine(
-        Engine(models, EngineLimits.of(settings), counters=counters.own), store, StreamLimits.of(settings)
+        Engine(current, EngineLimits.of(settings), counters=counters.own), store, StreamLimits.of(settings)
     )
-    codecs = [ModelCodec(index, model.served.name, model.served.manifest.graph) for index, model in enumerate(models)]
+    for entry in roster:
+        if not entry.is_current:
+            engine.add(entry.model)
+            engine.prefer(entry.name, _key_of(roster.current(entry.name)))
+    loader = ModelLoader(repository, settings)
     loop = EngineLoop(
         engine,
-        codecs,
-        pack_json(Kind.HELLO, 0, hello),
+        ModelDesk(engine, roster, loader, settings, counters.own.layout, border.report),
         listener,
         max_frame_bytes=max(settings.max_waiting_bytes, _GROWTH * settings.max_body_bytes) + _SLACK_BYTES,
         grace_s=settings.shutdown_grace_s,
@@ -81,7 +103,12 @@ def make_loop(
         order=engine.order,
     )
     engine.waker = loop.wake
+    loader.waker = loop.look
     return loop
+
+
+def _key_of(entry: Entry | None) -> str | None:
+    return None if entry is None else entry.key
 
 
 def main() -> int:

@@ -6,18 +6,18 @@ connecting succeeds while no engine runs, and the hello comes as soon as the nex
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 from ..engine.port import OnDone
 from ..engine.work import StreamOrder, StreamReport, Work
 from ..errors import EngineLost, NotReady
-from ..served_model import ServedModel
+from ..model_table import ModelTable
 from ..settings import Settings
 from .engine_link import EngineLink, LinkLimits
-from .hello import check_hello
-from .tensor_frames import ModelCodec
+from .frames import ControlAction
+from .hello import Offer, offers_of
 
 logger = logging.getLogger("cellgate.engine")
 
@@ -26,22 +26,34 @@ _LONGEST_PAUSE_S: Final = 1.0
 _SLACK_BYTES: Final = 2**16  # of a frame beside its tensors' elements
 _ELEMENT_BYTES: Final = 8  # of the widest dtype
 
+OnModels = Callable[[ModelTable, Sequence[str]], None]
+
+
+def table_of(offers: Sequence[Offer]) -> ModelTable:
+    """Return the table of what an engine offers."""
+    current = [offer.served for offer in offers if offer.is_current]
+    return ModelTable(current, [offer.served for offer in offers if not offer.is_current])
+
+
+def _nobody(_table: ModelTable, _names: Sequence[str]) -> None:
+    """Tell nobody."""
+
 
 class EngineClient:
     """An engine behind a Unix socket.
 
     Args:
         path: of the socket.
-        models: that the engine must serve, in this order.
         settings: of this server.
+
+    Attributes:
+        on_models: called with the models whenever an engine says what it serves, before any work for them can be
+            submitted, and with the names of all models that were ever served, in their order.
     """
 
-    def __init__(self, path: str, models: Sequence[ServedModel], settings: Settings) -> None:
+    def __init__(self, path: str, settings: Settings) -> None:
+        self.on_models: OnModels = _nobody
         self._path = path
-        self._models = models
-        self._codecs = {
-            model.name: ModelCodec(index, model.name, model.manifest.graph) for index, model in enumerate(models)
-        }
         self._limits = LinkLimits(
             max_waiting=settings.max_waiting,
             max_waiting_bytes=settings.max_waiting_bytes,
@@ -80,6 +92,21 @@ class EngineClient:
         if self._link is None:
             raise self._missing()
         return await self._link.order(order)
+
+    async def control(self, action: ControlAction, name: str, version: str | None = None) -> Any:
+        """Have the engine load or unload a model.
+
+        Args:
+            action: what to do.
+            name: of the model.
+            version: of it; None: see `model_desk`.
+
+        Raises:
+            ServeError: it was refused, or there is no engine at the moment.
+        """
+        if self._link is None:
+            raise self._missing()
+        return await self._link.control(action, name, version)
 
     async def statistics(self) -> Mapping[str, Any]:
         """Return what the engine counts, as plain JSON values.
@@ -132,7 +159,9 @@ class EngineClient:
 
         def on_hello(link: EngineLink, hello: Any) -> None:
             nonlocal greeted
-            check_hello(hello, self._models)
+            offers = offers_of(hello)
+            self.on_models(table_of(offers), hello["names"])
+            link.take(offers, hello["generation"])
             self._link = link
             self._was_ready = greeted = True
             self._ready.set()
@@ -144,9 +173,7 @@ class EngineClient:
 
         loop = asyncio.get_running_loop()
         try:
-            _, link = await loop.create_unix_connection(
-                lambda: EngineLink(self._codecs, self._limits, on_hello, on_lost), self._path
-            )
+            _, link = await loop.create_unix_connection(lambda: EngineLink(self._limits, on_hello, on_lost), self._path)
         except OSError as err:
             logger.warning("%s: expected to reach the engine, found: %s", self._path, err)
             return False

@@ -7,15 +7,27 @@ protocol, or goes away, costs its own connection and nothing else.
 import logging
 import socket
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 from typing import Any, Final, get_args
 
 from ..engine.port import DrivenEngine, Order, no_streams
 from ..engine.work import OrderKind, Outcome, RunTimes, StreamOrder, StreamReport
 from ..errors import EngineError, NotReady, ServeError
+from .desk import Desk
 from .error_words import error_to_words
-from .frames import FrameDecoder, FrameError, Kind, id_of, mixed_of, pack_json, pack_mixed, pack_times
+from .frames import (
+    ControlAction,
+    FrameDecoder,
+    FrameError,
+    Kind,
+    id_of,
+    json_of,
+    mixed_of,
+    pack_json,
+    pack_mixed,
+    pack_times,
+)
 from .tensor_frames import Frame, ModelCodec, Piece, WorkFrame, join, model_of
 
 logger = logging.getLogger("cellgate.serve")
@@ -44,7 +56,7 @@ class EngineConnection:
     Args:
         sock: connected, non-blocking; closed by `close`.
         engine: that the work goes to.
-        codecs: of the served models, in the order of the hello.
+        desk: has the codecs of the served models, and takes orders about them.
         max_frame_bytes: a longer frame is refused.
         statistics: what to answer where they are asked for, as plain JSON values.
         is_traced: tell before each answer when the work was in the engine.
@@ -55,7 +67,7 @@ class EngineConnection:
         self,
         sock: socket.socket,
         engine: DrivenEngine,
-        codecs: Sequence[ModelCodec],
+        desk: Desk,
         max_frame_bytes: int,
         statistics: Callable[[], dict[str, Any]],
         *,
@@ -64,8 +76,10 @@ class EngineConnection:
     ) -> None:
         self.socket = sock
         self.is_draining = False  # set by the loop: no more work is taken
+        self.taken = -1  # generation of the hello that the frontend goes by
         self._engine = engine
-        self._codecs = codecs
+        self._desk = desk
+        self._codecs = desk.codecs
         self._statistics = statistics
         self._is_traced = is_traced
         self._decoder = FrameDecoder(max_frame_bytes)
@@ -173,14 +187,19 @@ class EngineConnection:
                 self._take_order(id_of(frame), *mixed_of(frame))
             case Kind.ASK_STATISTICS:
                 self.send(pack_json(Kind.STATISTICS, id_of(frame), self._statistics()))
+            case Kind.TAKEN:
+                self.taken = id_of(frame)
+                self._desk.next_look_s = 0.0
+            case Kind.CONTROL:
+                self._control(id_of(frame), json_of(frame))
             case kind:
-                raise FrameError("kind", "WORK, CANCEL, ORDER or ASK_STATISTICS", kind)
+                raise FrameError("kind", "WORK, CANCEL, ORDER, ASK_STATISTICS, TAKEN or CONTROL", kind)
 
     def _submit(self, frame: Frame) -> None:
         model = model_of(frame)
-        if model >= len(self._codecs):
-            raise FrameError("model", f"less than {len(self._codecs)}", model)
-        codec = self._codecs[model]
+        codec = self._codecs.get(model)
+        if codec is None:
+            raise FrameError("model", f"one of {list(self._codecs)}", model)
         work = codec.unpack_work(frame)
         if self._is_traced:
             work = work._replace(work=replace(work.work, times=RunTimes()))
@@ -206,6 +225,25 @@ class EngineConnection:
         if times is not None and times.runs:
             moments = times.arrived_s, times.first_run_s, times.last_run_s
             self.send(pack_times(request_id, *moments, times.runs))
+
+    def _control(self, request_id: int, words: Any) -> None:
+        try:
+            action, name, version = words
+        except (TypeError, ValueError) as err:
+            raise FrameError("control", "action, name and version", words) from err
+        if action not in get_args(ControlAction):
+            raise FrameError("control", "one that there is", action)
+
+        def tell(outcome: Any) -> None:  # who has gone meanwhile is told nothing
+            if isinstance(outcome, ServeError):
+                self._refuse(request_id, outcome)
+            else:
+                self.send(pack_json(Kind.DONE, request_id, outcome))
+
+        if self.is_draining:
+            self._refuse(request_id, NotReady())
+        else:
+            self._desk.control(action, name, version, tell)
 
     def _take_order(self, request_id: int, words: Any, data: bytes) -> None:
         try:

@@ -7,15 +7,18 @@ connection is answered exactly once: by an answer, an error, or by the connectio
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from ..engine.port import OnDone
 from ..engine.work import Outcome, RunTimes, StreamOrder, StreamReport, Work
-from ..errors import EngineLost, QueueFull, UnknownModel
+from ..errors import EngineLost, QueueFull
+from ..model_table import unknown_model
+from ..served_model import ServedModel
 from .error_words import error_from_words
 from .frames import (
+    ControlAction,
     FrameDecoder,
     FrameError,
     Kind,
@@ -23,9 +26,11 @@ from .frames import (
     json_of,
     mixed_of,
     pack_bare,
+    pack_json,
     pack_mixed,
     times_of,
 )
+from .hello import Offer
 from .stream_block import stream_answer
 from .tensor_frames import Frame, ModelCodec, Piece, join, model_of
 
@@ -56,21 +61,21 @@ class EngineLink(asyncio.Protocol):
     """The connection, from connected to lost.
 
     Args:
-        codecs: of the served models by name, in the order of the hello.
         limits: of what may be on its way.
-        on_hello: called with the engine's hello; work may be submitted from then on.
+        on_hello: called with the engine's hello, the first one and each later one. It calls `take`: work may be
+            submitted from then on.
         on_lost: called once at the end, before those who wait are told.
     """
 
     def __init__(
         self,
-        codecs: Mapping[str, ModelCodec],
         limits: LinkLimits,
         on_hello: Callable[["EngineLink", Any], None],
         on_lost: Callable[["EngineLink"], None],
     ) -> None:
-        self._codecs = codecs
-        self._numbered = tuple(codecs.values())
+        self._codecs: dict[str, ModelCodec] = {}
+        self._served: tuple[ServedModel, ...] = ()
+        self._numbered: dict[int, ModelCodec] = {}  # also those of which answers may still come
         self._max_waiting = limits.max_waiting
         self._max_waiting_bytes = limits.max_waiting_bytes
         self._on_hello = on_hello
@@ -95,6 +100,25 @@ class EngineLink(asyncio.Protocol):
         """Bytes of their frames."""
         return self._pending_bytes
 
+    def take(self, offers: Sequence[Offer], generation: int) -> None:
+        """Submit for these models from now on, and tell the engine so.
+
+        Args:
+            offers: of its hello.
+            generation: of its hello.
+        """
+        self._codecs = {}
+        self._served = tuple(offer.served for offer in offers)
+        for offer in offers:
+            codec = self._numbered.get(offer.number)
+            if codec is None:
+                codec = ModelCodec(offer.number, offer.served.key, offer.served.manifest.graph)
+                self._numbered[offer.number] = codec
+            self._codecs[offer.served.key] = codec
+            if offer.is_current:
+                self._codecs[offer.served.name] = codec
+        self._write([pack_bare(Kind.TAKEN, generation)])
+
     def submit(self, work: Work, on_done: OnDone) -> int:
         """Send work; see `EnginePort.submit`.
 
@@ -104,7 +128,7 @@ class EngineLink(asyncio.Protocol):
         """
         codec = self._codecs.get(work.model)
         if codec is None:
-            raise UnknownModel(work.model, None, ", ".join(self._codecs))
+            raise unknown_model(work.model, self._served)
         pending = self._pending
         if self._is_full or len(pending) >= self._max_waiting:
             raise QueueFull(self._max_waiting)
@@ -137,6 +161,22 @@ class EngineLink(asyncio.Protocol):
         future: asyncio.Future[Mapping[str, Any]] = self._loop.create_future()
         self._questions[ticket] = future
         self._write([pack_bare(Kind.ASK_STATISTICS, ticket)])
+        try:
+            return await future
+        finally:
+            self._questions.pop(ticket, None)
+
+    async def control(self, action: ControlAction, name: str, version: str | None) -> Any:
+        """Have the engine load or unload a model; see `model_desk`.
+
+        Raises:
+            ServeError: it was refused.
+            EngineLost: the connection ended first.
+        """
+        ticket = next(_TICKETS)
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self._questions[ticket] = future
+        self._write([pack_json(Kind.CONTROL, ticket, [action, name, version])])
         try:
             return await future
         finally:
@@ -210,8 +250,8 @@ class EngineLink(asyncio.Protocol):
         if entry is None:  # cancelled while it was on the way
             return
         model = model_of(frame)
-        if model >= len(self._numbered):
-            raise FrameError("model", f"less than {len(self._numbered)}", model)
+        if model not in self._numbered:
+            raise FrameError("model", f"one of {list(self._numbered)}", model)
         answer = self._numbered[model].unpack_answer(frame)
         on_done, size, outputs = entry
         if tuple(answer) != outputs:
@@ -239,7 +279,7 @@ class EngineLink(asyncio.Protocol):
                 if ordered is not None and not ordered.done():
                     facts, data = mixed_of(frame)
                     ordered.set_result(StreamReport(facts=facts, data=data))
-            case Kind.STATISTICS:
+            case Kind.STATISTICS | Kind.DONE:
                 question = self._questions.pop(ticket, None)
                 if question is not None and not question.done():
                     question.set_result(json_of(frame))
@@ -248,7 +288,7 @@ class EngineLink(asyncio.Protocol):
             case Kind.HELLO:
                 self._on_hello(self, json_of(frame))
             case kind:
-                raise FrameError("kind", "HELLO, ANSWER, ERROR, STATISTICS, TIMES or REPORT", kind)
+                raise FrameError("kind", "HELLO, ANSWER, ERROR, STATISTICS, TIMES, REPORT or DONE", kind)
 
     def _note_times(self, times: RunTimes | None, frame: Frame) -> None:
         found = times_of(frame)

@@ -7,6 +7,7 @@ what is not sent, by not reading from a frontend that does not read its answers.
 """
 
 import logging
+import math
 import os
 import socket
 import time
@@ -17,9 +18,9 @@ from typing import Any, Final
 
 from ..engine.port import DrivenEngine, Order, no_streams
 from ..engine.work import Outcome
+from .desk import Desk
 from .engine_connection import EngineConnection, Ticket
 from .frames import FrameError
-from .tensor_frames import ModelCodec
 
 logger = logging.getLogger("cellgate.engine")
 
@@ -29,6 +30,7 @@ _MAX_UNSENT_BYTES: Final = 2**24
 
 _FEW = 8  # requests inside
 _STOP: Final = b"!"
+_LOOK: Final = b"m"
 
 
 class EngineLoop:
@@ -36,8 +38,7 @@ class EngineLoop:
 
     Args:
         engine: driven by this loop alone; closed when the loop ends.
-        codecs: of the served models, in the order of the hello.
-        hello: the frame that greets a frontend.
+        desk: of the models that it serves.
         listener: where frontends connect; not closed here, for its owner hands it to the next process.
         max_frame_bytes: a longer frame is refused.
         grace_s: for accepted work to end after `stop`.
@@ -50,8 +51,7 @@ class EngineLoop:
     def __init__(
         self,
         engine: DrivenEngine,
-        codecs: Sequence[ModelCodec],
-        hello: bytes,
+        desk: Desk,
         listener: socket.socket,
         *,
         max_frame_bytes: int,
@@ -62,8 +62,7 @@ class EngineLoop:
         is_traced: bool = False,
     ) -> None:
         self._engine = engine
-        self._codecs = codecs
-        self._hello = hello
+        self._desk = desk
         self._listener = listener
         self._max_frame_bytes = max_frame_bytes
         self._grace_s = grace_s
@@ -103,6 +102,10 @@ class EngineLoop:
         """Look at once whether the engine has something to do. May be called by any thread."""
         self._write(b".")
 
+    def look(self) -> None:
+        """Look at once whether a model is to come or go. May be called by any thread."""
+        self._write(_LOOK)
+
     def statistics(self) -> dict[str, Any]:
         """Return what the engine counts, and what its frontends have in it, as plain JSON values."""
         frontends = {
@@ -115,6 +118,9 @@ class EngineLoop:
     def _turn(self) -> None:
         for key, events in self._selector.select(self._wait_s()):
             key.data(events)
+        look_s = self._desk.next_look_s
+        if look_s is not None and (look_s == 0.0 or look_s <= self._clock()):
+            self._look_at_models()
         self._deliver(self._engine.run_once())
         self._flush()
         if sum(connection.live for connection in self._connections) <= _FEW:
@@ -123,12 +129,21 @@ class EngineLoop:
             done = not any(connection.live or connection.unsent_bytes for connection in self._connections)
             self._is_over |= done or self._clock() >= self._stop_at_s
 
+    def _look_at_models(self) -> None:
+        """Let models come and go, and tell all frontends."""
+        taken = min((connection.taken for connection in self._connections), default=math.inf)
+        if self._desk.look(taken):
+            hello = self._desk.hello()
+            for connection in self._connections:
+                connection.send(hello)
+
     def _wait_s(self) -> float | None:
         wait_s = self._engine.wait_s()
-        if self._stop_at_s is None:
-            return wait_s
-        left_s = max(0.0, self._stop_at_s - self._clock())
-        return left_s if wait_s is None else min(wait_s, left_s)
+        for moment in (self._stop_at_s, self._desk.next_look_s):
+            if moment is not None:
+                left_s = max(0.0, moment - self._clock())
+                wait_s = left_s if wait_s is None else min(wait_s, left_s)
+        return wait_s
 
     def _deliver(self, results: Sequence[tuple[object, Outcome]]) -> None:
         for ticket, outcome in results:
@@ -164,14 +179,14 @@ class EngineLoop:
         connection = EngineConnection(
             sock,
             self._engine,
-            self._codecs,
+            self._desk,
             self._max_frame_bytes,
             self.statistics,
             is_traced=self._is_traced,
             order=self._order,
         )
         connection.is_draining = self._stop_at_s is not None
-        connection.send(self._hello)
+        connection.send(self._desk.hello())
         self._connections.add(connection)
         self._selector.register(sock, EVENT_READ, lambda events: self._read(connection, events))
 
@@ -188,6 +203,8 @@ class EngineLoop:
 
     def _drop(self, connection: EngineConnection) -> None:
         self._connections.discard(connection)
+        if self._desk.next_look_s is not None:  # something may have waited for this one
+            self._desk.next_look_s = 0.0
         self._selector.unregister(connection.socket)
         connection.close()
 
@@ -199,7 +216,10 @@ class EngineLoop:
             os.write(self._wake_write, what)
 
     def _read_wishes(self, _events: int) -> None:
-        if _STOP in os.read(self._wake_read, 4096):
+        wishes = os.read(self._wake_read, 4096)
+        if _LOOK in wishes:
+            self._desk.next_look_s = 0.0
+        if _STOP in wishes:
             self._begin_to_stop()
 
     def _begin_to_stop(self) -> None:
@@ -210,6 +230,7 @@ class EngineLoop:
 
     def _close(self) -> None:
         """Tell everybody who still waits, as far as they listen, and give everything back."""
+        self._desk.close()
         self._deliver(self._engine.close())
         self._flush()
         for connection in tuple(self._connections):

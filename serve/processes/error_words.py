@@ -15,7 +15,9 @@ from ..errors import (
     DeadlineExceeded,
     EngineError,
     EngineLost,
+    LoadRefused,
     ModelChanged,
+    NotInRepository,
     NotReady,
     QueueFull,
     ServeError,
@@ -46,7 +48,9 @@ _OF_STREAMS: Final = (
     StreamsFull,
     StoreUnavailable,
 )
-_KINDS: Final = (*_OF_STREAMS, QueueFull, NotReady, EngineLost, DeadlineExceeded, UnknownModel, EngineError)
+_OF_REPOSITORY: Final = (NotInRepository, LoadRefused)
+_OF_THE_ENGINE: Final = (QueueFull, NotReady, EngineLost, DeadlineExceeded, UnknownModel, EngineError)
+_KINDS: Final = (*_OF_STREAMS, *_OF_REPOSITORY, *_OF_THE_ENGINE)
 _ANSWERS: Final = {kind.code: kind for kind in _KINDS}
 
 

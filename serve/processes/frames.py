@@ -4,7 +4,7 @@ Every frame on the stream is `u64 length | frame`, little-endian; every frame be
 the frontend's, or 0) at byte 8, and is one of
 
     kind            direction   after the head of 16 bytes
-    HELLO           engine      JSON: what is served; the first frame of a connection
+    HELLO           engine      JSON: what is served; the first frame of a connection, and again whenever that changes
     WORK            frontend    see `tensor_frames`
     ANSWER          engine      see `tensor_frames`
     ERROR           engine      JSON: [code, message], or [code, message, facts]
@@ -14,6 +14,9 @@ the frontend's, or 0) at byte 8, and is one of
     TIMES           engine      when a traced request was in the engine; comes before its ANSWER
     ORDER           frontend    u64 bytes of JSON, JSON: [kind, model, id], then the record that is brought
     REPORT          engine      u64 bytes of JSON, JSON: facts, then the record that was asked for
+    TAKEN           frontend    nothing; the id is the generation of the hello that was taken
+    CONTROL         frontend    JSON: [action, name, version]: load or unload a model
+    DONE            engine      JSON: what came of it
 
 Rules of this file: pure, no sockets, no arrays, never pickle. Numbers and JSON only: nothing in a frame is code, and a
 frame that is none is refused with a `FrameError`.
@@ -22,15 +25,18 @@ frame that is none is refused with a `FrameError`.
 import json
 from enum import IntEnum
 from struct import Struct, error
-from typing import Any, Final
+from typing import Any, Final, Literal
 
-PROTOCOL: Final = 2
+PROTOCOL: Final = 3
 
 PREFIX: Final = Struct("<Q")
 _HEAD: Final = Struct("<B7xQ")
 _WHOLE: Final = Struct("<QB7xQ")
 HEAD_BYTES: Final = _HEAD.size
 _TIMES: Final = Struct("<dddQ")
+
+
+ControlAction = Literal["load", "unload"]
 
 
 class Kind(IntEnum):
@@ -46,6 +52,9 @@ class Kind(IntEnum):
     TIMES = 8
     ORDER = 9
     REPORT = 10
+    TAKEN = 11
+    CONTROL = 12
+    DONE = 13
 
 
 class FrameError(Exception):

@@ -28,14 +28,14 @@ from ..connection_sweep import ConnectionSweep
 from ..guarded_protocol import GuardedProtocol
 from ..hot_surface import http_protocol
 from ..operation_log import operation_logging
-from ..served_model import served_model_from_hello
 from ..serving_state import ServingState
 from ..settings import Settings
 from ..tls import tls_context
 from ..tracing import RequestTracer
-from .child_border import ChildBorder, places_of, run_child, settings_of
+from .child_border import ChildBorder, run_child, settings_of
 from .counter_files import counters_of
-from .engine_client import EngineClient
+from .engine_client import EngineClient, table_of
+from .hello import offers_of
 
 _HELLO_PATIENCE_S: Final = 1.0  # before listening without an engine, which readiness tells
 _BACKLOG: Final = 1024
@@ -52,12 +52,13 @@ def serve_frontend(border: ChildBorder, config: dict[str, Any]) -> None:
         BundleError, ServerStartError: a bundle is not the one that the engine serves.
     """
     settings = settings_of(config)
-    entries = config["hello"]["models"]
-    models = [served_model_from_hello(place, entry) for place, entry in zip(places_of(config), entries, strict=True)]
-    client = EngineClient(config["engine_path"], models, settings)
-    counters = counters_of(config, [model.name for model in models])
+    hello = config["hello"]
+    client = EngineClient(config["engine_path"], settings)
+    counters = counters_of(config, hello["names"])
     tracer = _tracer_of(settings)
-    app = create_app(models, settings, client, partial(client.running, _HELLO_PATIENCE_S), counters, tracer)
+    table = table_of(offers_of(hello))
+    app = create_app(table, settings, client, partial(client.running, _HELLO_PATIENCE_S), counters, tracer)
+    client.on_models = app.state.serving.take_models
     listener = socket.socket(fileno=config["listener"])
     server = FrontendServer(
         uvicorn_config(app, settings), app.state.serving, border.lifeline, lambda: border.report({"listening": True})

@@ -18,12 +18,12 @@ from ..admission import Admission, admission_rules
 from ..operation_log import operation_logging
 from ..rpc.server import listen, make_server, stop
 from ..rpc.service import Service
-from ..served_model import ModelTable, served_model_from_hello
 from ..serving_state import ServingState
 from ..work_queue import WorkQueue
-from .child_border import ChildBorder, places_of, run_child, settings_of
+from .child_border import ChildBorder, run_child, settings_of
 from .counter_files import counters_of
-from .engine_client import EngineClient
+from .engine_client import EngineClient, table_of
+from .hello import offers_of
 
 _HELLO_PATIENCE_S: Final = 1.0  # before listening without an engine, which readiness tells
 _LARGE_AT_A_TIME: Final = 2  # as in `app`
@@ -36,17 +36,17 @@ def serve_rpc(border: ChildBorder, config: dict[str, Any]) -> None:
         BundleError, ServerStartError: a bundle is not the one that the engine serves, or the address is taken.
     """
     settings = settings_of(config)
-    entries = config["hello"]["models"]
-    models = [served_model_from_hello(place, entry) for place, entry in zip(places_of(config), entries, strict=True)]
-    client = EngineClient(config["engine_path"], models, settings)
+    hello = config["hello"]
+    client = EngineClient(config["engine_path"], settings)
     serving = ServingState(
-        table=ModelTable(models),
+        table=table_of(offers_of(hello)),
         settings=settings,
         engine=client,
         admission=Admission(admission_rules(settings)),
-        counters=counters_of(config, [model.name for model in models]),
+        counters=counters_of(config, hello["names"]),
         protocol="grpc",
     )
+    client.on_models = serving.take_models
     host, port = config["rpc_address"]
     gc.collect()
     gc.freeze()  # what is made stays: the collector need not look at it between two requests

@@ -3,7 +3,7 @@
     WORK     flags: 1 it is of a stream, 2 starts it, 4 ends it, 8 says its step, 16 the id is text
              block: u64 step (0 where it is not said), then u64 id, or u64 bytes of the text, the text, filled up to 8
     ANSWER   flags: 1 it is of a stream, 2 it was replayed
-             block: u64 step
+             block: u64 step, u64 version that it goes on with (0: the one that was asked for)
 
 Rules of this file: pure; a frame without flags has no block and costs nothing here.
 """
@@ -22,9 +22,9 @@ _STEP: Final = 8
 _TEXT: Final = 16
 _REPLAYED: Final = 2
 _BLOCK: Final = Struct("<QQ")
-_COUNT: Final = Struct("<Q")
+_ANSWER: Final = Struct("<QQ")
 _ANSWER_HEAD_BYTES: Final = 32
-STEP_BYTES: Final = _COUNT.size
+ANSWER_BYTES: Final = _ANSWER.size
 _MAX_TEXT_BYTES: Final = 1024
 
 
@@ -75,10 +75,11 @@ def unpack_block(frame: bytes | bytearray, flags: int, place: int) -> tuple[Stre
 
 def answer_block(answer: StreamAnswer) -> tuple[int, bytes]:
     """Return the flags and the block of an answer."""
-    return _STREAM | (answer.is_replayed and _REPLAYED), _COUNT.pack(answer.step)
+    return _STREAM | (answer.is_replayed and _REPLAYED), _ANSWER.pack(answer.step, int(answer.version or 0))
 
 
 def stream_answer(frame: bytes | bytearray, outputs: Answer) -> StreamAnswer:
     """Return the answer of a frame with flags, whose outputs were read: so it is long enough."""
-    (step,) = _COUNT.unpack_from(frame, _ANSWER_HEAD_BYTES)
-    return StreamAnswer(outputs=outputs, step=step, is_replayed=bool(frame[1] & _REPLAYED))
+    step, version = _ANSWER.unpack_from(frame, _ANSWER_HEAD_BYTES)
+    is_replayed = bool(frame[1] & _REPLAYED)
+    return StreamAnswer(outputs=outputs, step=step, is_replayed=is_replayed, version=str(version) if version else None)

@@ -38,6 +38,7 @@ ENGINE: Final = "cellgate.serve.processes.engine_child"
 FRONTEND: Final = "cellgate.serve.processes.frontend"
 _KEYS: Final = b"k"
 RPC_FRONTEND: Final = "cellgate.serve.processes.rpc_frontend"
+CONTROL: Final = "cellgate.serve.processes.control_frontend"
 EXIT_S: Final = 1.0  # for a process to end when it has nothing left to do
 
 OnUp = Callable[[Mapping[str, Any]], None]
@@ -51,6 +52,7 @@ class Supervisor:
         settings: of the server.
         listener: bound and listening; closed when the server stops, so that nobody waits in its queue for ever.
         rpc_address: numeric host and port of gRPC, held by the caller; None: no gRPC.
+        control: bound and listening, for loading and unloading; closed as the other one; None: neither can be done.
 
     Raises:
         ServerStartError: there is no folder for the engine's socket.
@@ -62,6 +64,7 @@ class Supervisor:
         settings: Settings,
         listener: socket.socket,
         rpc_address: tuple[str, int] | None = None,
+        control: socket.socket | None = None,
     ) -> None:
         self._opened = ExitStack()
         engine, path = self._opened.enter_context(engine_listener())
@@ -78,9 +81,13 @@ class Supervisor:
         self._frontends = [Slot(f"frontend {number}", FRONTEND, files) for number in range(settings.workers)]
         if rpc_address is not None:
             self._frontends.append(Slot("gRPC frontend", RPC_FRONTEND, ()))
+        self._control = control
+        if control is not None:
+            self._frontends.append(Slot("control frontend", CONTROL, (control.fileno(),)))
         self._counters = CounterFiles([slot.name for slot in (self._engine, *self._frontends)])
         self._opened.callback(self._counters.close)
-        self._hello: Mapping[str, Any] | None = None
+        self._hello: Mapping[str, Any] | None = None  # what is served, which the next engine serves too
+        self._first_names: Sequence[str] | None = None
         self._on_up: OnUp | None = None
         self._is_stopping = False
         self._is_engine_told = False
@@ -159,12 +166,11 @@ class Supervisor:
         config: dict[str, Any] = {
             **self._config,
             "listener": slot.files[0] if slot.files else None,
-            "counters": self._counters.config(slot.name),
+            "counters": self._counters.config(slot.name, self._first_names),
+            "hello": self._hello,
+            "names": () if self._hello is None else self._hello["names"],
+            "is_restart": self._hello is not None,
         }
-        if slot is self._engine:
-            config["is_restart"] = self._hello is not None
-        else:
-            config["hello"] = self._hello
         try:
             child = ChildProcess(slot.module, config, (*slot.files, *self._counters.files))
         except OSError as err:
@@ -183,6 +189,8 @@ class Supervisor:
         for report in reports:
             if "error" in report:
                 slot.failure = start_error_from_report(report)
+            elif "models" in report:
+                self._hello = report["models"]
             elif slot is self._engine:
                 self._greet_engine(report["ready"])
             else:
@@ -190,20 +198,14 @@ class Supervisor:
                 self._tell_up()
 
     def _greet_engine(self, hello: Mapping[str, Any]) -> None:
-        if self._hello is None:
-            self._hello = hello
-            self._engine.is_ready = True
+        is_first, self._hello = self._hello is None, hello
+        self._engine.is_ready = True
+        if is_first:
+            self._first_names = hello["names"]
             for slot in self._frontends:
                 self._fill(slot)
-        elif _served(hello) == _served(self._hello):
-            self._engine.is_ready = True
+        else:
             logger.warning("engine: ready again")
-        else:  # the frontends parse and render for the bundles that were proved at the start
-            self._engine.failure = ServerStartError(
-                "bundles: expected those of the start, found others; put them back, or start the server again"
-            )
-            if self._engine.child is not None:
-                self._engine.child.kill()
 
     def _tell_up(self) -> None:
         if self._on_up is not None and self._hello is not None and all(slot.is_ready for slot in self._frontends):
@@ -230,7 +232,7 @@ class Supervisor:
             self._is_stopping = True
             logger.info("stopping")
             self._kill_at_s = time.monotonic() + self._grace_s + EXIT_S
-            self._listener.close()
+            self._close_listeners()
             for slot, child in self._living():
                 if slot is not self._engine:
                     child.terminate()
@@ -249,12 +251,13 @@ class Supervisor:
             child.kill()
             child.reap()
             slot.child = None
-        self._listener.close()
+        self._close_listeners()
         self._opened.close()
         os.close(self._wake_read)
         wake_write, self._wake_write = self._wake_write, -1  # its number may soon be another file's
         os.close(wake_write)
 
-
-def _served(hello: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [(model["name"], model["digest"]) for model in hello["models"]]
+    def _close_listeners(self) -> None:
+        for listener in (self._listener, self._control):
+            if listener is not None:
+                listener.close()

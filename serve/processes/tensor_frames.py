@@ -4,9 +4,9 @@
              u32 B, u32 T, then the stream's block where `stream` is not 0 (see `stream_block`), the lengths (int32,
              filled up to 8 bytes), the sequence, and each state whose bit is set
     ANSWER   u8 kind, u8 stream, u16 model, u64 id, u64 outputs, u32 B, u32 T,
-             then the u64 step where `stream` is not 0, and each output whose bit is set
+             then the stream's block where `stream` is not 0, and each output whose bit is set
 
-`model` counts the models of the hello. Bit k of `outputs` and `states` is the signature's k-th output and state pair.
+`model` is the number in the hello. Bit k of `outputs` and `states` is the signature's k-th output and state pair.
 Dtypes and shapes follow from the signature, B and T, and are never sent; values are little-endian, in C order. The
 deadline is a moment of the monotonic clock, which all processes of a machine share.
 
@@ -29,7 +29,7 @@ from ..arrays import Array
 from ..engine.work import Answer, Reply, StreamAnswer, Work
 from ..errors import EngineError, ServerStartError
 from .frames import FrameError, Kind
-from .stream_block import STEP_BYTES, answer_block, pack_block, unpack_block
+from .stream_block import ANSWER_BYTES, answer_block, pack_block, unpack_block
 
 Frame = bytes | bytearray
 Piece = bytes | Array
@@ -87,8 +87,8 @@ class ModelCodec:
     """Packs and unpacks the frames of one model.
 
     Args:
-        index: of the model in the hello.
-        name: under which it is served.
+        index: number of the model in the hello.
+        name: of the model, as its work names it.
         signature: of its graph.
 
     Raises:
@@ -187,7 +187,7 @@ class ModelCodec:
             asked: the request that it answers.
             answer: every output that was asked for, in the dtype and shape of the signature.
             stream: flags of a stream's answer.
-            block: its step.
+            block: of a stream's answer.
 
         Raises:
             EngineError: the answer has another size than the signature says.
@@ -219,7 +219,7 @@ class ModelCodec:
         except struct.error as err:
             raise FrameError("head", f"{_ANSWER.size} bytes", len(frame)) from err
         self._check(rows, steps, outputs, 0)
-        answer, place = {}, _ANSWER.size + STEP_BYTES if stream else _ANSWER.size
+        answer, place = {}, _ANSWER.size + ANSWER_BYTES if stream else _ANSWER.size
         for tensor in self._outputs:
             if outputs & tensor.bit:
                 answer[tensor.name], place = _take(frame, place, tensor.dtype, tensor.shape(rows, steps))

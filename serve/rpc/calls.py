@@ -96,7 +96,8 @@ class Calls:
 
     async def _model_metadata(self, body: bytes, _remaining_s: float | None) -> ModelMetadataResponse:
         asked = _parse(ModelMetadataRequest, body)
-        return metadata_message(self._serving.table.find(asked.name, asked.version or None))
+        table = self._serving.table
+        return metadata_message(table.find(asked.name, asked.version or None), table.versions(asked.name))
 
     async def _model_config(self, body: bytes, _remaining_s: float | None) -> ModelConfigResponse:
         asked = _parse(ModelConfigRequest, body)
@@ -112,7 +113,7 @@ class Calls:
     async def _repository_index(self, body: bytes, _remaining_s: float | None) -> RepositoryIndexResponse:
         asked = _parse(RepositoryIndexRequest, body)
         serving = self._serving
-        return index_message(serving.table.models, is_ready=serving.is_ready, only_ready=asked.ready)
+        return index_message(serving.table, is_ready=serving.is_ready, only_ready=asked.ready)
 
     async def _control(self, _body: bytes, _remaining_s: float | None) -> Message:
         raise ControlClosed

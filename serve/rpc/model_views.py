@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 
 from ..metadata import model_metadata, server_metadata
 from ..model_config import model_config
+from ..model_table import ModelTable
 from ..repository_index import repository_index
 from ..served_model import ServedModel
 from ..settings import Settings
@@ -32,9 +33,9 @@ def server_message() -> ServerMetadataResponse:
     return _filled(ServerMetadataResponse(), server_metadata())
 
 
-def metadata_message(model: ServedModel) -> ModelMetadataResponse:
-    """Return inputs, outputs and properties of a model."""
-    return _filled(ModelMetadataResponse(), model_metadata(model))
+def metadata_message(model: ServedModel, versions: Sequence[str]) -> ModelMetadataResponse:
+    """Return inputs, outputs and properties of a model; see `model_metadata`."""
+    return _filled(ModelMetadataResponse(), model_metadata(model, versions=versions))
 
 
 def config_message(model: ServedModel, settings: Settings) -> ModelConfigResponse:
@@ -47,11 +48,10 @@ def statistics_message(counted: Mapping[str, Any]) -> ModelStatisticsResponse:
     return _filled(ModelStatisticsResponse(), counted)
 
 
-def index_message(models: Sequence[ServedModel], *, is_ready: bool, only_ready: bool) -> RepositoryIndexResponse:
+def index_message(table: ModelTable, *, is_ready: bool, only_ready: bool) -> RepositoryIndexResponse:
     """Return the served models and whether they are ready; see `repository_index`."""
-    return _filled(
-        RepositoryIndexResponse(), {"models": repository_index(models, is_ready=is_ready, only_ready=only_ready)}
-    )
+    models = repository_index(table.models, table.retired, is_ready=is_ready, only_ready=only_ready)
+    return _filled(RepositoryIndexResponse(), {"models": models})
 
 
 def _filled(message: _Message, values: Mapping[str, Any]) -> _Message:

@@ -216,7 +216,7 @@ class RuntimePort:
     def submit(self, work, on_done):
         if not self.is_ready:
             raise NotReady
-        check_work(work, self.runtimes[work.model].signature)
+        check_work(work, self.runtimes[work.model.partition("/")[0]].signature)
         ticket = next(self._tickets)
         self._live.add(ticket)
         asyncio.get_running_loop().call_soon(self._run, ticket, work, on_done)
@@ -233,7 +233,7 @@ class RuntimePort:
         if ticket not in self._live:
             return
         self._live.discard(ticket)
-        runtime = self.runtimes[work.model]
+        runtime = self.runtimes[work.model.partition("/")[0]]
         try:
             found = runtime.run(feeds_of(work, runtime.signature))
         except ServeError as err:

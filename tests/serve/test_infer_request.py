@@ -28,7 +28,7 @@ def test_json_request_becomes_work(reader, make_network, make_request):
 
     work, form = reader.read(json.dumps(make_request(feeds, ["h_n", "y"], id="a")).encode(), None)
 
-    assert (work.model, work.rows, work.steps, work.outputs) == ("steps", 2, 3, ("h_n", "y"))
+    assert (work.model, work.rows, work.steps, work.outputs) == ("steps/3", 2, 3, ("h_n", "y"))
     np.testing.assert_array_equal(work.sequence, feeds["x"])
     np.testing.assert_array_equal(work.lengths, [3, 1])
     np.testing.assert_array_equal(work.states[0], feeds["h0"])

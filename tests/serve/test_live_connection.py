@@ -19,9 +19,10 @@ from cellgate.serve.counter_layout import CODES, PROTOCOLS, REQUESTS
 from cellgate.serve.counter_page import Counters
 from cellgate.serve.errors import EngineLost, QueueFull
 from cellgate.serve.live_connection import LiveConnection
+from cellgate.serve.model_table import ModelTable
 from cellgate.serve.processes.frontend import uvicorn_config
 from cellgate.serve.request_meter import RequestMeters
-from cellgate.serve.served_model import BundlePlace, ModelTable
+from cellgate.serve.served_model import BundlePlace
 from cellgate.serve.serving_state import ServingState
 from cellgate.serve.settings import Settings
 from cellgate.serve.work_queue import WorkQueue
@@ -60,7 +61,7 @@ def parts_of(models, port):
         admission=Admission(AdmissionRules()),
         counters=counters,
     )
-    return serving, serving.reader_of(models["steps"]), RequestMeters(counters.own, "websocket").of("steps")
+    return serving, lambda: serving.reader_of(models["steps"]), RequestMeters(counters.own, "websocket").of("steps")
 
 
 def counts_of(counters):

@@ -9,13 +9,17 @@ from cellgate.bundle.errors import NotABundleError
 from cellgate.bundle.golden import GoldenCase
 from cellgate.serve.engine import models
 from cellgate.serve.engine.models import open_engine_models
-from cellgate.serve.errors import GoldenMismatchError, NameConflictError, ServerStartError, UnknownModel
+from cellgate.serve.errors import (
+    BundleReplacedError,
+    GoldenMismatchError,
+    NameConflictError,
+    ServerStartError,
+)
 from cellgate.serve.example_request import example_request
 from cellgate.serve.metadata import model_metadata
 from cellgate.serve.placement import CPU_PROVIDER, CUDA_PROVIDER, PlacedNode, placement_of
 from cellgate.serve.served_model import (
     BundlePlace,
-    ModelTable,
     hello_entry,
     parse_place,
     read_served_bundle,
@@ -102,33 +106,17 @@ def test_record_goes_through_json_to_another_process_and_is_the_same_there(bundl
 
     entry = json.loads(json.dumps(hello_entry(opened.served)))
 
-    assert served_model_from_hello(place, entry) == opened.served
+    assert served_model_from_hello(entry) == opened.served
 
 
-@pytest.mark.parametrize(("key", "value"), [("digest", "0" * 64), ("name", "steps"), ("version", "4")])
-def test_record_of_another_bundle_than_the_engines_is_refused(bundle_paths, model, key, value):
-    entry = {**hello_entry(model), key: value}
-
-    with pytest.raises(ServerStartError, match=rf"expected the {key} {value} of the engine, found .*: start again"):
-        served_model_from_hello(BundlePlace(bundle_paths["last"]), entry)
+def test_bundle_that_was_replaced_is_not_read_in_the_place_of_the_one_that_was_served(bundle_paths):
+    with pytest.raises(BundleReplacedError, match=r"/last: expected the bundle that was served from there, found"):
+        read_served_bundle(BundlePlace(bundle_paths["last"], "last", "0" * 64))
 
 
 @pytest.fixture
 def model(served_models):
     return served_models["last"]
-
-
-@pytest.mark.parametrize("version", [None, "3"])
-def test_table_finds_by_name_and_version(model, version):
-    assert ModelTable([model]).find("last", version) is model
-
-
-@pytest.mark.parametrize(
-    ("name", "version"), [("nope", None), ("nope", "3"), ("last", "2"), ("last", ""), ("last", "03")]
-)
-def test_table_says_what_there_is_when_it_finds_nothing(model, name, version):
-    with pytest.raises(UnknownModel, match="expected one of last version 3, found"):
-        ModelTable([model]).find(name, version)
 
 
 def test_metadata_says_free_axes_labels_and_what_may_be_left_out(model):

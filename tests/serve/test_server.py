@@ -18,7 +18,7 @@ import pytest
 from cellgate.bundle.errors import BundleError
 from cellgate.serve import server
 from cellgate.serve.errors import GoldenMismatchError, PortBusyError
-from cellgate.serve.processes.hello import make_hello
+from cellgate.serve.processes.hello import Offer
 from cellgate.serve.served_model import BundlePlace
 from cellgate.serve.server import base_url, bind_listener, curl_line, model_lines, ready_lines, run_server
 from cellgate.serve.settings import Settings
@@ -233,7 +233,7 @@ def test_bundle_that_is_not_reproduced_is_not_served(make_network, tmp_path):
 
 @pytest.fixture
 def model(served_models):
-    return make_hello([served_models["last"]], ["as it comes"])["models"][0]
+    return Offer(served=served_models["last"], number=0, plan="as it comes").entry()
 
 
 def test_curl_line_holds_a_short_request_inline(model, served_models):

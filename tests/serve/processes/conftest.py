@@ -20,7 +20,7 @@ from cellgate.serve.processes.engine_client import EngineClient
 from cellgate.serve.processes.engine_loop import EngineLoop
 from cellgate.serve.processes.engine_socket import engine_listener
 from cellgate.serve.processes.frames import FrameDecoder, Kind, pack_bare, pack_json
-from cellgate.serve.processes.hello import make_hello
+from cellgate.serve.processes.hello import Offer, make_hello
 from cellgate.serve.processes.supervisor import ENGINE
 from cellgate.serve.processes.tensor_frames import ModelCodec
 from cellgate.serve.settings import Settings
@@ -74,6 +74,28 @@ class AddingEngine:
         return [(ticket, NotReady()) for ticket in waiting]
 
 
+class StillDesk:
+    """Models that never change; orders about them are kept."""
+
+    def __init__(self, codecs, hello):
+        self.codecs, self.greeting = codecs, pack_json(Kind.HELLO, 0, hello)
+        self.next_look_s = None
+        self.orders, self.is_closed = [], False
+
+    def hello(self):
+        return self.greeting
+
+    def control(self, *order):
+        self.orders.append(order)
+
+    def look(self, _taken):
+        self.next_look_s = None
+        return False
+
+    def close(self):
+        self.is_closed = True
+
+
 class Wire:
     """A frontend by hand: a blocking connection that speaks in frames."""
 
@@ -110,6 +132,11 @@ def make_engine():
     return AddingEngine
 
 
+@pytest.fixture
+def still_desk():
+    return StillDesk
+
+
 @pytest.fixture(scope="session")
 def connect_wire():
     @contextmanager
@@ -143,10 +170,10 @@ def run_loop(codec):
     """Run a loop over an engine in a thread; yields the loop, the path of its socket and its thread."""
 
     @contextmanager
-    def run(engine, hello=None, codecs=(codec,), lifeline=None, **options):
+    def run(engine, hello=None, lifeline=None, **options):
         with engine_listener() as (listener, path):
             options = {"max_frame_bytes": 2**26, "grace_s": PATIENCE_S, **options}
-            loop = EngineLoop(engine, codecs, pack_json(Kind.HELLO, 0, hello), listener, **options)
+            loop = EngineLoop(engine, StillDesk({0: codec}, hello), listener, **options)
             thread = threading.Thread(target=loop.run, args=(lifeline,))
             thread.start()
             try:
@@ -234,7 +261,7 @@ def open_port(request, engine_models, engine_child, child_settings):
     async def open_child(**changes):
         child, path = engine_child
         settings = Settings(**{**asdict(child_settings), **changes})
-        client = EngineClient(path, [model.served for model in engine_models], settings)
+        client = EngineClient(path, settings)
         async with client.running(PATIENCE_S):
             try:
                 yield HeldPort(
@@ -249,6 +276,7 @@ def open_port(request, engine_models, engine_child, child_settings):
 @pytest.fixture(scope="session")
 def hello_of():
     def make(models):
-        return make_hello(models, ["as it comes"] * len(models))
+        offers = [Offer(served=model, number=number, plan="as it comes") for number, model in enumerate(models)]
+        return make_hello(offers)
 
     return make

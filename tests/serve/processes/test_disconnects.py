@@ -41,7 +41,7 @@ async def leave_all(port, request):
 
 async def nothing_is_left(path, models, settings):
     """The engine's counts once they are zero; the last clients may still be noticed to be gone."""
-    client = EngineClient(path, models, settings)
+    client = EngineClient(path, settings)
     async with client.running(WAIT_S):
         with anyio.fail_after(WAIT_S):
             while (found := await client.statistics())["requests"]["inside"]:

@@ -235,10 +235,10 @@ def test_the_end_of_the_lifeline_is_the_end_at_once(make_engine, run_loop):
     os.close(read)
 
 
-def test_who_connects_while_no_engine_runs_is_served_by_the_next(make_engine, codec, connect_wire, pack):
+def test_who_connects_while_no_engine_runs_is_served_by_the_next(make_engine, codec, connect_wire, pack, still_desk):
     with engine_listener() as (listener, path), connect_wire(path) as wire:
         wire.send(pack(1))
-        loop = EngineLoop(make_engine(), [codec], pack_json(Kind.HELLO, 0, 5), listener, max_frame_bytes=999, grace_s=1)
+        loop = EngineLoop(make_engine(), still_desk({0: codec}, 5), listener, max_frame_bytes=999, grace_s=1)
         thread = threading.Thread(target=loop.run)
         thread.start()
         frames = [wire.receive(), wire.receive()]

@@ -22,7 +22,7 @@ async def ask(port, work):
 @pytest.fixture
 def client_of(engine_child, engine_models):
     _, path = engine_child
-    return EngineClient(path, [model.served for model in engine_models], Settings())
+    return EngineClient(path, Settings())
 
 
 async def test_a_stream_through_the_child_has_steps_replays_and_facts(client_of, make_work):
@@ -162,6 +162,6 @@ async def test_an_order_whose_engine_dies_is_told(tmp_path, served_models, hello
         writer.transport.abort()
 
     server = await asyncio.start_unix_server(greet, path)
-    async with EngineClient(path, models, Settings()).running(PATIENCE_S) as client:
+    async with EngineClient(path, Settings()).running(PATIENCE_S) as client:
         with pytest.raises(EngineLost):
             await asyncio.wait_for(client.order(StreamOrder(kind="show", model="steps", id=1)), PATIENCE_S)

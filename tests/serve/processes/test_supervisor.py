@@ -23,7 +23,7 @@ from cellgate.serve.errors import EngineLost, ServerStartError
 from cellgate.serve.processes import supervisor as supervisor_module
 from cellgate.serve.processes.engine_client import EngineClient
 from cellgate.serve.processes.supervisor import Supervisor
-from cellgate.serve.served_model import BundlePlace, served_model_from_hello
+from cellgate.serve.served_model import BundlePlace
 from cellgate.serve.server import base_url, bind_listener
 from cellgate.serve.settings import Settings
 
@@ -110,8 +110,7 @@ pytestmark = pytest.mark.slow
 
 def test_a_dead_engine_is_replaced_and_the_requests_in_it_are_told(place, log, make_work):
     async def lose_and_go_on(watched):
-        models = [served_model_from_hello(place, entry) for entry in watched.hello["models"]]
-        client = EngineClient(watched.supervisor.engine_path, models, Settings())
+        client = EngineClient(watched.supervisor.engine_path, Settings())
         async with client.running(PATIENCE_S):
             first = await infer(client, make_work())
             os.kill(watched.supervisor.engine_pid, signal.SIGSTOP)
@@ -255,9 +254,8 @@ def test_another_bundle_at_the_same_place_is_not_served_in_the_middle(place, log
         log.wait_for("engine: its process ended with signal 9; it is started again")
         missing = next_line(log, "engine: ")
         make_network("steps", 1).write(place.path)
-        log.wait_for(
-            "engine: bundles: expected those of the start, found others; put them back, or start the server again"
-        )
+        found = "expected the bundle that was served from there, found another"
+        log.wait_for(f"engine: {place.path}: {found}; put it back, or start the server again")
         shutil.rmtree(place.path)
         make_network("steps").write(place.path)
         log.wait_for("engine: ready again")

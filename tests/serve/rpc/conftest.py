@@ -12,11 +12,11 @@ from cellgate.serve.admission import Admission, admission_rules
 from cellgate.serve.counter_page import Counters
 from cellgate.serve.engine.engine import Engine, EngineLimits
 from cellgate.serve.engine.threaded import ThreadedEngine
+from cellgate.serve.model_table import ModelTable
 from cellgate.serve.rpc import inference_pb2 as messages
 from cellgate.serve.rpc.calls import SERVICE
 from cellgate.serve.rpc.server import make_server
 from cellgate.serve.rpc.service import Service
-from cellgate.serve.served_model import ModelTable
 from cellgate.serve.serving_state import ServingState
 from cellgate.serve.settings import Settings
 from cellgate.serve.work_queue import WorkQueue

@@ -1,0 +1,58 @@
+"""The control frontend's process: takes orders to load and unload on its own listener, and passes them to the engine.
+
+    python -m cellgate.serve.processes.control_frontend    started by the supervisor, see `child_border`
+
+Rules of this file: composition only; it serves as a frontend does, and answers no request for inference.
+"""
+
+import signal
+import socket
+import sys
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final
+
+from ..admission import Admission, admission_rules
+from ..control_app import create_control_app
+from ..operation_log import operation_logging
+from ..serving_state import ServingState
+from .child_border import ChildBorder, run_child, settings_of
+from .counter_files import counters_of
+from .engine_client import EngineClient, table_of
+from .frontend import FrontendServer, access_logging, uvicorn_config
+from .hello import offers_of
+
+_HELLO_PATIENCE_S: Final = 1.0
+
+
+def serve_control(border: ChildBorder, config: dict[str, Any]) -> None:
+    """Report that it listens, and serve until SIGTERM or the lifeline's end."""
+    settings = replace(settings_of(config), hot_route=False)
+    hello = config["hello"]
+    client = EngineClient(config["engine_path"], settings)
+    state = ServingState(
+        table=table_of(offers_of(hello)),
+        settings=settings,
+        engine=client,
+        admission=Admission(admission_rules(settings)),
+        counters=counters_of(config, hello["names"]),
+    )
+    client.on_models = state.take_models
+    app = create_control_app(state, client, partial(client.running, _HELLO_PATIENCE_S))
+    listener = socket.socket(fileno=config["listener"])
+    server = FrontendServer(
+        uvicorn_config(app, settings), state, border.lifeline, lambda: border.report({"listening": True})
+    )
+    with operation_logging(settings.log_format, "control frontend"), access_logging(enabled=settings.access_log):
+        server.run(sockets=[listener])
+
+
+def main() -> int:
+    """Run this process; SIGINT is the supervisor's to judge, and SIGHUP means nothing before there is a server."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    return run_child(ChildBorder.of_this_process(), serve_control)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

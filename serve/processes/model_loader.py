@@ -1,0 +1,137 @@
+"""Opens bundles on a thread beside the engine: read, digests checked, golden cases reproduced, costs measured.
+
+Rules of this file: one at a time, in the order in which they were asked for. The thread touches nothing of the engine;
+what it made is taken by whoever drives that. A failure is a sentence for whoever asked, and changes nothing.
+"""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from ...bundle.errors import BundleError
+from ..engine.models import EngineModel, open_engine_model
+from ..errors import LoadRefused, ServeError, ServerStartError
+from ..repository import Repository
+from ..served_model import ServedBundle, read_served_bundle
+from ..settings import Settings
+
+logger = logging.getLogger("cellgate.engine")
+
+
+@dataclass(slots=True, eq=False)
+class LoadJob:
+    """A bundle to be opened.
+
+    Attributes:
+        name: of the model.
+        version: asked for; None: the highest, or what lies at its place.
+        held: digest of each version of the name that the engine holds.
+        model: that was opened, or None.
+        same: version that the engine holds already, where that is what lies there, or None.
+        error: why there is neither.
+    """
+
+    name: str
+    version: str | None
+    held: Mapping[str, str] = field(default_factory=dict)
+    model: EngineModel | None = None
+    same: str | None = None
+    error: ServeError | None = None
+
+
+class ModelLoader:
+    """The thread, and what waits for it.
+
+    Args:
+        repository: where bundles lie.
+        settings: of the server.
+
+    Attributes:
+        waker: called by the thread when a job is done; whoever drives the engine sets it.
+    """
+
+    def __init__(self, repository: Repository, settings: Settings) -> None:
+        self.waker: Callable[[], None] = lambda: None
+        self._repository = repository
+        self._settings = settings
+        self._waiting: deque[LoadJob] = deque()
+        self._running: LoadJob | None = None
+        self._is_done = threading.Event()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a job is at work or done and not taken."""
+        return self._running is not None
+
+    def post(self, job: LoadJob) -> None:
+        """Queue a job. Its `held` is filled in when its turn comes, by `begin`."""
+        self._waiting.append(job)
+
+    def begin(self, held_of: Callable[[str], Mapping[str, str]]) -> None:
+        """Begin the next job, unless one is at work.
+
+        Args:
+            held_of: returns the digests that the engine holds of a name.
+        """
+        if self._running is not None or not self._waiting:
+            return
+        job = self._running = self._waiting.popleft()
+        job.held = dict(held_of(job.name))
+        self._is_done.clear()
+        # A daemon: a process that is told to stop does not wait for a bundle that nobody will ask.
+        threading.Thread(target=self._run, args=(job,), name="cellgate-loader", daemon=True).start()
+
+    def take(self) -> LoadJob | None:
+        """Return the job that is done, once."""
+        if self._running is None or not self._is_done.is_set():
+            return None
+        job, self._running = self._running, None
+        return job
+
+    def _run(self, job: LoadJob) -> None:
+        try:
+            self._open(job)
+        except ServerStartError as err:
+            job.error = LoadRefused("bundle", "one that this server can serve", str(err), "nothing was changed")
+        except ServeError as err:
+            job.error = err
+        except BundleError as err:
+            job.error = LoadRefused("bundle", "a whole one", str(err), "nothing was changed")
+        except Exception:
+            logger.exception("model %s: it could not be loaded", job.name)
+            found = "a fault, which the server's log tells"
+            job.error = LoadRefused("bundle", "one that this server can serve", found, "nothing was changed")
+        self._is_done.set()
+        self.waker()
+
+    def _open(self, job: LoadJob) -> None:
+        """Fill in what came of a job.
+
+        Raises:
+            BundleError, ServeError: it cannot be served.
+        """
+        if job.version is not None and job.version in job.held and not self._lies_there(job):
+            job.same = job.version
+            return
+        read = read_served_bundle(self._repository.find(job.name, job.version))
+        version = str(read.bundle.manifest.version)
+        if job.held.get(version) == read.bundle.digest:
+            job.same = version
+            return
+        if version in job.held:
+            raise _other_of(read, version)
+        job.model = open_engine_model(read, self._settings)
+
+    def _lies_there(self, job: LoadJob) -> bool:
+        try:
+            self._repository.find(job.name, job.version)
+        except ServeError:
+            return False
+        return True
+
+
+def _other_of(read: ServedBundle, version: str) -> LoadRefused:
+    found = f"version {version} with other contents, which is served already"
+    return LoadRefused(f"model {read.name}", "a version that is new", found, "export it with another --version")
