@@ -16,6 +16,7 @@ DRIFT_STEPS: Final = 10_000
 _MAX_DRIFT_STEPS: Final = 1_000_000
 _MAX_THREADS: Final = 1024
 READY_TIMEOUT_S: Final = 3
+LOAD_TIMEOUT_S: Final = 300
 _MAX_TIMEOUT_S: Final = 3600
 
 
@@ -230,6 +231,29 @@ def _ready(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _control(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="of a model, as in its bundle's manifest")
+    parser.add_argument(
+        "--model-version",
+        type=whole_number(1, 2**31 - 1),
+        metavar="N",
+        help="1 or more; default: load takes the highest that lies there, unload the current one",
+    )
+    parser.add_argument(
+        "--url",
+        metavar="URL",
+        help="http://HOST:PORT of a server's control listener; default: http://127.0.0.1 with the port in "
+        "CELLGATE_CONTROL_PORT, else 8002",
+    )
+    parser.add_argument(
+        "--timeout",
+        type=whole_number(1, _MAX_TIMEOUT_S),
+        default=LOAD_TIMEOUT_S,
+        metavar="S",
+        help=f"seconds to wait for the answer, 1 .. {_MAX_TIMEOUT_S}; default: {LOAD_TIMEOUT_S}",
+    )
+
+
 COMMANDS: Final[Mapping[str, Command]] = {
     "export": Command(
         description="Export a recurrent network into a bundle: ONNX and TorchScript with batch and time free,\n"
@@ -278,5 +302,18 @@ COMMANDS: Final[Mapping[str, Command]] = {
         "there: a health check for containers, which need no other program for it.",
         examples="  cellgate ready\n  cellgate ready http://127.0.0.1:8080 --timeout 1",
         add_options=_ready,
+    ),
+    "load": Command(
+        description="Have a running server load a version of a model, which becomes current: no request is lost,\n"
+        "no stream is broken. The server was started with --control. Exit 1 where it refuses, with its reason.\n"
+        "A key, where it asks for one, is taken from CELLGATE_API_KEY.",
+        examples="  cellgate load tagger\n  cellgate load tagger --model-version 1      go back",
+        add_options=_control,
+    ),
+    "unload": Command(
+        description="Have a running server take no new requests for a model; streams go on to their end.\n"
+        "With a version that was replaced already, close it at once.",
+        examples="  cellgate unload tagger\n  cellgate unload tagger --model-version 1",
+        add_options=_control,
     ),
 }

@@ -25,6 +25,8 @@ cellgate deploys recurrent networks: from an LSTM or GRU in PyTorch to a verifie
   serve    answer for bundles over HTTP
   bench    measure a server under load, or what a bundle can reach on this machine
   ready    say by the exit status whether a server takes requests now
+  load     have a running server load a version of a model, or go back to one
+  unload   have a running server take no new requests for a model
 """
 
 _EPILOG: Final = """\

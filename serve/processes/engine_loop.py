@@ -230,8 +230,9 @@ class EngineLoop:
 
     def _close(self) -> None:
         """Tell everybody who still waits, as far as they listen, and give everything back."""
-        self._desk.close()
         self._deliver(self._engine.close())
+        self._flush()
+        self._desk.close()
         self._flush()
         for connection in tuple(self._connections):
             self._drop(connection)

@@ -135,6 +135,7 @@ class ModelDesk:
         waiting = [*self._asked.values(), *(answer.on_done for answer in self._answers)]
         self._asked.clear()
         self._answers.clear()
+        self._loader.close()
         for on_done in waiting:
             on_done(NotReady())
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from ...bundle.errors import BundleError
 from ..engine.models import EngineModel, open_engine_model
-from ..errors import LoadRefused, ServeError, ServerStartError
+from ..errors import LoadRefused, NotReady, ServeError, ServerStartError
 from ..repository import Repository
 from ..served_model import ServedBundle, read_served_bundle
 from ..settings import Settings
@@ -59,6 +59,8 @@ class ModelLoader:
         self._waiting: deque[LoadJob] = deque()
         self._running: LoadJob | None = None
         self._is_done = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._is_closed = False
 
     @property
     def is_busy(self) -> bool:
@@ -80,8 +82,8 @@ class ModelLoader:
         job = self._running = self._waiting.popleft()
         job.held = dict(held_of(job.name))
         self._is_done.clear()
-        # A daemon: a process that is told to stop does not wait for a bundle that nobody will ask.
-        threading.Thread(target=self._run, args=(job,), name="cellgate-loader", daemon=True).start()
+        self._thread = threading.Thread(target=self._run, args=(job,), name="cellgate-loader")
+        self._thread.start()
 
     def take(self) -> LoadJob | None:
         """Return the job that is done, once."""
@@ -89,6 +91,17 @@ class ModelLoader:
             return None
         job, self._running = self._running, None
         return job
+
+    def close(self) -> None:
+        """Begin nothing more, and wait for what is at work. Closing twice is fine."""
+        # The bundle is opened for nobody; but a process that ends in the middle of that is aborted by the runtime.
+        self._is_closed = True
+        self._waiting.clear()
+        if self._thread is not None:
+            self._thread.join()
+        if self._running is not None and self._running.model is not None:
+            self._running.model.runtime.close()
+        self._running = None
 
     def _run(self, job: LoadJob) -> None:
         try:
@@ -122,6 +135,8 @@ class ModelLoader:
             return
         if version in job.held:
             raise _other_of(read, version)
+        if self._is_closed:
+            raise NotReady
         job.model = open_engine_model(read, self._settings)
 
     def _lies_there(self, job: LoadJob) -> bool:
@@ -134,4 +149,4 @@ class ModelLoader:
 
 def _other_of(read: ServedBundle, version: str) -> LoadRefused:
     found = f"version {version} with other contents, which is served already"
-    return LoadRefused(f"model {read.name}", "a version that is new", found, "export it with another --version")
+    return LoadRefused(f"model {read.name}", "a version that is new", found, "export it with another --model-version")

@@ -39,7 +39,7 @@ FRONTEND: Final = "cellgate.serve.processes.frontend"
 _KEYS: Final = b"k"
 RPC_FRONTEND: Final = "cellgate.serve.processes.rpc_frontend"
 CONTROL: Final = "cellgate.serve.processes.control_frontend"
-EXIT_S: Final = 1.0  # for a process to end when it has nothing left to do
+EXIT_S: Final = 5.0  # for a process to end when it has nothing left to do but, perhaps, to finish opening a bundle
 
 OnUp = Callable[[Mapping[str, Any]], None]
 

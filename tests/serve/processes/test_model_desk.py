@@ -227,8 +227,9 @@ def test_one_version_is_one_bundle(office, folder, make_network):
     refused = office.load("3")
 
     assert type(refused) is LoadRefused
-    assert "found version 3 with other contents, which is served already; export it with another --version" in str(
-        refused
+    assert (
+        "found version 3 with other contents, which is served already; export it with another --model-version"
+        in str(refused)
     )
     assert office.offered() == {"steps/3": True}
 

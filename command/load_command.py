@@ -1,0 +1,66 @@
+"""`cellgate load` and `cellgate unload`: one order to the control listener of a running server.
+
+Rules of this file: light, for it runs beside the server, in a container that has no other program for it; no proxy of
+the environment stands between. A key comes from the environment, for a command line can be read by others.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from typing import Any, Final
+from urllib.parse import quote
+
+from ..client.address import Address, parse_address
+from ..serve.settings import PREFIX, Settings
+from .errors import DONE, CheckFailedError
+
+_OK: Final = 200
+_KEY: Final = f"{PREFIX}API_KEY"
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Have a model loaded or unloaded, and say what came of it.
+
+    Raises:
+        AddressError: the URL is none.
+        CheckFailedError: nobody answers in time, or the server refuses.
+    """
+    address = parse_address(arguments.url or default_url(arguments.environ))
+    found = ask(address, arguments, arguments.environ.get(_KEY))
+    words = "is current" if found["state"] == "loaded" else "is unloaded"
+    sys.stdout.write(f"{found['name']} version {found['version']} {words}\n")
+    return DONE
+
+
+def default_url(environ: Mapping[str, str]) -> str:
+    """Return the address of the control listener of a server of the same environment."""
+    return f"http://127.0.0.1:{environ.get(f'{PREFIX}CONTROL_PORT') or Settings().control_port}"
+
+
+def ask(address: Address, arguments: argparse.Namespace, key: str | None) -> Mapping[str, Any]:
+    """Send the order and return the answer.
+
+    Raises:
+        CheckFailedError: no answer in time, or a refusal, which is repeated.
+    """
+    kind = HTTPSConnection if address.tls else HTTPConnection
+    connection = kind(address.host, address.port, timeout=arguments.timeout)
+    version = arguments.model_version
+    body = json.dumps({} if version is None else {"parameters": {"version": version}})
+    headers = {"Content-Type": "application/json", **({} if key is None else {"Authorization": f"Bearer {key}"})}
+    path = f"{address.prefix}/v2/repository/models/{quote(arguments.name, safe='')}/{arguments.command}"
+    try:
+        connection.request("POST", path, body, headers)
+        response = connection.getresponse()
+        status, found = response.status, json.loads(response.read())
+    except (OSError, HTTPException, ValueError) as err:
+        words = str(err) or type(err).__name__
+        remedy = "start the server with --control, or give its address"
+        raise CheckFailedError(f"{address.url}: expected a server that takes orders, found: {words}; {remedy}") from err
+    finally:
+        connection.close()
+    if status != _OK:
+        raise CheckFailedError(f"{address.url}: {found.get('error', f'found status {status}')}")
+    return dict(found)

@@ -1,0 +1,90 @@
+"""cellgate load and unload: one order to a real listener, its answer in words, its refusal in one sentence."""
+
+import json
+import socket
+from contextlib import closing, contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
+
+import pytest
+
+from cellgate.command.load_command import default_url
+
+
+@contextmanager
+def server(status, answer):
+    """A server that answers every POST so, and notes what it was asked."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            asked.append((self.path, json.loads(body), self.headers["Authorization"]))
+            content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *words):
+            pass
+
+    asked = []
+    with HTTPServer(("127.0.0.1", 0), Handler) as listener:
+        thread = Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.server_address[1]}", asked
+        finally:
+            listener.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    ("command", "state", "words"), [("load", "loaded", "is current"), ("unload", "unloaded", "is unloaded")]
+)
+def test_an_order_goes_out_and_its_answer_is_told(run, command, state, words):
+    with server(200, {"name": "tagger", "version": "2", "state": state}) as (url, asked):
+        done = run(command, "tagger", "--url", url)
+
+    assert (done.status, done.out, done.err) == (0, f"tagger version 2 {words}\n", "")
+    assert asked == [(f"/v2/repository/models/tagger/{command}", {}, None)]
+
+
+def test_a_version_and_a_key_go_with_it(run, monkeypatch):
+    monkeypatch.setenv("CELLGATE_API_KEY", "secret")
+    with server(200, {"name": "a/b", "version": "1", "state": "loaded"}) as (url, asked):
+        done = run("load", "a/b", "--model-version", "1", "--url", url)
+
+    assert done.status == 0
+    assert asked == [("/v2/repository/models/a%2Fb/load", {"parameters": {"version": 1}}, "Bearer secret")]
+
+
+def test_a_refusal_is_exit_1_and_the_servers_own_sentence(run):
+    with server(404, {"error": "model repository: expected it, found none", "code": "not_in_repository"}) as (url, _):
+        done = run("load", "tagger", "--url", url)
+
+    assert (done.status, done.out) == (1, "")
+    assert done.err == f"cellgate: {url}: model repository: expected it, found none\n"
+
+
+@pytest.mark.parametrize("answer", [b"", b"<html>"])
+def test_what_is_no_control_listener_is_told(run, answer):
+    with server(200, answer) as (url, _):
+        done = run("load", "tagger", "--url", url)
+
+    assert done.status == 1
+    assert "expected a server that takes orders, found: " in done.err
+
+
+def test_where_nobody_listens_is_told(run):
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        port = listener.getsockname()[1]
+    done = run("load", "tagger", "--url", f"http://127.0.0.1:{port}")
+
+    assert done.status == 1
+    assert "start the server with --control, or give its address" in done.err
+
+
+def test_the_port_of_the_environment_is_asked():
+    assert default_url({}) == "http://127.0.0.1:8002"
+    assert default_url({"CELLGATE_CONTROL_PORT": "9002"}) == "http://127.0.0.1:9002"
