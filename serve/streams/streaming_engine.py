@@ -95,11 +95,6 @@ class StreamingEngine:
         """The models, in the order of the command line."""
         return self._engine.models
 
-    def add(self, model: EngineModel) -> None:
-        """See `Engine.add`."""
-        self._engine.add(model)
-        self._models.setdefault(model.served.name, ServedStreams.of(model.served))
-
     def submit(self, ticket: Hashable, work: Work) -> None:
         """Take work; see `Engine.submit`.
 
