@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from .cache import RecordCache
-from .record import REASONS
+from .record import REASONS, StreamRecord
 from .store import Usage
 
 TAKEN_OVER: Final = "taken_over"
@@ -28,6 +28,13 @@ class StreamCounts:
         """Count streams that have ended; one of a model that is served no more is not counted."""
         if model in self._ended:
             self._ended[model][reason] += count
+
+    def committed(self, model: str, before: StreamRecord | None, after: StreamRecord) -> None:
+        """Count the streams that ended with a record that is written now: its own, or the one that was there."""
+        if after.ended is not None:
+            self.ended(model, after.ended)
+        if after.step == 0 and after.ended is None and before is not None and before.ended is None:
+            self.ended(model, TAKEN_OVER)
 
     def replayed(self, model: str) -> None:
         """Count a request that had been applied before."""

@@ -90,11 +90,13 @@ class StreamTable:
         self._held: dict[Hashable, Held] = {}
         self._due: dict[StreamKey, Entry] = {}
         self._asked: dict[StreamKey, Entry] = {}  # the store, longest ago first
+        self._running = 0
         self.held_bytes = 0
         self.next_deadline_s: float | None = None  # of all that were held since the last `passed`
 
     def __len__(self) -> int:
-        return len(self._held)
+        """Return how many requests wait here: those that the engine has are not among them."""
+        return len(self._held) - self._running
 
     @property
     def has_due(self) -> bool:
@@ -142,16 +144,18 @@ class StreamTable:
 
     def ask(self, entry: Entry, phase: Phase, now_s: float) -> None:
         """The head waits for the store from now on."""
+        self._leave(entry)
         entry.phase, entry.asked_s = phase, now_s
         self._asked[entry.key] = entry
 
     def run(self, entry: Entry) -> None:
         """The head waits for the engine from now on."""
         entry.phase = Phase.RUNNING
+        self._running += 1
 
     def wait_no_more(self, entry: Entry) -> None:
         """The head is to be judged again, or the next one is; without any, the entry goes."""
-        self._asked.pop(entry.key, None)
+        self._leave(entry)
         entry.phase = Phase.DUE
         if entry.queue:
             self._due[entry.key] = entry
@@ -179,7 +183,7 @@ class StreamTable:
         left = list(self._held.values())
         for found in (self._entries, self._held, self._due, self._asked):
             found.clear()
-        self.held_bytes = 0
+        self.held_bytes = self._running = 0
         return left
 
     def late(self, before_s: float) -> Iterator[Entry]:
@@ -206,3 +210,8 @@ class StreamTable:
                     later.append(deadline_s)
         self.next_deadline_s = min(later, default=None)
         return found
+
+    def _leave(self, entry: Entry) -> None:
+        """The head waits no more for what it waited for."""
+        self._asked.pop(entry.key, None)
+        self._running -= entry.phase is Phase.RUNNING

@@ -152,7 +152,7 @@ def test_a_store_that_is_slow_costs_503_and_nothing_else_and_is_believed_only_af
 
     driver.store.before = None
     gate.set()
-    while driver.engine._is_store_late():
+    while driver.engine._client.is_late:
         driver.woken.wait(0.01)
         driver.turn()
     again = driver.ask(make_work(x[:, 3:6], StreamRef(id=1, step=1)))
@@ -336,7 +336,7 @@ def test_durable_streams_expire_by_the_clock_on_the_wall(make_durable, make_work
 
 def test_what_memory_has_no_room_for_comes_back_from_the_store(make_durable, make_work, make_x, cut, whole_of):
     driver = make_durable()
-    driver.engine._cache._max_bytes = 4000  # a few records
+    driver.engine._client.cache._max_bytes = 4000  # a few records
     xs = {name: make_x(24, seed=name) for name in range(1, 21)}
     parts = {name: cut(x, name, 1, chunks=4) for name, x in xs.items()}
     ys = {name: [] for name in xs}
@@ -346,7 +346,7 @@ def test_what_memory_has_no_room_for_comes_back_from_the_store(make_durable, mak
 
     for name, x in xs.items():
         assert np.concatenate(ys[name], axis=1).tobytes() == whole_of(x)["y"].tobytes()
-    assert 0 < driver.engine._cache.size_bytes <= 4000
+    assert 0 < driver.engine._client.cache.size_bytes <= 4000
 
 
 class Clients:
@@ -434,7 +434,7 @@ def test_a_read_that_takes_too_long_is_given_up_and_nothing_is_asked_of_the_stor
     with pytest.raises(StoreUnavailable):
         driver.engine.order(StreamOrder(kind="show", model="steps", id=1), print)
     gate.set()
-    while driver.engine._is_store_late():
+    while driver.engine._client.is_late:
         driver.woken.wait(0.01)
         driver.turn()
 
