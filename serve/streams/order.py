@@ -19,18 +19,18 @@ from ..errors import BadInput, ModelChanged, StreamEnded, StreamExists, StreamEx
 from ..input_check import is_finite
 from .record import CLOSED, EXPIRED, StreamKey, StreamRecord
 from .record_bytes import RecordError, pack_record, unpack_record
-from .served_streams import ServedStreams
+from .versions import Versions
 
 
 def decide_order(
-    order: StreamOrder, record: StreamRecord | None, model: ServedStreams, now_s: float
+    order: StreamOrder, record: StreamRecord | None, versions: Versions, now_s: float
 ) -> StreamReport | StreamRecord:
     """Decide about an order.
 
     Args:
         order: whose turn it is.
         record: of its stream, as of now.
-        model: of its stream.
+        versions: that are served.
         now_s: on the clock of the store.
 
     Returns:
@@ -40,7 +40,7 @@ def decide_order(
         ServeError: the stream, or what is brought, does not allow it.
     """
     if order.kind == "bring":
-        return _brought(order, record, model, now_s)
+        return _brought(order, record, versions, now_s)
     if record is None:
         raise UnknownStream(order.id)
     if order.kind == "show":
@@ -68,15 +68,16 @@ def report_of(key: StreamKey, record: StreamRecord, now_s: float) -> StreamRepor
     return StreamReport(facts=facts)
 
 
-def _brought(order: StreamOrder, there: StreamRecord | None, model: ServedStreams, now_s: float) -> StreamRecord:
+def _brought(order: StreamOrder, there: StreamRecord | None, versions: Versions, now_s: float) -> StreamRecord:
     try:
         record = unpack_record(order.data)
     except RecordError as err:
         raise BadInput("body", "the state of a stream, as GET …/state gives it", f"none ({err})") from err
     if record.ended is not None:
         raise BadInput("body", "the state of a stream that lives", "that of one that has ended")
-    if record.digest != model.digest:
-        raise ModelChanged(order.id, record.digest, model.digest)
+    model = versions.of_bundle(order.model, record.digest)
+    if model is None:
+        raise ModelChanged(order.id, record.digest, versions.any_of(order.model).digest)
     if not model.is_streamable or not model.fits(record):
         raise BadInput("body", "the states of the model", "others")
     arrays = (*record.states, *(record.answer or {}).values())

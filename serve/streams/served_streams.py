@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from ...bundle.manifest import TensorSpec
+from ...bundle.manifest import GraphSignature, TensorSpec
 from ..engine.work import Answer, Work
 from ..errors import EngineError
 from ..input_check import BatchSize, is_finite, sized
@@ -22,10 +22,14 @@ _MOST_SIZES: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class ServedStreams:
-    """The streams of one model.
+    """The streams of one version of a model.
 
     Attributes:
+        name: of the model.
+        version: of the bundle.
+        key: see `ServedModel.key`.
         digest: of its bundle.
+        graph: what it takes and returns.
         is_streamable: whether it has any.
         states: names of the outputs that return them.
         inputs: the specifications of the inputs that take them, in the same order.
@@ -33,7 +37,11 @@ class ServedStreams:
         sizes: of one row of outputs that were asked for together, at no step and at one step, in bytes.
     """
 
+    name: str
+    version: str
+    key: str
     digest: str
+    graph: GraphSignature
     is_streamable: bool
     states: tuple[str, ...]
     inputs: tuple[TensorSpec, ...]
@@ -45,7 +53,11 @@ class ServedStreams:
         """Return what a served model's streams are."""
         graph, inputs = served.manifest.graph, {spec.name: spec for spec in served.manifest.graph.inputs}
         return cls(
+            name=served.name,
+            version=served.version,
+            key=served.key,
             digest=served.digest,
+            graph=graph,
             is_streamable=served.manifest.streamable and bool(graph.state),
             states=tuple(pair.output for pair in graph.state),
             inputs=tuple(inputs[pair.input] for pair in graph.state),

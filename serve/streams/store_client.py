@@ -227,4 +227,5 @@ def _told_of(held: Held, record: StreamRecord) -> StreamAnswer | StreamReport:
     """Return what to tell whoever asked for what is committed now."""
     if isinstance(held.work, StreamOrder):
         return report_of(held.entry.key, record, record.touched_s)
-    return StreamAnswer(outputs={name: held.outputs[name] for name in held.work.outputs}, step=held.step)
+    outputs = {name: held.outputs[name] for name in held.work.outputs}
+    return StreamAnswer(outputs=outputs, step=held.step, version=held.version)

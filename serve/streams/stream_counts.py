@@ -21,8 +21,16 @@ class StreamCounts:
     """
 
     def __init__(self, models: Iterable[str]) -> None:
-        self._ended = {model: dict.fromkeys((*REASONS, TAKEN_OVER), 0) for model in models}
-        self._replayed = dict.fromkeys(self._ended, 0)
+        self._ended: dict[str, dict[str, int]] = {}
+        self._replayed: dict[str, int] = {}
+        for model in models:
+            self.add(model)
+
+    def add(self, model: str) -> None:
+        """Count for another model, unless it is known."""
+        if model not in self._ended:
+            self._ended[model] = dict.fromkeys((*REASONS, TAKEN_OVER), 0)
+            self._replayed[model] = 0
 
     def ended(self, model: str, reason: str, count: int = 1) -> None:
         """Count streams that have ended; one of a model that is served no more is not counted."""

@@ -17,17 +17,17 @@ from ..engine.engine import Engine, Result
 from ..engine.models import EngineModel
 from ..engine.port import OnReport
 from ..engine.work import StreamOrder, Work
-from ..errors import DeadlineExceeded, NotReady, QueueFull, StoreUnavailable, UnknownModel
+from ..errors import DeadlineExceeded, NotReady, QueueFull, StoreUnavailable
 from .answers import Answers
 from .judge import check_request
 from .limits import StreamLimits
 from .record import StreamKey
-from .served_streams import ServedStreams
 from .store import StreamStore
 from .store_client import StoreClient
 from .stream_counts import StreamCounts
 from .table import Held, Phase, StreamTable
 from .turns import Turns
+from .versions import Versions
 
 
 class StreamingEngine:
@@ -57,18 +57,42 @@ class StreamingEngine:
         self._store = store
         self._limits = limits
         self._clock = clock
-        self._models = {model.served.name: ServedStreams.of(model.served) for model in engine.models}
+        self._versions = Versions(model.served for model in engine.models)
         self._table = table = StreamTable()
         self._answers = answers = Answers(table)
-        self._counts = counts = StreamCounts(self._models)
+        self._counts = counts = StreamCounts(streams.name for streams in self._versions)
         self._client = StoreClient(store, limits, table, answers, counts, clock, wall_clock, self._wake)
         self._port, self._sweep = self._client.port, self._client.sweep  # looked at before every run
-        self._turns = Turns(engine, self._models, table, self._client, answers, counts)
+        self._turns = Turns(engine, self._versions, table, self._client, answers, counts)
 
     @property
     def models(self) -> tuple[EngineModel, ...]:
-        """The models, in the order of the command line."""
+        """The models, in the order of the command line and of loading."""
         return self._engine.models
+
+    def add(self, model: EngineModel) -> None:
+        """See `Engine.add`."""
+        self._engine.add(model)
+        self._versions.add(model.served)
+        self._counts.add(model.served.name)
+
+    def prefer(self, name: str, key: str | None) -> None:
+        """See `Engine.prefer`."""
+        self._engine.prefer(name, key)
+        self._versions.prefer(name, key)
+
+    def runs_of(self, key: str) -> int:
+        """See `Engine.runs_of`."""
+        return self._engine.runs_of(key)
+
+    def is_idle(self, key: str) -> bool:
+        """See `Engine.is_idle`; whoever waits for a turn in that version is told that it is gone, if it goes."""
+        return self._engine.is_idle(key)
+
+    def remove(self, key: str) -> None:
+        """See `Engine.remove`."""
+        self._engine.remove(key)
+        self._versions.remove(key)
 
     def submit(self, ticket: Hashable, work: Work) -> None:
         """Take work; see `Engine.submit`.
@@ -83,14 +107,12 @@ class StreamingEngine:
                 self._check_room(work)
             self._engine.submit(ticket, work)
             return
-        model = self._models.get(work.model)
-        if model is None:
-            raise UnknownModel(work.model, None, ", ".join(self._models))
+        model = self._versions.find(work.model)
         check_request(work, is_streamable=model.is_streamable)
         self._check_room(work)
         if self._client.is_late:
             raise StoreUnavailable
-        self._table.add(ticket, StreamKey(work.model, work.stream.id), work)
+        self._table.add(ticket, StreamKey(model.name, work.stream.id), work)
 
     def order(self, order: StreamOrder, on_done: OnReport) -> Hashable:
         """Take an order about a stream.
@@ -105,8 +127,7 @@ class StreamingEngine:
         Raises:
             QueueFull, UnknownModel, StoreUnavailable: as `submit`.
         """
-        if order.model not in self._models:
-            raise UnknownModel(order.model, None, ", ".join(self._models))
+        self._versions.any_of(order.model)
         self._check_room(order)
         if self._client.is_late:
             raise StoreUnavailable

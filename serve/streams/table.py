@@ -12,6 +12,7 @@ from enum import Enum, auto
 from ..engine.port import OnReport
 from ..engine.work import Answer, StreamOrder, Work
 from .record import StreamKey, StreamRecord
+from .served_streams import ServedStreams
 
 
 class Phase(Enum):
@@ -37,6 +38,8 @@ class Held:
         step: of the request, once it runs.
         tries: how often somebody else's write came first.
         outputs: of its run, until they are committed.
+        model: in which version it runs, once it was judged.
+        version: of that, where another one was asked for.
     """
 
     ticket: Hashable
@@ -48,6 +51,14 @@ class Held:
     step: int = 0
     tries: int = 0
     outputs: Answer = field(default_factory=dict)
+    model: ServedStreams | None = None
+    version: str | None = None
+
+    @property
+    def model_that_runs(self) -> ServedStreams:
+        """The version in which it runs, after it was judged."""
+        assert self.model is not None
+        return self.model
 
 
 @dataclass(slots=True, eq=False)

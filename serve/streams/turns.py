@@ -6,7 +6,7 @@ Rules of this file: synchronous, and it never waits: where the store or the engi
 goes on when that is done. Whatever it refuses is doubted first, where others write to the store too.
 """
 
-from collections.abc import Mapping
+from dataclasses import replace
 
 from ..arrays import Array
 from ..engine.engine import Engine
@@ -20,6 +20,7 @@ from .served_streams import ServedStreams
 from .store_client import StoreClient
 from .stream_counts import StreamCounts
 from .table import Entry, Held, Phase, StreamTable
+from .versions import Versions
 
 
 class Turns:
@@ -27,7 +28,7 @@ class Turns:
 
     Args:
         engine: runs what is to be run; a request is its own ticket there.
-        models: by name.
+        versions: that are served.
         table: the streams that somebody waits for.
         client: asks the store.
         answers: to those who wait.
@@ -37,14 +38,14 @@ class Turns:
     def __init__(
         self,
         engine: Engine,
-        models: Mapping[str, ServedStreams],
+        versions: Versions,
         table: StreamTable,
         client: StoreClient,
         answers: Answers,
         counts: StreamCounts,
     ) -> None:
         self._engine = engine
-        self._models = models
+        self._versions = versions
         self._table = table
         self._client = client
         self._room = client.room
@@ -82,7 +83,7 @@ class Turns:
         assert isinstance(outcome, dict)
         assert isinstance(work, Work)
         try:
-            record = self._models[entry.key.model].record_of(
+            record = held.model_that_runs.record_of(
                 work, outcome, step=held.step, revision=0, payload=held.payload, now_s=self._client.now_s()
             )
         except ServeError as err:
@@ -107,7 +108,7 @@ class Turns:
         """Do what an order says; what writes goes to the store first."""
         now_s = self._client.now_s()
         record = self._client.record_at(entry, now_s)
-        decided = decide_order(order, record, self._models[entry.key.model], now_s)
+        decided = decide_order(order, record, self._versions, now_s)
         if isinstance(decided, StreamReport):
             if not self._client.doubts(entry):
                 self._answers.end_head(entry, decided)
@@ -118,25 +119,29 @@ class Turns:
 
     def _verdict(self, entry: Entry, held: Held, work: Work) -> RunStep | StreamAnswer:
         """Judge a request; where it is to run, its room is set aside."""
-        model = self._models[entry.key.model]
         assert work.stream is not None
+        asked = self._versions.find(work.model)
         if held.payload is None and work.stream.step is not None:
             held.payload = payload_hash(work)
         record = self._client.record_at(entry, self._client.now_s())
-        verdict = judge(record, work, model.digest, held.payload)
+        began = self._versions.going_on(asked, record)
+        verdict = judge(record, work, began.digest, held.payload)
+        # A stream that begins now, even in the place of a live one, begins in the version that was asked for.
+        model = held.model = asked if isinstance(verdict, RunStep) and work.stream.is_start else began
+        held.version = None if model is asked else model.version
         if isinstance(verdict, RunStep):
             if record is not None and not work.stream.is_start and not model.fits(record):
                 raise EngineError("store of streams: expected the states of the model, found others")
             self._room.take(entry, model.growth_bytes(work, record), is_new=record is None or record.ended is not None)
-        elif tuple(verdict.outputs) != work.outputs:
+            return verdict
+        if tuple(verdict.outputs) != work.outputs:
             raise EngineError("store of streams: expected the answer to the request, found another")
-        return verdict
+        return verdict if held.version is None else replace(verdict, version=held.version)
 
     def _run(self, entry: Entry, held: Held, work: Work, verdict: RunStep) -> None:
-        outputs = self._models[entry.key.model].outputs_to_run(work)
         held.step = verdict.step
         try:
-            self._engine.submit(held, _work_to_run(work, verdict.states, outputs))
+            self._engine.submit(held, _work_to_run(work, verdict.states, held.model_that_runs))
         except ServeError as err:
             self._give_up(entry, err)
             return
@@ -148,14 +153,14 @@ class Turns:
         self._answers.end_head(entry, err)
 
 
-def _work_to_run(work: Work, states: tuple[Array | None, ...], outputs: tuple[str, ...]) -> Work:
-    """Return the work with these states and outputs, for the engine: a copy, several times as quick as `replace`."""
+def _work_to_run(work: Work, states: tuple[Array | None, ...], model: ServedStreams) -> Work:
+    """Return the work as this version runs it from these states: a copy, several times as quick as `replace`."""
     return Work(
-        model=work.model,
+        model=model.key,
         sequence=work.sequence,
         lengths=work.lengths,
         states=states,
-        outputs=outputs,
+        outputs=model.outputs_to_run(work),
         priority=work.priority,
         deadline_s=work.deadline_s,
         times=work.times,
