@@ -9,7 +9,6 @@ import gc
 import signal
 import socket
 import sys
-import time
 from typing import Any, Final
 
 from ..counter_page import Counters
@@ -51,8 +50,7 @@ def _serve(border: ChildBorder, config: dict[str, Any], settings: Settings) -> N
     store = open_store(settings, is_restart=config.get("is_restart", False))
     roster = Roster(store.line, config.get("names", ()))
     for model, is_current in models:
-        until_s = None if is_current else time.monotonic()
-        roster.add(model, model.plan_line(settings), is_current=is_current, until_s=until_s)
+        roster.add(model, model.plan_line(settings), is_current=is_current)
     counters = counters_of(config, roster.names)
     with socket.socket(fileno=config["listener"]) as listener:
         loop = make_loop(roster, settings, repository, border, listener, store, counters)

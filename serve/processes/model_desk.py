@@ -87,9 +87,12 @@ class ModelDesk:
         self._clock = clock
         self._asked: dict[LoadJob, OnControl] = {}
         self._answers: list[Answer] = []
+        self._said = roster.generation  # of the last hello
         self.codecs: dict[int, ModelCodec] = {}
         for entry in roster:
             self._add_codec(entry)
+            if not entry.is_current:  # of an engine that died: how long its streams have been idle is not known
+                roster.retire(entry, 0, clock() + self._linger_s(entry))
         self.next_look_s = roster.next_look_s
 
     @property
@@ -120,7 +123,7 @@ class ModelDesk:
 
     def look(self, taken: float) -> bool:
         """Go on with whatever can go on; see `Desk`."""
-        before, now = self._roster.generation, self._clock()
+        now = self._clock()
         if (job := self._loader.take()) is not None:
             self._finish(job, self._asked.pop(job))
             self._loader.begin(self._roster.versions)
@@ -128,7 +131,8 @@ class ModelDesk:
         self._close_gone(taken)
         self._tell(taken, now)
         self._plan_next_look(now)
-        return self._roster.generation != before
+        said, self._said = self._said, self._roster.generation
+        return self._said != said
 
     def close(self) -> None:
         """Tell whoever waits that the engine ends."""

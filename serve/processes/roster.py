@@ -91,9 +91,9 @@ class Roster:
         """Return the digest of each version of a name that is still open."""
         return {entry.version: entry.model.served.digest for entry in self._entries if entry.name == name}
 
-    def add(self, model: EngineModel, plan: str, *, is_current: bool = True, until_s: float | None = None) -> Entry:
+    def add(self, model: EngineModel, plan: str, *, is_current: bool = True) -> Entry:
         """Take a model that was opened."""
-        entry = Entry(model, self._next_number, plan, is_current, 0, until_s)
+        entry = Entry(model, self._next_number, plan, is_current)
         self._next_number += 1
         self._entries.append(entry)
         if entry.name not in self.names:

@@ -472,9 +472,19 @@ def engine_models(bundle_paths):
     models = open_engine_models(
         [BundlePlace(path) for path in bundle_paths.values()], Settings(device="cpu", threads=1)
     )
-    yield [replace(model, runtime=KeptOpen(model.runtime)) for model in models]
+    yield [kept_open(model) for model in models]
     for model in models:
         model.runtime.close()
+
+
+def kept_open(model):
+    return replace(model, runtime=KeptOpen(model.runtime))
+
+
+@pytest.fixture(scope="session")
+def keep_open():
+    """Return a model that several engines may use one after the other."""
+    return kept_open
 
 
 @pytest.fixture(scope="session")

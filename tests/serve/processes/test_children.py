@@ -45,7 +45,7 @@ def test_a_child_gets_its_configuration_in_whatever_pieces_it_comes(border):
         os.write(feed, data[place : place + 9])
     config = child.read_config()
 
-    assert [(str(place.path), place.name) for place in places_of(config)] == [("a/b", None), ("c", "n")]
+    assert [(str(place.path), place.name) for place, _ in places_of(config)] == [("a/b", None), ("c", "n")]
     assert settings_of(config) == Settings(port=7)
 
 

@@ -1,0 +1,340 @@
+"""A server whose models come and go under load: real processes, real sockets, every answer held against an oracle."""
+
+import json
+import logging
+import os
+import shutil
+import signal
+import threading
+from contextlib import contextmanager
+
+import httpx
+import numpy as np
+import pytest
+
+from cellgate.serve.processes.supervisor import Supervisor
+from cellgate.serve.served_model import BundlePlace
+from cellgate.serve.server import base_url, bind_listener
+from cellgate.serve.settings import Settings
+
+PATIENCE_S = 60
+X = np.linspace(-1, 1, 8, dtype=np.float32).reshape(1, 4, 2)
+INFER = "/v2/models/steps/infer"
+LOAD = "/v2/repository/models/steps/load"
+UNLOAD = "/v2/repository/models/steps/unload"
+
+pytestmark = pytest.mark.slow
+
+
+def body_of(x, **parameters):
+    tensor = {"name": "x", "shape": list(x.shape), "datatype": "FP32", "data": x.ravel().tolist()}
+    return {"parameters": parameters, "inputs": [tensor]}
+
+
+def y_of(answer):
+    """Return the output and the version of an answer."""
+    found = answer.json()
+    (y,) = found["outputs"]
+    return np.array(y["data"], np.float32).tobytes(), found["model_version"]
+
+
+class Running:
+    """A server: its supervisor, a client of its frontends and one of its control listener."""
+
+    def __init__(self, supervisor, url, control_url):
+        self.supervisor, self.url = supervisor, url
+        self.client = httpx.Client(base_url=url, timeout=PATIENCE_S)
+        self.control = httpx.Client(base_url=control_url, timeout=PATIENCE_S)
+
+    def load(self, version=None):
+        body = {} if version is None else {"parameters": {"version": version}}
+        return self.control.post(LOAD, json=body)
+
+    def infer(self, x=X, path=INFER, **parameters):
+        return self.client.post(path, json=body_of(x, **parameters))
+
+    def index(self):
+        return {(entry["version"], entry["state"]) for entry in self.client.post("/v2/repository/index").json()}
+
+    def wait_ready(self):
+        while self.client.get("/v2/health/ready").status_code != 200:
+            pass
+
+
+@contextmanager
+def serving(places, **settings):
+    settings = Settings(device="cpu", threads=1, port=0, **settings)
+    listener, control = bind_listener("127.0.0.1", 0), bind_listener("127.0.0.1", 0)
+    urls = base_url(listener), base_url(control)
+    supervisor = Supervisor(places, settings, listener, control=control)
+    up, failures = threading.Event(), []
+
+    def run():
+        try:
+            supervisor.run(lambda _hello: up.set())
+        except Exception as err:  # noqa: BLE001 - the test looks at it
+            failures.append(err)
+        up.set()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        assert up.wait(PATIENCE_S)
+        assert failures == []
+        running = Running(supervisor, *urls)
+        with running.client, running.control:
+            yield running
+    finally:
+        supervisor.stop()
+        thread.join(PATIENCE_S)
+        assert not thread.is_alive()
+
+
+@pytest.fixture(scope="module")
+def repository(make_network, tmp_path_factory):
+    """Versions 1 and 2 of one network, with other weights each."""
+    folder = tmp_path_factory.mktemp("repository")
+    for version in (1, 2):
+        make_network("steps", version).write(folder / f"steps-{version}", version=version)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected(repository):
+    """The bits that each version answers with, from a server that never changed."""
+    found = {}
+    for version in (1, 2):
+        with serving([BundlePlace(repository / f"steps-{version}")]) as running:
+            found[str(version)], _ = y_of(running.infer())
+    assert found["1"] != found["2"]
+    return found
+
+
+@pytest.fixture
+def place(repository):
+    return BundlePlace(repository / "steps-1")
+
+
+class Load(threading.Thread):
+    """A client that asks without a pause on one connection, and keeps every answer."""
+
+    def __init__(self, url):
+        super().__init__()
+        self.url, self.answers, self.is_over = url, [], threading.Event()
+        self.begun = threading.Event()
+
+    def run(self):
+        with httpx.Client(base_url=self.url, timeout=PATIENCE_S) as client:
+            while not self.is_over.is_set():
+                self.answers.append(client.post(INFER, json=body_of(X)))
+                self.begun.set()
+
+    def end(self):
+        self.is_over.set()
+        self.join(PATIENCE_S)
+        assert not self.is_alive()
+        return self.answers
+
+
+@contextmanager
+def under_load(url, count=3):
+    loads = [Load(url) for _ in range(count)]
+    for load in loads:
+        load.start()
+    try:
+        for load in loads:
+            assert load.begun.wait(PATIENCE_S)
+        yield loads
+    finally:
+        for load in loads:
+            load.is_over.set()
+            load.join(PATIENCE_S)
+
+
+def test_a_new_version_takes_over_and_goes_back_without_a_lost_request(repository, place, expected):
+    with serving([place], repository=str(repository), workers=2) as running, under_load(running.url) as loads:
+        first = running.load()
+        after_first = [y_of(running.infer()) for _ in range(10)]
+        second = running.load(1)
+        after_second = [y_of(running.infer()) for _ in range(10)]
+        answers = [answer for load in loads for answer in load.end()]
+
+    assert (first.status_code, first.json()) == (200, {"name": "steps", "version": "2", "state": "loaded"})
+    assert second.json() == {"name": "steps", "version": "1", "state": "loaded"}
+    assert after_first == [(expected["2"], "2")] * 10
+    assert after_second == [(expected["1"], "1")] * 10
+    assert {answer.status_code for answer in answers} == {200}
+    found = [y_of(answer) for answer in answers]
+    assert {version for _, version in found} == {"1", "2"}
+    assert all(bits == expected[version] for bits, version in found)
+
+
+@pytest.mark.parametrize("store", ["memory", "sqlite"])
+def test_streams_go_on_in_their_version_also_when_the_engine_dies(repository, place, expected, store, tmp_path):
+    kept = "memory" if store == "memory" else f"sqlite:{tmp_path / 'streams'}"
+    with serving([place], repository=str(repository), stream_store=kept) as running:
+        chunks = [running.infer(X[:, :1], sequence_id=7, sequence_start=True, sequence_step=0)]
+        assert running.load().status_code == 200
+        chunks.append(running.infer(X[:, 1:2], sequence_id=7, sequence_step=1))
+        if store == "sqlite":
+            os.kill(running.supervisor.engine_pid, signal.SIGKILL)
+            while (answer := running.infer()).status_code != 200:
+                assert answer.status_code == 503
+            assert y_of(answer) == (expected["2"], "2")
+        chunks.append(running.infer(X[:, 2:], sequence_id=7, sequence_step=2, sequence_end=True))
+        whole = running.infer(path="/v2/models/steps/versions/1/infer")
+
+    assert [chunk.json()["model_version"] for chunk in chunks] == ["1", "1", "1"]
+    assert b"".join(y_of(chunk)[0] for chunk in chunks) == y_of(whole)[0] == expected["1"]
+
+
+def test_a_state_that_the_client_carries_goes_on_in_its_version(repository, place, expected, tmp_path):
+    keys = tmp_path / "keys"
+    keys.write_text("0123456789abcdef\n")
+    with serving([place], repository=str(repository), state_keys_path=str(keys)) as running:
+        first = running.infer(X[:, :2], sequence_state="")
+        assert running.load().status_code == 200
+        second = running.infer(X[:, 2:], sequence_state=first.json()["parameters"]["sequence_state"])
+        other = running.infer(X, sequence_state="")
+
+    assert [answer.json()["model_version"] for answer in (first, second, other)] == ["1", "1", "2"]
+    assert y_of(first)[0] + y_of(second)[0] == expected["1"]
+    assert y_of(other)[0] == expected["2"]
+
+
+def test_a_replaced_version_is_closed_once_no_stream_can_live_in_it(repository, place):
+    limits = {"stream_idle_s": 1.0, "head_timeout_s": 0.1, "body_timeout_s": 0.1}
+    with serving([place], repository=str(repository), **limits) as running:
+        running.infer(X[:, :1], sequence_id=7, sequence_start=True, sequence_step=0)
+        running.load()
+        at_once = running.index()
+        while len(running.index()) > 1:
+            pass
+        late = running.infer(X[:, 1:], sequence_id=7, sequence_step=1)
+        by_number = running.infer(path="/v2/models/steps/versions/1/infer")
+
+    assert at_once == {("2", "READY"), ("1", "UNLOADING")}
+    assert late.json()["code"] == "stream_expired"
+    assert by_number.json()["code"] == "unknown_model"
+
+
+def test_a_model_can_be_unloaded_and_loaded_again(repository, place, expected):
+    with serving([place], repository=str(repository)) as running:
+        unloaded = running.control.post(UNLOAD)
+        gone, listed, index = running.infer(), running.client.get("/v2/models").json(), running.index()
+        page = running.client.get("/openapi.json").status_code
+        running.load(1)
+        back = running.infer()
+
+    assert unloaded.json() == {"name": "steps", "version": "1", "state": "unloaded"}
+    assert (gone.status_code, gone.json()["code"]) == (404, "unknown_model")
+    assert (listed, index, page) == ({"models": []}, {("1", "UNLOADING")}, 200)
+    assert y_of(back) == (expected["1"], "1")
+
+
+def test_a_folder_that_was_exchanged_is_read_at_the_next_load_and_not_before(repository, expected, tmp_path):
+    shutil.copytree(repository / "steps-1", tmp_path / "steps")
+    with serving([BundlePlace(tmp_path / "steps", "steps")]) as running:
+        (tmp_path / "steps").rename(tmp_path / "old")
+        shutil.copytree(repository / "steps-2", tmp_path / "steps")
+        before = y_of(running.infer())
+        loaded = running.load()
+        after = y_of(running.infer())
+        back = running.load(1)  # it is still open, though it lies nowhere any more
+
+    assert (before, after) == ((expected["1"], "1"), (expected["2"], "2"))
+    assert (loaded.status_code, back.status_code) == (200, 200)
+
+
+def test_counts_of_a_name_go_on_over_its_versions(repository, place):
+    with serving([place], repository=str(repository)) as running:
+        running.infer()
+        running.load()
+        running.infer()
+        (stats,) = running.client.get("/v2/models/steps/stats").json()["model_stats"]
+        metrics = running.client.get("/metrics").text
+        metadata = running.client.get("/v2/models/steps").json()
+
+    assert (stats["version"], stats["inference_count"]) == ("2", 2)
+    assert 'cellgate_requests_total{code="200",model="steps",protocol="http"} 2.0' in metrics
+    assert {'version="1"' in metrics, 'version="2"' in metrics} == {True}
+    assert metadata["versions"] == ["2", "1"]
+
+
+def test_a_frontend_that_starts_later_serves_what_is_served_then(repository, place, expected):
+    with serving([place], repository=str(repository)) as running:
+        running.load()
+        old = running.supervisor.frontend_pids
+        os.kill(old[0], signal.SIGKILL)
+        while running.supervisor.frontend_pids[:1] == old[:1] or len(running.supervisor.frontend_pids) < 2:
+            pass
+        with httpx.Client(base_url=running.url, timeout=PATIENCE_S) as client:
+            answer = client.post(INFER, json=body_of(X))
+
+    assert y_of(answer) == (expected["2"], "2")
+
+
+def test_a_server_begins_with_the_highest_versions_of_its_repository(repository, expected):
+    with serving([], repository=str(repository)) as running:
+        assert y_of(running.infer()) == (expected["2"], "2")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "code"),
+    [
+        ("/v2/repository/models/nope/load", b"", 404, "not_in_repository"),
+        ("/v2/repository/models/..%2Fsteps/load", b"", 404, "not_found"),
+        ("/v2/repository/models/steps/load", b'{"parameters": {"version": 9}}', 404, "not_in_repository"),
+        ("/v2/repository/models/steps/load", b'{"parameters": {"config": "{}"}}', 400, "bad_input"),
+        ("/v2/repository/models/steps/load", b"{", 400, "bad_input"),
+        ("/v2/repository/models/nope/unload", b"", 404, "unknown_model"),
+        ("/v2/models/steps/infer", b"{}", 404, "not_found"),
+        ("/v2/repository/models/steps", b"", 404, "not_found"),
+    ],
+)
+def test_a_wrong_order_is_an_error_object_and_changes_nothing(unchanged, path, body, status, code):
+    answer = unchanged.control.post(path, content=body)
+
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert unchanged.index() == {("1", "READY")}
+
+
+@pytest.fixture(scope="module")
+def unchanged(repository):
+    with serving([BundlePlace(repository / "steps-1")], repository=str(repository)) as running:
+        yield running
+
+
+@pytest.mark.parametrize("path", [LOAD, UNLOAD])
+def test_the_main_listener_takes_no_orders(unchanged, path):
+    assert unchanged.client.post(path, content=b"").status_code == 404
+    assert unchanged.index() == {("1", "READY")}
+
+
+def test_a_web_page_gives_no_orders(unchanged):
+    answer = unchanged.control.post(LOAD, headers={"Origin": "https://page.example"})
+
+    assert (answer.status_code, answer.json()["code"]) == (403, "foreign_origin")
+
+
+def test_an_order_needs_a_key_where_keys_are_asked_for(repository, place, tmp_path):
+    keys = tmp_path / "keys"
+    keys.write_text("operator:0123456789abcdef\n")
+    keys.chmod(0o600)
+    with serving([place], repository=str(repository), api_keys_file=str(keys)) as running:
+        statuses = [
+            running.control.post(LOAD, headers=headers).status_code
+            for headers in ({}, {"X-API-Key": "0123456789abcdeX"}, {"X-API-Key": "0123456789abcdef"})
+        ]
+
+    assert statuses == [401, 403, 200]
+
+
+def test_a_stop_while_a_bundle_is_opened_is_an_orderly_one(repository, place, caplog):
+    with serving([place], repository=str(repository)) as running, caplog.at_level(logging.WARNING):
+        asked = threading.Thread(target=lambda: running.control.post(LOAD, content=json.dumps({}).encode()))
+        asked.start()
+        running.supervisor.stop()
+        asked.join(PATIENCE_S)
+
+    assert not any("killed" in record.getMessage() for record in caplog.records)
