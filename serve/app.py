@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import anyio.to_thread
@@ -33,7 +34,6 @@ from .work_queue import WorkQueue
 # Its older versions, which cannot, keep the option unread.
 _SILENT = dict.fromkeys(("auto_configure", "tracing", "metrics", "logs", "operation_spans"), False)
 _OPTIONS: dict[str, Any] = {"telemetry": _SILENT}
-
 
 # Threads for bodies and answers so large that they would hold up the event loop. The parser and the renderer hold the
 # interpreter's lock for most of their time: more threads would only take turns.
@@ -74,21 +74,10 @@ def create_app(
         tracer=tracer,
     )
 
-    @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        async with running():
-            state.queue = WorkQueue(_LARGE_AT_A_TIME, settings.max_waiting)
-            try:
-                yield
-            finally:
-                state.queue = None
-                if tracer is not None:
-                    await anyio.to_thread.run_sync(tracer.close)
-
     app = FastAPI(
         title="cellgate",
         version=__version__,
-        lifespan=lifespan,
+        lifespan=partial(_lifespan, state, running),
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
@@ -97,15 +86,37 @@ def create_app(
         **_OPTIONS,
     )
     app.state.serving = state
-    app.include_router(router)
-    app.include_router(socket_router)
-    app.include_router(stream_router)
-    has_keys = settings.api_keys_file is not None
-    app.router.routes.extend(docs_routes(openapi_document(app.routes, models, has_keys=has_keys)))
+    _add_routes(app, state)
+    _add_middleware(app, state)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(state: ServingState, running: Running, _app: FastAPI) -> AsyncIterator[None]:
+    """Hold what belongs to the serving event loop for as long as that runs."""
+    async with running():
+        state.queue = WorkQueue(_LARGE_AT_A_TIME, state.settings.max_waiting)
+        try:
+            yield
+        finally:
+            state.queue = None
+            if state.tracer is not None:
+                await anyio.to_thread.run_sync(state.tracer.close)
+
+
+def _add_routes(app: FastAPI, state: ServingState) -> None:
+    """Give the application its routes, and the pages that describe them."""
+    for each in (router, socket_router, stream_router):
+        app.include_router(each)
+    has_keys = state.settings.api_keys_file is not None
+    app.router.routes.extend(docs_routes(openapi_document(app.routes, state.table.models, has_keys=has_keys)))
+
+
+def _add_middleware(app: FastAPI, state: ServingState) -> None:
+    """Put the layers around the routes, from the inside out: who names a request sees it first."""
     app.add_middleware(AdmissionGate, serving=state)
     app.add_middleware(FaultBoundary)
     app.add_middleware(MeterRequests, meters=state.meters, models=state.infer_paths)
-    if settings.access_log:
+    if state.settings.access_log:
         app.add_middleware(AccessLog)
     app.add_middleware(NameRequests, ids=state.ids)
-    return app
