@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import anyio.to_thread
@@ -33,8 +34,7 @@ from .work_queue import WorkQueue
 # The framework can export traces by itself where the environment asks for it; this server sends nothing to anybody.
 # Its older versions, which cannot, keep the option unread.
 _SILENT = dict.fromkeys(("auto_configure", "tracing", "metrics", "logs", "operation_spans"), False)
-OPTIONS: dict[str, Any] = {"telemetry": _SILENT}
-
+_OPTIONS: dict[str, Any] = {"telemetry": _SILENT}
 
 # Threads for bodies and answers so large that they would hold up the event loop. The parser and the renderer hold the
 # interpreter's lock for most of their time: more threads would only take turns.
@@ -75,46 +75,55 @@ def create_app(
         counters=Counters.alone([model.name for model in table.models]) if counters is None else counters,
         tracer=tracer,
     )
+    app = bare_app("cellgate", state, running)
+    _add_routes(app, state)
+    add_middleware(app, state)
+    return app
 
+
+def bare_app(title: str, state: ServingState, running: Running) -> FastAPI:
+    """Return an application without routes, which has a state and answers errors with error objects."""
     app = FastAPI(
-        title="cellgate",
+        title=title,
         version=__version__,
-        lifespan=serving_lifespan(state, running),
+        lifespan=partial(_lifespan, state, running),
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
         exception_handlers={ServeError: on_serve_error, HTTPException: on_http_error},
-        **OPTIONS,
+        **_OPTIONS,
     )
     app.state.serving = state
-    app.include_router(router)
-    app.include_router(socket_router)
-    app.include_router(stream_router)
-    has_keys = settings.api_keys_file is not None
-    document = ApiDocument(tuple(app.routes), lambda: state.table, has_keys=has_keys)
-    app.router.routes.extend(docs_routes(document.read))
-    app.add_middleware(AdmissionGate, serving=state)
-    app.add_middleware(FaultBoundary)
-    app.add_middleware(MeterRequests, meters=state.meters, models=state.infer_paths)
-    if settings.access_log:
-        app.add_middleware(AccessLog)
-    app.add_middleware(NameRequests, ids=state.ids)
     return app
 
 
-def serving_lifespan(state: ServingState, running: Running) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
-    """Return the lifespan of an application: the queue is there from its beginning to its end."""
+def add_middleware(app: FastAPI, state: ServingState) -> None:
+    """Put the layers around the routes, from the inside out: who names a request sees it first."""
+    app.add_middleware(AdmissionGate, serving=state)
+    app.add_middleware(FaultBoundary)
+    app.add_middleware(MeterRequests, meters=state.meters, models=state.infer_paths)
+    if state.settings.access_log:
+        app.add_middleware(AccessLog)
+    app.add_middleware(NameRequests, ids=state.ids)
 
-    @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        async with running():
-            state.queue = WorkQueue(_LARGE_AT_A_TIME, state.settings.max_waiting)
-            try:
-                yield
-            finally:
-                state.queue = None
-                if state.tracer is not None:
-                    await anyio.to_thread.run_sync(state.tracer.close)
 
-    return lifespan
+@asynccontextmanager
+async def _lifespan(state: ServingState, running: Running, _app: FastAPI) -> AsyncIterator[None]:
+    """Hold what belongs to the serving event loop for as long as that runs."""
+    async with running():
+        state.queue = WorkQueue(_LARGE_AT_A_TIME, state.settings.max_waiting)
+        try:
+            yield
+        finally:
+            state.queue = None
+            if state.tracer is not None:
+                await anyio.to_thread.run_sync(state.tracer.close)
+
+
+def _add_routes(app: FastAPI, state: ServingState) -> None:
+    """Give the application its routes, and the pages that describe them."""
+    for each in (router, socket_router, stream_router):
+        app.include_router(each)
+    document = ApiDocument(tuple(app.routes), lambda: state.table, has_keys=state.settings.api_keys_file is not None)
+    app.router.routes.extend(docs_routes(document.read))

@@ -12,8 +12,9 @@ import numpy as np
 from ..runtime import Runtime
 from .cost_model import CostModel, Measurement, fit
 from .device_lanes import lane_table
-from .lanes import Lane, LaneTable, Request
+from .lanes import LaneTable
 from .plan import Planner, RunRules
+from .request import Lane, Request
 from .work import Work
 
 _ROWS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64)

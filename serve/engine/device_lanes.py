@@ -22,7 +22,8 @@ from ...bundle.manifest import TensorSpec
 from ..arrays import Array
 from ..bound_graph import BoundRuns, DeviceTensor, to_host
 from ..runtime import DeviceRuntime, Runtime
-from .lanes import Lane, LaneTable
+from .lanes import LaneTable
+from .request import Lane
 from .state_graph import state_graph
 from .work import Answer
 

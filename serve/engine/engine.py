@@ -15,9 +15,9 @@ from ..counter_page import CounterPage
 from ..errors import DeadlineExceeded, EngineError, NotReady, QueueFull, ServeError
 from ..model_table import unknown_model
 from ..settings import Settings
-from .lanes import Request
 from .model_queue import ModelQueue
 from .models import EngineModel
+from .request import Request
 from .run_meter import RunMeter
 from .work import Outcome, Work
 

@@ -15,7 +15,8 @@ from ..errors import ServerStartError
 from ..golden_check import check_golden
 from ..runtime import DeviceRuntime, Runtime, RuntimeFacts
 from .device_lanes import DeviceLaneTable
-from .lanes import LaneTable, Request
+from .lanes import LaneTable
+from .request import Request
 from .work import Work
 
 _STEPS = 3  # of a run: sequences of the golden cases are cut often, and their lanes end one after the other

@@ -7,8 +7,6 @@ an earlier run left there: a graph never lets padded steps touch an output or a 
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,91 +14,9 @@ from numpy.typing import NDArray
 from ...bundle.manifest import TensorSpec
 from ..arrays import Array
 from ..runtime import Runtime
-from .work import Answer, Work
-
-_ZERO_SLOT = 0  # a state that is always zero and never written
-
-
-class Request:
-    """A work in the engine: which rows of it are still on their way, and the answer so far.
-
-    Attributes:
-        ticket: of whoever asked.
-        work: what was asked.
-        size_bytes: of the work's tensors.
-        rows: of the work.
-        rows_left: rows that have not ended.
-        due_s: see `plan`.
-        next_row: the first one that has no lane yet; rows get theirs late, so that what waits takes little memory.
-        answer: outputs by name; rows are filled in as they end.
-        arrived_s: when it came.
-        is_watched: its next run is to be noted: it is its first, or somebody traces it.
-        queue: of the engine, where it was added.
-    """
-
-    __slots__ = (
-        "answer",
-        "arrived_s",
-        "due_s",
-        "is_watched",
-        "next_row",
-        "queue",
-        "rows",
-        "rows_left",
-        "size_bytes",
-        "ticket",
-        "work",
-    )
-
-    def __init__(self, ticket: Any, work: Work, size_bytes: int, rows: int) -> None:
-        self.ticket = ticket
-        self.work = work
-        self.size_bytes = size_bytes
-        self.rows = self.rows_left = rows
-        self.due_s = self.arrived_s = 0.0
-        self.next_row = 0
-        self.is_watched = True
-        self.queue: Any = None
-        self.answer: Answer = {}
-
-    @property
-    def rows_waiting(self) -> int:
-        """Rows that have no lane yet."""
-        return self.rows - self.next_row
-
-    def next_lane(self) -> "Lane":
-        """Return the lane of the next row."""
-        row = self.next_row
-        self.next_row = row + 1
-        return Lane(self, row, self.work.sequence[row], self.work.lengths.item(row), self.due_s)
-
-    def ordered_answer(self) -> Answer:
-        """Return the answer in the order that was asked for."""
-        answer, names = self.answer, self.work.outputs
-        return answer if len(names) == 1 else {name: answer[name] for name in names}
-
-
-@dataclass(slots=True, eq=False)
-class Lane:
-    """One row on its way through time.
-
-    Attributes:
-        request: it belongs to.
-        row: its place there.
-        source: [T, I] or [T], the row's steps.
-        remaining: steps left.
-        due_s: its request's.
-        position: steps done.
-        slot: where its state is kept between runs.
-    """
-
-    request: Request
-    row: int
-    source: Array
-    remaining: int
-    due_s: float
-    position: int = 0
-    slot: int = _ZERO_SLOT
+from .request import ZERO_SLOT, Lane
+from .state_slots import StateSlots
+from .work import Answer
 
 
 class LaneTable:
@@ -119,9 +35,9 @@ class LaneTable:
         self._sequence = specs[signature.sequence]
         self._sequence_buffer = _Buffer(self._sequence)
         self._lengths = np.empty(max_lanes, dtype=np.int32)
-        self._states = [_StateSlots(specs[pair.input], pair.output, max_lanes) for pair in signature.state]
+        self._states = [StateSlots(specs[pair.input], pair.output, max_lanes) for pair in signature.state]
         self._slots = max_lanes
-        self._free_slots = list(range(max_lanes, _ZERO_SLOT, -1))
+        self._free_slots = list(range(max_lanes, ZERO_SLOT, -1))
         self._over_time = {spec.name for spec in signature.outputs if "T" in spec.shape}
         self._row_axis = {
             spec.name: spec.shape.index("B") for spec in signature.outputs if spec.name not in self._over_time
@@ -134,7 +50,7 @@ class LaneTable:
 
     def begin(self, lane: Lane) -> None:
         """Give a lane that has not moved the state that its request brought, if any."""
-        given = lane.request.work.states if lane.slot == _ZERO_SLOT and lane.position == 0 else ()
+        given = lane.request.work.states if lane.slot == ZERO_SLOT and lane.position == 0 else ()
         for state in given:
             if state is not None:
                 break
@@ -145,9 +61,9 @@ class LaneTable:
 
     def release(self, lane: Lane) -> None:
         """Take the lane's slot back."""
-        if lane.slot != _ZERO_SLOT:
+        if lane.slot != ZERO_SLOT:
             self._free_slots.append(lane.slot)
-            lane.slot = _ZERO_SLOT
+            lane.slot = ZERO_SLOT
 
     def _new_slot(self) -> int:
         if not self._free_slots:
@@ -212,7 +128,7 @@ class LaneTable:
         if not going_on:
             return
         for lane in going_on:
-            if lane.slot == _ZERO_SLOT:
+            if lane.slot == ZERO_SLOT:
                 lane.slot = self._new_slot()
         self._keep(np.array([lane.slot for lane in going_on]), outputs, ended)
 
@@ -292,56 +208,3 @@ class _Buffer:
         if size > len(self._flat):
             self._flat = np.zeros(max(size, 2 * len(self._flat)), dtype=self._flat.dtype)
         return self._flat[:size].reshape(rows, steps, *self._inner)
-
-
-class _StateSlots:
-    """One state tensor of all lanes, and the buffer from which a run reads it.
-
-    Args:
-        spec: of the graph's input: one axis "B", fixed sizes elsewhere.
-        output: name of the graph's output that returns it.
-        max_lanes: most rows of a run, and the first number of slots beside the zero one.
-    """
-
-    def __init__(self, spec: TensorSpec, output: str, max_lanes: int) -> None:
-        self.input = spec.name
-        self.output = output
-        self._axis = spec.shape.index("B")
-        self._rows_first = (self._axis, *(axis for axis in range(len(spec.shape)) if axis != self._axis))
-        self._shape = spec.shape
-        self._row_size = math.prod(self._sized(1))
-        self._batch = np.zeros(max_lanes * self._row_size, dtype=spec.dtype)
-        self._is_zero = True  # all of it
-        self._slots = np.zeros(self._sized(max_lanes + 1), dtype=spec.dtype)
-        self._by_slot = self._slots.transpose(self._rows_first)  # a view
-
-    def grow(self, slots: int) -> None:
-        """Make room for more slots beside the zero one; what is kept stays where it is."""
-        before = self._by_slot
-        self._slots = np.zeros(self._sized(slots + 1), dtype=before.dtype)
-        self._by_slot = self._slots.transpose(self._rows_first)
-        self._by_slot[: len(before)] = before
-
-    def put(self, slot: int, state: Array | None, row: int) -> None:
-        """Store the row of a given state, or zero."""
-        self._by_slot[slot] = 0 if state is None else state.take(row, axis=self._axis)
-
-    def take(self, slots: NDArray[np.int64]) -> Array:
-        """Gather the states of a run, in its order."""
-        self._is_zero = False
-        batch = self._batch[: len(slots) * self._row_size].reshape(self._sized(len(slots)))
-        return np.take(self._slots, slots, axis=self._axis, out=batch, mode="clip")
-
-    def zeros(self, rows: int) -> Array:
-        """Return the states of a run whose rows all begin from zero."""
-        if not self._is_zero:
-            self._batch.fill(0)
-            self._is_zero = True
-        return self._batch[: rows * self._row_size].reshape(self._sized(rows))
-
-    def keep(self, slots: NDArray[np.int64], found: Array, ended: int) -> None:
-        """Store the states of the rows from `ended` on."""
-        self._by_slot[slots] = found.transpose(self._rows_first)[ended:]
-
-    def _sized(self, rows: int) -> tuple[int, ...]:
-        return tuple(axis if isinstance(axis, int) else rows for axis in self._shape)

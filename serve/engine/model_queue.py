@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from .company import Company
 from .cost_model import Measurement
 from .device_lanes import lane_table
-from .lanes import Lane, Request
 from .models import EngineModel
 from .plan import Planner, RunRules, due_s
+from .request import Lane, Request
 from .run_meter import RunMeter
 
 if TYPE_CHECKING:

@@ -3,22 +3,18 @@
 import json
 import re
 import shlex
-import threading
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
-import uvicorn
 
 from cellgate.serve import errors, head_errors
-from cellgate.serve.app import create_app
-from cellgate.serve.processes.frontend import uvicorn_config
 from cellgate.serve.served_model import BundlePlace
 from cellgate.serve.settings import Settings
 
-PATIENCE_S = 20
+from .listening import listening
+
 PAGE = (Path(__file__).parents[2] / "docs/http.md").read_text()
 COMMANDS = [shlex.split(block.replace("\\\n", " ")) for block in re.findall(r"```sh\n(curl.*?)```", PAGE, re.DOTALL)]
 
@@ -110,8 +106,8 @@ def test_binary_example_asks_a_server_that_listens(page, bundle_paths, open_serv
     x = network.feeds(2, 3)["x"]
     zeros = {name: np.zeros((1, 2, 3), np.float32) for name in ("h0", "c0")}
 
-    with listening(*open_served(BundlePlace(bundle_paths["steps"], "demo"))) as url, httpx.Client() as client:
-        found = page["ask"](client, f"{url}/v2/models/demo/infer", x)
+    with listening(*open_served(BundlePlace(bundle_paths["steps"], "demo"))) as host, httpx.Client() as client:
+        found = page["ask"](client, f"http://{host}/v2/models/demo/infer", x)
 
     np.testing.assert_allclose(found, network.compute({"x": x, **zeros})["y"], rtol=0, atol=1e-5)
 
@@ -119,31 +115,7 @@ def test_binary_example_asks_a_server_that_listens(page, bundle_paths, open_serv
 def test_live_example_asks_a_server_that_listens(page, bundle_paths, open_served, make_request):
     requests = [make_request({"x": np.zeros((1, T, 2), np.float32)}, id=str(T)) for T in (1, 2)]
 
-    with listening(*open_served(BundlePlace(bundle_paths["steps"], "demo"))) as url:
-        found = page["live"](f"{url.replace('http', 'ws')}/v2/models/demo/stream", requests)
+    with listening(*open_served(BundlePlace(bundle_paths["steps"], "demo"))) as host:
+        found = page["live"](f"ws://{host}/v2/models/demo/stream", requests)
 
     assert [(answer["id"], answer["outputs"][0]["shape"]) for answer in found] == [("1", [1, 1, 4]), ("2", [1, 2, 4])]
-
-
-@contextmanager
-def listening(models, engine):
-    """Serve in another thread as `cellgate serve` does; yield the URL."""
-    settings, started = Settings(port=0), threading.Event()
-    app = create_app(models, settings, engine)
-    config = uvicorn_config(app, settings)
-    config.port = 0
-
-    class Server(uvicorn.Server):
-        async def startup(self, sockets=None):
-            await super().startup(sockets)
-            started.set()
-
-    server = Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        assert started.wait(PATIENCE_S)
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(PATIENCE_S)

@@ -2,30 +2,28 @@
 
 import asyncio
 import json
-import threading
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 
 import anyio
 import numpy as np
 import pytest
-import uvicorn
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect as connect_socket
 
 from cellgate.serve import live_connection
 from cellgate.serve.admission import Admission, AdmissionRules
-from cellgate.serve.app import create_app
 from cellgate.serve.counter_layout import CODES, PROTOCOLS, REQUESTS
 from cellgate.serve.counter_page import Counters
 from cellgate.serve.errors import EngineLost, QueueFull
 from cellgate.serve.live_connection import LiveConnection
 from cellgate.serve.model_table import ModelTable
-from cellgate.serve.processes.frontend import uvicorn_config
 from cellgate.serve.request_meter import RequestMeters
 from cellgate.serve.served_model import BundlePlace
 from cellgate.serve.serving_state import ServingState
 from cellgate.serve.settings import Settings
 from cellgate.serve.work_queue import WorkQueue
+
+from .listening import listening
 
 PATIENCE_S = 30
 
@@ -218,34 +216,10 @@ async def test_a_long_message_is_read_and_answered_in_a_thread(live, make_reques
     assert found["outputs"][0]["shape"] == [1, 20_000, 4]
 
 
-@contextmanager
-def listening(models, engine, **changes):
-    """Serve in another thread as `cellgate serve` does; yield the address for WebSockets."""
-    settings, started = Settings(port=0, **changes), threading.Event()
-    app = create_app(models, settings, engine)
-    config = uvicorn_config(app, settings)
-    config.port = 0
-
-    class Server(uvicorn.Server):
-        async def startup(self, sockets=None):
-            await super().startup(sockets)
-            started.set()
-
-    server = Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        assert started.wait(PATIENCE_S)
-        yield f"ws://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/v2/models"
-    finally:
-        server.should_exit = True
-        thread.join(PATIENCE_S)
-
-
 @pytest.fixture(params=[True, False], ids=["hot", "asgi"])
 def address(request, bundle_paths, open_served):
-    with listening(*open_served(BundlePlace(bundle_paths["steps"], "demo")), hot_route=request.param) as found:
-        yield found
+    with listening(*open_served(BundlePlace(bundle_paths["steps"], "demo")), hot_route=request.param) as host:
+        yield f"ws://{host}/v2/models"
 
 
 def test_json_and_binary_messages_are_answered_over_a_real_socket(address, make_network, make_request, pack_binary):
@@ -285,8 +259,8 @@ def test_a_version_may_be_named(address):
 def test_a_message_above_the_limit_closes_the_connection(bundle_paths, open_served):
     served = open_served(BundlePlace(bundle_paths["steps"], "demo"))
     with (
-        listening(*served, max_body_bytes=2048) as address,
-        connect_socket(f"{address}/demo/stream", open_timeout=PATIENCE_S) as socket,
+        listening(*served, max_body_bytes=2048) as host,
+        connect_socket(f"ws://{host}/v2/models/demo/stream", open_timeout=PATIENCE_S) as socket,
     ):
         socket.send("x" * 4096)
         with pytest.raises(ConnectionClosed) as found:
@@ -297,9 +271,10 @@ def test_a_message_above_the_limit_closes_the_connection(bundle_paths, open_serv
 
 def test_a_server_that_is_not_ready_refuses_as_http(served_models, make_manual_port):
     port = make_manual_port()
-    with listening(list(served_models.values()), port) as address:
+    with listening(list(served_models.values()), port) as host:
         port.is_ready = False
-        with pytest.raises(InvalidStatus) as found, connect_socket(f"{address}/steps/stream", open_timeout=PATIENCE_S):
+        url = f"ws://{host}/v2/models/steps/stream"
+        with pytest.raises(InvalidStatus) as found, connect_socket(url, open_timeout=PATIENCE_S):
             pass
 
     assert found.value.response.status_code == 503

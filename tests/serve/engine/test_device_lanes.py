@@ -10,9 +10,10 @@ from cellgate.bundle.manifest import TensorSpec
 from cellgate.serve.device_choice import open_runtime
 from cellgate.serve.engine.device_lanes import DeviceLaneTable, lane_table
 from cellgate.serve.engine.lane_proof import LanesAsRuntime, keeps_states_on_device
-from cellgate.serve.engine.lanes import LaneTable, Request
+from cellgate.serve.engine.lanes import LaneTable
 from cellgate.serve.engine.limit_ways import CountingRuntime
 from cellgate.serve.engine.models import open_engine_models
+from cellgate.serve.engine.request import Request
 from cellgate.serve.engine.state_graph import state_graph
 from cellgate.serve.engine.work import Work
 from cellgate.serve.errors import EngineError, ServerStartError

@@ -195,7 +195,7 @@ def test_unknown_model_is_refused_and_changes_nothing(make_engine, make_work):
     engine, _ = make_engine()
     before = engine.statistics()
 
-    with pytest.raises(UnknownModel, match="expected one of sum, found 'other'"):
+    with pytest.raises(UnknownModel, match="expected one of sum version 1, found 'other'"):
         engine.submit(1, make_work(3, model="other"))
 
     assert engine.statistics() == before

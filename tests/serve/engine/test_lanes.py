@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from cellgate.serve.engine.lanes import Lane, LaneTable, Request
+from cellgate.serve.engine.lanes import LaneTable
+from cellgate.serve.engine.request import Lane, Request
 from cellgate.serve.errors import EngineError
 
 

@@ -1,0 +1,94 @@
+"""A request in the engine, and its rows on their way through time: the lanes.
+
+Rules of this file: records and their arithmetic only; `lanes` moves them, `plan` decides which.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ..arrays import Array
+from .work import Answer, Work
+
+ZERO_SLOT: Final = 0  # a state that is always zero and never written
+
+
+class Request:
+    """A work in the engine: which rows of it are still on their way, and the answer so far.
+
+    Attributes:
+        ticket: of whoever asked.
+        work: what was asked.
+        size_bytes: of the work's tensors.
+        rows: of the work.
+        rows_left: rows that have not ended.
+        due_s: see `plan`.
+        next_row: the first one that has no lane yet; rows get theirs late, so that what waits takes little memory.
+        answer: outputs by name; rows are filled in as they end.
+        arrived_s: when it came.
+        is_watched: its next run is to be noted: it is its first, or somebody traces it.
+        queue: of the engine, where it was added.
+    """
+
+    __slots__ = (
+        "answer",
+        "arrived_s",
+        "due_s",
+        "is_watched",
+        "next_row",
+        "queue",
+        "rows",
+        "rows_left",
+        "size_bytes",
+        "ticket",
+        "work",
+    )
+
+    def __init__(self, ticket: Any, work: Work, size_bytes: int, rows: int) -> None:
+        self.ticket = ticket
+        self.work = work
+        self.size_bytes = size_bytes
+        self.rows = self.rows_left = rows
+        self.due_s = self.arrived_s = 0.0
+        self.next_row = 0
+        self.is_watched = True
+        self.queue: Any = None
+        self.answer: Answer = {}
+
+    @property
+    def rows_waiting(self) -> int:
+        """Rows that have no lane yet."""
+        return self.rows - self.next_row
+
+    def next_lane(self) -> "Lane":
+        """Return the lane of the next row."""
+        row = self.next_row
+        self.next_row = row + 1
+        return Lane(self, row, self.work.sequence[row], self.work.lengths.item(row), self.due_s)
+
+    def ordered_answer(self) -> Answer:
+        """Return the answer in the order that was asked for."""
+        answer, names = self.answer, self.work.outputs
+        return answer if len(names) == 1 else {name: answer[name] for name in names}
+
+
+@dataclass(slots=True, eq=False)
+class Lane:
+    """One row on its way through time.
+
+    Attributes:
+        request: it belongs to.
+        row: its place there.
+        source: [T, I] or [T], the row's steps.
+        remaining: steps left.
+        due_s: its request's.
+        position: steps done.
+        slot: where its state is kept between runs.
+    """
+
+    request: Request
+    row: int
+    source: Array
+    remaining: int
+    due_s: float
+    position: int = 0
+    slot: int = ZERO_SLOT
