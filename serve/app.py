@@ -106,6 +106,6 @@ def create_app(
     app.add_middleware(FaultBoundary)
     app.add_middleware(MeterRequests, meters=state.meters, models=state.infer_paths)
     if settings.access_log:
-        app.add_middleware(AccessLog)
+        app.add_middleware(AccessLog, models=state.infer_paths)
     app.add_middleware(NameRequests, ids=state.ids)
     return app

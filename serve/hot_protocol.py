@@ -33,6 +33,7 @@ class HotProtocol(GuardedProtocol):
 
     readers: ClassVar[dict[bytes, RequestReader]]
     meters: ClassVar[dict[bytes, RequestMeter]]
+    models: ClassVar[dict[bytes, str]]
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
@@ -188,8 +189,16 @@ class HotProtocol(GuardedProtocol):
         seconds = end - self._start
         self._meter.answered(status, seconds, self._read_s, render_s)
         if self.settings.access_log:
-            path, word = self._path.decode("ascii"), self._id.decode("ascii")
-            log_request("POST", path, status, size_bytes, seconds, word)
+            log_request(
+                protocol="http",
+                method="POST",
+                path=self._path.decode("ascii"),
+                model=self.models[self._path],
+                status=status,
+                answer_bytes=size_bytes,
+                duration_s=seconds,
+                request_id=self._id.decode("ascii"),
+            )
 
     # what is uvicorn's
 
@@ -213,4 +222,5 @@ def hot_protocol(state: ServingState) -> type[HotProtocol]:
     models = {path.encode("ascii"): name for path, name in state.infer_paths.items()}
     readers = {path: state.reader_of(state.table.find(name, None)) for path, name in models.items()}
     meters = {path: state.meters.of(name) for path, name in models.items()}
-    return type("HotProtocolOfState", (HotProtocol,), {**known_of(state), "readers": readers, "meters": meters})
+    known = {**known_of(state), "readers": readers, "meters": meters, "models": models}
+    return type("HotProtocolOfState", (HotProtocol,), known)

@@ -10,7 +10,9 @@ from starlette.websockets import WebSocketDisconnect
 from .error_answer import answer_error
 from .errors import ServeError
 from .live_connection import LiveConnection
+from .request_id import KEY
 from .request_meter import RequestMeters
+from .request_watch import watch_requests
 from .serving_state import ServingState
 from .socket_message import Message
 
@@ -50,5 +52,15 @@ async def _serve(websocket: WebSocket, name: str, version: str | None) -> None:
     async def send(message: Message) -> None:
         await (websocket.send_text(message) if isinstance(message, str) else websocket.send_bytes(message))
 
+    scope = websocket.scope
+    watch = watch_requests(
+        serving,
+        protocol="websocket",
+        method="GET",
+        path=scope["path"],
+        model=model,
+        headers=scope["headers"],
+        request_id=scope.get(KEY),
+    )
     reader, meter = serving.reader_of(model), RequestMeters(serving.counters.own, "websocket").of(model.name)
-    await LiveConnection(serving, reader, meter, receive, send, (WebSocketDisconnect,)).run()
+    await LiveConnection(serving, reader, meter, receive, send, (WebSocketDisconnect,), watch).run()
