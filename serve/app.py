@@ -104,7 +104,7 @@ def add_middleware(app: FastAPI, state: ServingState) -> None:
     app.add_middleware(FaultBoundary)
     app.add_middleware(MeterRequests, meters=state.meters, models=state.infer_paths)
     if state.settings.access_log:
-        app.add_middleware(AccessLog)
+        app.add_middleware(AccessLog, models=state.infer_paths)
     app.add_middleware(NameRequests, ids=state.ids)
 
 

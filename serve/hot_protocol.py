@@ -188,8 +188,17 @@ class HotProtocol(GuardedProtocol):
         seconds = end - self._start
         self._meter.answered(status, seconds, self._read_s, render_s)
         if self.settings.access_log:
-            path, word = self._path.decode("ascii"), self._id.decode("ascii")
-            log_request("POST", path, status, size_bytes, seconds, word)
+            path = self._path.decode("ascii")
+            log_request(
+                protocol="http",
+                method="POST",
+                path=path,
+                model=self.serving.infer_paths.get(path, ""),
+                status=status,
+                answer_bytes=size_bytes,
+                duration_s=seconds,
+                request_id=self._id.decode("ascii"),
+            )
 
     # what is uvicorn's
 

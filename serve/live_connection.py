@@ -18,8 +18,9 @@ from .errors import ServeError
 from .infer_answer import render_answer
 from .infer_request import RequestReader, is_large_answer, is_large_body
 from .request_meter import RequestMeter
+from .request_watch import RequestWatch, Watch
 from .serving_state import ServingState
-from .socket_message import Message, answer_message, error_message, split_message
+from .socket_message import Message, answer_message, error_message, size_of, split_message
 
 MOST_UNDER_WAY: Final = 64
 
@@ -29,11 +30,12 @@ _OK: Final = 200
 
 
 class Asked(NamedTuple):
-    """A request under way: when it was read, the form of its answer where it has one, and what comes of it."""
+    """A request under way: when it was read, the form of its answer where it has one, what comes of it, who is told."""
 
     begun_s: float
     form: AnswerForm | None
     done: "asyncio.Future[Outcome]"
+    request: RequestWatch | None
 
 
 class LiveConnection:
@@ -46,6 +48,7 @@ class LiveConnection:
         receive: returns the next message, or None when the client has gone.
         send: sends a message.
         gone: what `receive` and `send` may raise because the client has gone.
+        watch: is told of each answered request; None: nobody wants to know.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class LiveConnection:
         receive: Receive,
         send: Send,
         gone: tuple[type[Exception], ...] = (),
+        watch: Watch | None = None,
     ) -> None:
         self._serving = serving
         self._find_reader = find_reader
@@ -63,6 +67,7 @@ class LiveConnection:
         self._receive = receive
         self._send = send
         self._gone = gone
+        self._watch = watch
         self._asked: asyncio.Queue[Asked] = asyncio.Queue()
         self._room = asyncio.Semaphore(MOST_UNDER_WAY)
         self._tickets: set[int] = set()
@@ -89,41 +94,54 @@ class LiveConnection:
 
     async def _ask(self, message: Message) -> Asked:
         begun_s, done = perf_counter(), asyncio.get_running_loop().create_future()
+        request = None if self._watch is None else self._watch.begin_next()
         try:
             queue = self._serving.open_queue()
             body, head_bytes = split_message(message)
             read = partial(self._find_reader().read, body, head_bytes)
             work, form = await queue.run(read) if is_large_body(len(body), head_bytes) else read()
-            ticket = self._serving.engine.submit(work, lambda outcome: self._resolve(ticket, done, outcome))
+            asked = Asked(begun_s, form, done, request)
+            if request is not None:
+                work = request.submitted(work)
+            ticket = self._serving.engine.submit(work, lambda outcome: self._resolve(ticket, asked, outcome))
             self._tickets.add(ticket)
         except ServeError as err:
             done.set_result(err)
-            return Asked(begun_s, None, done)
-        return Asked(begun_s, form, done)
+            return Asked(begun_s, None, done, request)
+        return asked
 
-    def _resolve(self, ticket: int, done: "asyncio.Future[Outcome]", outcome: Outcome) -> None:
+    def _resolve(self, ticket: int, asked: Asked, outcome: Outcome) -> None:
         self._tickets.discard(ticket)
-        if not done.done():
-            done.set_result(outcome)
+        if asked.request is not None:
+            asked.request.answered()
+        if not asked.done.done():
+            asked.done.set_result(outcome)
 
     async def _answer_all(self) -> None:
         while True:
             asked = await self._asked.get()
-            status, message = await self._answer(asked.form, await asked.done)
+            request, word, error = asked.request, None if asked.request is None else asked.request.request_id, ""
+            try:
+                status, message = _OK, await self._answer(asked.form, await asked.done)
+            except ServeError as err:
+                status, message, error = err.status, error_message(err, word), err.code
+            except Exception as err:  # noqa: BLE001 - whatever it is, the client gets an answer in its place
+                status, message, error = ServeError.status, error_message(err, word), ServeError.code
             self._meter.answered(status, perf_counter() - asked.begun_s)
+            if request is not None:
+                request.ended(status, size_of(message), error=error)
             await self._send(message)
             self._room.release()
 
-    async def _answer(self, form: AnswerForm | None, outcome: Outcome) -> tuple[int, Message]:
-        """Return the status that HTTP would give, and the message."""
+    async def _answer(self, form: AnswerForm | None, outcome: Outcome) -> Message:
+        """Return the message of an answer.
+
+        Raises:
+            ServeError: what the request was refused with, or the engine.
+        """
         if isinstance(outcome, ServeError):
-            return outcome.status, error_message(outcome)
+            raise outcome
         assert form is not None
-        try:
-            if is_large_answer(form):
-                return _OK, answer_message(await self._serving.open_queue().run(partial(render_answer, form, outcome)))
-            return _OK, answer_message(render_answer(form, outcome))
-        except ServeError as err:
-            return err.status, error_message(err)
-        except Exception as err:  # noqa: BLE001 - whatever it is, the client gets an answer in its place
-            return ServeError.status, error_message(err)
+        if is_large_answer(form):
+            return answer_message(await self._serving.open_queue().run(partial(render_answer, form, outcome)))
+        return answer_message(render_answer(form, outcome))

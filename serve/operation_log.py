@@ -25,6 +25,22 @@ def escaped(text: str) -> str:
     return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
+def event_head(record: logging.LogRecord, process: str) -> dict[str, str | int | None]:
+    """Return what every JSON line begins with, of this log and of the access log: when, how grave, whose; in UTC.
+
+    Args:
+        record: of the event.
+        process: name of this process.
+    """
+    return {
+        "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+        "level": record.levelname.lower(),
+        "logger": record.name,
+        "process": process,
+        "pid": record.process,
+    }
+
+
 class TextFormat(logging.Formatter):
     """The message, and the traceback where there is one."""
 
@@ -47,14 +63,7 @@ class JsonFormat(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line of an event; the time is in UTC."""
-        line = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "process": self._process,
-            "pid": record.process,
-            "message": record.getMessage(),
-        }
+        line = {**event_head(record, self._process), "message": record.getMessage()}
         request_id = getattr(record, "request_id", None)
         if request_id is not None:
             line["request_id"] = request_id

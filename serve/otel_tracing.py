@@ -2,8 +2,8 @@
 
 Rules of this file: the only one that imports OpenTelemetry (the extra `otel`). Spans are made when a request has ended,
 from the moments that were noted, so nothing of the library runs while it is served. What the SDK reads from the
-environment (`OTEL_TRACES_SAMPLER`, `OTEL_EXPORTER_OTLP_HEADERS`, ...) is obeyed. Source: W3C Trace Context, for the
-header that names a request's parent.
+environment (`OTEL_TRACES_SAMPLER`, `OTEL_EXPORTER_OTLP_HEADERS`, ...) is obeyed. Sources: W3C Trace Context, for the
+header that names a request's parent; gRPC's table of status codes, for their numbers.
 """
 
 import time
@@ -21,6 +21,12 @@ from .tracing import RequestTrace
 
 _NS: Final = 1_000_000_000
 _SERVER_FAULTS: Final = 500
+_RPC_SERVICE: Final = "inference.GRPCInferenceService"
+_RPC_CODES: Final = (
+    "OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",
+    "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED",
+    "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
+)  # fmt: skip
 _SEND_S: Final = 5.0  # for one batch; a collector that is gone must not hold up the end of a server
 
 
@@ -48,10 +54,11 @@ class OtelTracer:
         attributes: dict[str, str | int] = {
             "cellgate.model": trace.model,
             "cellgate.model.version": trace.version,
+            "cellgate.protocol": trace.protocol,
             "cellgate.request_id": trace.request_id,
             "cellgate.runs": trace.times.runs,
-            "http.request.method": "POST",
             "http.response.status_code": trace.status,
+            **_call_attributes(trace),
         }
         if trace.error:
             attributes["error.type"] = trace.error
@@ -72,6 +79,18 @@ class OtelTracer:
     def close(self) -> None:
         """Send what is left, as far as the collector takes it."""
         self._provider.shutdown()
+
+
+def _call_attributes(trace: RequestTrace) -> dict[str, str | int]:
+    """Return what is the protocol's own, by the names of OpenTelemetry's semantic conventions."""
+    if trace.protocol != "grpc":
+        return {"http.request.method": trace.method}
+    return {
+        "rpc.system": "grpc",
+        "rpc.service": _RPC_SERVICE,
+        "rpc.method": trace.method,
+        "rpc.grpc.status_code": _RPC_CODES.index(trace.grpc_status),
+    }
 
 
 def make_otel_tracer(endpoint: str) -> OtelTracer:

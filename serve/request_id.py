@@ -13,6 +13,8 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HEADER: Final = b"x-request-id"
+# What an answer begins with, whose headers name the request.
+_BEGINS: Final = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
 KEY: Final = "cellgate.request_id"  # in a request's scope
 _PLAIN: Final = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 
@@ -46,7 +48,7 @@ def given_id(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
 
 
 class NameRequests:
-    """ASGI middleware that names every request, in its scope and in the answer's header.
+    """ASGI middleware that names every request and every WebSocket, in its scope and in the answer's header.
 
     Args:
         app: what is inside.
@@ -59,14 +61,14 @@ class NameRequests:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on; the header comes last."""
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
         word = self._ids.take(given_id(scope["headers"]))
         scope[KEY] = word.decode("ascii")
 
         async def send_named(message: Message) -> None:
-            if message["type"] == "http.response.start":
+            if message["type"] in _BEGINS:
                 message = {**message, "headers": [*message.get("headers", ()), (HEADER, word)]}
             await send(message)
 

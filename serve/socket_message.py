@@ -41,7 +41,12 @@ def answer_message(answer: InferAnswer) -> Message:
     return _LENGTH.pack(answer.head_bytes) + answer.join()
 
 
-def error_message(error: Exception) -> str:
-    """Return the error object that HTTP would answer with; a fault of ours is logged."""
-    response = answer_error(error) if isinstance(error, ServeError) else answer_fault(error)
+def size_of(message: Message) -> int:
+    """Return the bytes of a message."""
+    return len(message if isinstance(message, bytes) else message.encode())
+
+
+def error_message(error: Exception, request_id: str | None = None) -> str:
+    """Return the error object that HTTP would answer with; a fault of ours is logged, under the request's id."""
+    response = answer_error(error, request_id) if isinstance(error, ServeError) else answer_fault(error, request_id)
     return bytes(response.body).decode()

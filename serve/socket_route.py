@@ -11,7 +11,9 @@ from .error_answer import answer_error
 from .errors import ServeError
 from .infer_request import RequestReader
 from .live_connection import LiveConnection
+from .request_id import KEY
 from .request_meter import RequestMeters
+from .request_watch import watch_requests
 from .serving_state import ServingState
 from .socket_message import Message
 
@@ -51,8 +53,19 @@ async def _serve(websocket: WebSocket, name: str, version: str | None) -> None:
     async def send(message: Message) -> None:
         await (websocket.send_text(message) if isinstance(message, str) else websocket.send_bytes(message))
 
+    scope = websocket.scope
+    watch = watch_requests(
+        serving,
+        protocol="websocket",
+        method="GET",
+        path=scope["path"],
+        model=model,
+        headers=scope["headers"],
+        request_id=scope.get(KEY),
+    )
+
     def find_reader() -> RequestReader:  # for each message: another version may be current by then
         return serving.reader_of(serving.table.find(name, version))
 
     meter = RequestMeters(serving.counters.own, "websocket").of(model.name)
-    await LiveConnection(serving, find_reader, meter, receive, send, (WebSocketDisconnect,)).run()
+    await LiveConnection(serving, find_reader, meter, receive, send, (WebSocketDisconnect,), watch).run()

@@ -1,7 +1,7 @@
 """What a trace of a request is made of, whoever sends it anywhere.
 
 Rules of this file: no OpenTelemetry; that is `otel_tracing`, which only a traced server loads. A server that is not
-traced pays nothing: the moments below are noted by the route that traced servers use.
+traced pays nothing: the moments below are noted by the route that traced servers use, and by `request_watch`.
 """
 
 import time
@@ -21,12 +21,15 @@ class RequestTrace:
         model: name.
         version: of the model.
         request_id: of the request.
+        protocol: http, websocket or grpc, as the requests are counted.
+        method: HTTP's verb, or the name of gRPC's method.
         begun_s: its head was read.
         submitted_s: its body was read, parsed and checked.
         times: when it was in the engine.
         answered_s: the engine's answer was here.
         ended_s: the answer was rendered, or the request failed.
-        status: of the answer; 499: the client left.
+        status: of the answer, in HTTP's numbers whatever the protocol; 499: the client left.
+        grpc_status: name of gRPC's code, where that is the protocol, or "".
         error: code of the error, or "".
     """
 
@@ -34,12 +37,15 @@ class RequestTrace:
     model: str
     version: str
     request_id: str
+    protocol: str = "http"
+    method: str = "POST"
     begun_s: float = field(default_factory=time.monotonic)
     submitted_s: float = 0.0
     times: RunTimes = field(default_factory=RunTimes)
     answered_s: float = 0.0
     ended_s: float = 0.0
     status: int = 200
+    grpc_status: str = ""
     error: str = ""
 
     def spans(self) -> list[tuple[str, float, float]]:
@@ -63,3 +69,16 @@ class RequestTracer(Protocol):
     def close(self) -> None:
         """Send what is left."""
         ...
+
+
+def open_tracer(endpoint: str | None) -> RequestTracer | None:
+    """Return what sends traces to an endpoint.
+
+    Args:
+        endpoint: URL that takes OTLP traces over HTTP; None: nothing is traced, and nothing loaded for it.
+    """
+    if endpoint is None:
+        return None
+    from .otel_tracing import make_otel_tracer  # noqa: PLC0415 - packages that only a traced server has
+
+    return make_otel_tracer(endpoint)

@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
+from ..access_log import access_logging
 from ..admission import Admission, admission_rules
 from ..control_app import create_control_app
 from ..operation_log import operation_logging
@@ -19,10 +20,11 @@ from ..serving_state import ServingState
 from .child_border import ChildBorder, run_child, settings_of
 from .counter_files import counters_of
 from .engine_client import EngineClient, table_of
-from .frontend import FrontendServer, access_logging, uvicorn_config
+from .frontend import FrontendServer, uvicorn_config
 from .hello import offers_of
 
 _HELLO_PATIENCE_S: Final = 1.0
+_NAME: Final = "control frontend"
 
 
 def serve_control(border: ChildBorder, config: dict[str, Any]) -> None:
@@ -43,7 +45,10 @@ def serve_control(border: ChildBorder, config: dict[str, Any]) -> None:
     server = FrontendServer(
         uvicorn_config(app, settings), state, border.lifeline, lambda: border.report({"listening": True})
     )
-    with operation_logging(settings.log_format, "control frontend"), access_logging(enabled=settings.access_log):
+    with (
+        operation_logging(settings.log_format, _NAME),
+        access_logging(_NAME, enabled=settings.access_log),
+    ):
         server.run(sockets=[listener])
 
 

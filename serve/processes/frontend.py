@@ -23,6 +23,7 @@ from typing import Any, Final
 import uvicorn
 from fastapi import FastAPI
 
+from ..access_log import access_logging
 from ..app import create_app
 from ..connection_sweep import ConnectionSweep
 from ..guarded_protocol import GuardedProtocol
@@ -31,7 +32,7 @@ from ..operation_log import operation_logging
 from ..serving_state import ServingState
 from ..settings import Settings
 from ..tls import tls_context
-from ..tracing import RequestTracer
+from ..tracing import open_tracer
 from .child_border import ChildBorder, run_child, settings_of
 from .counter_files import counters_of
 from .engine_client import EngineClient, table_of
@@ -55,7 +56,7 @@ def serve_frontend(border: ChildBorder, config: dict[str, Any]) -> None:
     hello = config["hello"]
     client = EngineClient(config["engine_path"], settings)
     counters = counters_of(config, hello["names"])
-    tracer = _tracer_of(settings)
+    tracer = open_tracer(settings.otel_endpoint)
     table = table_of(offers_of(hello))
     app = create_app(table, settings, client, partial(client.running, _HELLO_PATIENCE_S), counters, tracer)
     client.on_models = app.state.serving.take_models
@@ -65,19 +66,11 @@ def serve_frontend(border: ChildBorder, config: dict[str, Any]) -> None:
     )
     logging.getLogger("uvicorn.error").addFilter(lambda record: record.msg != _REFUSED_SOCKET)
     name = config["counters"]["own"] if "counters" in config else "frontend"
-    with operation_logging(settings.log_format, name), access_logging(enabled=settings.access_log):
+    with operation_logging(settings.log_format, name), access_logging(name, enabled=settings.access_log):
         gc.collect()
         gc.freeze()  # the application stays: the collector need not look at it between two requests
         _allow_files(settings.max_connections + _OTHER_FILES)
         server.run(sockets=[listener])
-
-
-def _tracer_of(settings: Settings) -> RequestTracer | None:
-    if settings.otel_endpoint is None:
-        return None
-    from ..otel_tracing import make_otel_tracer  # noqa: PLC0415 - packages that only a traced server has
-
-    return make_otel_tracer(settings.otel_endpoint)
 
 
 def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
@@ -163,27 +156,6 @@ class FrontendServer(uvicorn.Server):
 
     def _stop(self, *_: object) -> None:
         self.should_exit = True
-
-
-@contextmanager
-def access_logging(*, enabled: bool) -> Iterator[None]:
-    """Send the access log to stderr while the server runs, one JSON line a request."""
-    logger = logging.getLogger("cellgate.access")
-    if not enabled:
-        yield
-        return
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    level = logger.level
-    logger.setLevel(logging.INFO)
-    logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)
-        with suppress(ValueError):  # stderr may be closed by now
-            handler.flush()
 
 
 def main() -> int:

@@ -14,11 +14,13 @@ from typing import Any, Final
 
 import uvloop
 
+from ..access_log import access_logging
 from ..admission import Admission, admission_rules
 from ..operation_log import operation_logging
 from ..rpc.server import listen, make_server, stop
 from ..rpc.service import Service
 from ..serving_state import ServingState
+from ..tracing import open_tracer
 from ..work_queue import WorkQueue
 from .child_border import ChildBorder, run_child, settings_of
 from .counter_files import counters_of
@@ -27,6 +29,7 @@ from .hello import offers_of
 
 _HELLO_PATIENCE_S: Final = 1.0  # before listening without an engine, which readiness tells
 _LARGE_AT_A_TIME: Final = 2  # as in `app`
+_NAME: Final = "gRPC frontend"
 
 
 def serve_rpc(border: ChildBorder, config: dict[str, Any]) -> None:
@@ -45,13 +48,15 @@ def serve_rpc(border: ChildBorder, config: dict[str, Any]) -> None:
         admission=Admission(admission_rules(settings)),
         counters=counters_of(config, hello["names"]),
         protocol="grpc",
+        tracer=open_tracer(settings.otel_endpoint),
     )
     client.on_models = serving.take_models
     host, port = config["rpc_address"]
     gc.collect()
     gc.freeze()  # what is made stays: the collector need not look at it between two requests
     with (
-        operation_logging(settings.log_format, "gRPC frontend"),
+        operation_logging(settings.log_format, _NAME),
+        access_logging(_NAME, enabled=settings.access_log),
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
         runner.run(_serve(border, serving, client, host, port))
@@ -73,6 +78,8 @@ async def _serve(border: ChildBorder, serving: ServingState, client: EngineClien
         await is_told.wait()
         loop.remove_reader(border.lifeline)
         await stop(server, service, serving)
+    if serving.tracer is not None:
+        serving.tracer.close()
 
 
 def main() -> int:

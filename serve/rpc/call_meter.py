@@ -13,23 +13,30 @@ from typing import Final
 from ..access_log import CLIENT_GONE
 from ..errors import ServeError
 from ..request_meter import RequestMeters
+from ..request_watch import RequestWatch
 
 _OK: Final = 200
 
 
 @dataclass(slots=True)
-class Metered:
-    """What is known of a call: the model, once its request was read."""
+class CallNotes:
+    """What is known of a request for inference while it is answered.
+
+    Attributes:
+        model: its name, once it was found among those that are served.
+        request: told of it; None: nobody wants to know.
+    """
 
     model: str | None = None
+    request: RequestWatch | None = None
 
 
 @contextmanager
-def metered(meters: RequestMeters) -> Iterator[Metered]:
+def metered(meters: RequestMeters, notes: CallNotes) -> Iterator[None]:
     """Count the call that happens inside, whatever its end."""
-    found, begun_s, status = Metered(), perf_counter(), ServeError.status
+    begun_s, status = perf_counter(), ServeError.status
     try:
-        yield found
+        yield
         status = _OK
     except asyncio.CancelledError:
         status = CLIENT_GONE
@@ -38,7 +45,7 @@ def metered(meters: RequestMeters) -> Iterator[Metered]:
         status = err.status
         raise
     finally:
-        meters.of(found.model).answered(status, perf_counter() - begun_s)
+        meters.of(notes.model).answered(status, perf_counter() - begun_s)
 
 
 def status_of_error(error: Exception) -> int:

@@ -12,8 +12,9 @@ from google.protobuf.message import Message
 from ..engine.port import ask
 from ..errors import BodyTooLarge
 from ..observation import answer_statistics
+from ..request_watch import RequestWatch
 from ..serving_state import ServingState
-from .call_meter import metered
+from .call_meter import CallNotes, metered
 from .errors import ControlClosed, UnknownService
 from .health_pb2 import HealthCheckRequest, HealthCheckResponse
 from .infer_call import answer_of, read_call
@@ -57,15 +58,33 @@ class Calls:
     def __init__(self, serving: ServingState) -> None:
         self._serving = serving
 
+    async def infer(self, body: bytes, remaining_s: float | None, request: RequestWatch | None) -> ModelInferResponse:
+        """Answer ModelInfer.
+
+        Args:
+            body: bytes of its message.
+            remaining_s: that are left for it; None: as long as it takes.
+            request: told of it; None: nobody wants to know.
+
+        Raises:
+            ServeError: whatever is wrong with the request, the server or the engine.
+        """
+        notes = CallNotes(request=request)
+        with metered(self._serving.meters, notes):
+            call = await read_call(self._serving, body, scan_request(body), remaining_s, notes)
+            answer = await ask(self._serving.engine, call.work)
+            if request is not None:
+                request.answered()
+            return await answer_of(call, answer)
+
     def by_path(self) -> Mapping[str, Call]:
-        """Return the calls by their full names; each takes a message's bytes and the seconds that are left for it."""
+        """Return the other calls by full name; each takes a message's bytes and the seconds that are left for it."""
         return {
             f"/{SERVICE}/ServerLive": self._server_live,
             f"/{SERVICE}/ServerReady": self._server_ready,
             f"/{SERVICE}/ModelReady": self._model_ready,
             f"/{SERVICE}/ServerMetadata": self._server_metadata,
             f"/{SERVICE}/ModelMetadata": self._model_metadata,
-            f"/{SERVICE}/ModelInfer": self._model_infer,
             f"/{SERVICE}/ModelConfig": self._model_config,
             f"/{SERVICE}/ModelStatistics": self._model_statistics,
             f"/{SERVICE}/RepositoryIndex": self._repository_index,
@@ -73,12 +92,6 @@ class Calls:
             f"/{SERVICE}/RepositoryModelUnload": self._control,
             f"/{HEALTH}/Check": self._health,
         }
-
-    async def _model_infer(self, body: bytes, remaining_s: float | None) -> ModelInferResponse:
-        with metered(self._serving.meters) as found:
-            call = await read_call(self._serving, body, scan_request(body), remaining_s)
-            found.model = call.model.name
-            return await answer_of(call, await ask(self._serving.engine, call.work))
 
     async def _server_live(self, _body: bytes, _remaining_s: float | None) -> ServerLiveResponse:
         return ServerLiveResponse(live=True)

@@ -15,6 +15,7 @@ from ..served_model import ServedModel
 from ..serving_state import ServingState
 from ..work_queue import WorkQueue
 from .answer_message import answer_message
+from .call_meter import CallNotes
 from .infer_message import parse_message, request_parts
 from .inference_pb2 import ModelInferResponse
 from .wire_scan import WireFacts
@@ -41,7 +42,9 @@ class InferCall:
     raw: bool
 
 
-async def read_call(serving: ServingState, body: bytes, facts: WireFacts, remaining_s: float | None) -> InferCall:
+async def read_call(
+    serving: ServingState, body: bytes, facts: WireFacts, remaining_s: float | None, notes: CallNotes
+) -> InferCall:
     """Read a request.
 
     Args:
@@ -49,6 +52,7 @@ async def read_call(serving: ServingState, body: bytes, facts: WireFacts, remain
         body: bytes of its message.
         facts: what `scan_request` found in them.
         remaining_s: until nobody waits for the answer any more; None: as long as it takes.
+        notes: of the request, to be filled in.
 
     Raises:
         NotReady: the server has not started, or has stopped, or there is no engine at the moment.
@@ -57,7 +61,7 @@ async def read_call(serving: ServingState, body: bytes, facts: WireFacts, remain
         BadInput: the bytes are no request, or it does not fit the model.
     """
     queue = serving.open_queue()
-    read = partial(_read, serving, queue, body, remaining_s)
+    read = partial(_read, serving, queue, body, remaining_s, notes)
     if is_large_body(len(body), len(body) - facts.raw_bytes):
         return await queue.run(read)
     return read()
@@ -76,9 +80,16 @@ async def answer_of(call: InferCall, answer: Reply) -> ModelInferResponse:
     return make()
 
 
-def _read(serving: ServingState, queue: WorkQueue, body: bytes, remaining_s: float | None) -> InferCall:
+def _read(
+    serving: ServingState, queue: WorkQueue, body: bytes, remaining_s: float | None, notes: CallNotes
+) -> InferCall:
     message = parse_message(body)
     model = serving.table.find(message.model_name, message.model_version or None)
+    notes.model = model.name
+    if notes.request is not None:
+        notes.request.found(model)
     request, buffers = request_parts(message, remaining_s)
     work, form = serving.reader_of(model).read_parts(request, buffers)
+    if notes.request is not None:
+        work = notes.request.submitted(work)
     return InferCall(queue, model, work, form, raw=bool(buffers))

@@ -13,14 +13,17 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Final
 
+from grpc import StatusCode
+
 from ..engine.work import Outcome
 from ..errors import NotReady, ServeError
+from ..request_watch import Watch
 from ..serving_state import ServingState
 from .answer_message import to_parameter
-from .call_meter import status_of_error
+from .call_meter import CallNotes, status_of_error
 from .infer_call import InferCall, answer_of, read_call
 from .inference_pb2 import ModelInferResponse, ModelStreamInferResponse
-from .status import status_of
+from .status import RpcStatus, status_of
 from .wire_scan import scan_request
 
 _UNDER_WAY: Final = 256  # requests of one stream that are not answered
@@ -33,11 +36,19 @@ Send = Callable[[bytes], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """A request that was read: when, its `id` in the protocol, and what else is known of it."""
+
+    begun_s: float
+    id: str
+    notes: CallNotes
+
+
+@dataclass(frozen=True, slots=True)
 class Answered:
     """A request that the engine is done with."""
 
-    begun_s: float
-    request_id: str
+    asked: Asked
     call: InferCall
     outcome: Outcome
 
@@ -46,8 +57,7 @@ class Answered:
 class Refused:
     """A request that the engine never got."""
 
-    begun_s: float
-    request_id: str
+    asked: Asked
     error: Exception
 
 
@@ -62,15 +72,22 @@ class InferStream:
         receive: returns the bytes of the next request, None where the client has sent its last one.
         send: takes the bytes of an answer; returns when the client may get the next one.
         remaining_s: until nobody waits any more; None: as long as it takes.
+        watch: is told of each answered request; None: nobody wants to know.
     """
 
     def __init__(
-        self, serving: ServingState, receive: Receive, send: Send, remaining_s: Callable[[], float | None]
+        self,
+        serving: ServingState,
+        receive: Receive,
+        send: Send,
+        remaining_s: Callable[[], float | None],
+        watch: Watch | None = None,
     ) -> None:
         self._serving = serving
         self._receive = receive
         self._send = send
         self._remaining_s = remaining_s
+        self._watch = watch
         self._room = asyncio.Semaphore(_UNDER_WAY)
         self._under_way = 0
         self._ended: asyncio.Queue[Ended | None] = asyncio.Queue()  # None: the last request was read
@@ -98,10 +115,7 @@ class InferStream:
                 if ended is None:
                     is_read = True
                     continue
-                status, message = await _message_of(ended)
-                model = ended.call.model.name if isinstance(ended, Answered) else None
-                self._serving.meters.of(model).answered(status, perf_counter() - ended.begun_s)
-                await self._send(message.SerializeToString())
+                await self._send(await self._answer(ended))
                 self._under_way -= 1
                 self._room.release()
             await reader
@@ -133,42 +147,57 @@ class InferStream:
             raise
 
     async def _begin(self, body: bytes) -> None:
-        begun_s, request_id = perf_counter(), ""
+        notes = CallNotes(request=None if self._watch is None else self._watch.begin_next())
+        asked = Asked(perf_counter(), "", notes)
         try:
             facts = scan_request(body)
-            request_id = facts.request_id
-            call = await read_call(self._serving, body, facts, self._remaining_s())
-            self._submit(begun_s, request_id, call)
+            asked = Asked(asked.begun_s, facts.id, notes)
+            call = await read_call(self._serving, body, facts, self._remaining_s(), notes)
+            self._submit(asked, call)
         except Exception as err:  # noqa: BLE001 - it is told in the answer, and logged where it is a fault of ours
-            self._ended.put_nowait(Refused(begun_s, request_id, err))
+            self._ended.put_nowait(Refused(asked, err))
 
-    def _submit(self, begun_s: float, request_id: str, call: InferCall) -> None:
+    def _submit(self, asked: Asked, call: InferCall) -> None:
         def end(outcome: Outcome) -> None:
             self._tickets.discard(ticket)
-            self._ended.put_nowait(Answered(begun_s, request_id, call, outcome))
+            if asked.notes.request is not None:
+                asked.notes.request.answered()
+            self._ended.put_nowait(Answered(asked, call, outcome))
 
         ticket = self._serving.engine.submit(call.work, end)
         self._tickets.add(ticket)
 
+    async def _answer(self, ended: Ended) -> bytes:
+        """Return an answer's bytes; tell whoever counts, and whoever wants to know, how the request ended."""
+        asked, request = ended.asked, ended.asked.notes.request
+        status, code, rpc_status = _OK, "", StatusCode.OK
+        try:
+            message = ModelStreamInferResponse(infer_response=await _response_of(ended))
+        except Exception as err:  # noqa: BLE001 - as above
+            fate = status_of(err, None if request is None else request.request_id)
+            status, code, rpc_status = status_of_error(err), str(fate.facts["error_code"]), fate.code
+            message = _error_message(asked.id, fate)
+        body: bytes = message.SerializeToString()
+        self._serving.meters.of(asked.notes.model).answered(status, perf_counter() - asked.begun_s)
+        if request is not None:
+            request.ended(status, len(body), error=code, grpc_status=rpc_status.name)
+        return body
 
-async def _message_of(ended: Ended) -> tuple[int, ModelStreamInferResponse]:
-    """Return the status that HTTP would give, and the message."""
+
+async def _response_of(ended: Ended) -> ModelInferResponse:
+    """Return the answer to a request, or raise what it failed with."""
     if isinstance(ended, Refused):
-        return status_of_error(ended.error), _error_message(ended.request_id, ended.error)
+        raise ended.error
     if isinstance(ended.outcome, ServeError):
-        return ended.outcome.status, _error_message(ended.request_id, ended.outcome)
-    try:
-        response = await answer_of(ended.call, ended.outcome)
-    except Exception as err:  # noqa: BLE001 - as above
-        return status_of_error(err), _error_message(ended.request_id, err)
+        raise ended.outcome
+    response = await answer_of(ended.call, ended.outcome)
     response.parameters[_FINAL].bool_param = True
-    return _OK, ModelStreamInferResponse(infer_response=response)
+    return response
 
 
-def _error_message(request_id: str, error: Exception) -> ModelStreamInferResponse:
+def _error_message(message_id: str, status: RpcStatus) -> ModelStreamInferResponse:
     """Return an answer that is an error: its sentence, and whose request it was; for programs, code and facts."""
-    status = status_of(error)
-    response = ModelInferResponse(id=request_id)
+    response = ModelInferResponse(id=message_id)
     for name, value in {"grpc_status": status.code.name, **status.facts, _FINAL: True}.items():
         response.parameters[name].CopyFrom(to_parameter(value))
     return ModelStreamInferResponse(error_message=status.sentence, infer_response=response)

@@ -13,8 +13,12 @@ import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
+from ..access_log import CLIENT_GONE
 from ..errors import NotReady, ServeError
+from ..request_id import given_id
+from ..request_watch import CLIENT_GONE_CODE, RequestWatch, Watch, watch_requests
 from ..serving_state import ServingState
+from .call_meter import status_of_error
 from .calls import SERVICE, Call, Calls
 from .errors import UnknownCall
 from .infer_stream import InferStream
@@ -22,6 +26,9 @@ from .status import status_of
 
 INFER: Final = f"/{SERVICE}/ModelInfer"
 STREAM: Final = f"/{SERVICE}/ModelStreamInfer"
+
+_OK: Final = 200
+_REQUEST_ID: Final = "request-id"  # in trailing metadata
 
 Context = Any  # grpc.aio.ServicerContext, whose stubs leave out what is used here
 
@@ -35,6 +42,7 @@ class Service(grpc.GenericRpcHandler):
 
     def __init__(self, serving: ServingState) -> None:
         self._serving = serving
+        self._infer = Calls(serving).infer
         self._calls = Calls(serving).by_path()
         self._streams: set[InferStream] = set()
         self._accepted = 0  # calls for inference that have not ended
@@ -44,16 +52,20 @@ class Service(grpc.GenericRpcHandler):
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any]":
         """Return what answers a call, by its full name."""
         path = str(handler_call_details.method)
+        headers = _headers_of(handler_call_details.invocation_metadata)
+        method = path.rpartition("/")[2]
+        watch = watch_requests(self._serving, protocol="grpc", method=method, path=path, headers=headers)
         try:
-            self._serving.admission.admit("POST", path.encode(), _headers_of(handler_call_details), None)
+            self._serving.admission.admit("POST", path.encode(), headers, None)
         except ServeError as err:
-            return _refusing(err)
+            return self._refusing(err, watch)
         if path == STREAM:
-            return grpc.stream_stream_rpc_method_handler(self._stream)
-        call = self._calls.get(path)
+            return grpc.stream_stream_rpc_method_handler(self._streaming(watch))
+        request = None if watch is None else watch.begin()
+        call = self._inferring(request) if path == INFER else self._calls.get(path)
         if call is not None:
-            return grpc.unary_unary_rpc_method_handler(_unary(self._counted(call) if path == INFER else call))
-        return _refusing(UnknownCall(path))
+            return grpc.unary_unary_rpc_method_handler(self._unary(call, request))
+        return self._refusing(UnknownCall(path), watch)
 
     def stop_streams(self) -> None:
         """Read no further request from any stream; those that were read are answered."""
@@ -82,56 +94,71 @@ class Service(grpc.GenericRpcHandler):
             if not self._accepted:
                 self._idle.set()
 
-    def _counted(self, call: Call) -> Call:
-        async def counted(body: bytes, remaining_s: float | None) -> Message:
+    def _inferring(self, request: RequestWatch | None) -> Call:
+        async def infer(body: bytes, remaining_s: float | None) -> Message:
             with self._accept():
-                return await call(body, remaining_s)
+                return await self._infer(body, remaining_s, request)
 
-        return counted
+        return infer
 
-    async def _stream(self, _requests: Any, context: Context) -> None:
-        async def receive() -> bytes | None:
-            found = await context.read()
-            return None if found is grpc.aio.EOF else found
+    def _unary(self, call: Call, request: RequestWatch | None) -> Callable[[bytes, Context], Awaitable[bytes]]:
+        async def answer(body: bytes, context: Context) -> bytes:
+            try:
+                message = await call(body, context.time_remaining())
+            except Exception as err:
+                await self._end(context, err, request)
+                raise  # it never comes so far
+            except asyncio.CancelledError:
+                if request is not None:
+                    request.ended(CLIENT_GONE, error=CLIENT_GONE_CODE, grpc_status=grpc.StatusCode.CANCELLED.name)
+                raise
+            found: bytes = message.SerializeToString()
+            if request is not None:
+                context.set_trailing_metadata(((_REQUEST_ID, request.request_id),))
+                request.ended(_OK, len(found), grpc_status=grpc.StatusCode.OK.name)
+            return found
 
-        stream = InferStream(self._serving, receive, context.write, context.time_remaining)
-        self._streams.add(stream)
-        try:
-            with self._accept():
-                await stream.run()
-        except Exception as err:  # noqa: BLE001 - told as status, and logged where it is a fault of ours
-            await _end(context, err)
-        finally:
-            self._streams.discard(stream)
+        return answer
+
+    def _streaming(self, watch: Watch | None) -> Callable[[Any, Context], Awaitable[None]]:
+        async def stream(_requests: Any, context: Context) -> None:
+            async def receive() -> bytes | None:
+                found = await context.read()
+                return None if found is grpc.aio.EOF else found
+
+            one = InferStream(self._serving, receive, context.write, context.time_remaining, watch)
+            self._streams.add(one)
+            try:
+                with self._accept():
+                    await one.run()
+            except Exception as err:  # noqa: BLE001 - told as status, and logged where it is a fault of ours
+                await self._end(context, err, None if watch is None else watch.begin())
+            finally:
+                self._streams.discard(one)
+
+        return stream
+
+    def _refusing(self, error: ServeError, watch: Watch | None) -> "grpc.RpcMethodHandler[Any, Any]":
+        async def refuse(_requests: Any, context: Context) -> None:
+            await self._end(context, error, None if watch is None else watch.begin())
+
+        return grpc.stream_stream_rpc_method_handler(refuse)
+
+    async def _end(self, context: Context, error: Exception, request: RequestWatch | None) -> None:
+        """End the call with the status of an error; does not return."""
+        if request is None:
+            word = self._serving.ids.take(given_id(_headers_of(context.invocation_metadata()))).decode("ascii")
+        else:
+            word = request.request_id
+        status = status_of(error, word)
+        trailing = dict(status.trailing)
+        if request is not None:
+            trailing[_REQUEST_ID] = word
+            code = str(status.facts["error_code"])
+            request.ended(status_of_error(error), error=code, grpc_status=status.code.name)
+        await context.abort(status.code, status.sentence, tuple(trailing.items()))
 
 
-def _headers_of(details: grpc.HandlerCallDetails) -> list[tuple[bytes, bytes]]:
+def _headers_of(metadata: Any) -> list[tuple[bytes, bytes]]:
     """Return the metadata of a call as headers; names come in lower case, values as text or, where so marked, bytes."""
-    found: Any = details.invocation_metadata or ()
-    return [(key.encode(), value if isinstance(value, bytes) else value.encode()) for key, value in found]
-
-
-def _refusing(error: ServeError) -> "grpc.RpcMethodHandler[Any, Any]":
-    async def refuse(_requests: Any, context: Context) -> None:
-        await _end(context, error)
-
-    return grpc.stream_stream_rpc_method_handler(refuse)
-
-
-def _unary(call: Call) -> Callable[[bytes, Context], Awaitable[bytes]]:
-    async def answer(body: bytes, context: Context) -> bytes:
-        try:
-            message = await call(body, context.time_remaining())
-        except Exception as err:
-            await _end(context, err)
-            raise  # it never comes so far
-        found: bytes = message.SerializeToString()
-        return found
-
-    return answer
-
-
-async def _end(context: Context, error: Exception) -> None:
-    """End the call with the status of an error; does not return."""
-    status = status_of(error)
-    await context.abort(status.code, status.sentence, status.trailing)
+    return [(key.encode(), value if isinstance(value, bytes) else value.encode()) for key, value in metadata or ()]

@@ -2,7 +2,7 @@
 
     error-code     the same stable word as HTTP's `code`
     retry-after    seconds, where the same request may succeed later
-    request-id     of a fault: the server's log has more under it
+    request-id     of a fault, under which the server's log has more; of every call where requests are told of
     …              facts for programs, by their names, with hyphens
 
 Rules of this file: a table from the classes of `errors`; whatever is not in it goes by its HTTP status, so that no
@@ -86,13 +86,13 @@ def status_code_of(kind: type[ServeError]) -> StatusCode:
     return found or _OF_STATUS.get(kind.status, StatusCode.INTERNAL)
 
 
-def status_of(error: Exception) -> RpcStatus:
-    """Return how a call ends; what is a fault of ours is logged."""
+def status_of(error: Exception, request_id: str | None = None) -> RpcStatus:
+    """Return how a call ends; what is a fault of ours is logged, under the request's id or one that is made for it."""
     if isinstance(error, ServeError):
         code = status_code_of(type(error))
         if code is not StatusCode.INTERNAL:
             wait = error.headers.get("Retry-After")
             retry: dict[str, int | str] = {} if wait is None else {"retry_after": wait}
             return RpcStatus(code, str(error), {"error_code": error.code, **retry, **error.facts})
-    fault = report_fault(error)
+    fault = report_fault(error, request_id)
     return RpcStatus(StatusCode.INTERNAL, fault.text, {"error_code": fault.code, "request_id": fault.request_id})

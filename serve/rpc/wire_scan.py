@@ -24,10 +24,10 @@ _LONGEST_VARINT: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class WireFacts:
-    """Of a message: how many of its bytes are tensors that nobody parses, and the request's id, to answer it with."""
+    """Of a message: how many of its bytes are tensors that nobody parses, and its field `id`, to answer it with."""
 
     raw_bytes: int
-    request_id: str
+    id: str
 
 
 def scan_request(body: bytes) -> WireFacts:
@@ -36,7 +36,7 @@ def scan_request(body: bytes) -> WireFacts:
     Raises:
         BadInput: they are none, or too many.
     """
-    at, end, fields, raw_bytes, request_id = 0, len(body), 0, 0, b""
+    at, end, fields, raw_bytes, message_id = 0, len(body), 0, 0, b""
     while at < end:
         fields += 1
         if fields > MAX_FIELDS:
@@ -48,7 +48,7 @@ def scan_request(body: bytes) -> WireFacts:
             if tag >> 3 == _RAW:
                 raw_bytes += size
             elif tag >> 3 == _ID:
-                request_id = body[at : at + min(size, MAX_ID)]
+                message_id = body[at : at + min(size, MAX_ID)]
             at += size
         elif kind == _VARINT:
             _, at = _varint(body, at)
@@ -58,7 +58,7 @@ def scan_request(body: bytes) -> WireFacts:
             raise malformed()
     if at > end:
         raise malformed()
-    return WireFacts(raw_bytes, request_id.decode(errors="replace"))
+    return WireFacts(raw_bytes, message_id.decode(errors="replace"))
 
 
 def malformed() -> BadInput:

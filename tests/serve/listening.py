@@ -25,10 +25,10 @@ class Server(uvicorn.Server):
 
 
 @contextmanager
-def listening(models, engine, **changes):
+def listening(models, engine, tracer=None, **changes):
     """Serve in another thread as `cellgate serve` does, with these settings changed; yield "host:port"."""
     settings = Settings(port=0, **changes)
-    config = uvicorn_config(create_app(models, settings, engine), settings)
+    config = uvicorn_config(create_app(models, settings, engine, tracer=tracer), settings)
     config.port = 0
     server = Server(config)
     thread = threading.Thread(target=server.run)

@@ -648,7 +648,7 @@ async def test_access_log_has_the_same_line_either_way(served_models, make_manua
     lines = [json.loads(text) for text in caplog.messages]
     durations = [line.pop("duration_s") for line in lines]
     assert lines[:2] == lines[2:]
-    assert [line["status"] for line in lines[:2]] == [400, 499]
+    assert [(line["status"], line["model"]) for line in lines[:2]] == [(400, "steps"), (499, "steps")]
     assert all(duration >= 0 for duration in durations)
 
 

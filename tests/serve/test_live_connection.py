@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from contextlib import asynccontextmanager
 
 import anyio
@@ -18,6 +19,7 @@ from cellgate.serve.errors import EngineLost, QueueFull
 from cellgate.serve.live_connection import LiveConnection
 from cellgate.serve.model_table import ModelTable
 from cellgate.serve.request_meter import RequestMeters
+from cellgate.serve.request_watch import watch_requests
 from cellgate.serve.served_model import BundlePlace
 from cellgate.serve.serving_state import ServingState
 from cellgate.serve.settings import Settings
@@ -279,3 +281,85 @@ def test_a_server_that_is_not_ready_refuses_as_http(served_models, make_manual_p
 
     assert found.value.response.status_code == 503
     assert found.value.response.headers["retry-after"] == "1"
+
+
+@pytest.fixture
+def lines(caplog):
+    """Return the lines of the access log that were written so far."""
+    caplog.set_level(logging.INFO, logger="cellgate.access")
+    return lambda: [json.loads(record.getMessage()) for record in caplog.records if record.name == "cellgate.access"]
+
+
+def test_each_answered_message_is_a_line_named_by_the_connection_and_its_number(
+    bundle_paths, open_served, message, lines
+):
+    served = open_served(BundlePlace(bundle_paths["steps"], "demo"))
+    headers = {"X-Request-Id": "client-7"}
+    with listening(*served, access_log=True) as address:
+        with connect_socket(f"ws://{address}/v2/models/demo/stream", additional_headers=headers) as socket:
+            sizes = []
+            for text in (message(), "{"):
+                socket.send(text)
+                sizes.append(len(socket.recv(PATIENCE_S)))
+            named = socket.response.headers["x-request-id"]
+        with (
+            pytest.raises(InvalidStatus),
+            connect_socket(f"ws://{address}/v2/models/other/stream", additional_headers=headers),
+        ):
+            pass
+
+    found = lines()
+    assert named == "client-7"
+    assert all(line.pop("duration_s") >= 0 for line in found)
+    common = {"protocol": "websocket", "method": "GET", "path": "/v2/models/demo/stream", "model": "demo"}
+    first, second, refused = found
+    assert first == {**common, "status": 200, "answer_bytes": sizes[0], "request_id": "client-7/1"}
+    assert second == {**common, "status": 400, "answer_bytes": sizes[1], "request_id": "client-7/2"}
+    assert (refused["status"], refused["request_id"]) == (404, "client-7")
+    assert (refused["protocol"], refused["model"], refused["path"]) == ("websocket", "", "/v2/models/other/stream")
+
+
+def test_a_traced_message_is_a_span_with_its_parts(bundle_paths, open_served, message):
+    pytest.importorskip("opentelemetry.sdk")
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    from cellgate.serve.otel_tracing import OtelTracer
+
+    exporter = InMemorySpanExporter()
+    served = open_served(BundlePlace(bundle_paths["steps"], "demo"))
+    with (
+        listening(*served, OtelTracer(SimpleSpanProcessor(exporter))) as address,
+        connect_socket(f"ws://{address}/v2/models/demo/stream") as socket,
+    ):
+        for text in (message(), "{"):
+            socket.send(text)
+            socket.recv(PATIENCE_S)
+
+    spans = exporter.get_finished_spans()
+    answered, refused = (span for span in spans if span.name == "infer demo")
+    assert [span.name for span in spans if span.parent] == ["accept", "answer"]  # this engine notes no runs
+    assert answered.attributes["cellgate.protocol"] == "websocket"
+    assert answered.attributes["http.request.method"] == "GET"
+    assert refused.attributes["error.type"] == "bad_input"
+
+
+async def test_a_fault_is_logged_under_the_message_s_own_name(served_models, make_manual_port, message, caplog):
+    port, client = make_manual_port(), Client()
+    serving, reader, meter = parts_of(served_models, port)
+    serving.settings, serving.queue = Settings(access_log=True), WorkQueue(1, 8)
+    watch = watch_requests(
+        serving, protocol="websocket", method="GET", path="/", headers=[], model=served_models["steps"], request_id="c"
+    )
+    connection = LiveConnection(serving, reader, meter, client.receive, client.send, watch=watch)
+    task = asyncio.create_task(connection.run())
+    with anyio.fail_after(PATIENCE_S):
+        client.sent.put_nowait(message())
+        ticket, _ = await port.next_work()
+        port.answer(ticket, {"y": "secret"})
+        found = json.loads(await client.answers.get())
+        client.sent.put_nowait(None)
+        await task
+
+    assert found["request_id"] == "c/1"
+    assert "request c/1 failed" in caplog.text

@@ -79,8 +79,10 @@ async def test_access_log_is_one_json_line_a_request(caplog):
     assert "\n" not in line
     assert "\x1b" not in line
     assert json.loads(line) == {
+        "protocol": "http",
         "method": "GET",
         "path": "/a\r\n\x1b[31mb",
+        "model": "",
         "status": 200,
         "answer_bytes": 5,
         "duration_s": 0.25,

@@ -52,6 +52,7 @@ async def test_a_request_is_a_span_with_its_parts_in_order(connect, post, ask, t
     assert dict(whole.attributes) == {
         "cellgate.model": "steps",
         "cellgate.model.version": "3",
+        "cellgate.protocol": "http",
         "cellgate.request_id": "client-7",
         "cellgate.runs": statistics["models"]["steps"]["runs"],
         "http.request.method": "POST",

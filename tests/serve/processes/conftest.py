@@ -1,12 +1,14 @@
 """An engine that adds, a loop over it in a thread, and ports over the real one. Every wait has a limit."""
 
 import asyncio
+import gzip
 import os
 import signal
 import socket
 import threading
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -280,3 +282,40 @@ def hello_of():
         return make_hello(offers)
 
     return make
+
+
+@pytest.fixture
+def collector():
+    """Listen as a collector of traces does; return its endpoint, and what returns the spans that came."""
+    service = pytest.importorskip("opentelemetry.proto.collector.trace.v1.trace_service_pb2")
+    bodies = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            bodies.append(gzip.decompress(body) if self.headers["Content-Encoding"] == "gzip" else body)
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_):
+            """Say nothing."""
+
+    def sent_spans():
+        return [
+            span
+            for body in bodies
+            for resource in service.ExportTraceServiceRequest.FromString(body).resource_spans
+            for scope in resource.scope_spans
+            for span in scope.spans
+        ]
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/v1/traces", sent_spans
+    finally:
+        server.shutdown()
+        thread.join(PATIENCE_S)
+        server.server_close()

@@ -1,5 +1,6 @@
 """The gRPC frontend as a process: its address, its death, its end; and what it costs to be without it."""
 
+import json
 import os
 import signal
 import socket
@@ -27,8 +28,8 @@ SERVICE = "/inference.GRPCInferenceService"
 class Running:
     """A supervisor in a thread, with HTTP and gRPC."""
 
-    def __init__(self, place):
-        settings = Settings(device="cpu", threads=1, shutdown_grace_s=10)
+    def __init__(self, place, **changes):
+        settings = Settings(device="cpu", threads=1, shutdown_grace_s=10, **changes)
         self.holder = hold_port(bind_listener("127.0.0.1", 0))
         self.host, self.port = self.holder.getsockname()
         listener = bind_listener("127.0.0.1", 0)
@@ -62,6 +63,25 @@ def infer(channel, **options):
     message.inputs.add(name="x", datatype="FP32", shape=[1, 2, 2])
     call = channel.unary_unary(f"{SERVICE}/ModelInfer")
     return messages.ModelInferResponse.FromString(call(message.SerializeToString(), timeout=PATIENCE_S, **options))
+
+
+@pytest.mark.slow
+def test_its_access_log_goes_to_stderr_under_its_own_name(bundle_paths, capfd):
+    with Running(bundle_paths["steps"], access_log=True) as running, running.channel() as channel:
+        infer(channel, metadata=(("x-request-id", "client-7"),))
+
+    (line,) = (json.loads(text) for text in capfd.readouterr().err.splitlines())
+    found = tuple(line[name] for name in ("process", "protocol", "method", "model", "grpc_status", "request_id"))
+    assert found == ("gRPC frontend", "grpc", "ModelInfer", "steps", "OK", "client-7")
+
+
+@pytest.mark.slow
+def test_a_traced_call_has_the_engine_s_part_too_and_is_sent_before_the_end(bundle_paths, collector):
+    endpoint, sent_spans = collector
+    with Running(bundle_paths["steps"], otel_endpoint=endpoint) as running, running.channel() as channel:
+        infer(channel)
+
+    assert sorted(span.name for span in sent_spans()) == ["accept", "answer", "infer steps", "queue", "runs"]
 
 
 @pytest.mark.slow

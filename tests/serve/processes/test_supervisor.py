@@ -1,7 +1,6 @@
 """Real processes, killed on purpose: whoever dies, every request is answered and the next one succeeds."""
 
 import asyncio
-import gzip
 import json
 import logging
 import os
@@ -10,7 +9,6 @@ import signal
 import socket
 import threading
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
@@ -337,23 +335,16 @@ def test_a_scrape_is_answered_while_the_engine_is_gone(place, log):
     assert "cellgate_waiting_requests" not in {name for name, _ in found}
 
 
-def test_a_traced_server_sends_the_engine_s_part_too(place):
-    service = pytest.importorskip("opentelemetry.proto.collector.trace.v1.trace_service_pb2")
-    with collector() as (endpoint, bodies), supervised(place, otel_endpoint=endpoint) as watched:
+def test_a_traced_server_sends_the_engine_s_part_too(place, collector):
+    endpoint, sent_spans = collector
+    with supervised(place, otel_endpoint=endpoint) as watched:
         for _ in range(3):
             assert httpx.post(watched.url + INFER, json=BODY, timeout=PATIENCE_S).status_code == 200
         watched.supervisor.stop()
         watched.end()
 
-    spans = [
-        span
-        for body in bodies
-        for resource in service.ExportTraceServiceRequest.FromString(body).resource_spans
-        for scope in resource.scope_spans
-        for span in scope.spans
-    ]
     by_trace = {}
-    for span in sorted(spans, key=lambda span: span.start_time_unix_nano):
+    for span in sorted(sent_spans(), key=lambda span: span.start_time_unix_nano):
         by_trace.setdefault(span.trace_id, []).append(span.name)
     assert [sorted(names) for names in by_trace.values()] == [["accept", "answer", "infer steps", "queue", "runs"]] * 3
 
@@ -411,30 +402,3 @@ def suspended(pid):
         yield
     finally:
         os.kill(pid, signal.SIGCONT)
-
-
-@contextmanager
-def collector():
-    """Listen as a collector of traces does; yield its endpoint and the bodies that came."""
-    bodies = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            bodies.append(gzip.decompress(body) if self.headers["Content-Encoding"] == "gzip" else body)
-            self.send_response(200)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *_):
-            """Say nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/v1/traces", bodies
-    finally:
-        server.shutdown()
-        thread.join(PATIENCE_S)
-        server.server_close()

@@ -63,7 +63,7 @@ def open_asker(engine_models):
     """Return a context with an `Asker`; by default all three bundles on a real engine."""
 
     @asynccontextmanager
-    async def opened(engine=None, **changes):
+    async def opened(engine=None, tracer=None, **changes):
         settings = Settings(**{"device": "cpu", "threads": 1, "shutdown_grace_s": 5.0, **changes})
         own = None
         if engine is None:
@@ -77,6 +77,7 @@ def open_asker(engine_models):
             admission=Admission(admission_rules(settings)),
             counters=Counters.alone([model.served.name for model in engine_models]),
             protocol="grpc",
+            tracer=tracer,
             queue=WorkQueue(2, settings.max_waiting),
         )
         service = Service(serving)

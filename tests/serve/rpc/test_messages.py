@@ -106,7 +106,7 @@ def test_a_scan_finds_the_id_and_the_bytes_that_nobody_parses(make_message):
     message = make_message({"x": np.ones((1, 3, 2), np.float32), "lengths": np.ones(1, np.int32)}, id="one")
     found = scan_request(message.SerializeToString())
 
-    assert (found.request_id, found.raw_bytes) == ("one", 28)
+    assert (found.id, found.raw_bytes) == ("one", 28)
 
 
 @pytest.mark.parametrize("tail", [b"\x08\x96\x01", b"\x09" + b"1" * 8, b"\x0d" + b"1" * 4, b"\xfa\x01\x03abc"])
