@@ -16,7 +16,7 @@ class Answers:
         table: holds those who wait.
 
     Attributes:
-        results: of requests; `take` hands them out.
+        results: of requests, the same list always; `take` hands out what is in it.
     """
 
     def __init__(self, table: StreamTable) -> None:
@@ -25,7 +25,8 @@ class Answers:
 
     def take(self) -> list[Result]:
         """Return the results since the last time."""
-        results, self.results = self.results, []
+        results = self.results.copy()
+        self.results.clear()
         return results
 
     def tell(self, held: Held, outcome: Outcome | StreamReport) -> None:

@@ -62,7 +62,8 @@ class StreamingEngine:
         self._answers = answers = Answers(table)
         self._counts = counts = StreamCounts(streams.name for streams in self._versions)
         self._client = StoreClient(store, limits, table, answers, counts, clock, wall_clock, self._wake)
-        self._port, self._sweep = self._client.port, self._client.sweep  # looked at before every run
+        # Looked at before every run.
+        self._port, self._sweep, self._results = self._client.port, self._client.sweep, answers.results
         self._turns = Turns(engine, self._versions, table, self._client, answers, counts)
 
     @property
@@ -154,7 +155,7 @@ class StreamingEngine:
 
     def wait_s(self) -> float | None:
         """Return how long nothing is due: 0.0 now, None until work comes."""
-        if self._table.has_due or self._port.has_done or self._answers.results:
+        if self._table.has_due or self._port.has_done or self._results:
             return 0.0
         wait_s = self._engine.wait_s()
         if wait_s == 0.0 or (self._table.is_quiet and not self._client.room.has_any):
@@ -169,8 +170,7 @@ class StreamingEngine:
 
     def run_once(self) -> list[Result]:
         """Take what the store has done, judge, run once, hand the store what is to be committed."""
-        is_quiet = self._table.is_quiet and not self._answers.results
-        if is_quiet and self._clock() < self._sweep.due_s and not self._port.has_done:
+        if self._table.is_quiet and not self._results and self._clock() < self._sweep.due_s and not self._port.has_done:
             return self._engine.run_once()
         self._client.take_all_done()  # before the clock is looked at: this process may have stood still, not the store
         self._look_at_the_time()
@@ -179,7 +179,7 @@ class StreamingEngine:
             if isinstance(ticket, Held):
                 self._turns.take_run(ticket, outcome)
             else:
-                self._answers.results.append((ticket, outcome))
+                self._results.append((ticket, outcome))
         self._settle()
         return self._answers.take()
 
@@ -189,7 +189,7 @@ class StreamingEngine:
             if isinstance(ticket, Held):
                 self._answers.end_head(ticket.entry, outcome)
             else:
-                self._answers.results.append((ticket, outcome))
+                self._results.append((ticket, outcome))
         self._client.close()
         for held in self._table.drain():
             self._answers.tell(held, NotReady())
