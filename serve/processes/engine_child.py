@@ -24,6 +24,7 @@ from .child_border import ChildBorder, places_of, run_child, settings_of
 from .counter_files import counters_of
 from .engine_loop import EngineLoop
 from .frames import Kind, pack_json
+from .hang_watch import interval_s
 from .hello import make_hello
 from .tensor_frames import ModelCodec
 
@@ -79,6 +80,8 @@ def make_loop(
         grace_s=settings.shutdown_grace_s,
         is_traced=settings.otel_endpoint is not None,
         order=engine.order,
+        page=counters.own,
+        beat_s=interval_s(settings.engine_hang_s),
     )
     engine.waker = loop.wake
     return loop
