@@ -35,6 +35,7 @@ _SETTINGS_HELP: Final[Mapping[str, str]] = {
     "max_answer_elements": "most numbers in an answer",
     "keep_alive_s": "seconds after which an idle connection is closed",
     "shutdown_grace_s": "seconds for running requests to end after SIGTERM",
+    "engine_hang_s": "seconds without a turn of its loop after which the engine is killed and started again; 0: never",
     "access_log": "write one JSON line a request to stderr",
     "stream_store": "where streams are kept: memory (a restart loses them), sqlite:PATH, redis://[:PASSWORD@]HOST[:PORT]",
     "state_keys_path": "file of keys, one a line, with which states that clients carry are signed",

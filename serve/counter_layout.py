@@ -55,9 +55,11 @@ class CounterFamily:
         return 1 if self.bounds is None else len(self.bounds) + 2
 
 
-# Of the supervisor, which knows no models: these come first and lie where they lie, whatever models there are.
+# What the supervisor counts or reads, which knows no models: these come first, whatever models there are.
 ENGINE_RESTARTS: Final = CounterFamily("engine_restarts")
 FRONTEND_RESTARTS: Final = CounterFamily("frontend_restarts")
+# Of the engine; the supervisor reads it.
+TURN: Final = CounterFamily("turn")  # moment of the monotonic clock when the loop's last turn began
 # Of the frontends.
 REQUESTS: Final = CounterFamily("requests", ("model", "protocol", "code"))
 REQUEST_S: Final = CounterFamily("request_s", ("model", "protocol"), SECONDS)
@@ -72,7 +74,7 @@ STEPS: Final = CounterFamily("steps", ("model", "kind"))
 ANSWERED_ROWS: Final = CounterFamily("answered_rows", ("model",))
 LAST_RUN: Final = CounterFamily("last_run", ("model",))  # moment of the monotonic clock
 
-HEAD: Final = (ENGINE_RESTARTS, FRONTEND_RESTARTS)
+HEAD: Final = (ENGINE_RESTARTS, FRONTEND_RESTARTS, TURN)
 _OF_FRONTENDS: Final = (REQUESTS, REQUEST_S, FAILED_S, READ_S, RENDER_S)
 _OF_THE_ENGINE: Final = (QUEUE_S, RUN_S, RUN_S_OF_ROWS, STEPS, ANSWERED_ROWS, LAST_RUN)
 FAMILIES: Final = (*HEAD, *_OF_FRONTENDS, *_OF_THE_ENGINE)

@@ -32,6 +32,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "max_answer_elements": (1, 2**30),
     "keep_alive_s": (0.0, 3600.0),
     "shutdown_grace_s": (0.0, 3600.0),
+    "engine_hang_s": (0.0, 86_400.0),
     "max_head_bytes": (1024, 2**20),
     "max_headers": (8, 10_000),
     "max_chunks": (1, 2**24),
@@ -110,6 +111,7 @@ class Settings:
         max_answer_elements: most elements of the outputs of a request.
         keep_alive_s: an idle connection is closed after this time.
         shutdown_grace_s: time for running requests to end after SIGTERM.
+        engine_hang_s: an engine that begins no turn of its loop for so long is killed and started again; 0: never.
         access_log: write one JSON line a request to stderr.
         example_request_path: a file with a request body that the start-up curl line sends instead of an inline one.
         metrics: answer GET /metrics, on the same port as all else.
@@ -159,6 +161,7 @@ class Settings:
     max_answer_elements: int = 2**23
     keep_alive_s: float = 15.0
     shutdown_grace_s: float = 30.0
+    engine_hang_s: float = 60.0
     access_log: bool = False
     example_request_path: str | None = None
     metrics: bool = True
@@ -202,6 +205,8 @@ class Settings:
             if value is None and name in ("threads", "grpc_port"):
                 continue
             _check_range(name, value, low, high)
+        if 0 < self.engine_hang_s < 1:  # the turns that prove an idle engine alive would keep a CPU busy
+            raise SettingsError("engine_hang_s", "0, which switches it off, or at least 1 second", self.engine_hang_s)
         if self.grpc:
             _check_range("grpc_port", self.rpc_port, *RANGES["grpc_port"])
         self._check_security()

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..counter_layout import SPARE_MODELS, CounterFamily, CounterLayout
-from ..counter_page import CounterPage, Counters, make_page_file
+from ..counter_page import CounterPage, Counters, make_page_file, read_page
 from ..errors import ServerStartError
 
 _SUPERVISOR = "supervisor"
@@ -52,6 +52,16 @@ class CounterFiles:
     def add(self, family: CounterFamily) -> None:
         """Count something of the supervisor's own."""
         self._own.cells[self._own.layout.place(family)] += 1
+
+    def read(self, name: str, family: CounterFamily) -> float | None:
+        """Return a number of another process's page, of a family of the head; None: nobody has written there yet.
+
+        Args:
+            name: of the process's place.
+            family: of `HEAD`.
+        """
+        values = read_page(self._files[name], self._own.layout).values
+        return values[self._own.layout.place(family)] if values else None
 
     def close(self) -> None:
         """Give the files back. Closing twice is fine."""

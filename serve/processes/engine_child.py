@@ -25,6 +25,7 @@ from ..streams.streaming_engine import StreamingEngine
 from .child_border import ChildBorder, places_of, repository_of, run_child, settings_of
 from .counter_files import counters_of
 from .engine_loop import EngineLoop
+from .hang_watch import interval_s
 from .model_desk import ModelDesk
 from .model_loader import ModelLoader
 from .roster import Entry, Roster
@@ -99,6 +100,8 @@ def make_loop(
         grace_s=settings.shutdown_grace_s,
         is_traced=settings.otel_endpoint is not None,
         order=engine.order,
+        page=counters.own,
+        beat_s=interval_s(settings.engine_hang_s),
     )
     engine.waker = loop.wake
     loader.waker = loop.look

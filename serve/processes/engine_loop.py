@@ -2,6 +2,8 @@
 
     every turn:  wait (not at all while the engine has something to run) -> read what came -> one run -> send what ended
 
+Each turn is noted on this process's page, where the supervisor sees whether there are any (`hang_watch`).
+
 Rules of this file: nothing here blocks but the wait at the top of a turn. Memory is bounded: what waits, by the engine;
 what is not sent, by not reading from a frontend that does not read its answers.
 """
@@ -16,6 +18,8 @@ from contextlib import suppress
 from selectors import EVENT_READ, EVENT_WRITE, SelectSelector
 from typing import Any, Final
 
+from ..counter_layout import TURN, CounterLayout
+from ..counter_page import CounterPage
 from ..engine.port import DrivenEngine, Order, no_streams
 from ..engine.work import Outcome
 from .desk import Desk
@@ -46,6 +50,8 @@ class EngineLoop:
         order: of the engine, where it has streams.
         clock: monotonic, in seconds.
         is_traced: tell before each answer when the work was in the engine.
+        page: where each turn is noted; None: nobody looks.
+        beat_s: longest wait at the top of a turn; None: until something comes.
     """
 
     def __init__(
@@ -60,6 +66,8 @@ class EngineLoop:
         order: Order = no_streams,
         clock: Callable[[], float] = time.monotonic,
         is_traced: bool = False,
+        page: CounterPage | None = None,
+        beat_s: float | None = None,
     ) -> None:
         self._engine = engine
         self._desk = desk
@@ -70,6 +78,9 @@ class EngineLoop:
         self._order = order
         self._clock = clock
         self._is_traced = is_traced
+        self._page = CounterPage(CounterLayout()) if page is None else page
+        self._turn_place = self._page.layout.place(TURN)
+        self._beat_s = beat_s
         # Not epoll: it waits whole milliseconds, and the engine asks for less. The files are few, their numbers small.
         self._selector = SelectSelector()
         self._connections: set[EngineConnection] = set()
@@ -116,7 +127,9 @@ class EngineLoop:
         return {**self._engine.statistics(), "frontends": frontends}
 
     def _turn(self) -> None:
-        for key, events in self._selector.select(self._wait_s()):
+        ready = self._selector.select(self._wait_s())
+        self._page.cells[self._turn_place] = self._clock()
+        for key, events in ready:
             key.data(events)
         look_s = self._desk.next_look_s
         if look_s is not None and (look_s == 0.0 or look_s <= self._clock()):
@@ -139,11 +152,11 @@ class EngineLoop:
 
     def _wait_s(self) -> float | None:
         wait_s = self._engine.wait_s()
-        for moment in (self._stop_at_s, self._desk.next_look_s):
-            if moment is not None:
-                left_s = max(0.0, moment - self._clock())
-                wait_s = left_s if wait_s is None else min(wait_s, left_s)
-        return wait_s
+        if wait_s == 0.0:
+            return wait_s
+        moments = (self._stop_at_s, self._desk.next_look_s)
+        waits = [max(0.0, moment - self._clock()) for moment in moments if moment is not None]
+        return min([*waits, *(one for one in (wait_s, self._beat_s) if one is not None)], default=None)
 
     def _deliver(self, results: Sequence[tuple[object, Outcome]]) -> None:
         for ticket, outcome in results:

@@ -55,6 +55,14 @@ class Slot:
         self.child = None
         self.is_ready = False
 
+    def condemn(self, failure: Exception) -> None:
+        """Kill the child and say why. It is not ready any more, so that nothing is said again when it has ended."""
+        self.complain(str(failure))
+        self.failure = failure
+        self.is_ready = False
+        if self.child is not None:
+            self.child.kill()
+
     def complain(self, text: str) -> None:
         """Log what went wrong, once, however often it goes wrong in the same way while nothing gets better."""
         if self.is_ready or text != self._complaint:

@@ -3,6 +3,7 @@
     start    the engine; when it is ready, all frontends; when they listen, the server is up
     death    before the server is up: the start has failed, with the child's own sentence;
              later: the child is started again at once, or, where it was not ready yet, after a pause that grows
+    hang     an engine whose loop stands still is killed, and so started again
     stop     the frontends, which answer what they have accepted; then the engine; whoever is late is killed
 
 Rules of this file: no work of its own, so that nothing can take it down: no arrays, no HTTP. One thread and one wait;
@@ -20,13 +21,14 @@ from functools import partial
 from selectors import EVENT_READ, DefaultSelector
 from typing import TYPE_CHECKING, Any, Final
 
-from ..counter_layout import ENGINE_RESTARTS, FRONTEND_RESTARTS
+from ..counter_layout import ENGINE_RESTARTS, FRONTEND_RESTARTS, TURN
 from ..errors import ServerStartError
 from ..settings import Settings
 from .child_process import ChildProcess
 from .counter_files import CounterFiles
 from .engine_socket import engine_listener
 from .error_words import ended_early, how_it_ended, start_error_from_report
+from .hang_watch import HangWatch
 from .slot import Slot
 
 if TYPE_CHECKING:
@@ -86,6 +88,7 @@ class Supervisor:
             self._frontends.append(Slot("control frontend", CONTROL, (control.fileno(),)))
         self._counters = CounterFiles([slot.name for slot in (self._engine, *self._frontends)])
         self._opened.callback(self._counters.close)
+        self._watch = HangWatch(settings.engine_hang_s, time.monotonic())
         self._hello: Mapping[str, Any] | None = None  # what is served, which the next engine serves too
         self._first_names: Sequence[str] | None = None
         self._on_up: OnUp | None = None
@@ -146,11 +149,12 @@ class Supervisor:
     def _wait_s(self) -> float | None:
         """Return how long nothing is due, or None: until something happens."""
         due = [slot.start_at_s for slot in (*self._frontends, self._engine) if not self._is_stopping]
-        moments = [moment for moment in (*due, self._kill_at_s) if moment is not None]
+        moments = [moment for moment in (*due, self._kill_at_s, self._watch.look_at_s) if moment is not None]
         return max(0.0, min(moments) - time.monotonic()) if moments else None
 
     def _act(self, now: float) -> None:
         """Do what is due at this moment."""
+        self._look_at_engine(now)
         if not self._is_stopping:
             for slot in (self._engine, *self._frontends):
                 if slot.start_at_s is not None and slot.start_at_s <= now:
@@ -161,6 +165,11 @@ class Supervisor:
             self._is_engine_told = True
             self._engine.child.terminate()
             self._kill_at_s = now + EXIT_S  # nobody is there any more to wait for an answer
+
+    def _look_at_engine(self, now: float) -> None:
+        slot, watch = self._engine, self._watch
+        if watch.is_due(now) and watch.look(self._counters.read(slot.name, TURN) if slot.is_ready else None, now):
+            slot.condemn(ServerStartError(watch.complaint))
 
     def _fill(self, slot: Slot) -> None:
         config: dict[str, Any] = {

@@ -106,7 +106,7 @@ def test_of_a_page_with_another_layout_only_the_common_head_is_read(make_file):
     page = CounterPage(CounterLayout(), file)
     page.cells[page.layout.place(known.ENGINE_RESTARTS)] += 2
 
-    assert read_page(file, CounterLayout(["a"])).values == [2.0, 0.0]
+    assert read_page(file, CounterLayout(["a"])).values == [2.0, 0.0, 0.0]
 
 
 def test_a_page_that_nobody_has_written_yet_is_nobodys(make_file):

@@ -45,6 +45,8 @@ def test_defaults_are_reachable_from_this_machine_only_and_bounded():
         ("stream_store", "sqlite:", "found 'sqlite:'"),
         ("stream_store", "http://user:secret@host", "found 'http:…'"),
         ("stream_idle_s", 0.5, "expected 1.0 .. 31536000.0 seconds"),
+        ("engine_hang_s", 0.5, "expected 0, which switches it off, or at least 1 second, found 0.5"),
+        ("engine_hang_s", -1.0, "expected 0.0 .. 86400.0 seconds, found -1.0"),
     ],
 )
 def test_value_outside_its_range_is_refused_by_name(name, value, message):
@@ -77,6 +79,7 @@ def test_environment_sets_every_setting():
         "CELLGATE_MAX_ANSWER_ELEMENTS": "9",
         "CELLGATE_KEEP_ALIVE_S": "1.5",
         "CELLGATE_SHUTDOWN_GRACE_S": "2",
+        "CELLGATE_ENGINE_HANG_S": "3.5",
         "CELLGATE_ACCESS_LOG": "Yes",
         "CELLGATE_EXAMPLE_REQUEST_PATH": "request.json",
         "CELLGATE_METRICS": "no",
@@ -130,6 +133,7 @@ def test_environment_sets_every_setting():
         max_answer_elements=9,
         keep_alive_s=1.5,
         shutdown_grace_s=2.0,
+        engine_hang_s=3.5,
         access_log=True,
         example_request_path="request.json",
         metrics=False,

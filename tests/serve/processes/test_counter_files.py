@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from cellgate.serve.counter_layout import ANSWERED_ROWS, ENGINE_RESTARTS
+from cellgate.serve.counter_layout import ANSWERED_ROWS, ENGINE_RESTARTS, TURN
 from cellgate.serve.errors import ServerStartError
 from cellgate.serve.processes import counter_files as module
 from cellgate.serve.processes.counter_files import CounterFiles, counters_of
@@ -25,6 +25,17 @@ def test_a_child_writes_its_own_page_and_reads_everybodys():
     assert reading.value(ENGINE_RESTARTS) == 1
     assert list(reading.processes) == ["supervisor", "engine", "frontend 0"]
     assert pages.files == ()
+
+
+def test_the_supervisor_reads_a_child_s_turns_and_knows_when_there_are_none_yet():
+    pages = CounterFiles(["engine", "frontend 0"])
+    before = pages.read("engine", TURN)
+    engine = counters_of({"counters": pages.config("engine")}, ["a", "b"])
+    engine.own.cells[engine.own.layout.place(TURN)] = 12.5
+    found = pages.read("engine", TURN)
+    pages.close()
+
+    assert (before, found) == (None, 12.5)
 
 
 def test_a_child_without_pages_counts_for_itself():

@@ -20,6 +20,7 @@ from cellgate.serve.engine.port import infer
 from cellgate.serve.errors import EngineLost, ServerStartError
 from cellgate.serve.processes import supervisor as supervisor_module
 from cellgate.serve.processes.engine_client import EngineClient
+from cellgate.serve.processes.hang_watch import HangWatch
 from cellgate.serve.processes.supervisor import Supervisor
 from cellgate.serve.served_model import BundlePlace
 from cellgate.serve.server import base_url, bind_listener
@@ -153,6 +154,37 @@ def test_over_http_a_dead_engine_is_a_503_that_may_be_tried_again_and_readiness_
     assert b"retry-after: 1" in head.lower()
     assert json.loads(body)["code"] == "engine_lost"
     assert again.status_code == 200
+
+
+def test_an_engine_that_hangs_is_replaced_and_the_requests_in_it_are_told(place, log):
+    with supervised(place, engine_hang_s=3.0) as watched:
+        hung = watched.supervisor.engine_pid
+        os.kill(hung, signal.SIGSTOP)
+        with asking(watched.url) as read_answer:
+            answer = read_answer()
+        log.wait_for("engine: ready again")
+        while scrape(watched.url)["cellgate_ready", ()] != 1:
+            pass
+        again = httpx.post(watched.url + INFER, json=BODY, timeout=PATIENCE_S)
+        restarts = scrape(watched.url)["cellgate_engine_restarts_total", ()]
+        new = watched.supervisor.engine_pid
+
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == "engine_lost"
+    assert again.status_code == 200
+    assert new != hung
+    assert restarts == 1
+    assert log.lines == [f"engine: {HangWatch(3.0, 0.0).complaint}", "engine: ready again"]
+
+
+def test_an_engine_that_hangs_while_nobody_asks_is_replaced_too(place, log):
+    with supervised(place, engine_hang_s=3.0) as watched:
+        hung = watched.supervisor.engine_pid
+        os.kill(hung, signal.SIGSTOP)
+        log.wait_for("engine: ready again")
+        new = watched.supervisor.engine_pid
+
+    assert new != hung
 
 
 def test_a_dead_frontend_is_replaced_and_its_work_leaves_the_engine(place, log):
