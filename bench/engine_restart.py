@@ -24,9 +24,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from cellgate.serve.listeners import bind_listener
 from cellgate.serve.processes.supervisor import Supervisor
 from cellgate.serve.served_model import parse_place
-from cellgate.serve.server import bind_listener
 from cellgate.serve.settings import Settings
 
 GOAL_S = 5.0

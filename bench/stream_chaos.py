@@ -38,9 +38,9 @@ from numpy.typing import NDArray
 
 from cellgate.bundle.reader import Bundle, read_bundle
 from cellgate.serve.device_choice import open_runtime
+from cellgate.serve.listeners import bind_listener
 from cellgate.serve.processes.supervisor import Supervisor
 from cellgate.serve.served_model import parse_place
-from cellgate.serve.server import bind_listener
 from cellgate.serve.settings import Settings
 
 HOST = "127.0.0.1"

@@ -3,7 +3,8 @@
 from fastapi import FastAPI
 
 from .app import Running, add_middleware, bare_app
-from .control_routes import ControlPort, control_router
+from .control_port import ControlPort
+from .control_routes import control_router
 from .serving_state import ServingState
 
 

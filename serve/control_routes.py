@@ -4,16 +4,16 @@ Rules of this file: each route is a few lines; the engine's process does the wor
 frontend goes by the change. Source: the model repository extension of the protocol, as Triton documents it.
 """
 
-from typing import Annotated, Any, Final, Protocol
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Path, Request
 from starlette.responses import Response
 
 from .body import read_body
+from .control_port import ControlAction, ControlPort
 from .control_request import parse_control
 from .json_response import render_object
 from .observation_routes import read_index
-from .processes.frames import ControlAction
 from .routes import read_live, read_ready
 
 _MOST_BODY_BYTES: Final = 2**16
@@ -22,18 +22,6 @@ control_router = APIRouter()
 control_router.add_api_route("/v2/health/live", read_live, methods=["GET"])
 control_router.add_api_route("/v2/health/ready", read_ready, methods=["GET"])
 control_router.add_api_route("/v2/repository/index", read_index, methods=["POST"])
-
-
-class ControlPort(Protocol):
-    """Reaches whoever holds the models."""
-
-    async def control(self, action: ControlAction, name: str, version: str | None = None) -> Any:
-        """Load or unload a model; return what came of it, as plain JSON values.
-
-        Raises:
-            ServeError: it was refused, or there is no engine at the moment.
-        """
-        ...
 
 
 async def _port_of(request: Request) -> ControlPort:

@@ -12,24 +12,20 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 from .api_keys import keys_file_warnings, read_api_keys
-from .errors import PortBusyError
+from .listeners import base_url, open_listeners, scheme_of, target
 from .operation_log import operation_logging
 from .processes.supervisor import Supervisor
-from .rpc.port import hold_port, missing_package
+from .rpc.port import missing_package
 from .served_model import BundlePlace
 from .settings import Settings
 from .tls import key_file_warnings, tls_context
 
 Echo = Callable[[str], None]
-
-_BACKLOG = 1024
-_LOOPBACK = "127.0.0.1"
-_ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - only compared with
 
 
 def run_server(places: Sequence[BundlePlace], settings: Settings, echo: Echo) -> None:
@@ -48,22 +44,14 @@ def run_server(places: Sequence[BundlePlace], settings: Settings, echo: Echo) ->
         BundleError, ServerStartError: a bundle cannot be served; the message says which and why.
     """
     warnings = exposure_warnings(settings)
-    with ExitStack() as opened:
-        listener = opened.enter_context(closing(bind_listener(settings.host, settings.port)))
-        url = base_url(listener, "http" if settings.tls_cert is None else "https")
-        rpc = _hold_rpc_port(settings)
-        if rpc is not None:
-            opened.enter_context(closing(rpc))
-        control = None
-        if settings.control:
-            control = opened.enter_context(closing(bind_listener(_LOOPBACK, settings.control_port, "--control-port")))
-        supervisor = Supervisor(places, settings, listener, None if rpc is None else rpc.getsockname()[:2], control)
+    with open_listeners(settings) as held:
+        supervisor = Supervisor(places, settings, held.http, held.rpc_address, held.orders)
 
         def say(hello: Mapping[str, Any]) -> None:
             models = hello["models"]
             streams = [f"streams:      {hello['streams']}"] if hello.get("streams") else []
-            orders = [] if control is None else [f"control:      {_control_words(control, settings)}"]
-            ready = ready_lines(models[0], url, settings, rpc)
+            orders = [] if held.control is None else [f"control:      {_control_words(held.control, settings)}"]
+            ready = ready_lines(models[0], base_url(held.http, scheme_of(settings)), settings, held.rpc)
             for line in (*warnings, *model_lines(models), *streams, *orders, *ready):
                 echo(line)
 
@@ -71,32 +59,6 @@ def run_server(places: Sequence[BundlePlace], settings: Settings, echo: Echo) ->
         with operation_logging(settings.log_format, "supervisor"), _signals_stop(supervisor, has_keys=has_keys):
             supervisor.run(say)
         echo("stopped")
-
-
-def bind_listener(host: str, port: int, option: str = "--port") -> socket.socket:
-    """Take the address: connections wait from now on, and nobody accepts them yet.
-
-    Args:
-        host: address or name.
-        port: 0 takes a free one.
-        option: gives another port, for the message.
-
-    Raises:
-        PortBusyError: in use, not allowed, or no address of this machine; says which.
-    """
-    listener: socket.socket | None = None
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        # Another server may have bound the address too and listen already; only listening finds out.
-        listener.listen(_BACKLOG)
-    except OSError as err:
-        if listener is not None:
-            listener.close()
-        raise PortBusyError(host, port, (err.strerror or str(err)).lower(), option) from err
-    return listener
 
 
 def exposure_warnings(settings: Settings) -> list[str]:
@@ -129,19 +91,6 @@ def is_loopback(host: str) -> bool:
     except OSError:
         return False
     return all(ipaddress.ip_address(str(entry[4][0]).partition("%")[0]).is_loopback for entry in found)
-
-
-def base_url(listener: socket.socket, scheme: str = "http") -> str:
-    """Return the address as a URL that works on this machine."""
-    return f"{scheme}://{target(listener)}"
-
-
-def target(listener: socket.socket) -> str:
-    """Return host and port that work on this machine."""
-    host, port = listener.getsockname()[:2]
-    if host in _ANY_ADDRESS:
-        host = "127.0.0.1" if listener.family == socket.AF_INET else "::1"
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def model_lines(models: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -205,15 +154,8 @@ def curl_line(model: Mapping[str, Any], url: str, settings: Settings) -> str:
     return " ".join([*words, "-d", shlex.quote(data)])
 
 
-def _hold_rpc_port(settings: Settings) -> socket.socket | None:
-    if not settings.grpc or missing_package() is not None:
-        return None
-    return hold_port(bind_listener(settings.host, settings.rpc_port, "--grpc-port"))
-
-
 def _control_words(control: socket.socket, settings: Settings) -> str:
-    scheme = "http" if settings.tls_cert is None else "https"
-    return f"{base_url(control, scheme)}/v2/repository/models/NAME/load, or /unload"
+    return f"{base_url(control, scheme_of(settings))}/v2/repository/models/NAME/load, or /unload"
 
 
 def _rpc_words(settings: Settings, rpc: socket.socket | None) -> str:

@@ -8,6 +8,8 @@ Rules of this file: composition only; it serves as a frontend does, and answers 
 import signal
 import socket
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
@@ -40,7 +42,7 @@ def serve_control(border: ChildBorder, config: dict[str, Any]) -> None:
         counters=counters_of(config, hello["names"]),
     )
     client.on_models = state.take_models
-    app = create_control_app(state, client, partial(client.running, _HELLO_PATIENCE_S))
+    app = create_control_app(state, client, partial(_running, client, state, config["control_rpc_address"]))
     listener = socket.socket(fileno=config["listener"])
     server = FrontendServer(
         uvicorn_config(app, settings), state, border.lifeline, lambda: border.report({"listening": True})
@@ -50,6 +52,21 @@ def serve_control(border: ChildBorder, config: dict[str, Any]) -> None:
         access_logging(_NAME, enabled=settings.access_log),
     ):
         server.run(sockets=[listener])
+
+
+@asynccontextmanager
+async def _running(client: EngineClient, state: ServingState, address: tuple[str, int] | None) -> AsyncIterator[None]:
+    """Stay connected to the engine inside, and serve gRPC where there is an address for it."""
+    async with client.running(_HELLO_PATIENCE_S):
+        if address is None:
+            yield
+            return
+        from ..rpc.control_calls import ControlCalls  # noqa: PLC0415 - packages that not every server has
+        from ..rpc.server import running  # noqa: PLC0415
+        from ..rpc.service import Service  # noqa: PLC0415
+
+        async with running(Service(state, ControlCalls(state, client).by_path()), state, *address):
+            yield
 
 
 def main() -> int:

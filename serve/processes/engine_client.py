@@ -10,13 +10,13 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
+from ..control_port import ControlAction
 from ..engine.port import OnDone
 from ..engine.work import StreamOrder, StreamReport, Work
 from ..errors import EngineLost, NotReady
 from ..model_table import ModelTable
 from ..settings import Settings
 from .engine_link import EngineLink, LinkLimits
-from .frames import ControlAction
 from .hello import Offer, offers_of
 
 logger = logging.getLogger("cellgate.engine")

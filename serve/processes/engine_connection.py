@@ -11,13 +11,13 @@ from collections.abc import Callable, Hashable
 from dataclasses import replace
 from typing import Any, Final, get_args
 
+from ..control_port import ControlAction
 from ..engine.port import DrivenEngine, Order, no_streams
 from ..engine.work import OrderKind, Outcome, RunTimes, StreamOrder, StreamReport
 from ..errors import EngineError, NotReady, ServeError
 from .desk import Desk
 from .error_words import error_to_words
 from .frames import (
-    ControlAction,
     FrameDecoder,
     FrameError,
     Kind,

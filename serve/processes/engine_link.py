@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
+from ..control_port import ControlAction
 from ..engine.port import OnDone
 from ..engine.work import Outcome, RunTimes, StreamOrder, StreamReport, Work
 from ..errors import EngineLost, QueueFull
@@ -18,7 +19,6 @@ from ..model_table import unknown_model
 from ..served_model import ServedModel
 from .error_words import error_from_words
 from .frames import (
-    ControlAction,
     FrameDecoder,
     FrameError,
     Kind,

@@ -25,7 +25,7 @@ frame that is none is refused with a `FrameError`.
 import json
 from enum import IntEnum
 from struct import Struct, error
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 PROTOCOL: Final = 3
 
@@ -34,9 +34,6 @@ _HEAD: Final = Struct("<B7xQ")
 _WHOLE: Final = Struct("<QB7xQ")
 HEAD_BYTES: Final = _HEAD.size
 _TIMES: Final = Struct("<dddQ")
-
-
-ControlAction = Literal["load", "unload"]
 
 
 class Kind(IntEnum):

@@ -15,13 +15,14 @@ import time
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple, Protocol
 
+from ..control_port import ControlAction
 from ..counter_layout import CounterLayout
 from ..engine.models import EngineModel
 from ..errors import LoadRefused, NotReady, ServeError
 from ..model_table import unknown_model
 from ..settings import Settings
 from .desk import OnControl
-from .frames import ControlAction, Kind, pack_json
+from .frames import Kind, pack_json
 from .model_loader import LoadJob, ModelLoader
 from .roster import Entry, Roster
 from .tensor_frames import ModelCodec

@@ -17,7 +17,7 @@ import uvloop
 from ..access_log import access_logging
 from ..admission import Admission, admission_rules
 from ..operation_log import operation_logging
-from ..rpc.server import listen, make_server, stop
+from ..rpc.server import running
 from ..rpc.service import Service
 from ..serving_state import ServingState
 from ..tracing import open_tracer
@@ -70,14 +70,10 @@ async def _serve(border: ChildBorder, serving: ServingState, client: EngineClien
     loop.add_reader(border.lifeline, is_told.set)
     async with client.running(_HELLO_PATIENCE_S):
         serving.queue = WorkQueue(_LARGE_AT_A_TIME, serving.settings.max_waiting)
-        service = Service(serving)
-        server = make_server(service, serving.settings)
-        listen(server, host, port, serving.settings)
-        await server.start()
-        border.report({"listening": True})
-        await is_told.wait()
-        loop.remove_reader(border.lifeline)
-        await stop(server, service, serving)
+        async with running(Service(serving), serving, host, port):
+            border.report({"listening": True})
+            await is_told.wait()
+            loop.remove_reader(border.lifeline)
     if serving.tracer is not None:
         serving.tracer.close()
 

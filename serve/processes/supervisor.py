@@ -19,7 +19,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from functools import partial
 from selectors import EVENT_READ, DefaultSelector
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..counter_layout import ENGINE_RESTARTS, FRONTEND_RESTARTS, TURN
 from ..errors import ServerStartError
@@ -46,6 +46,18 @@ EXIT_S: Final = 5.0  # for a process to end when it has nothing left to do but, 
 OnUp = Callable[[Mapping[str, Any]], None]
 
 
+class ControlListeners(NamedTuple):
+    """Where orders to load and unload are taken.
+
+    Attributes:
+        listener: of HTTP, bound and listening; closed when the server stops.
+        rpc_address: of gRPC, as `rpc_address` of the supervisor.
+    """
+
+    listener: socket.socket
+    rpc_address: tuple[str, int] | None = None
+
+
 class Supervisor:
     """Engine and frontends of one server.
 
@@ -54,7 +66,7 @@ class Supervisor:
         settings: of the server.
         listener: bound and listening; closed when the server stops, so that nobody waits in its queue for ever.
         rpc_address: numeric host and port of gRPC, held by the caller; None: no gRPC.
-        control: bound and listening, for loading and unloading; closed as the other one; None: neither can be done.
+        control: for loading and unloading; None: neither can be done.
 
     Raises:
         ServerStartError: there is no folder for the engine's socket.
@@ -66,7 +78,7 @@ class Supervisor:
         settings: Settings,
         listener: socket.socket,
         rpc_address: tuple[str, int] | None = None,
-        control: socket.socket | None = None,
+        control: ControlListeners | None = None,
     ) -> None:
         self._opened = ExitStack()
         engine, path = self._opened.enter_context(engine_listener())
@@ -76,6 +88,7 @@ class Supervisor:
             "settings": asdict(settings),
             "engine_path": path,
             "rpc_address": rpc_address,
+            "control_rpc_address": None if control is None else control.rpc_address,
         }
         self._grace_s = settings.shutdown_grace_s
         self._engine = Slot("engine", ENGINE, (engine.fileno(),))
@@ -83,9 +96,9 @@ class Supervisor:
         self._frontends = [Slot(f"frontend {number}", FRONTEND, files) for number in range(settings.workers)]
         if rpc_address is not None:
             self._frontends.append(Slot("gRPC frontend", RPC_FRONTEND, ()))
-        self._control = control
-        if control is not None:
-            self._frontends.append(Slot("control frontend", CONTROL, (control.fileno(),)))
+        self._control = None if control is None else control.listener
+        if self._control is not None:
+            self._frontends.append(Slot("control frontend", CONTROL, (self._control.fileno(),)))
         self._counters = CounterFiles([slot.name for slot in (self._engine, *self._frontends)])
         self._opened.callback(self._counters.close)
         self._watch = HangWatch(settings.engine_hang_s, time.monotonic())

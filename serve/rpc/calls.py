@@ -100,7 +100,7 @@ class Calls:
         return ServerReadyResponse(ready=self._serving.is_ready)
 
     async def _model_ready(self, body: bytes, _remaining_s: float | None) -> ModelReadyResponse:
-        asked = _parse(ModelReadyRequest, body)
+        asked = parse_small(ModelReadyRequest, body)
         self._serving.table.find(asked.name, asked.version or None)
         return ModelReadyResponse(ready=self._serving.is_ready)
 
@@ -108,23 +108,23 @@ class Calls:
         return server_message()
 
     async def _model_metadata(self, body: bytes, _remaining_s: float | None) -> ModelMetadataResponse:
-        asked = _parse(ModelMetadataRequest, body)
+        asked = parse_small(ModelMetadataRequest, body)
         table = self._serving.table
         return metadata_message(table.find(asked.name, asked.version or None), table.versions(asked.name))
 
     async def _model_config(self, body: bytes, _remaining_s: float | None) -> ModelConfigResponse:
-        asked = _parse(ModelConfigRequest, body)
+        asked = parse_small(ModelConfigRequest, body)
         model = self._serving.table.find(asked.name, asked.version or None)
         return config_message(model, self._serving.settings)
 
     async def _model_statistics(self, body: bytes, _remaining_s: float | None) -> ModelStatisticsResponse:
-        asked = _parse(ModelStatisticsRequest, body)
+        asked = parse_small(ModelStatisticsRequest, body)
         table = self._serving.table
         models = (table.find(asked.name, asked.version or None),) if asked.name else table.models
         return statistics_message(answer_statistics(self._serving, models))
 
     async def _repository_index(self, body: bytes, _remaining_s: float | None) -> RepositoryIndexResponse:
-        asked = _parse(RepositoryIndexRequest, body)
+        asked = parse_small(RepositoryIndexRequest, body)
         serving = self._serving
         return index_message(serving.table, is_ready=serving.is_ready, only_ready=asked.ready)
 
@@ -132,14 +132,20 @@ class Calls:
         raise ControlClosed
 
     async def _health(self, body: bytes, _remaining_s: float | None) -> HealthCheckResponse:
-        asked = _parse(HealthCheckRequest, body)
+        asked = parse_small(HealthCheckRequest, body)
         if asked.service not in ("", SERVICE):
             raise UnknownService(asked.service, SERVICE)
         status = HealthCheckResponse.SERVING if self._serving.is_ready else HealthCheckResponse.NOT_SERVING
         return HealthCheckResponse(status=status)
 
 
-def _parse(kind: type[_Message], body: bytes) -> _Message:
+def parse_small(kind: type[_Message], body: bytes) -> _Message:
+    """Return the message of a request that holds no tensors.
+
+    Raises:
+        BodyTooLarge: it is longer than any such request.
+        BadInput: the bytes are no message.
+    """
     if len(body) > _MOST_BYTES:
         raise BodyTooLarge(_MOST_BYTES)
     message: _Message = kind()

@@ -23,7 +23,7 @@ class ControlClosed(ServeError):  # noqa: N818
     code = "control_closed"
 
     def __init__(self) -> None:
-        super().__init__("model repository: expected questions only, found load or unload; restart with other bundles")
+        super().__init__("model repository: expected questions only, found load or unload; see docs/versions.md")
 
 
 class UnknownService(ServeError):  # noqa: N818

@@ -5,7 +5,8 @@ longest length may stand for a thousand times as many bytes, and gRPC counts the
 """
 
 import asyncio
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -68,6 +69,18 @@ def listen(server: grpc.aio.Server, host: str, port: int, settings: Settings) ->
             server.add_secure_port(address, grpc.ssl_server_credentials([pair]))
     except RuntimeError as err:
         raise PortBusyError(host, port, "it in use", "--grpc-port") from err
+
+
+@asynccontextmanager
+async def running(service: Service, serving: ServingState, host: str, port: int) -> AsyncIterator[None]:
+    """Serve inside; see `listen` and `stop`."""
+    server = make_server(service, serving.settings)
+    listen(server, host, port, serving.settings)
+    await server.start()
+    try:
+        yield
+    finally:
+        await stop(server, service, serving)
 
 
 async def stop(server: grpc.aio.Server, service: Service, serving: ServingState) -> None:

@@ -5,7 +5,7 @@ bytes that are no message are the client's fault and said so.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -38,12 +38,14 @@ class Service(grpc.GenericRpcHandler):
 
     Args:
         serving: its state.
+        calls: all there are, by their full names, in the place of those that a server for inference has.
     """
 
-    def __init__(self, serving: ServingState) -> None:
+    def __init__(self, serving: ServingState, calls: Mapping[str, Call] | None = None) -> None:
         self._serving = serving
+        self._infers = calls is None
         self._infer = Calls(serving).infer
-        self._calls = Calls(serving).by_path()
+        self._calls = Calls(serving).by_path() if calls is None else calls
         self._streams: set[InferStream] = set()
         self._accepted = 0  # calls for inference that have not ended
         self._idle = asyncio.Event()
@@ -59,10 +61,10 @@ class Service(grpc.GenericRpcHandler):
             self._serving.admission.admit("POST", path.encode(), headers, None)
         except ServeError as err:
             return self._refusing(err, watch)
-        if path == STREAM:
+        if path == STREAM and self._infers:
             return grpc.stream_stream_rpc_method_handler(self._streaming(watch))
         request = None if watch is None else watch.begin()
-        call = self._inferring(request) if path == INFER else self._calls.get(path)
+        call = self._inferring(request) if path == INFER and self._infers else self._calls.get(path)
         if call is not None:
             return grpc.unary_unary_rpc_method_handler(self._unary(call, request))
         return self._refusing(UnknownCall(path), watch)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from cellgate.client import Client, RetryPolicy
+from cellgate.serve.listeners import base_url, bind_listener
 from cellgate.serve.processes.supervisor import Supervisor
 from cellgate.serve.served_model import BundlePlace
-from cellgate.serve.server import base_url, bind_listener
 from cellgate.serve.settings import Settings
 
 PATIENCE_S = 60

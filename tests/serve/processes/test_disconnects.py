@@ -8,10 +8,10 @@ import threading
 import anyio
 import pytest
 
+from cellgate.serve.listeners import bind_listener
 from cellgate.serve.processes.engine_client import EngineClient
 from cellgate.serve.processes.supervisor import Supervisor
 from cellgate.serve.served_model import BundlePlace
-from cellgate.serve.server import bind_listener
 
 WAIT_S = 60.0
 CLIENTS = 10_000

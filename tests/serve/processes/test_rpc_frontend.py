@@ -13,12 +13,13 @@ import pytest
 
 from cellgate.serve import server
 from cellgate.serve.errors import PortBusyError
+from cellgate.serve.listeners import bind_listener
 from cellgate.serve.processes.supervisor import Supervisor
 from cellgate.serve.rpc import inference_pb2 as messages
 from cellgate.serve.rpc import port as rpc_port
 from cellgate.serve.rpc.port import hold_port, missing_package
 from cellgate.serve.served_model import BundlePlace
-from cellgate.serve.server import bind_listener, run_server
+from cellgate.serve.server import run_server
 from cellgate.serve.settings import Settings
 
 PATIENCE_S = 60

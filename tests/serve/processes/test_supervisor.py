@@ -18,12 +18,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from cellgate.bundle.errors import NotABundleError
 from cellgate.serve.engine.port import infer
 from cellgate.serve.errors import EngineLost, ServerStartError
+from cellgate.serve.listeners import base_url, bind_listener
 from cellgate.serve.processes import supervisor as supervisor_module
 from cellgate.serve.processes.engine_client import EngineClient
 from cellgate.serve.processes.hang_watch import HangWatch
 from cellgate.serve.processes.supervisor import Supervisor
 from cellgate.serve.served_model import BundlePlace
-from cellgate.serve.server import base_url, bind_listener
 from cellgate.serve.settings import Settings
 
 PATIENCE_S = 30

@@ -7,14 +7,15 @@ import shutil
 import signal
 import threading
 from contextlib import contextmanager
+from dataclasses import replace
 
 import httpx
 import numpy as np
 import pytest
 
+from cellgate.serve.listeners import base_url, open_listeners, target
 from cellgate.serve.processes.supervisor import Supervisor
 from cellgate.serve.served_model import BundlePlace
-from cellgate.serve.server import base_url, bind_listener
 from cellgate.serve.settings import Settings
 
 PATIENCE_S = 60
@@ -41,10 +42,10 @@ def y_of(answer):
 class Running:
     """A server: its supervisor, a client of its frontends and one of its control listener."""
 
-    def __init__(self, supervisor, url, control_url):
-        self.supervisor, self.url = supervisor, url
-        self.client = httpx.Client(base_url=url, timeout=PATIENCE_S)
-        self.control = httpx.Client(base_url=control_url, timeout=PATIENCE_S)
+    def __init__(self, supervisor, held):
+        self.supervisor, self.held, self.url = supervisor, held, base_url(held.http)
+        self.client = httpx.Client(base_url=self.url, timeout=PATIENCE_S)
+        self.control = httpx.Client(base_url=base_url(held.control), timeout=PATIENCE_S)
 
     def load(self, version=None):
         body = {} if version is None else {"parameters": {"version": version}}
@@ -63,10 +64,14 @@ class Running:
 
 @contextmanager
 def serving(places, **settings):
-    settings = Settings(device="cpu", threads=1, port=0, **settings)
-    listener, control = bind_listener("127.0.0.1", 0), bind_listener("127.0.0.1", 0)
-    urls = base_url(listener), base_url(control)
-    supervisor = Supervisor(places, settings, listener, control=control)
+    settings = Settings(**{"device": "cpu", "threads": 1, "port": 0, "control_port": 0, "grpc": False, **settings})
+    with open_listeners(replace(settings, control=True)) as held, running_at(places, settings, held) as running:
+        yield running
+
+
+@contextmanager
+def running_at(places, settings, held):
+    supervisor = Supervisor(places, settings, held.http, held.rpc_address, held.orders)
     up, failures = threading.Event(), []
 
     def run():
@@ -81,7 +86,7 @@ def serving(places, **settings):
     try:
         assert up.wait(PATIENCE_S)
         assert failures == []
-        running = Running(supervisor, *urls)
+        running = Running(supervisor, held)
         with running.client, running.control:
             yield running
     finally:
@@ -309,6 +314,51 @@ def unchanged(repository):
 def test_the_main_listener_takes_no_orders(unchanged, path):
     assert unchanged.client.post(path, content=b"").status_code == 404
     assert unchanged.index() == {("1", "READY")}
+
+
+def test_tritons_client_loads_goes_back_and_unloads_over_http(repository, place):
+    pytest.importorskip("tritonclient.http")
+    from tritonclient.http import InferenceServerClient
+
+    with serving([place], repository=str(repository)) as running:
+        client = InferenceServerClient(target(running.held.control), network_timeout=PATIENCE_S)
+        client.load_model("steps")
+        index = client.get_model_repository_index()
+        client.unload_model("steps")
+        after = client.get_model_repository_index()
+        client.close()
+
+    assert {(entry["version"], entry["state"]) for entry in index} == {("2", "READY"), ("1", "UNLOADING")}
+    assert {entry["state"] for entry in after} == {"UNLOADING"}
+
+
+def test_tritons_client_loads_goes_back_and_unloads_over_grpc(repository, place):
+    grpc = pytest.importorskip("tritonclient.grpc")
+    with serving([place], repository=str(repository), grpc=True, grpc_port=0) as running:
+        client = grpc.InferenceServerClient(target(running.held.control_rpc))
+        main = grpc.InferenceServerClient(target(running.held.rpc))
+        client.load_model("steps")
+        index = client.get_model_repository_index(as_json=True)["models"]
+        metadata = main.get_model_metadata("steps", as_json=True)
+        client.unload_model("steps")
+        refusals = []
+        for ask in (
+            lambda: main.load_model("steps"),
+            lambda: client.load_model("nope"),
+            lambda: client.load_model("steps", config="{}"),
+            lambda: client.get_model_metadata("steps"),
+        ):
+            with pytest.raises(grpc.InferenceServerException) as caught:
+                ask()
+            refusals.append(caught.value.status().partition(".")[2])
+        after = client.get_model_repository_index(as_json=True)["models"]
+        client.close()
+        main.close()
+
+    assert {(entry["version"], entry["state"]) for entry in index} == {("2", "READY"), ("1", "UNLOADING")}
+    assert metadata["versions"] == ["2", "1"]
+    assert refusals == ["PERMISSION_DENIED", "NOT_FOUND", "INVALID_ARGUMENT", "UNIMPLEMENTED"]
+    assert {entry["state"] for entry in after} == {"UNLOADING"}
 
 
 def test_a_web_page_gives_no_orders(unchanged):
