@@ -6,14 +6,17 @@ Rules of this file: composition only. A fault that nobody foresaw ends the proce
 """
 
 import gc
+import logging
 import signal
 import socket
 import sys
 from typing import Any, Final
 
+from ...bundle.errors import BundleError
 from ..counter_page import Counters
 from ..engine.engine import Engine, EngineLimits
 from ..engine.models import EngineModel, open_engine_model, open_engine_models
+from ..errors import ServerStartError
 from ..operation_log import operation_logging
 from ..repository import Repository
 from ..served_model import read_served_bundle
@@ -29,6 +32,8 @@ from .hang_watch import interval_s
 from .model_desk import ModelDesk
 from .model_loader import ModelLoader
 from .roster import Entry, Roster
+
+logger = logging.getLogger("cellgate.engine")
 
 _SLACK_BYTES: Final = 2**16  # of a frame beside its tensors
 _GROWTH: Final = 8  # JSON to tensors: a character and a comma may be a value of 8 bytes
@@ -69,8 +74,12 @@ def _open_models(config: dict[str, Any], settings: Settings, repository: Reposit
     if not places and not config.get("is_restart", False):
         current = repository.newest()
     found = [(model, True) for model in open_engine_models(current, settings)] if current else []
-    retired = [place for place, is_current in places if not is_current]
-    return found + [(open_engine_model(read_served_bundle(place), settings), False) for place in retired]
+    for place in (place for place, is_current in places if not is_current):
+        try:
+            found.append((open_engine_model(read_served_bundle(place), settings), False))
+        except (BundleError, ServerStartError) as err:  # its streams are told; the others must not wait for it
+            logger.warning("a version that was replaced is not opened again: %s", err)
+    return found
 
 
 def make_loop(

@@ -16,6 +16,7 @@ from ..errors import LoadRefused, NotReady, ServeError, ServerStartError
 from ..repository import Repository
 from ..served_model import ServedBundle, read_served_bundle
 from ..settings import Settings
+from .tensor_frames import ModelCodec
 
 logger = logging.getLogger("cellgate.engine")
 
@@ -137,6 +138,7 @@ class ModelLoader:
             raise _other_of(read, version)
         if self._is_closed:
             raise NotReady
+        ModelCodec(0, read.name, read.bundle.manifest.graph)  # refuses what no frame can carry
         job.model = open_engine_model(read, self._settings)
 
     def _lies_there(self, job: LoadJob) -> bool:

@@ -193,6 +193,22 @@ def test_streams_go_on_in_their_version_also_when_the_engine_dies(repository, pl
     assert b"".join(y_of(chunk)[0] for chunk in chunks) == y_of(whole)[0] == expected["1"]
 
 
+def test_an_engine_that_starts_again_does_without_a_replaced_bundle_that_is_gone(repository, expected, tmp_path):
+    shutil.copytree(repository / "steps-1", tmp_path / "old")
+    kept = f"sqlite:{tmp_path / 'streams'}"
+    with serving([BundlePlace(tmp_path / "old")], repository=str(repository), stream_store=kept) as running:
+        running.infer(X[:, :1], sequence_id=7, sequence_start=True, sequence_step=0)
+        running.load(2)
+        shutil.rmtree(tmp_path / "old")
+        os.kill(running.supervisor.engine_pid, signal.SIGKILL)
+        while (answer := running.infer()).status_code != 200:
+            assert answer.status_code == 503
+        late = running.infer(X[:, 1:], sequence_id=7, sequence_step=1)
+
+    assert y_of(answer) == (expected["2"], "2")
+    assert (late.status_code, late.json()["code"]) == (409, "model_changed")
+
+
 def test_a_state_that_the_client_carries_goes_on_in_its_version(repository, place, expected, tmp_path):
     keys = tmp_path / "keys"
     keys.write_text("0123456789abcdef\n")
