@@ -2,7 +2,8 @@
 
 Rules of this file: pure; plain dicts, ready for JSON and for gRPC's messages, whose fields have the same names.
 Source: the statistics extension of the protocol, as Triton documents it. Durations are whole nanoseconds there, and
-nowhere else here. What the extension calls an inference is a row, what it calls an execution is a run.
+nowhere else here. What the extension calls an inference is a row, what it calls an execution is a run. The three parts
+of computing have one count, as there, the answered requests: clients divide by it, and refuse to where they differ.
 """
 
 from collections.abc import Sequence
@@ -54,9 +55,8 @@ def model_statistics(model: ServedModel, reading: CounterReading, now_s: float, 
         "inference_count": int(reading.value(ANSWERED_ROWS, number)),
         "execution_count": int(sum(runs)),
         "inference_stats": {
-            **_of_requests(reading, number),
+            **_of_requests(reading, number, run_s),
             "queue": _duration(*reading.histogram(QUEUE_S, number)),
-            "compute_infer": _duration(runs, run_s),
             "cache_hit": _duration([], 0.0),
             "cache_miss": _duration([], 0.0),
         },
@@ -66,8 +66,14 @@ def model_statistics(model: ServedModel, reading: CounterReading, now_s: float, 
     }
 
 
-def _of_requests(reading: CounterReading, number: int) -> dict[str, Any]:
-    """Requests that were answered, and those that were not, by whatever protocol; reading bodies, rendering answers."""
+def _of_requests(reading: CounterReading, number: int, run_s: float) -> dict[str, Any]:
+    """Requests that were answered, and those that were not, by whatever protocol; what the answered ones cost.
+
+    Args:
+        reading: of all counters.
+        number: of the model.
+        run_s: of all runs. A run is shared by several requests, and a request by several runs.
+    """
     all_count = good_count = all_s = 0.0
     for protocol in range(len(PROTOCOLS)):
         counts, seconds = reading.histogram(REQUEST_S, number, protocol)
@@ -78,7 +84,8 @@ def _of_requests(reading: CounterReading, number: int) -> dict[str, Any]:
     return {
         "success": _duration([good_count], max(0.0, all_s - failed_s)),
         "fail": _duration([all_count - good_count], failed_s),
-        "compute_input": _duration([all_count], reading.value(READ_S, number)),
+        "compute_input": _duration([good_count], reading.value(READ_S, number)),
+        "compute_infer": _duration([good_count], run_s),
         "compute_output": _duration([good_count], reading.value(RENDER_S, number)),
     }
 
