@@ -49,6 +49,8 @@ class CheckedHead:
         form: of the answer.
         stream: that the request belongs to, or None.
         outputs: of the engine: those of the form, and the states that the answer carries.
+        lone: the sequence, where it is the only binary tensor.
+        states: of the engine; those that are binary tensors are missing.
     """
 
     arrays: dict[str, Array]
@@ -59,6 +61,8 @@ class CheckedHead:
     form: AnswerForm
     stream: StreamRef | None
     outputs: tuple[str, ...]
+    lone: Blob | None
+    states: tuple[Array | None, ...]
 
 
 class RequestReader:
@@ -130,6 +134,8 @@ class RequestReader:
         return self._work_of(head, {**head.arrays, **read})
 
     def _work(self, head: CheckedHead, body: bytes, start: int) -> tuple[Work, AnswerForm]:
+        if head.lone is not None:  # the usual request
+            return self._work_from(head, head.lone.read(body, start), head.arrays[self._lengths], head.states)
         arrays = head.arrays
         if head.blobs:
             arrays = arrays.copy()
@@ -139,11 +145,17 @@ class RequestReader:
         return self._work_of(head, arrays)
 
     def _work_of(self, head: CheckedHead, arrays: dict[str, Array]) -> tuple[Work, AnswerForm]:
+        states = tuple([arrays.get(name) for name in self._states])
+        return self._work_from(head, arrays[self._sequence], arrays[self._lengths], states)
+
+    def _work_from(
+        self, head: CheckedHead, sequence: Array, lengths: Array, states: tuple[Array | None, ...]
+    ) -> tuple[Work, AnswerForm]:
         work = Work(
             model=self._model.name,
-            sequence=arrays[self._sequence],
-            lengths=arrays[self._lengths],
-            states=tuple([arrays.get(name) for name in self._states]),
+            sequence=sequence,
+            lengths=lengths,
+            states=states,
             outputs=head.outputs,
             priority=head.priority,
             deadline_s=None if head.timeout_s is None else self._clock() + head.timeout_s,
@@ -197,9 +209,13 @@ class RequestReader:
         assert carried.states is not None
         arrays.update(zip(self._states, carried.states, strict=True))
 
-    @staticmethod
     def _head(
-        request: JsonRequest, arrays: dict[str, Array], blobs: list[Blob], form: AnswerForm, outputs: tuple[str, ...]
+        self,
+        request: JsonRequest,
+        arrays: dict[str, Array],
+        blobs: list[Blob],
+        form: AnswerForm,
+        outputs: tuple[str, ...],
     ) -> CheckedHead:
         return CheckedHead(
             arrays=arrays,
@@ -210,6 +226,8 @@ class RequestReader:
             form=form,
             stream=request.stream,
             outputs=outputs,
+            lone=blobs[0] if [blob.rule.name for blob in blobs] == [self._sequence] else None,
+            states=tuple([arrays.get(name) for name in self._states]),
         )
 
 
