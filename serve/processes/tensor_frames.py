@@ -47,6 +47,8 @@ _KIND_WORK: Final = int(Kind.WORK)
 _KIND_ANSWER: Final = int(Kind.ANSWER)
 _INT32: Final = np.dtype("<i4")
 _MAX_TENSORS: Final = 64
+_ONE_LENGTH: Final = Struct("<i4x")
+_MOST_LENGTHS: Final = 4096
 
 
 class WorkFrame(NamedTuple):
@@ -115,6 +117,7 @@ class ModelCodec:
         inputs = {spec.name: spec for spec in signature.inputs}
         self._sequence = _tensor(inputs[signature.sequence], 0)
         self._states = [_tensor(inputs[pair.input], place) for place, pair in enumerate(signature.state)]
+        self._no_states: tuple[Array | None, ...] = (None,) * len(self._states)
         self._outputs = [_tensor(spec, place) for place, spec in enumerate(signature.outputs)]
         self._bits = {tensor.name: tensor.bit for tensor in self._outputs}
         self._all = sum(self._bits.values()), sum(tensor.bit for tensor in self._states)
@@ -164,27 +167,34 @@ class ModelCodec:
             raise FrameError("head", f"{_WORK.size} bytes", len(frame)) from err
         self._check(rows, steps, outputs, states)
         stream, place = unpack_block(frame, flags, _WORK.size) if flags else (None, _WORK.size)
-        lengths, place = _take(frame, place, _INT32, (rows,))
-        place += len(_FILL[rows & 1])
+        lengths, place = _take_lengths(frame, place, rows)
         sequence, place = _take(frame, place, self._sequence.dtype, self._sequence.shape(rows, steps))
-        given: list[Array | None] = []
-        for tensor in self._states:
-            state = None
-            if states & tensor.bit:
-                state, place = _take(frame, place, tensor.dtype, tensor.shape(rows, steps))
-            given.append(state)
+        given = self._no_states
+        if states:
+            given, place = self._take_states(frame, place, states, (rows, steps))
         _end(frame, place)
         work = Work(
             model=self._name,
             sequence=sequence,
             lengths=lengths,
-            states=tuple(given),
+            states=given,
             outputs=self._names(outputs),
             priority=priority,
             deadline_s=None if math.isnan(deadline) else deadline,
             stream=stream,
         )
         return WorkFrame(request_id, outputs, work)
+
+    def _take_states(
+        self, frame: Frame, place: int, states: int, size: tuple[int, int]
+    ) -> tuple[tuple[Array | None, ...], int]:
+        given: list[Array | None] = []
+        for tensor in self._states:
+            state = None
+            if states & tensor.bit:
+                state, place = _take(frame, place, tensor.dtype, tensor.shape(*size))
+            given.append(state)
+        return tuple(given), place
 
     # These three are remembered, for clients ask for the same outputs again and again.
 
@@ -261,6 +271,25 @@ def _take(frame: Frame, place: int, dtype: np.dtype[np.generic], shape: tuple[in
     except (TypeError, ValueError) as err:  # the buffer is too small, or the size is beyond all
         raise FrameError("tensor", f"{dtype} {shape} from byte {place}", f"{len(frame)} bytes") from err
     return array, place + array.nbytes
+
+
+def _take_lengths(frame: Frame, place: int, rows: int) -> tuple[Array, int]:
+    """Return the lengths that begin at a place of the frame, and where they and what fills them up end."""
+    if rows > 1:
+        lengths, place = _take(frame, place, _INT32, (rows,))
+        return lengths, place + len(_FILL[rows & 1])
+    try:
+        (length,) = _ONE_LENGTH.unpack_from(frame, place)
+    except struct.error as err:
+        raise FrameError("lengths", f"{_ONE_LENGTH.size} bytes", len(frame) - place) from err
+    return _one_length(length), place + _ONE_LENGTH.size
+
+
+@lru_cache(_MOST_LENGTHS)
+def _one_length(length: int) -> Array:
+    lengths = np.array([length], dtype=_INT32)
+    lengths.flags.writeable = False  # many requests share it
+    return lengths
 
 
 def _end(frame: Frame, place: int) -> None:
