@@ -646,6 +646,24 @@ async def test_idle_connection_is_closed_after_its_time_and_a_busy_one_is_not(se
     assert b"connection: close" not in response
 
 
+async def test_timer_of_an_earlier_request_closes_no_connection_that_was_used_since(served_models, make_manual_port):
+    port = make_manual_port()
+    async with listen([served_models["steps"]], port, keep_alive_s=100) as served:
+        protocol, transport = connect_fake(served)
+        found = []
+        for _ in range(2):
+            protocol.data_received(raw(JSON))
+            protocol.timeout_keep_alive_handler()  # while it is at work
+            found.append(protocol.timeout_keep_alive_task)
+            port.answer((await port.next_work())[0])
+            first = protocol.timeout_keep_alive_task
+            protocol.timeout_keep_alive_handler()  # a moment after the answer
+            found.append(protocol.timeout_keep_alive_task in (None, first))
+        found.append(transport.closing)
+
+    assert found == [None, False, None, False, False]
+
+
 @pytest.mark.parametrize("piece", [b"X-Long: " + b"a" * 32_000, b"a" * 32_000])
 async def test_head_that_never_ends_is_refused(served_models, make_manual_port, piece):
     async with listen([served_models["steps"]], make_manual_port()) as served:
