@@ -55,6 +55,8 @@ class Blob:
         Raises:
             BadInput: a value is not finite or outside its range.
         """
+        if start % self.dtype.itemsize:  # a copy of the bytes costs less than one check of values at an odd place
+            body, start = body[start : start + self.size_bytes], 0
         array: Array = np.ndarray(self.shape, self.dtype, body, start)
         return self.rule.apply(array if array.flags.aligned else array.copy())
 

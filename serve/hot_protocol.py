@@ -4,6 +4,7 @@ Rules of this file: it answers the plain case only, `POST …/infer` of a served
 connection where nothing else is going on; whatever is out of the ordinary (another path, chunks, `Expect`, an odd
 header, a large body, a second request before the first is answered, a client that does not read) is handed to
 uvicorn's own protocol unchanged, and so to the route in `routes`. Both give the same bytes; a test holds them together.
+A whole request with a head that has been here before (`known_heads`) does not pass the parser at all.
 
 Of the class that it derives from it uses the callbacks of asyncio and of the parser, and what `hot_surface` lists.
 """
@@ -21,11 +22,13 @@ from .hot_cycle import HotCycle
 from .hot_request import HotRequest, hot_request
 from .infer_answer import render_answer
 from .infer_request import RequestReader, is_large_answer
-from .raw_response import STATUS_LINES, header_lines
+from .known_heads import Headers, KnownHead, KnownHeads
+from .raw_response import STATUS_LINES, answer_lines, header_lines
 from .request_meter import RequestMeter
 from .serving_state import ServingState
 
 _OK = STATUS_LINES[200]
+_HEAD_END = b"\r\n\r\n"
 
 
 class HotProtocol(GuardedProtocol):
@@ -33,11 +36,13 @@ class HotProtocol(GuardedProtocol):
 
     readers: ClassVar[dict[bytes, RequestReader]]
     meters: ClassVar[dict[bytes, RequestMeter]]
+    known_heads: ClassVar[KnownHeads]
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
         self._hot = HotCycle()
         self._request: HotRequest | None = None  # whose body is being read
+        self._begun = b""  # a head, if a message began with it and the parser agrees
         self._pieces: list[bytes] = []
         self._form: AnswerForm | None = None
         self._ticket: int | None = None
@@ -46,10 +51,25 @@ class HotProtocol(GuardedProtocol):
         self._meter: RequestMeter | None = None  # of the request
         self._start = 0.0
         self._read_s = 0.0
+        self._idle_since_s = 0.0
         self._seen_headers: Any = None
         self._default_lines = b""
 
     # asyncio's callbacks
+
+    def data_received(self, data: bytes) -> None:
+        """Take a whole request with a known head; all else is the parser's."""
+        if self._reading == IDLE and not self._is_over:
+            end = data.find(_HEAD_END) + len(_HEAD_END)
+            self._begun = head = data[:end]
+            known = self.known_heads.get(head)
+            if (
+                known is not None
+                and len(data) == end + known.request.body_bytes
+                and self._take_known(known, data[end:])
+            ):
+                return
+        super().data_received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nobody waits any more: the work is cancelled."""
@@ -63,33 +83,16 @@ class HotProtocol(GuardedProtocol):
 
     def _take(self) -> None:
         """Decide whose request it is."""
-        reader = self.readers.get(self._url)
+        begun, self._begun = self._begun, b""
         request = None
-        if reader is not None and not self.flow.write_paused and not self._is_busy():
-            request = hot_request(self.parser, self._headers, reader, self.serving)
-        if request is None or not self._is_admitted():
+        if self._may_take(self._url):
+            request = hot_request(self.parser, self._headers, self.settings.max_body_bytes)
+        if request is None or not self._is_admitted(self._url, self._headers):
             self._hand_over()
             return
-        self._request = request
+        self.known_heads.remember(begun, KnownHead(self._url, self._headers, request))
         self._pieces = []
-        self._path = path = self._url
-        self._meter = self.meters[path]
-        ids = self.serving.ids
-        self._id = ids.make() if request.given_id is None else ids.take(request.given_id)
-        hot = self._hot
-        hot.response_complete = False
-        hot.keep_alive = request.keep_alive
-        self.cycle = hot  # type: ignore[assignment]
-        self._read_s = 0.0
-        self._start = perf_counter()
-
-    def _is_admitted(self) -> bool:
-        """Whether it may be answered here; where not, the gate in front of the routes says why."""
-        try:
-            self.serving.admission.admit("POST", self._url, self._headers, self.client[0] if self.client else None)
-        except ServeError:
-            return False
-        return True
+        self._begin(self._url, request)
 
     def on_body(self, body: bytes) -> None:
         """A piece of it."""
@@ -109,17 +112,71 @@ class HotProtocol(GuardedProtocol):
         pieces = self._pieces
         self._pieces = []
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if not self._submit(request, body):
+            self._hand_over_whole(body)
+
+    # the request
+
+    def _take_known(self, known: KnownHead, body: bytes) -> bool:
+        """Answer it here, if its head would be taken here now; nothing has happened where not."""
+        if not self._may_take(known.url):
+            return False
+        now = self.serving.admission, self.client[0] if self.client else None
+        if known.admitted != now:
+            if not self._is_admitted(known.url, known.headers):
+                return False
+            known.admitted = now
+        self._begin(known.url, known.request)
+        self._request = None
+        if not self._submit(known.request, body):
+            self._hot.response_complete = True
+            return False
+        self._messages += 1
+        return True
+
+    def _may_take(self, path: bytes) -> bool:
+        serving = self.serving
+        if path not in self.readers or self.flow.write_paused or self._is_busy():
+            return False
+        return serving.queue is not None and serving.engine.is_ready
+
+    def _is_admitted(self, path: bytes, headers: Headers) -> bool:
+        """Whether it may be answered here; where not, the gate in front of the routes says why."""
+        try:
+            self.serving.admission.admit("POST", path, headers, self.client[0] if self.client else None)
+        except ServeError:
+            return False
+        return True
+
+    def _begin(self, path: bytes, request: HotRequest) -> None:
+        self._request = request
+        self._path = path
+        self._meter = self.meters[path]
+        ids = self.serving.ids
+        self._id = ids.make() if request.given_id is None else ids.take(request.given_id)
+        hot = self._hot
+        hot.response_complete = False
+        hot.keep_alive = request.keep_alive
+        self.cycle = hot  # type: ignore[assignment]
+        self._read_s = 0.0
+        self._start = perf_counter()
+
+    def _submit(self, request: HotRequest, body: bytes) -> bool:
+        """Hand the work to the engine, or reply why not; False: its answer is not for this route."""
+        reader = self.readers.get(self._path)
+        if reader is None:  # the model went while the body came
+            return False
         start = perf_counter()
         try:
-            work, form = request.reader.read(body, request.head_bytes)
+            work, form = reader.read(body, request.head_bytes)
             if is_large_answer(form):
-                self._hand_over_whole(body)
-                return
+                return False
             self._form = form
             self._read_s = perf_counter() - start
             self._ticket = self.serving.engine.submit(work, self._on_done)
         except Exception as err:  # noqa: BLE001 - the border: whatever it is, the client gets an answer
             self._reply_error(err)
+        return True
 
     # the answer
 
@@ -135,17 +192,7 @@ class HotProtocol(GuardedProtocol):
         except Exception as err:  # noqa: BLE001 - as above
             self._reply_error(err)
             return
-        if found.head_bytes is None:
-            lines = (
-                b"content-length: %d\r\ncontent-type: application/json\r\n"
-                b"x-content-type-options: nosniff\r\n" % found.size_bytes
-            )
-        else:
-            lines = (
-                b"inference-header-content-length: %d\r\ncontent-length: %d\r\n"
-                b"content-type: application/octet-stream\r\nx-content-type-options: nosniff\r\n"
-                % (found.head_bytes, found.size_bytes)
-            )
+        lines = answer_lines(found.head_bytes, found.size_bytes)
         end = perf_counter()
         self._reply(200, _OK, lines, found.parts, found.size_bytes, end, end - start)
 
@@ -169,7 +216,22 @@ class HotProtocol(GuardedProtocol):
         self._hot.response_complete = True
         self._write(status_line, lines, parts)
         self._note(status, size_bytes, end, render_s)
-        self.on_response_complete()  # uvicorn's: counts, goes on with what is queued, or starts the keep-alive timer
+        self._idle_since_s = end
+        if self.timeout_keep_alive_task is None or self.pipeline or self.flow.read_paused:
+            self.on_response_complete()  # uvicorn's: counts, goes on with what is queued, or starts the timer
+        else:
+            self.server_state.total_requests += 1
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close the connection, if it was idle all the time: the timer is not started again for every request."""
+        self.timeout_keep_alive_task = None
+        if self._reading != IDLE or self._is_busy():
+            return  # the answer starts it again
+        left_s = self._idle_since_s + self.timeout_keep_alive - perf_counter()
+        if left_s > 0:
+            self.timeout_keep_alive_task = self.loop.call_later(left_s, self.timeout_keep_alive_handler)
+        else:
+            super().timeout_keep_alive_handler()
 
     def _write(self, status_line: bytes, lines: bytes, parts: list[Any]) -> None:
         if self.server_state.default_headers is not self._seen_headers:  # uvicorn makes new ones every second
@@ -219,5 +281,5 @@ def hot_protocol(state: ServingState) -> type[HotProtocol]:
     Args:
         state: of the application that gets what is handed over.
     """
-    of_paths = {"readers": state.hot_readers, "meters": state.hot_meters}
+    of_paths = {"readers": state.hot_readers, "meters": state.hot_meters, "known_heads": KnownHeads()}
     return type("HotProtocolOfState", (HotProtocol,), {**known_of(state), **of_paths})

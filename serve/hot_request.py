@@ -7,9 +7,8 @@ Rules of this file: pure, and cheap, for it runs for every request; a doubt is a
 from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
-from .infer_request import RequestReader, is_large_body
+from .infer_request import is_large_body
 from .request_id import HEADER
-from .serving_state import ServingState
 
 _LENGTH, _TYPE, _HEAD_LENGTH, _ID, _HOST, _ODD = range(6)
 _KINDS = {
@@ -29,12 +28,16 @@ _MAX_DIGITS = 18
 
 
 class HotRequest(NamedTuple):
-    """A request of the hot route: who reads its body, how much of it is JSON, whether the connection stays open.
+    """A request of the hot route, as its head says.
 
-    `given_id` is what the client calls it, if it does.
+    Attributes:
+        body_bytes: length of its body.
+        head_bytes: of these, the JSON in front of binary tensors; None: all is JSON.
+        keep_alive: the connection stays open.
+        given_id: what the client calls it, if it does.
     """
 
-    reader: RequestReader
+    body_bytes: int
     head_bytes: int | None
     keep_alive: bool
     given_id: bytes | None
@@ -48,26 +51,21 @@ class ParsedHead(Protocol):
     def should_keep_alive(self) -> bool: ...  # noqa: D102
 
 
-def hot_request(
-    parser: ParsedHead, headers: Iterable[tuple[bytes, bytes]], reader: RequestReader, serving: ServingState
-) -> HotRequest | None:
+def hot_request(parser: ParsedHead, headers: Iterable[tuple[bytes, bytes]], max_body_bytes: int) -> HotRequest | None:
     """Return the request if it is of the plain kind, else None.
 
     Args:
         parser: has just read the head.
         headers: names in lower case.
-        reader: of the model that the path names.
-        serving: of the application.
+        max_body_bytes: a longer body is not of the plain kind.
     """
     known = _known(headers)
     if known is None or parser.get_method() != b"POST" or parser.get_http_version() != "1.1":
         return None
     body_bytes, head_bytes, given_id = known
-    if body_bytes > serving.settings.max_body_bytes or is_large_body(body_bytes, head_bytes):
+    if body_bytes > max_body_bytes or is_large_body(body_bytes, head_bytes):
         return None
-    if serving.queue is None or not serving.engine.is_ready:
-        return None
-    return HotRequest(reader, head_bytes, parser.should_keep_alive(), given_id)
+    return HotRequest(body_bytes, head_bytes, parser.should_keep_alive(), given_id)
 
 
 def _known(headers: Iterable[tuple[bytes, bytes]]) -> tuple[int, int | None, bytes | None] | None:

@@ -35,15 +35,18 @@ _CALLBACKS = (
     "pause_writing",
     "resume_writing",
     "shutdown",
+    "timeout_keep_alive_handler",
 )
 _ATTRIBUTES = (
     "client",
     "connections",
     "cycle",
     "flow",
+    "loop",
     "parser",
     "pipeline",
     "server_state",
+    "timeout_keep_alive",
     "timeout_keep_alive_task",
     "transport",
 )

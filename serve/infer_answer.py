@@ -65,14 +65,13 @@ def render_answer(form: AnswerForm, answer: Arrays | StreamAnswer) -> InferAnswe
         EngineError: it is not of the form, or not finite.
     """
     form, arrays = completed(form, answer)
+    head = form.binary_head
+    if head is not None:
+        return InferAnswer([head, *map(np.ascontiguousarray, arrays)], len(head), len(head) + form.binary_bytes)
     blobs = [np.ascontiguousarray(array) for output, array in zip(form.outputs, arrays, strict=True) if output.binary]
-    if form.binary_head is not None:
-        head = form.binary_head
-    else:
-        tensors = (
-            output.head if output.binary else output.head + render_numbers(array) + b"}"
-            for output, array in zip(form.outputs, arrays, strict=True)
-        )
-        head = form.start + b",".join(tensors) + b"]}"
-    head_bytes = len(head) if blobs else None
-    return InferAnswer([head, *blobs], head_bytes, len(head) + form.binary_bytes)
+    tensors = (
+        output.head if output.binary else output.head + render_numbers(array) + b"}"
+        for output, array in zip(form.outputs, arrays, strict=True)
+    )
+    head = form.start + b",".join(tensors) + b"]}"
+    return InferAnswer([head, *blobs], len(head) if blobs else None, len(head) + form.binary_bytes)

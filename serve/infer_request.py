@@ -51,6 +51,8 @@ class CheckedHead:
         stream: that the request belongs to, or None.
         outputs: of the engine: those of the form, and the states that the answer carries.
         key: of the model that runs it.
+        lone: the sequence, where it is the only binary tensor.
+        states: of the engine; those that are binary tensors are missing.
     """
 
     arrays: dict[str, Array]
@@ -62,6 +64,8 @@ class CheckedHead:
     stream: StreamRef | None
     outputs: tuple[str, ...]
     key: str
+    lone: Blob | None
+    states: tuple[Array | None, ...]
 
 
 class RequestReader:
@@ -142,6 +146,8 @@ class RequestReader:
         return self._work_of(head, {**head.arrays, **read})
 
     def _work(self, head: CheckedHead, body: bytes, start: int) -> tuple[Work, AnswerForm]:
+        if head.lone is not None:  # the usual request
+            return self._work_from(head, head.lone.read(body, start), head.arrays[self._lengths], head.states)
         arrays = head.arrays
         if head.blobs:
             arrays = arrays.copy()
@@ -151,11 +157,17 @@ class RequestReader:
         return self._work_of(head, arrays)
 
     def _work_of(self, head: CheckedHead, arrays: dict[str, Array]) -> tuple[Work, AnswerForm]:
+        states = tuple([arrays.get(name) for name in self._states])
+        return self._work_from(head, arrays[self._sequence], arrays[self._lengths], states)
+
+    def _work_from(
+        self, head: CheckedHead, sequence: Array, lengths: Array, states: tuple[Array | None, ...]
+    ) -> tuple[Work, AnswerForm]:
         work = Work(
             model=head.key,
-            sequence=arrays[self._sequence],
-            lengths=arrays[self._lengths],
-            states=tuple([arrays.get(name) for name in self._states]),
+            sequence=sequence,
+            lengths=lengths,
+            states=states,
             outputs=head.outputs,
             priority=head.priority,
             deadline_s=None if head.timeout_s is None else self._clock() + head.timeout_s,
@@ -243,6 +255,8 @@ class RequestReader:
             stream=request.stream,
             outputs=outputs,
             key=self._key,
+            lone=blobs[0] if [blob.rule.name for blob in blobs] == [self._sequence] else None,
+            states=tuple([arrays.get(name) for name in self._states]),
         )
 
 

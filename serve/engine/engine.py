@@ -155,7 +155,7 @@ class Engine:
         if len(live) >= limits.max_waiting or (live and self._waiting_bytes + size_bytes > limits.max_waiting_bytes):
             self._counts["refused"] += 1
             raise QueueFull(limits.max_waiting)
-        request = Request(ticket, work, size_bytes, work.rows)
+        request = Request(ticket, work, size_bytes, work.sequence.shape[0])
         request.queue = queue
         live[ticket] = request
         self._waiting_bytes += size_bytes
@@ -192,9 +192,12 @@ class Engine:
         except Exception as err:  # noqa: BLE001 - whatever it is, those in the run get an answer and the others go on
             results += self._fail(queue, err)
             return results
+        live = self._live
         for request in ended:
-            results.append((request.ticket, request.ordered_answer()))
-            self._forget(request)
+            ticket = request.ticket
+            results.append((ticket, request.ordered_answer()))
+            del live[ticket]
+            self._waiting_bytes -= request.size_bytes
         self._counts["answered"] += len(ended)
         return results
 

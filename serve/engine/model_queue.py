@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _REMAINING = attrgetter("remaining")
 _DUE = attrgetter("due_s")
+_ROWS = attrgetter("rows")
 
 
 class ModelQueue:
@@ -137,8 +138,7 @@ class ModelQueue:
             if lane.slot:
                 self._table.release(lane)
         done = list(dict.fromkeys([lane.request for lane in lanes[:ended] if lane.request.rows_left == 0]))
-        for request in done:
-            self._meter.answered(request.rows)
+        self._meter.answered(sum(map(_ROWS, done)))
         return done
 
     def take_failed(self) -> list[Request]:
@@ -202,22 +202,26 @@ class ModelQueue:
         counts["useful_steps"] += useful
         counts["run_s"] += seconds
         self._meter.ran(rows, useful, computed, begun, seconds)
-        for lane in lanes:
-            if lane.request.is_watched:
-                self._note(lane.request, begun, end)
+        watched = [lane.request for lane in lanes if lane.request.is_watched]
+        if watched:
+            self._note(watched, begun, end)
         self.model.cost.refine(Measurement(rows, steps, seconds))
 
-    def _note(self, request: Request, begun: float, end: float) -> None:
-        """Note a run of a request: the first one, and all of them where somebody traces it."""
-        times = request.work.times
-        if times is None:
-            request.is_watched = False
-            self._meter.begun(begun - request.arrived_s)
-        elif times.runs == 0:
-            self._meter.begun(begun - request.arrived_s)
-            times.arrived_s, times.first_run_s, times.last_run_s, times.runs = request.arrived_s, begun, end, 1
-        elif times.last_run_s != end:  # several of its rows are in the run
-            times.last_run_s, times.runs = end, times.runs + 1
+    def _note(self, requests: list[Request], begun: float, end: float) -> None:
+        """Note a run of requests: the first one, and all of them where somebody traces it."""
+        waits_s: list[float] = []
+        for request in requests:
+            times = request.work.times
+            if times is None:
+                if request.is_watched:
+                    request.is_watched = False
+                    waits_s.append(begun - request.arrived_s)
+            elif times.runs == 0:
+                waits_s.append(begun - request.arrived_s)
+                times.arrived_s, times.first_run_s, times.last_run_s, times.runs = request.arrived_s, begun, end, 1
+            elif times.last_run_s != end:  # several of its rows are in the run
+                times.last_run_s, times.runs = end, times.runs + 1
+        self._meter.begun(waits_s)
 
 
 def _request_of(found: Request | Lane) -> Request:

@@ -30,6 +30,7 @@ PATIENCE = 8.0  # measured on the three ragged workloads: below, short ones wait
 PRIORITY_CREDIT_S = 1.0
 FINISH_BONUS = 0.2  # of a run's and a row's fixed cost; measured likewise
 POOL_ROWS = 64  # rows that one decision weighs; its cost grows with the square
+_FEW_ROWS = 8  # up to so many, sums in Python take less time than arrays
 _FINISHING, _ADVANCING = 0, 1
 _HOLD_SHARE = 0.1  # of the run's predicted time is the longest wait for company
 _HOLD_SUCCESS = 0.5  # share of holds that must have paid lately
@@ -86,6 +87,7 @@ class Planner:
         self.cost = cost
         self.rules = rules
         self.max_rows = min(max_rows, POOL_ROWS, cost.max_rows)
+        self._is_free = rules.ragged and rules.stoppable
         self._refresh()
 
     def choose_run(self, remaining: Ints, leader: int) -> Run:
@@ -103,7 +105,10 @@ class Planner:
             self._refresh()
         if len(remaining) == 1:
             return self._limited(0, 1, int(remaining[0]))
-        kind, first, last = self._best(remaining, leader)
+        if self._is_free and len(remaining) <= _FEW_ROWS:
+            kind, first, last = self._best_of_few(remaining.tolist(), leader)
+        else:
+            kind, first, last = self._best(remaining, leader)
         stop = last + 1 if kind == _FINISHING else len(remaining)
         return self._limited(first, stop, int(remaining[last]))
 
@@ -135,11 +140,33 @@ class Planner:
         score = useful - before[:rows, None, None]
         score /= cost
         score[:, _FINISHING, :leader] = 0.0
-        if not (self.rules.ragged and self.rules.stoppable):
+        if not self._is_free:
             self._forbid(score, remaining, leader)
         first, place = divmod(int(score.argmax()), 2 * count)
         kind, last = divmod(place, count)
         return kind, first, last
+
+    def _best_of_few(self, remaining: list[int], leader: int) -> tuple[int, int, int]:
+        """Return what `_best` would, one candidate after the other: for a few rows arrays cost more than sums."""
+        count, fixed_s, step_s = len(remaining), self._few_fixed_s, self._few_step_s
+        before_s, sum_s = [0.0], 0.0  # useful seconds below a place
+        for place, steps in enumerate(remaining, 1):
+            sum_s += steps * self._unit_s
+            before_s.append(sum_s + place * self._bonus_s)
+        best, chosen = 0.0, (_FINISHING, leader, leader)
+        for first in range(leader + 1):
+            for last in range(leader, count):
+                rows = last - first + 1
+                score = (before_s[last + 1] - before_s[first]) / (step_s[rows] * remaining[last] + fixed_s[rows])
+                if score > best:
+                    best, chosen = score, (_FINISHING, first, last)
+            rows = count - first
+            for last in range(first, count - 1):
+                useful_s = (count - 1 - last) * (remaining[last] * self._unit_s) + before_s[last + 1]
+                score = (useful_s - before_s[first]) / (step_s[rows] * remaining[last] + fixed_s[rows])
+                if score > best:
+                    best, chosen = score, (_ADVANCING, first, last)
+        return chosen
 
     def _forbid(self, score: Floats, remaining: Ints, leader: int) -> None:
         """Strike out what the network does not allow. The leader alone stays possible."""
@@ -175,7 +202,11 @@ class Planner:
         """Take over the cost model as it is now."""
         self._by_count: dict[int, tuple[Floats, Floats, Floats]] = {}
         self._unit_s = self.cost.unit_s
-        self._bonus = np.arange(self.max_rows + 1.0) * (FINISH_BONUS * (self.cost.run_s + self.cost.row_s))
+        self._bonus_s = FINISH_BONUS * (self.cost.run_s + self.cost.row_s)
+        self._bonus = np.arange(self.max_rows + 1.0) * self._bonus_s
+        few = np.arange(min(_FEW_ROWS, self.max_rows) + 1)
+        self._few_fixed_s: list[float] = (self.cost.run_s + self.cost.row_s * few).tolist()
+        self._few_step_s: list[float] = self.cost.step_s[few].tolist()
         self._version = self.cost.version
 
 

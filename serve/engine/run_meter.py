@@ -4,6 +4,7 @@ Rules of this file: hot path; some additions to cells for each run. The page may
 """
 
 from bisect import bisect_left
+from collections.abc import Iterable
 
 from ..counter_layout import ANSWERED_ROWS, LAST_RUN, MAX_RUN_ROWS, QUEUE_S, RUN_S, RUN_S_OF_ROWS, SECONDS, STEPS
 from ..counter_page import CounterPage
@@ -29,9 +30,14 @@ class RunMeter:
         self._answered_rows = layout.place(ANSWERED_ROWS, number)
         self._last_run = layout.place(LAST_RUN, number)
 
-    def begun(self, waited_s: float) -> None:
-        """Count a request of which the first row is in a run now, so many seconds after it came."""
-        self._add(self._queue, waited_s)
+    def begun(self, waits_s: Iterable[float]) -> None:
+        """Count requests of which the first row is in a run now, so many seconds after each came."""
+        cells, start = self._cells, self._queue
+        sum_s = 0.0
+        for waited_s in waits_s:
+            cells[start + bisect_left(SECONDS, waited_s)] += 1
+            sum_s += waited_s
+        cells[start + len(SECONDS) + 1] += sum_s
 
     def ran(self, rows: int, useful_steps: int, computed_steps: int, begun_s: float, seconds: float) -> None:
         """Count a run.
@@ -44,7 +50,8 @@ class RunMeter:
             seconds: that it took, planning and packing included.
         """
         cells = self._cells
-        self._add(self._run, seconds)
+        cells[self._run + bisect_left(SECONDS, seconds)] += 1
+        cells[self._run + len(SECONDS) + 1] += seconds
         place = self._of_rows + 2 * (min(rows, MAX_RUN_ROWS) - 1)
         cells[place] += 1
         cells[place + 1] += seconds
@@ -53,10 +60,5 @@ class RunMeter:
         cells[self._last_run] = begun_s + seconds
 
     def answered(self, rows: int) -> None:
-        """Count a request of so many rows that was answered."""
+        """Count so many rows of requests that were answered."""
         self._cells[self._answered_rows] += rows
-
-    def _add(self, start: int, seconds: float) -> None:
-        cells = self._cells
-        cells[start + bisect_left(SECONDS, seconds)] += 1
-        cells[start + len(SECONDS) + 1] += seconds

@@ -29,6 +29,7 @@ class StateSlots:
         self._shape = spec.shape
         self._row_size = math.prod(self._sized(1))
         self._batch = np.zeros(max_lanes * self._row_size, dtype=spec.dtype)
+        self._views: dict[int, Array] = {}  # of it, by rows
         self._is_zero = True  # all of it
         self._slots = np.zeros(self._sized(max_lanes + 1), dtype=spec.dtype)
         self._by_slot = self._slots.transpose(self._rows_first)  # a view
@@ -47,19 +48,25 @@ class StateSlots:
     def take(self, slots: NDArray[np.int64]) -> Array:
         """Gather the states of a run, in its order."""
         self._is_zero = False
-        batch = self._batch[: len(slots) * self._row_size].reshape(self._sized(len(slots)))
-        return np.take(self._slots, slots, axis=self._axis, out=batch, mode="clip")
+        return np.take(self._slots, slots, axis=self._axis, out=self._view(len(slots)), mode="clip")
 
     def zeros(self, rows: int) -> Array:
         """Return the states of a run whose rows all begin from zero."""
         if not self._is_zero:
             self._batch.fill(0)
             self._is_zero = True
-        return self._batch[: rows * self._row_size].reshape(self._sized(rows))
+        return self._view(rows)
 
     def keep(self, slots: NDArray[np.int64], found: Array, ended: int) -> None:
         """Store the states of the rows from `ended` on."""
         self._by_slot[slots] = found.transpose(self._rows_first)[ended:]
+
+    def _view(self, rows: int) -> Array:
+        """Return the start of the buffer as the state of so many rows."""
+        view = self._views.get(rows)
+        if view is None:
+            view = self._views[rows] = self._batch[: rows * self._row_size].reshape(self._sized(rows))
+        return view
 
     def _sized(self, rows: int) -> tuple[int, ...]:
         return tuple(axis if isinstance(axis, int) else rows for axis in self._shape)

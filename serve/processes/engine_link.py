@@ -32,7 +32,7 @@ from .frames import (
 )
 from .hello import Offer
 from .stream_block import stream_answer
-from .tensor_frames import Frame, ModelCodec, Piece, join, model_of
+from .tensor_frames import Frame, ModelCodec, Piece, answered_of, join
 
 logger = logging.getLogger("cellgate.engine")
 
@@ -245,11 +245,10 @@ class EngineLink(asyncio.Protocol):
                 question.set_exception(EngineLost())
 
     def _take_answer(self, frame: Frame) -> None:
-        ticket = id_of(frame)
+        model, ticket = answered_of(frame)
         entry = self._pending.get(ticket)
         if entry is None:  # cancelled while it was on the way
             return
-        model = model_of(frame)
         if model not in self._numbered:
             raise FrameError("model", f"one of {list(self._numbered)}", model)
         answer = self._numbered[model].unpack_answer(frame)
@@ -259,7 +258,8 @@ class EngineLink(asyncio.Protocol):
                 raise FrameError("outputs", str(outputs), tuple(answer))
             answer = {name: answer[name] for name in outputs}
         del self._pending[ticket]
-        self._times.pop(ticket, None)
+        if self._times:
+            self._times.pop(ticket, None)
         self._pending_bytes -= size
         self._call(on_done, stream_answer(frame, answer) if frame[1] else answer)
 

@@ -40,12 +40,15 @@ _WHOLE_WORK: Final = Struct("<QBBHhxxQdQQII")
 _ANSWER: Final = Struct("<BBHxxxxQQII")
 _WHOLE_ANSWER: Final = Struct("<QBBHxxxxQQII")
 _MODEL: Final = Struct("<BxH")
+_ANSWERED: Final = Struct("<BxHxxxxQ")
 _FILL: Final = (b"", b"\0\0\0\0")  # after B lengths of 4 bytes, so that what follows lies on a multiple of 8
 _NONE: Final = math.nan
 _KIND_WORK: Final = int(Kind.WORK)
 _KIND_ANSWER: Final = int(Kind.ANSWER)
 _INT32: Final = np.dtype("<i4")
 _MAX_TENSORS: Final = 64
+_ONE_LENGTH: Final = Struct("<i4x")
+_MOST_LENGTHS: Final = 4096
 
 
 class WorkFrame(NamedTuple):
@@ -83,6 +86,19 @@ def model_of(frame: Frame) -> int:
         raise FrameError("head", f"{_MODEL.size} bytes", len(frame)) from err
 
 
+def answered_of(frame: Frame) -> tuple[int, int]:
+    """Return the number of the model and the id that an ANSWER frame is about.
+
+    Raises:
+        FrameError: the frame is shorter than that.
+    """
+    try:
+        _, model, request_id = _ANSWERED.unpack_from(frame)
+    except struct.error as err:
+        raise FrameError("head", f"{_ANSWERED.size} bytes", len(frame)) from err
+    return model, request_id
+
+
 class ModelCodec:
     """Packs and unpacks the frames of one model.
 
@@ -101,10 +117,13 @@ class ModelCodec:
         inputs = {spec.name: spec for spec in signature.inputs}
         self._sequence = _tensor(inputs[signature.sequence], 0)
         self._states = [_tensor(inputs[pair.input], place) for place, pair in enumerate(signature.state)]
+        self._no_states: tuple[Array | None, ...] = (None,) * len(self._states)
         self._outputs = [_tensor(spec, place) for place, spec in enumerate(signature.outputs)]
         self._bits = {tensor.name: tensor.bit for tensor in self._outputs}
         self._all = sum(self._bits.values()), sum(tensor.bit for tensor in self._states)
         self._names = lru_cache(_MAX_TENSORS)(self._named)
+        self._mask = lru_cache(_MAX_TENSORS)(self._masked)
+        self._wanted = lru_cache(_MAX_TENSORS)(self._tensors_of)
         if max(len(self._states), len(self._outputs)) > _MAX_TENSORS:
             found = f"{len(self._states)} states and {len(self._outputs)} outputs"
             raise ServerStartError(f"model {name}: expected at most {_MAX_TENSORS} of each in a frame, found {found}")
@@ -116,15 +135,14 @@ class ModelCodec:
             request_id: of the frontend, 0 .. 2**64 - 1.
             work: for this model. Its arrays are not copied: join the pieces before anybody may write to them.
         """
-        sequence, bits, rows = work.sequence, self._bits, work.sequence.shape[0]
-        outputs = states = 0
-        for name in work.outputs:
-            outputs |= bits[name]
+        sequence = work.sequence
+        rows, steps = sequence.shape[:2]
         pieces: list[Piece] = [b"", sequence]
         size = _WORK.size + (rows + (rows & 1)) * 4 + sequence.nbytes
-        for tensor, state in zip(self._states, work.states, strict=True):
+        states = 0
+        for place, state in enumerate(work.states):
             if state is not None:
-                states |= tensor.bit
+                states |= 1 << place
                 size += state.nbytes
                 pieces.append(state)
         deadline = _NONE if work.deadline_s is None else work.deadline_s
@@ -132,7 +150,7 @@ class ModelCodec:
         if work.stream is not None:
             stream, block = pack_block(work.stream)
             size += len(block)
-        fields = (work.priority, request_id, deadline, outputs, states, rows, sequence.shape[1])
+        fields = (work.priority, request_id, deadline, self._mask(work.outputs), states, rows, steps)
         head = _WHOLE_WORK.pack(size, _KIND_WORK, stream, self._index, *fields)
         pieces[0] = head + block + work.lengths.tobytes() + _FILL[rows & 1]
         return pieces, size
@@ -149,21 +167,17 @@ class ModelCodec:
             raise FrameError("head", f"{_WORK.size} bytes", len(frame)) from err
         self._check(rows, steps, outputs, states)
         stream, place = unpack_block(frame, flags, _WORK.size) if flags else (None, _WORK.size)
-        lengths, place = _take(frame, place, _INT32, (rows,))
-        place += len(_FILL[rows & 1])
+        lengths, place = _take_lengths(frame, place, rows)
         sequence, place = _take(frame, place, self._sequence.dtype, self._sequence.shape(rows, steps))
-        given: list[Array | None] = []
-        for tensor in self._states:
-            state = None
-            if states & tensor.bit:
-                state, place = _take(frame, place, tensor.dtype, tensor.shape(rows, steps))
-            given.append(state)
+        given = self._no_states
+        if states:
+            given, place = self._take_states(frame, place, states, (rows, steps))
         _end(frame, place)
         work = Work(
             model=self._name,
             sequence=sequence,
             lengths=lengths,
-            states=tuple(given),
+            states=given,
             outputs=self._names(outputs),
             priority=priority,
             deadline_s=None if math.isnan(deadline) else deadline,
@@ -171,8 +185,27 @@ class ModelCodec:
         )
         return WorkFrame(request_id, outputs, work)
 
+    def _take_states(
+        self, frame: Frame, place: int, states: int, size: tuple[int, int]
+    ) -> tuple[tuple[Array | None, ...], int]:
+        given: list[Array | None] = []
+        for tensor in self._states:
+            state = None
+            if states & tensor.bit:
+                state, place = _take(frame, place, tensor.dtype, tensor.shape(*size))
+            given.append(state)
+        return tuple(given), place
+
+    # These three are remembered, for clients ask for the same outputs again and again.
+
+    def _masked(self, outputs: tuple[str, ...]) -> int:
+        return sum(self._bits[name] for name in outputs)
+
+    def _tensors_of(self, outputs: int) -> tuple[_Tensor, ...]:
+        return tuple(tensor for tensor in self._outputs if outputs & tensor.bit)
+
     def _named(self, outputs: int) -> tuple[str, ...]:
-        return tuple([tensor.name for tensor in self._outputs if outputs & tensor.bit])
+        return tuple(tensor.name for tensor in self._tensors_of(outputs))
 
     def pack_reply(self, asked: WorkFrame, reply: Reply) -> list[Piece]:
         """Return a whole ANSWER frame in pieces; see `pack_answer`."""
@@ -195,15 +228,14 @@ class ModelCodec:
         rows, steps = asked.work.sequence.shape[:2]
         pieces: list[Piece] = [b""]
         size = _ANSWER.size + len(block)
-        for tensor in self._outputs:
-            if asked.outputs & tensor.bit:
-                array = answer[tensor.name]
-                shape = tensor.shape(rows, steps)
-                if array.shape != shape or array.dtype != tensor.dtype:
-                    found = f"{array.dtype} {array.shape}"
-                    raise EngineError(f"{tensor.name}: expected {tensor.dtype} {shape}, found {found}")
-                size += array.nbytes
-                pieces.append(array)
+        for tensor in self._wanted(asked.outputs):
+            array = answer[tensor.name]
+            shape = tensor.shape(rows, steps)
+            if array.shape != shape or array.dtype != tensor.dtype:
+                found = f"{array.dtype} {array.shape}"
+                raise EngineError(f"{tensor.name}: expected {tensor.dtype} {shape}, found {found}")
+            size += array.nbytes
+            pieces.append(array)
         fields = (asked.request_id, asked.outputs, rows, steps)
         pieces[0] = _WHOLE_ANSWER.pack(size, _KIND_ANSWER, stream, self._index, *fields) + block
         return pieces
@@ -220,9 +252,8 @@ class ModelCodec:
             raise FrameError("head", f"{_ANSWER.size} bytes", len(frame)) from err
         self._check(rows, steps, outputs, 0)
         answer, place = {}, _ANSWER.size + ANSWER_BYTES if stream else _ANSWER.size
-        for tensor in self._outputs:
-            if outputs & tensor.bit:
-                answer[tensor.name], place = _take(frame, place, tensor.dtype, tensor.shape(rows, steps))
+        for tensor in self._wanted(outputs):
+            answer[tensor.name], place = _take(frame, place, tensor.dtype, tensor.shape(rows, steps))
         _end(frame, place)
         return answer
 
@@ -240,6 +271,25 @@ def _take(frame: Frame, place: int, dtype: np.dtype[np.generic], shape: tuple[in
     except (TypeError, ValueError) as err:  # the buffer is too small, or the size is beyond all
         raise FrameError("tensor", f"{dtype} {shape} from byte {place}", f"{len(frame)} bytes") from err
     return array, place + array.nbytes
+
+
+def _take_lengths(frame: Frame, place: int, rows: int) -> tuple[Array, int]:
+    """Return the lengths that begin at a place of the frame, and where they and what fills them up end."""
+    if rows > 1:
+        lengths, place = _take(frame, place, _INT32, (rows,))
+        return lengths, place + len(_FILL[rows & 1])
+    try:
+        (length,) = _ONE_LENGTH.unpack_from(frame, place)
+    except struct.error as err:
+        raise FrameError("lengths", f"{_ONE_LENGTH.size} bytes", len(frame) - place) from err
+    return _one_length(length), place + _ONE_LENGTH.size
+
+
+@lru_cache(_MOST_LENGTHS)
+def _one_length(length: int) -> Array:
+    lengths = np.array([length], dtype=_INT32)
+    lengths.flags.writeable = False  # many requests share it
+    return lengths
 
 
 def _end(frame: Frame, place: int) -> None:

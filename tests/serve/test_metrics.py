@@ -113,7 +113,7 @@ def test_a_protocol_that_nobody_spoke_has_no_series(counters):
 
 def test_runs_are_counted_by_rows_steps_and_seconds(counters):
     meter = RunMeter(counters.own, "steps")
-    meter.begun(0.002)
+    meter.begun([0.002])
     for rows, useful, computed in ((1, 5, 5), (3, 10, 15), (64, 600, 640), (64, 640, 640)):
         meter.ran(rows, useful, computed, begun_s=10.0, seconds=0.004)
 
