@@ -1,7 +1,8 @@
 """Heads of requests that were parsed and judged once, by their bytes: who sends the same ones again needs no parser.
 
 Rules of this file: nothing is known but what the parser said of exactly these bytes, between two messages of a
-connection. Who may ask, and whether the server takes work now, is no part of it and is asked every time.
+connection, and whom the decider let pass with them: another client's address, or other rules, and it is asked again.
+Whether the server takes work now is no part of it.
 """
 
 from typing import Final
