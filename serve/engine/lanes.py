@@ -35,14 +35,18 @@ class Request:
         answer: outputs by name; rows are filled in as they end.
         arrived_s: when it came.
         is_watched: its next run is to be noted: it is its first, or somebody traces it.
+        place: its number among those that wait for lanes; 0: it does not.
+        deadline_place: its number among the deadlines; 0: it has none.
     """
 
     __slots__ = (
         "answer",
         "arrived_s",
+        "deadline_place",
         "due_s",
         "is_watched",
         "next_row",
+        "place",
         "rows",
         "rows_left",
         "size_bytes",
@@ -56,7 +60,7 @@ class Request:
         self.size_bytes = size_bytes
         self.rows = self.rows_left = rows
         self.due_s = self.arrived_s = 0.0
-        self.next_row = 0
+        self.next_row = self.place = self.deadline_place = 0
         self.is_watched = True
         self.answer: Answer = {}
 
