@@ -6,14 +6,14 @@ Rules of this file: no globals; a route gets the state from its application.
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Protocol
 
 from fastapi import Depends, Request
 
 from .admission import Admission, admission_rules
 from .counter_page import Counters
 from .engine.port import EnginePort
-from .errors import KeysFileError, NotReady
+from .errors import KeysFileError, NotReady, QueueFull
 from .infer_request import RequestReader
 from .request_id import RequestIds
 from .request_meter import RequestMeters
@@ -25,6 +25,12 @@ from .tracing import RequestTracer
 from .work_queue import WorkQueue
 
 logger = logging.getLogger("cellgate.serve")
+
+
+class Live(Protocol):
+    """A connection that stays, with requests on it."""
+
+    def stop(self) -> None: ...  # noqa: D102 - answer what was read, read no more, and end
 
 
 @dataclass(kw_only=True, slots=True)
@@ -43,6 +49,7 @@ class ServingState:
         tracer: takes a trace of each request for inference; None: nothing is traced.
         queue: for what would hold up the loop; made in the lifespan, for it belongs to a loop; None outside.
         draining: the server stops; set by whoever stops it.
+        live: connections that stay, and are told when the server stops.
     """
 
     table: ModelTable
@@ -56,6 +63,7 @@ class ServingState:
     tracer: RequestTracer | None = None
     queue: WorkQueue | None = None
     draining: bool = False
+    live: set[Live] = field(default_factory=set)
     _readers: dict[str, RequestReader] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -102,6 +110,23 @@ class ServingState:
         if self.queue is None or not self.engine.is_ready:
             raise NotReady
         return self.queue
+
+    def open_room(self) -> WorkQueue:
+        """Return the queue for a request for inference, before anything of it is read.
+
+        Raises:
+            NotReady: as `open_queue`.
+            QueueFull: as many requests wait as may wait.
+        """
+        queue = self.open_queue()
+        if not self.engine.has_room():
+            raise QueueFull(self.settings.max_waiting)
+        return queue
+
+    def stop_live(self) -> None:
+        """Have the connections that stay answer what they have read, and end."""
+        for connection in tuple(self.live):
+            connection.stop()
 
 
 async def _state_of(request: Request) -> ServingState:

@@ -4,12 +4,15 @@ Rules of this file: what is refused before the connection is one is refused as H
 other route answers with.
 """
 
+from contextlib import suppress
+
 from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect
 
 from .error_answer import answer_error
 from .errors import ServeError
 from .live_connection import LiveConnection
+from .live_protocol import GOING_AWAY
 from .request_meter import RequestMeters
 from .serving_state import ServingState
 from .socket_message import Message
@@ -52,3 +55,6 @@ async def _serve(websocket: WebSocket, name: str, version: str | None) -> None:
 
     reader, meter = serving.reader_of(model), RequestMeters(serving.counters.own, "websocket").of(model.name)
     await LiveConnection(serving, reader, meter, receive, send, (WebSocketDisconnect,)).run()
+    if serving.draining:
+        with suppress(RuntimeError, WebSocketDisconnect):  # the client was quicker
+            await websocket.close(GOING_AWAY)
