@@ -119,6 +119,17 @@ class QueueFull(ServeError):  # noqa: N818
         super().__init__(f"queue: expected fewer than {max_waiting} waiting requests, found it full; try again later")
 
 
+class QueueTooLong(QueueFull):
+    """More waits than can be done before the request's deadline: told at once, instead of after it."""
+
+    def __init__(self, wait_s: float, left_s: float) -> None:
+        ServeError.__init__(
+            self,
+            f"timeout: expected about {wait_s:.2g} s or more, for so long is the queue, found {left_s:.2g} s; allow "
+            "more time, or try again later",
+        )
+
+
 class NotReady(ServeError):  # noqa: N818
     """The server is still starting or is already stopping."""
 

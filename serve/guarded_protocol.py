@@ -27,6 +27,7 @@ from .settings import Settings
 logger = logging.getLogger("cellgate.serve")
 
 IDLE, HEAD, BODY = range(3)  # what is being read
+LINGER_S: Final = 0.5  # from the stop to the end of a connection on which nothing comes
 _FEW_CYCLES: Final = 8
 _CHUNK_BYTES: Final = 16  # of a chunk's own head and end, which nobody can grudge
 
@@ -64,6 +65,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._cycles: list[Any] = []  # uvicorn's, one behind the other
         self._most_cycles = _FEW_CYCLES
         self._is_over = False
+        self._is_draining = False
         self._is_chunked = False
         self._chunks = 0
         self._around_bytes = 0  # what stands round the chunks, in the pieces that are all body
@@ -213,6 +215,30 @@ class GuardedProtocol(HttpToolsProtocol):
 
     # the end of a connection
 
+    def shutdown(self) -> None:
+        """Answer what is under way and what still comes, and end: the server stops.
+
+        A connection that is kept may have a request on its way to us, which nobody would answer if it were closed now.
+        So the answer to it says that it was the last one here, and only who sends nothing for a moment is closed.
+        """
+        self._is_draining = True
+        if self._is_busy():
+            super().shutdown()
+        else:
+            self.loop.call_later(min(LINGER_S, self.settings.shutdown_grace_s), self._close_idle)
+
+    def _close_idle(self) -> None:
+        if self._is_busy():
+            return
+        if self._reading == IDLE:
+            self.transport.close()
+        else:
+            self.loop.call_later(self.settings.head_timeout_s, self._refuse_late_head)
+
+    def _refuse_late_head(self) -> None:
+        if not self._is_busy():
+            self._refuse(RequestTimeout("head", self.settings.head_timeout_s))
+
     def _refuse(self, error: ServeError) -> None:
         """Answer, unless an answer to an earlier request is due or this one's has begun, and close."""
         if self.transport.is_closing():
@@ -255,6 +281,8 @@ class GuardedProtocol(HttpToolsProtocol):
             self._is_chunked = self._is_chunked or name == b"transfer-encoding"
         self._chunks = self._around_bytes = 0
         super().on_headers_complete()
+        if self._is_draining and self.cycle is not None:  # an upgrade has none
+            self.cycle.keep_alive = False
         if self.parser.should_upgrade() and not self._should_upgrade():
             # The parser takes what follows for another protocol's, and would read a body as the next request.
             self.cycle.keep_alive = False

@@ -12,11 +12,13 @@ Of the class that it derives from it uses the callbacks of asyncio and of the pa
 from time import perf_counter
 from typing import Any, ClassVar
 
+from starlette.responses import Response
+
 from .access_log import CLIENT_GONE, log_request
 from .answer_form import AnswerForm
 from .engine.work import Outcome
 from .error_answer import answer_error, answer_fault
-from .errors import ServeError
+from .errors import QueueFull, ServeError
 from .guarded_protocol import IDLE, GuardedProtocol, known_of
 from .hot_cycle import HotCycle
 from .hot_request import HotRequest, hot_request
@@ -24,11 +26,14 @@ from .infer_answer import render_answer
 from .infer_request import RequestReader, is_large_answer
 from .known_heads import Headers, KnownHead, KnownHeads
 from .raw_response import STATUS_LINES, answer_lines, header_lines
+from .refused_connections import RefusedConnections
 from .request_meter import RequestMeter
 from .serving_state import ServingState
 
 _OK = STATUS_LINES[200]
 _HEAD_END = b"\r\n\r\n"
+
+Rendered = tuple[int, bytes, bytes, list[Any], int]  # status, its line, header lines, body, bytes of it
 
 
 class HotProtocol(GuardedProtocol):
@@ -37,12 +42,15 @@ class HotProtocol(GuardedProtocol):
     readers: ClassVar[dict[bytes, RequestReader]]
     meters: ClassVar[dict[bytes, RequestMeter]]
     known_heads: ClassVar[KnownHeads]
+    refusal: ClassVar[Rendered]  # where the queue is full
+    refused: ClassVar[RefusedConnections]
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
         self._hot = HotCycle()
         self._request: HotRequest | None = None  # whose body is being read
         self._begun = b""  # a head, if a message began with it and the parser agrees
+        self._is_refused = False  # that request, before its body is there
         self._pieces: list[bytes] = []
         self._form: AnswerForm | None = None
         self._ticket: int | None = None
@@ -98,7 +106,7 @@ class HotProtocol(GuardedProtocol):
         """A piece of it."""
         if self._request is None:
             super().on_body(body)
-        else:
+        elif not self._is_refused:
             self._pieces.append(body)
 
     def on_message_complete(self) -> None:
@@ -109,6 +117,9 @@ class HotProtocol(GuardedProtocol):
             return
         self._request = None
         self._reading = IDLE
+        if self._is_refused:
+            self._refuse_full()
+            return
         pieces = self._pieces
         self._pieces = []
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -128,6 +139,10 @@ class HotProtocol(GuardedProtocol):
             known.admitted = now
         self._begin(known.url, known.request)
         self._request = None
+        if self._is_refused:
+            self._messages += 1
+            self._refuse_full()
+            return True
         if not self._submit(known.request, body):
             self._hot.response_complete = True
             return False
@@ -150,16 +165,22 @@ class HotProtocol(GuardedProtocol):
 
     def _begin(self, path: bytes, request: HotRequest) -> None:
         self._request = request
+        self._is_refused = not self.serving.engine.has_room()
         self._path = path
         self._meter = self.meters[path]
         ids = self.serving.ids
         self._id = ids.make() if request.given_id is None else ids.take(request.given_id)
         hot = self._hot
         hot.response_complete = False
-        hot.keep_alive = request.keep_alive
+        hot.keep_alive = request.keep_alive and not self._is_draining
         self.cycle = hot  # type: ignore[assignment]
         self._read_s = 0.0
         self._start = perf_counter()
+
+    def _refuse_full(self) -> None:
+        self._reply(*self.refusal, perf_counter(), 0.0)
+        if not self._is_draining:
+            self.refused.add(self, self.loop)
 
     def _submit(self, request: HotRequest, body: bytes) -> bool:
         """Hand the work to the engine, or reply why not; False: its answer is not for this route."""
@@ -182,6 +203,8 @@ class HotProtocol(GuardedProtocol):
 
     def _on_done(self, outcome: Outcome) -> None:
         self._ticket = None
+        if self.refused:
+            self.refused.resume_one()
         if isinstance(outcome, ServeError):
             self._reply_error(outcome)
             return
@@ -199,9 +222,7 @@ class HotProtocol(GuardedProtocol):
     def _reply_error(self, err: Exception) -> None:
         word = self._id.decode("ascii")
         response = answer_error(err, word) if isinstance(err, ServeError) else answer_fault(err, word)
-        status, body = response.status_code, bytes(response.body)
-        lines = header_lines(response.raw_headers)
-        self._reply(status, STATUS_LINES[status], lines, [body], len(body), perf_counter(), 0.0)
+        self._reply(*_rendered(response), perf_counter(), 0.0)
 
     def _reply(
         self,
@@ -262,6 +283,21 @@ class HotProtocol(GuardedProtocol):
                 request_id=self._id.decode("ascii"),
             )
 
+    def pause_refused(self) -> None:
+        """Read nothing for a moment; see `refused_connections`."""
+        if not self.transport.is_closing():
+            self.flow.pause_reading()
+
+    def resume_refused(self) -> None:
+        """Read on."""
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
+
+    def shutdown(self) -> None:
+        """As the class says, with nobody left unread."""
+        self.refused.resume_all()
+        super().shutdown()
+
     # what is uvicorn's
 
     def _hand_over_whole(self, body: bytes) -> None:
@@ -275,11 +311,18 @@ class HotProtocol(GuardedProtocol):
         return self._ticket is None and (self._request is not None or super()._may_answer())
 
 
+def _rendered(response: Response) -> Rendered:
+    status, body = response.status_code, bytes(response.body)
+    return status, STATUS_LINES[status], header_lines(response.raw_headers), [body], len(body)
+
+
 def hot_protocol(state: ServingState) -> type[HotProtocol]:
     """Return the protocol class that knows a state.
 
     Args:
         state: of the application that gets what is handed over.
     """
-    of_paths = {"readers": state.hot_readers, "meters": state.hot_meters, "known_heads": KnownHeads()}
-    return type("HotProtocolOfState", (HotProtocol,), {**known_of(state), **of_paths})
+    known = {**known_of(state), "readers": state.hot_readers, "meters": state.hot_meters, "known_heads": KnownHeads()}
+    known["refusal"] = _rendered(answer_error(QueueFull(state.settings.max_waiting)))
+    known["refused"] = RefusedConnections()
+    return type("HotProtocolOfState", (HotProtocol,), known)

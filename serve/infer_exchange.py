@@ -41,7 +41,7 @@ async def exchange(
         ServeError: whatever is wrong with the request, the server or the engine.
         ClientDisconnect: the client went away; its work is cancelled.
     """
-    queue = serving.open_queue()
+    queue = serving.open_room()
     limit = serving.settings.max_body_bytes
     head_bytes = check_headers(joined_headers(request.scope["headers"]), limit)
     body = await read_body(request, limit)

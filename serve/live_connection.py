@@ -71,13 +71,28 @@ class LiveConnection:
         self._asked: asyncio.Queue[Asked] = asyncio.Queue()
         self._room = asyncio.Semaphore(MOST_UNDER_WAY)
         self._tickets: set[int] = set()
+        self._stopped = asyncio.Event()
+        self._receiving: asyncio.Future[Message | None] | None = None
+
+    def stop(self) -> None:
+        """Read no further message: those that were read are answered, then `run` returns."""
+        self._stopped.set()
+        if self._receiving is not None:
+            self._receiving.cancel()
 
     async def run(self) -> None:
-        """Serve until the client goes away, which either side of the work may notice first."""
+        """Serve until the client goes away, which either side of the work may notice first, or until `stop`."""
         tasks = [asyncio.create_task(self._read_all()), asyncio.create_task(self._answer_all())]
+        self._serving.live.add(self)
+        if self._serving.draining:
+            self.stop()
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if self._stopped.is_set():
+                tasks.append(asyncio.create_task(self._asked.join()))
+                await asyncio.wait(tasks[1:], return_when=asyncio.FIRST_COMPLETED)
         finally:
+            self._serving.live.discard(self)
             for task in tasks:
                 task.cancel()
             for ticket in self._tickets:
@@ -88,15 +103,30 @@ class LiveConnection:
                 raise fault
 
     async def _read_all(self) -> None:
-        while (message := await self._receive()) is not None:
+        while (message := await self._next()) is not None:
             await self._room.acquire()
             self._asked.put_nowait(await self._ask(message))
+
+    async def _next(self) -> Message | None:
+        """Return the next message; None where there is none to come, or none is to be read any more."""
+        if self._stopped.is_set():
+            return None
+        self._receiving = asyncio.ensure_future(self._receive())
+        try:
+            return await self._receiving
+        except asyncio.CancelledError:
+            if self._stopped.is_set() and self._receiving.cancelled():
+                return None
+            raise
+        finally:
+            self._receiving.cancel()
+            self._receiving = None
 
     async def _ask(self, message: Message) -> Asked:
         begun_s, done = perf_counter(), asyncio.get_running_loop().create_future()
         request = None if self._watch is None else self._watch.begin_next()
         try:
-            queue = self._serving.open_queue()
+            queue = self._serving.open_room()
             body, head_bytes = split_message(message)
             read = partial(self._find_reader().read, body, head_bytes)
             work, form = await queue.run(read) if is_large_body(len(body), head_bytes) else read()
@@ -132,6 +162,7 @@ class LiveConnection:
                 request.ended(status, size_of(message), error=error)
             await self._send(message)
             self._room.release()
+            self._asked.task_done()
 
     async def _answer(self, form: AnswerForm | None, outcome: Outcome) -> Message:
         """Return the message of an answer.

@@ -7,14 +7,14 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Protocol
 
 from fastapi import Depends, Request
 
 from .admission import Admission, admission_rules
 from .counter_page import Counters
 from .engine.port import EnginePort
-from .errors import KeysFileError, NotReady
+from .errors import KeysFileError, NotReady, QueueFull
 from .infer_request import RequestReader
 from .model_table import ModelTable
 from .request_id import RequestIds
@@ -27,6 +27,12 @@ from .tracing import RequestTracer
 from .work_queue import WorkQueue
 
 logger = logging.getLogger("cellgate.serve")
+
+
+class Live(Protocol):
+    """A connection that stays, with requests on it."""
+
+    def stop(self) -> None: ...  # noqa: D102 - answer what was read, read no more, and end
 
 
 @dataclass(kw_only=True, slots=True)
@@ -47,6 +53,7 @@ class ServingState:
         draining: the server stops; set by whoever stops it.
         infer_paths: the paths of inference as they are usually written, and the name of the model that each asks for.
         hot_readers, hot_meters: of these paths, as they come over the wire. These three are changed in place.
+        live: connections that stay, and are told when the server stops.
     """
 
     table: ModelTable
@@ -63,6 +70,7 @@ class ServingState:
     infer_paths: dict[str, str] = field(default_factory=dict)
     hot_readers: dict[bytes, RequestReader] = field(default_factory=dict)
     hot_meters: dict[bytes, RequestMeter] = field(default_factory=dict)
+    live: set[Live] = field(default_factory=set)
     _state_keys: tuple[bytes, ...] = ()
     _readers: dict[tuple[str, str], RequestReader] = field(default_factory=dict)
 
@@ -139,6 +147,23 @@ class ServingState:
         if self.queue is None or not self.engine.is_ready:
             raise NotReady
         return self.queue
+
+    def open_room(self) -> WorkQueue:
+        """Return the queue for a request for inference, before anything of it is read.
+
+        Raises:
+            NotReady: as `open_queue`.
+            QueueFull: as many requests wait as may wait.
+        """
+        queue = self.open_queue()
+        if not self.engine.has_room():
+            raise QueueFull(self.settings.max_waiting)
+        return queue
+
+    def stop_live(self) -> None:
+        """Have the connections that stay answer what they have read, and end."""
+        for connection in tuple(self.live):
+            connection.stop()
 
 
 async def _state_of(request: Request) -> ServingState:

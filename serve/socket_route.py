@@ -4,6 +4,8 @@ Rules of this file: what is refused before the connection is one is refused as H
 other route answers with.
 """
 
+from contextlib import suppress
+
 from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect
 
@@ -11,6 +13,7 @@ from .error_answer import answer_error
 from .errors import ServeError
 from .infer_request import RequestReader
 from .live_connection import LiveConnection
+from .live_protocol import GOING_AWAY
 from .request_id import KEY
 from .request_meter import RequestMeters
 from .request_watch import watch_requests
@@ -69,3 +72,6 @@ async def _serve(websocket: WebSocket, name: str, version: str | None) -> None:
 
     meter = RequestMeters(serving.counters.own, "websocket").of(model.name)
     await LiveConnection(serving, find_reader, meter, receive, send, (WebSocketDisconnect,), watch).run()
+    if serving.draining:
+        with suppress(RuntimeError, WebSocketDisconnect):  # the client was quicker
+            await websocket.close(GOING_AWAY)

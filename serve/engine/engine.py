@@ -17,6 +17,7 @@ from ..model_table import unknown_model
 from ..settings import Settings
 from .model_queue import ModelQueue
 from .models import EngineModel
+from .moment_heap import MomentHeap
 from .request import Request
 from .run_meter import RunMeter
 from .work import Outcome, Work
@@ -84,7 +85,7 @@ class Engine:
         self._live: dict[Hashable, Request] = {}
         self._waiting_bytes = 0
         self._counts = {"accepted": 0, "answered": 0, "failed": 0, "cancelled": 0, "expired": 0, "refused": 0}
-        self._next_deadline_s: float | None = None
+        self._deadlines: MomentHeap[Request] = MomentHeap()
 
     @property
     def models(self) -> tuple[EngineModel, ...]:
@@ -160,8 +161,8 @@ class Engine:
         live[ticket] = request
         self._waiting_bytes += size_bytes
         self._counts["accepted"] += 1
-        if work.deadline_s is not None and (self._next_deadline_s is None or work.deadline_s < self._next_deadline_s):
-            self._next_deadline_s = work.deadline_s
+        if work.deadline_s is not None:
+            request.deadline_place = self._deadlines.add(work.deadline_s, request)
         try:
             queue.add(request)
         except Exception:
@@ -182,7 +183,7 @@ class Engine:
 
     def run_once(self) -> list[Result]:
         """Run the model whose leader is due first, once; return what ended, also what passed its deadline."""
-        results = self._expire() if self._next_deadline_s is not None else []
+        results = self._expire() if self._deadlines else []
         queues = [queue for queue in self._queues if queue.wait_s() == 0.0]
         if not queues:
             return results
@@ -233,18 +234,10 @@ class Engine:
         return [(request.ticket, EngineError(str(err))) for request in failed]
 
     def _expire(self) -> list[Result]:
-        now = self._clock()
-        if self._next_deadline_s is None or now < self._next_deadline_s:
-            return []
+        now, deadlines = self._clock(), self._deadlines
         passed: list[Request] = []
-        later: list[float] = []
-        for request in self._live.values():
-            deadline_s = request.work.deadline_s
-            if deadline_s is not None and deadline_s <= now:
-                passed.append(request)
-            elif deadline_s is not None:
-                later.append(deadline_s)
-        self._next_deadline_s = min(later, default=None)
+        while deadlines.first_s <= now:
+            passed.append(deadlines.pop())
         self._counts["expired"] += len(passed)
         self._drop(passed)
         return [(request.ticket, DeadlineExceeded()) for request in passed]
@@ -256,4 +249,6 @@ class Engine:
 
     def _forget(self, request: Request) -> None:
         del self._live[request.ticket]
+        if request.deadline_place:
+            self._deadlines.discard(request.deadline_place)
         self._waiting_bytes -= request.size_bytes

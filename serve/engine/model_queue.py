@@ -4,8 +4,6 @@ Rules of this file: it asks the planner and obeys; it measures its runs for the 
 order of due moments; rows in lanes in that of their remaining steps.
 """
 
-import heapq
-import itertools
 import math
 from collections.abc import Callable
 from operator import attrgetter
@@ -18,6 +16,7 @@ from .company import Company
 from .cost_model import Measurement
 from .device_lanes import lane_table
 from .models import EngineModel
+from .moment_heap import MomentHeap
 from .plan import Planner, RunRules, due_s
 from .request import Lane, Request
 from .run_meter import RunMeter
@@ -56,8 +55,8 @@ class ModelQueue:
         self._cheap_rows = model.cost.cheap_rows
         self._clock = clock
         self._meter = meter
-        self._order = itertools.count()
-        self._waiting: list[tuple[float, int, Request | Lane]] = []  # a heap; lanes are those that stepped aside
+        self._waiting: MomentHeap[Request | Lane] = MomentHeap()  # lanes are those that stepped aside
+        self._aside: dict[Lane, int] = {}  # those, and their places there
         self._active: list[Lane] = []  # ascending by remaining steps from the start of a run to its end
         self._running: list[Lane] = []
         self._company = Company()
@@ -76,8 +75,7 @@ class ModelQueue:
     @property
     def due_s(self) -> float:
         """The due moment of the leader; infinite where nothing waits."""
-        first_waiting = self._waiting[0][0] if self._waiting else math.inf
-        return min(min(map(_DUE, self._active), default=math.inf), first_waiting)
+        return min(min(map(_DUE, self._active), default=math.inf), self._waiting.first_s)
 
     def add(self, request: Request) -> None:
         """Queue a request."""
@@ -89,19 +87,22 @@ class ModelQueue:
             while request.next_row < rows and len(self._active) < self._max_lanes:
                 self._begin(request.next_lane())
         if request.next_row < rows:
-            heapq.heappush(self._waiting, (request.due_s, next(self._order), request))
+            request.place = self._waiting.add(request.due_s, request)
         self._company.arrived()
 
     def drop(self, request: Request) -> None:
         """Take a request out; those of its rows that are on their way give their slots back."""
-        stepped_aside = (entry[2] for entry in self._waiting if isinstance(entry[2], Lane))
-        for lane in (*self._active, *stepped_aside):
+        self._running = []  # nothing of what ended is kept
+        self._waiting.discard(request.place)
+        if not request.next_row:
+            return
+        for lane in [lane for lane in self._aside if lane.request is request]:
+            self._waiting.discard(self._aside.pop(lane))
+            self._table.release(lane)
+        for lane in self._active:
             if lane.request is request:
                 self._table.release(lane)
         self._active = [lane for lane in self._active if lane.request is not request]
-        self._waiting = [entry for entry in self._waiting if _request_of(entry[2]) is not request]
-        heapq.heapify(self._waiting)
-        self._running = []  # nothing of what ended is kept
 
     def wait_s(self) -> float | None:
         """Return 0.0 where a run is due, how long it is held for company, or None where nothing waits."""
@@ -151,7 +152,7 @@ class ModelQueue:
         computed, runs = self._counts["computed_steps"], self._counts["runs"]
         return {
             **self._counts,
-            "waiting_rows": sum(1 if isinstance(found, Lane) else found.rows_waiting for _, _, found in self._waiting),
+            "waiting_rows": sum(1 if isinstance(found, Lane) else found.rows_waiting for found in self._waiting.items),
             "lanes": len(self._active),
             "slots": self._table.used_slots,
             "padding_ratio": 1 - self._counts["useful_steps"] / computed if computed else 0.0,
@@ -165,21 +166,23 @@ class ModelQueue:
             self._begin(self._next_lane())
         while self._waiting:
             last = max(self._active, key=_DUE)
-            if self._waiting[0][0] >= last.due_s:
+            if self._waiting.first_s >= last.due_s:
                 return
             newcomer = self._next_lane()
             self._active.remove(last)
-            heapq.heappush(self._waiting, (last.due_s, -next(self._order), last))  # before those who came after it
+            self._aside[last] = self._waiting.add(last.due_s, last, ahead=True)  # before those who came after it
             self._begin(newcomer)
 
     def _next_lane(self) -> Lane:
-        found = self._waiting[0][2]
+        found = self._waiting.first
         if isinstance(found, Lane):
-            heapq.heappop(self._waiting)
+            self._waiting.pop()
+            del self._aside[found]
             return found
         lane = found.next_lane()
         if found.next_row == found.rows:
-            heapq.heappop(self._waiting)
+            self._waiting.pop()
+            found.place = 0
         return lane
 
     def _begin(self, lane: Lane) -> None:
@@ -222,7 +225,3 @@ class ModelQueue:
             elif times.last_run_s != end:  # several of its rows are in the run
                 times.last_run_s, times.runs = end, times.runs + 1
         self._meter.begun(waits_s)
-
-
-def _request_of(found: Request | Lane) -> Request:
-    return found.request if isinstance(found, Lane) else found

@@ -28,6 +28,10 @@ class EnginePort(Protocol):
         """Whether work is taken."""
         ...
 
+    def has_room(self) -> bool:
+        """Return whether more may wait; where not, `submit` refuses. Cheap: asked before a request's body is read."""
+        ...
+
     def submit(self, work: Work, on_done: OnDone) -> int:
         """Hand work over.
 
@@ -40,7 +44,7 @@ class EnginePort(Protocol):
             A ticket for `cancel`.
 
         Raises:
-            QueueFull: as much waits as may wait.
+            QueueFull: as much waits as may wait, or so much that the work's deadline will have passed.
             NotReady, EngineLost: there is no engine at the moment.
         """
         ...

@@ -27,14 +27,18 @@ class Request:
         arrived_s: when it came.
         is_watched: its next run is to be noted: it is its first, or somebody traces it.
         queue: of the engine, where it was added.
+        place: its number among those that wait for lanes; 0: it does not.
+        deadline_place: its number among the deadlines; 0: it has none.
     """
 
     __slots__ = (
         "answer",
         "arrived_s",
+        "deadline_place",
         "due_s",
         "is_watched",
         "next_row",
+        "place",
         "queue",
         "rows",
         "rows_left",
@@ -49,7 +53,7 @@ class Request:
         self.size_bytes = size_bytes
         self.rows = self.rows_left = rows
         self.due_s = self.arrived_s = 0.0
-        self.next_row = 0
+        self.next_row = self.place = self.deadline_place = 0
         self.is_watched = True
         self.queue: Any = None
         self.answer: Answer = {}

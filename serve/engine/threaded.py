@@ -54,6 +54,10 @@ class ThreadedEngine:
         """Whether it was started and not closed."""
         return self._thread is not None and not self._is_closing
 
+    def has_room(self) -> bool:
+        """True: the engine says itself that it is full, in its own thread."""
+        return True
+
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start the thread; answers go to this loop."""
         self._loop = loop

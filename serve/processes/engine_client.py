@@ -58,6 +58,7 @@ class EngineClient:
             max_waiting=settings.max_waiting,
             max_waiting_bytes=settings.max_waiting_bytes,
             max_frame_bytes=settings.max_answer_elements * _ELEMENT_BYTES + _SLACK_BYTES,
+            max_lanes=settings.max_lanes,
         )
         self._link: EngineLink | None = None  # one that said hello
         self._was_ready = False
@@ -68,6 +69,10 @@ class EngineClient:
     def is_ready(self) -> bool:
         """Whether there is an engine."""
         return self._link is not None
+
+    def has_room(self) -> bool:
+        """Whether more may wait; true where there is no engine, which is another matter."""
+        return self._link is None or self._link.has_room()
 
     def submit(self, work: Work, on_done: OnDone) -> int:
         """Hand work over; see `EnginePort`.

@@ -9,14 +9,16 @@ import itertools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any, Final, cast
 
 from ..control_port import ControlAction
 from ..engine.port import OnDone
 from ..engine.work import Outcome, RunTimes, StreamOrder, StreamReport, Work
-from ..errors import EngineLost, QueueFull
+from ..errors import EngineLost, QueueFull, QueueTooLong
 from ..model_table import unknown_model
 from ..served_model import ServedModel
+from .backlog import Backlog
 from .error_words import error_from_words
 from .frames import (
     FrameDecoder,
@@ -31,8 +33,9 @@ from .frames import (
     times_of,
 )
 from .hello import Offer
+from .link_writer import LinkWriter
 from .stream_block import stream_answer
-from .tensor_frames import Frame, ModelCodec, Piece, answered_of, join
+from .tensor_frames import Frame, ModelCodec, Piece, answered_of
 
 logger = logging.getLogger("cellgate.engine")
 
@@ -50,11 +53,13 @@ class LinkLimits:
         max_waiting: requests that are not answered.
         max_waiting_bytes: of their frames; one request alone may be larger.
         max_frame_bytes: a longer answer is refused.
+        max_lanes: rows of a model that are on their way at once.
     """
 
     max_waiting: int
     max_waiting_bytes: int
     max_frame_bytes: int
+    max_lanes: int = 64
 
 
 class EngineLink(asyncio.Protocol):
@@ -83,9 +88,10 @@ class EngineLink(asyncio.Protocol):
         self._decoder = FrameDecoder(limits.max_frame_bytes)
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._is_full = False
-        self._out: list[Piece] = []
-        self._pending: dict[int, tuple[OnDone, int, tuple[str, ...]]] = {}
+        self._writer: LinkWriter | None = None
+        self._max_lanes = limits.max_lanes
+        self._backlogs: dict[str, Backlog] = {}  # as the codecs
+        self._pending: dict[int, tuple[OnDone, int, tuple[str, ...], Backlog]] = {}
         self._pending_bytes = 0
         self._times: dict[int, RunTimes] = {}  # of those that are traced
         self._questions: dict[int, asyncio.Future[Any]] = {}
@@ -94,6 +100,17 @@ class EngineLink(asyncio.Protocol):
     def pending(self) -> int:
         """Requests that are not answered."""
         return len(self._pending)
+
+    def has_room(self) -> bool:
+        """Whether another request may wait; see `EnginePort.has_room`."""
+        writer = self._writer
+        if writer is not None and writer.unsent_bytes > self._max_waiting_bytes:  # the engine does not read
+            return False
+        if len(self._pending) < self._max_waiting:
+            return True
+        if writer is not None:
+            writer.push()  # those who are refused come in crowds
+        return False
 
     @property
     def pending_bytes(self) -> int:
@@ -108,35 +125,41 @@ class EngineLink(asyncio.Protocol):
             generation: of its hello.
         """
         self._codecs = {}
+        before, self._backlogs = self._backlogs, {}
         self._served = tuple(offer.served for offer in offers)
         for offer in offers:
             codec = self._numbered.get(offer.number)
             if codec is None:
                 codec = ModelCodec(offer.number, offer.served.key, offer.served.manifest.graph)
                 self._numbered[offer.number] = codec
-            self._codecs[offer.served.key] = codec
-            if offer.is_current:
-                self._codecs[offer.served.name] = codec
+            backlog = before.get(offer.served.key) or Backlog(self._max_lanes)
+            for key in (offer.served.key, offer.served.name) if offer.is_current else (offer.served.key,):
+                self._codecs[key], self._backlogs[key] = codec, backlog
         self._write([pack_bare(Kind.TAKEN, generation)])
 
     def submit(self, work: Work, on_done: OnDone) -> int:
         """Send work; see `EnginePort.submit`.
 
         Raises:
-            QueueFull: as much waits as may wait, or the engine does not keep up with reading.
+            QueueFull: as much waits as may wait, or the engine does not keep up with reading, or so much waits that
+                the work's deadline will have passed.
             UnknownModel: no such model.
         """
         codec = self._codecs.get(work.model)
         if codec is None:
             raise unknown_model(work.model, self._served)
         pending = self._pending
-        if self._is_full or len(pending) >= self._max_waiting:
+        if not self.has_room():
             raise QueueFull(self._max_waiting)
+        now, backlog = monotonic(), self._backlogs[work.model]
+        if work.deadline_s is not None and work.priority <= 0 and backlog.wait_s > work.deadline_s - now > 0.0:
+            raise QueueTooLong(backlog.wait_s, work.deadline_s - now)
         ticket = next(_TICKETS)
         pieces, size = codec.pack_work(ticket, work)
         if pending and self._pending_bytes + size > self._max_waiting_bytes:
             raise QueueFull(self._max_waiting)
-        pending[ticket] = (on_done, size, work.outputs)
+        pending[ticket] = (on_done, size, work.outputs, backlog)
+        backlog.came(now)
         self._pending_bytes += size
         if work.times is not None:
             self._times[ticket] = work.times
@@ -148,6 +171,7 @@ class EngineLink(asyncio.Protocol):
         entry = self._pending.pop(ticket, None)
         if entry is not None:
             self._pending_bytes -= entry[1]
+            entry[3].left(monotonic())
             self._times.pop(ticket, None)
             self._write([pack_bare(Kind.CANCEL, ticket)])
 
@@ -207,9 +231,9 @@ class EngineLink(asyncio.Protocol):
             self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the transport; it may hold as much unsent as may be on its way."""
+        """Take the transport."""
         self._transport = cast(asyncio.Transport, transport)  # it is one, though uvloop's says so to nobody
-        self._transport.set_write_buffer_limits(high=self._max_waiting_bytes)
+        self._writer = LinkWriter(transport.get_extra_info("socket"), self._loop)
 
     def data_received(self, data: bytes) -> None:
         """Take what came; a frame that is none ends the connection."""
@@ -223,22 +247,16 @@ class EngineLink(asyncio.Protocol):
             logger.warning("the engine broke the protocol and is cut off: %s", err)
             self.abort()
 
-    def pause_writing(self) -> None:
-        """The engine does not read: refuse further work."""
-        self._is_full = True
-
-    def resume_writing(self) -> None:
-        """The engine reads again."""
-        self._is_full = False
-
     def connection_lost(self, _exc: Exception | None) -> None:
         """Tell everybody who waits, once."""
         self._transport = None
-        self._out.clear()
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
         self._times.clear()
         self._on_lost(self)
         pending, self._pending, self._pending_bytes = self._pending, {}, 0
-        for on_done, _, _ in pending.values():
+        for on_done, _, _, _ in pending.values():
             self._call(on_done, EngineLost())
         for question in self._questions.values():
             if not question.done():
@@ -252,7 +270,7 @@ class EngineLink(asyncio.Protocol):
         if model not in self._numbered:
             raise FrameError("model", f"one of {list(self._numbered)}", model)
         answer = self._numbered[model].unpack_answer(frame)
-        on_done, size, outputs = entry
+        on_done, size, outputs, backlog = entry
         if tuple(answer) != outputs:
             if set(answer) != set(outputs):
                 raise FrameError("outputs", str(outputs), tuple(answer))
@@ -261,6 +279,7 @@ class EngineLink(asyncio.Protocol):
         if self._times:
             self._times.pop(ticket, None)
         self._pending_bytes -= size
+        backlog.left(monotonic())
         self._call(on_done, stream_answer(frame, answer) if frame[1] else answer)
 
     def _take_other(self, frame: Frame) -> None:
@@ -271,6 +290,7 @@ class EngineLink(asyncio.Protocol):
                 self._times.pop(ticket, None)
                 if entry is not None:
                     self._pending_bytes -= entry[1]
+                    entry[3].left(monotonic())
                     self._call(entry[0], error_from_words(json_of(frame)))
                 elif (asked := self._questions.pop(ticket, None)) is not None and not asked.done():
                     asked.set_exception(error_from_words(json_of(frame)))
@@ -303,11 +323,5 @@ class EngineLink(asyncio.Protocol):
             self._loop.call_exception_handler({"message": "an outcome of the engine was not taken", "exception": err})
 
     def _write(self, pieces: list[Piece]) -> None:
-        if not self._out:
-            self._loop.call_soon(self._flush)
-        self._out += pieces
-
-    def _flush(self) -> None:
-        if self._out and self._transport is not None:
-            self._transport.write(join(self._out))
-        self._out = []
+        if self._writer is not None:
+            self._writer.write(pieces)

@@ -28,6 +28,7 @@ from ..app import create_app
 from ..connection_sweep import ConnectionSweep
 from ..guarded_protocol import GuardedProtocol
 from ..hot_surface import http_protocol
+from ..live_protocol import LiveProtocol
 from ..operation_log import operation_logging
 from ..serving_state import ServingState
 from ..settings import Settings
@@ -79,7 +80,7 @@ def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         app,
         http=http_protocol(app, settings),
         loop="uvloop",
-        ws="websockets-sansio",
+        ws=LiveProtocol,
         ws_max_size=settings.max_body_bytes,
         ws_per_message_deflate=False,  # a short message could become a long one
         lifespan="on",
@@ -149,8 +150,9 @@ class FrontendServer(uvicorn.Server):
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Be not ready, then stop as uvicorn does."""
+        """Be not ready, then stop as uvicorn does; what a connection does then is its class's to say."""
         self._state.draining = True
+        self._state.stop_live()
         asyncio.get_running_loop().remove_reader(self._lifeline)
         await super().shutdown(sockets)
 

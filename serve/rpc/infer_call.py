@@ -56,11 +56,11 @@ async def read_call(
 
     Raises:
         NotReady: the server has not started, or has stopped, or there is no engine at the moment.
-        QueueFull: as many wait to be read as may wait.
+        QueueFull: as many wait as may wait.
         UnknownModel: no such model, or not in this version.
         BadInput: the bytes are no request, or it does not fit the model.
     """
-    queue = serving.open_queue()
+    queue = serving.open_room()
     read = partial(_read, serving, queue, body, remaining_s, notes)
     if is_large_body(len(body), len(body) - facts.raw_bytes):
         return await queue.run(read)

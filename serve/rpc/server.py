@@ -19,8 +19,10 @@ from ..settings import Settings
 from .service import Service
 
 _NO_COMPRESSION: Final = 1 << 0  # a bit for each algorithm: identity only
+_TELL_S: Final = 0.05  # for a word to a client, and what it does then
 _LAST_CALLS_S: Final = 0.2  # for answers that are on their way, and questions about health
 _SLACK_CALLS: Final = 64  # for questions about health while as many requests wait as may wait
+_MOST_PENDING: Final = 2**20
 _MAX_METADATA_BYTES: Final = 2**16  # as of HTTP's headers
 
 
@@ -40,6 +42,11 @@ def make_server(service: Service, settings: Settings) -> grpc.aio.Server:
             ("grpc.compression_enabled_algorithms_bitset", _NO_COMPRESSION),
             ("grpc.so_reuseport", 1),  # the supervisor holds the port; see `rpc_port`
             ("grpc.enable_http_proxy", 0),
+            # Calls that nobody has looked at yet: above 1,000 and 3,000, by default, gRPC itself tells them CANCELLED,
+            # which nobody tries again. What bounds them instead is the number of calls of each connection.
+            ("grpc.server.max_pending_requests", _MOST_PENDING),
+            ("grpc.server.max_pending_requests_hard_limit", _MOST_PENDING),
+            ("grpc.max_concurrent_streams", settings.max_waiting + _SLACK_CALLS),
         ],
         maximum_concurrent_rpcs=settings.max_waiting + _SLACK_CALLS,
     )
@@ -86,10 +93,15 @@ async def running(service: Service, serving: ServingState, host: str, port: int)
 async def stop(server: grpc.aio.Server, service: Service, serving: ServingState) -> None:
     """Refuse what comes, answer what was accepted, and return when all is answered or the time is over.
 
-    gRPC's own stop comes last: a call that arrives while it begins is told CANCELLED, which nobody tries again.
+    gRPC's own stop comes last: a call that arrives while it begins is told CANCELLED, which nobody tries again. So
+    those who would ask at that moment are held, and refused when their connections have been told to end.
     """
     serving.draining = True
     service.stop_streams()
     with suppress(TimeoutError):
         await asyncio.wait_for(service.drained(), serving.settings.shutdown_grace_s)
-    await server.stop(_LAST_CALLS_S)
+    await asyncio.sleep(_TELL_S)  # who was answered last asks again by now, and is held
+    stopping = asyncio.ensure_future(server.stop(_LAST_CALLS_S))
+    await asyncio.sleep(_TELL_S)
+    service.end()
+    await stopping

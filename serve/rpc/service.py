@@ -6,7 +6,7 @@ bytes that are no message are the client's fault and said so.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 import grpc
@@ -26,6 +26,7 @@ from .status import status_of
 
 INFER: Final = f"/{SERVICE}/ModelInfer"
 STREAM: Final = f"/{SERVICE}/ModelStreamInfer"
+HOLD_S: Final = 0.25
 
 _OK: Final = 200
 _REQUEST_ID: Final = "request-id"  # in trailing metadata
@@ -50,6 +51,7 @@ class Service(grpc.GenericRpcHandler):
         self._accepted = 0  # calls for inference that have not ended
         self._idle = asyncio.Event()
         self._idle.set()
+        self._is_ending = asyncio.Event()
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any]":
         """Return what answers a call, by its full name."""
@@ -74,9 +76,22 @@ class Service(grpc.GenericRpcHandler):
         for stream in self._streams:
             stream.stop()
 
+    def end(self) -> None:
+        """Refuse those who are held, for the connections end."""
+        self._is_ending.set()
+
     async def drained(self) -> None:
         """Return when no accepted request waits for its answer."""
         await self._idle.wait()
+
+    async def _hold(self) -> None:
+        """While the server stops, take a moment to refuse a call.
+
+        Who is refused asks again at once, and would do so on this connection at the very moment at which it ends.
+        """
+        if self._serving.draining:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._is_ending.wait(), HOLD_S)
 
     @contextmanager
     def _accept(self) -> Iterator[None]:
@@ -98,6 +113,7 @@ class Service(grpc.GenericRpcHandler):
 
     def _inferring(self, request: RequestWatch | None) -> Call:
         async def infer(body: bytes, remaining_s: float | None) -> Message:
+            await self._hold()
             with self._accept():
                 return await self._infer(body, remaining_s, request)
 
@@ -131,6 +147,7 @@ class Service(grpc.GenericRpcHandler):
             one = InferStream(self._serving, receive, context.write, context.time_remaining, watch)
             self._streams.add(one)
             try:
+                await self._hold()
                 with self._accept():
                     await one.run()
             except Exception as err:  # noqa: BLE001 - told as status, and logged where it is a fault of ours

@@ -213,6 +213,9 @@ class RuntimePort:
         self._tickets = itertools.count(1)
         self._live = set()
 
+    def has_room(self):
+        return True
+
     def submit(self, work, on_done):
         if not self.is_ready:
             raise NotReady
@@ -256,6 +259,10 @@ class ManualPort:
         self.cancelled = []
         self._tickets = itertools.count(1)
         self._submitted = asyncio.Event()
+        self.is_full = False
+
+    def has_room(self):
+        return not self.is_full
 
     def submit(self, work, on_done):
         if self.refusal is not None:

@@ -14,7 +14,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from cellgate.serve import fault_report, hot_surface
+from cellgate.serve import fault_report, guarded_protocol, hot_surface, refused_connections
 from cellgate.serve.app import create_app
 from cellgate.serve.counter_layout import FAILED_S, READ_S, RENDER_S, REQUEST_S, REQUESTS, STATUSES
 from cellgate.serve.errors import DeadlineExceeded, EngineError, EngineLost, QueueFull
@@ -813,3 +813,113 @@ def test_hot_route_can_be_switched_off(served_models, make_manual_port):
 
     assert issubclass(made, GuardedProtocol)
     assert not issubclass(made, HotProtocol)
+
+
+# A full queue
+
+
+async def test_a_full_queue_refuses_before_anything_of_a_body_is_read(served_models, make_manual_port):
+    answers = []
+    for hot_route in (False, True):
+        port = make_manual_port()
+        port.is_full = True
+        async with listen([served_models["steps"]], port, hot_route=hot_route) as served, Wire.open(served) as wire:
+            wire.send(raw(b"no JSON at all"))
+            answers.append(await wire.response())
+            port.is_full = False
+            wire.send(raw(JSON))  # the connection is fit for another one
+            ticket, _ = await port.next_work()
+            port.answer(ticket)
+            assert status_of(await wire.response()) == 200
+
+    assert answers[0] == answers[1]
+    assert status_of(answers[0]) == 503
+    assert b"\r\nretry-after: 1\r\n" in answers[0]
+    assert json.loads(answers[0].partition(b"\r\n\r\n")[2])["code"] == "queue_full"
+
+
+async def test_of_a_refused_body_nothing_is_kept(served_models, make_manual_port):
+    port = make_manual_port()
+    port.is_full = True
+    async with listen([served_models["steps"]], port) as served:
+        protocol, transport = connect_fake(served)
+        data = raw(b" " * 10_000)
+        for start in range(0, len(data) - 1000, 1000):
+            protocol.data_received(data[start : start + 1000])
+        pieces, early = list(protocol._pieces), len(transport.writes)
+        protocol.data_received(data[-(len(data) % 1000 or 1000) :] if len(data) % 1000 else data[-1000:])
+
+    assert (pieces, early) == ([], 0)
+    assert [status_of(answer) for answer in transport.writes] == [503]
+    assert port.waiting == {}
+
+
+async def test_who_was_refused_is_read_again_when_an_answer_makes_room(served_models, make_manual_port, monkeypatch):
+    monkeypatch.setattr(refused_connections, "PAUSE_S", PATIENCE_S)
+    port = make_manual_port()
+    async with listen([served_models["steps"]], port) as served:
+        (waiting, its), (refused, transport) = connect_fake(served), connect_fake(served)
+        waiting.data_received(raw(JSON))
+        port.is_full = True
+        refused.data_received(raw(JSON))
+        was_read = transport.reading
+        ticket, _ = await port.next_work()
+        port.answer(ticket)
+        await answered(its, 1)
+
+        assert (status_of(transport.writes[0]), was_read, transport.reading) == (503, False, True)
+
+
+# The end
+
+
+async def test_a_request_that_comes_while_the_server_stops_is_answered_as_the_last_one(
+    served_models, make_fake, make_network, make_runtime_port
+):
+    answers = []
+    for hot_route in (False, True):
+        port = make_runtime_port({"steps": make_fake(make_network("steps"))})
+        async with listen([served_models["steps"]], port, hot_route=hot_route) as served, Wire.open(served) as wire:
+            wire.send(raw(JSON))
+            await wire.response()
+            for connection in list(served.state.connections):
+                connection.shutdown()
+            wire.send(raw(JSON))
+            answers.append((await wire.response(), await wire.rest()))
+
+    assert answers[0] == answers[1]
+    assert status_of(answers[0][0]) == 200
+    assert b"\r\nconnection: close\r\n" in answers[0][0]
+    assert answers[0][1] == b""
+
+
+async def test_who_was_refused_is_not_left_unread_by_a_stop(served_models, make_manual_port, monkeypatch):
+    monkeypatch.setattr(refused_connections, "PAUSE_S", PATIENCE_S)
+    port = make_manual_port()
+    port.is_full = True
+    async with listen([served_models["steps"]], port) as served, Wire.open(served) as wire:
+        wire.send(raw(JSON))
+        first = await wire.response()
+        wire.send(raw(JSON))
+        for connection in list(served.state.connections):
+            connection.shutdown()
+        second = await wire.response()
+        rest = await wire.rest()
+
+    assert (status_of(first), status_of(second), rest) == (503, 503, b"")
+    assert b"\r\nconnection: close\r\n" in second
+
+
+async def test_a_head_that_stays_half_does_not_hold_up_a_stop(served_models, make_manual_port, monkeypatch):
+    monkeypatch.setattr(guarded_protocol, "LINGER_S", 0.001)
+    async with (
+        listen([served_models["steps"]], make_manual_port(), head_timeout_s=0.1) as served,
+        Wire.open(served) as half,
+    ):
+        half.send(raw(JSON)[:20])
+        await until(lambda: any(connection._reading == 1 for connection in served.state.connections))
+        for connection in list(served.state.connections):
+            connection.shutdown()
+        found = await half.rest()
+
+    assert status_of(found) == 408

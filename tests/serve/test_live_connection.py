@@ -84,7 +84,8 @@ def live(served_models, make_manual_port):
         client = Client()
         client.counters = serving.counters
         connection = LiveConnection(serving, reader, meter, client.receive, client.send, (ConnectionError,))
-        task = asyncio.create_task(connection.run())
+        client.connection, client.serving = connection, serving
+        task = client.task = asyncio.create_task(connection.run())
         with anyio.fail_after(PATIENCE_S):
             yield client, port
             client.sent.put_nowait(None)
@@ -187,6 +188,47 @@ async def test_every_message_is_counted_under_the_status_that_http_would_give(li
         found = counts_of(client.counters)
 
     assert found == {"200": 1, "400": 1}
+
+
+async def test_a_stop_answers_what_was_read_and_reads_no_more(live, message):
+    async with live() as (client, port):
+        for _ in range(2):
+            client.sent.put_nowait(message())
+        while len(port.waiting) < 2:
+            await anyio.wait_all_tasks_blocked()
+        for connection in client.serving.live:
+            connection.stop()
+        await anyio.wait_all_tasks_blocked()
+        client.sent.put_nowait(message())
+        for ticket in list(port.waiting):
+            port.answer(ticket)
+        await client.task
+
+        assert client.answers.qsize() == 2
+        assert client.sent.qsize() == 1
+        assert client.serving.live == set()
+        assert port.cancelled == []
+
+
+async def test_a_connection_that_comes_while_the_server_stops_ends(live):
+    async with live() as (client, _):
+        client.serving.draining = True
+        parts = client.serving, client.connection._reader, client.connection._meter
+        await LiveConnection(*parts, client.receive, client.send).run()
+
+        assert client.answers.empty()
+
+
+async def test_a_client_that_goes_away_during_a_stop_ends_it(live, message):
+    async with live() as (client, port):
+        client.sent.put_nowait(message())
+        ticket, _ = await port.next_work()
+        client.connection.stop()
+        client.is_gone = True
+        port.answer(ticket)
+        await client.task
+
+        assert client.answers.empty()
 
 
 async def test_only_so_many_are_under_way(live, message, monkeypatch):

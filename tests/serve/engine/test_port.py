@@ -17,6 +17,9 @@ class HandPort:
         self.waiting = {}
         self.cancelled = []
 
+    def has_room(self):
+        return self.refusal is None
+
     def submit(self, work, on_done):
         if self.refusal is not None:
             raise self.refusal

@@ -4,11 +4,13 @@ import asyncio
 import random
 from contextlib import asynccontextmanager, suppress
 
+import anyio
 import numpy as np
 import pytest
 
 from cellgate.serve.engine.port import infer
-from cellgate.serve.errors import EngineError, EngineLost, NotReady, QueueFull, UnknownModel
+from cellgate.serve.errors import EngineError, EngineLost, NotReady, QueueFull, QueueTooLong, UnknownModel
+from cellgate.serve.processes import engine_link
 from cellgate.serve.processes.engine_client import EngineClient
 from cellgate.serve.processes.frames import FrameDecoder, Kind, id_of, pack_bare, pack_json
 from cellgate.serve.processes.tensor_frames import join
@@ -99,6 +101,12 @@ def meet(models, tmp_path):
                     await engine.writer.wait_closed()
 
     return open_both
+
+
+async def until(condition):
+    with anyio.fail_after(PATIENCE_S):
+        while not condition():  # noqa: ASYNC110 - nobody signals what a socket does
+            await asyncio.sleep(0)
 
 
 async def turns(count=10):
@@ -320,15 +328,49 @@ async def test_frames_of_one_turn_go_out_in_one_write(meet, hello, make_work, mo
     async with meet() as (client, next_engine):
         await next_engine(hello)
         writes = []
-        transport = client._link._transport
-        monkeypatch.setattr(client._link, "_transport", type("Spy", (), {"write": staticmethod(writes.append)}))
+        sock = client._link._writer._socket
+        spy = type("Spy", (), {"send": staticmethod(lambda data: writes.append(bytes(data)) or len(data))})
+        monkeypatch.setattr(client._link._writer, "_socket", spy)
         for _ in range(5):
             client.submit(make_work(), print)
         await turns(2)
-        monkeypatch.setattr(client._link, "_transport", transport)
+        monkeypatch.setattr(client._link._writer, "_socket", sock)
 
         assert len(FrameDecoder(2**20).feed(b"".join(writes))) == 5
         assert len(writes) == 1
+
+
+async def test_work_that_the_queue_would_make_late_is_refused_at_once(meet, hello, answer, make_work, monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(engine_link, "monotonic", lambda: float(now))
+    async with meet(max_lanes=1) as (client, next_engine):
+        engine = await next_engine(hello)
+        for _ in range(3):
+            client.submit(make_work(), print)
+        frames = [await engine.receive() for _ in range(3)]
+        now = 2.0  # one that left in two seconds, and two that are there, of whom one is in its lane
+        engine.send(answer(frames[0]))
+        await until(lambda: client._link.pending == 2)
+        with pytest.raises(QueueTooLong, match="expected about 2 s or more, for so long is the queue, found 1 s"):
+            client.submit(make_work(deadline_s=3.0), print)
+        client.submit(make_work(deadline_s=4.5), print)  # in time
+        client.submit(make_work(deadline_s=3.0, priority=1), print)  # goes ahead of others
+        client.submit(make_work(deadline_s=1.0), print)  # late already, which the engine says
+
+        assert client._link.pending == 5
+        assert QueueTooLong(2, 1).code == QueueFull(1).code == "queue_full"
+
+
+async def test_a_refusal_sends_on_what_waits_to_be_sent(meet, hello, make_work):
+    async with meet(max_waiting=2) as (client, next_engine):
+        engine = await next_engine(hello)
+        for _ in range(2):
+            client.submit(make_work(), print)
+        assert not client.has_room()  # in the same turn of the loop
+
+        assert client._link._writer._out == []
+        assert client._link._writer.unsent_bytes == 0
+        assert [(await engine.receive())[0] for _ in range(2)] == [Kind.WORK] * 2
 
 
 async def test_ten_thousand_cancellations_and_disconnects_leave_nothing_behind(

@@ -165,6 +165,17 @@ async def test_a_message_above_the_limit_is_refused(open_asker, make_message):
     assert above.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
+@pytest.mark.slow
+async def test_a_crowd_of_calls_in_one_moment_is_answered_or_refused_and_never_cancelled(open_asker, make_message):
+    async with open_asker(max_waiting=4096) as asker:
+        body = make_message().SerializeToString()
+        calls = [asyncio.ensure_future(asker.call(body, timeout=None)) for _ in range(3500)]
+        found = await asyncio.gather(*calls, return_exceptions=True)
+
+    codes = {None if isinstance(one, bytes) else one.code() for one in found}
+    assert codes <= {None, grpc.StatusCode.RESOURCE_EXHAUSTED}
+
+
 async def test_a_question_without_tensors_may_not_be_long(open_asker):
     async with open_asker() as asker:
         found = await asker.refusal(messages.ModelMetadataRequest(name="x" * 2**17), "ModelMetadata")

@@ -162,6 +162,29 @@ async def test_a_stopping_server_answers_what_it_has_read_and_ends_the_stream(
         await stopping
 
 
+async def test_who_asks_on_and_on_while_a_server_stops_is_never_told_that_a_call_was_cancelled(
+    open_asker, make_message
+):
+    async with open_asker() as asker:
+        answered = asyncio.Semaphore(0)
+
+        async def ask_on():
+            while True:
+                try:
+                    await asker.call(make_message())
+                    answered.release()
+                except grpc.aio.AioRpcError as err:
+                    if "error-code" not in dict(err.trailing_metadata() or ()):
+                        return err.code()
+
+        clients = [asyncio.ensure_future(ask_on()) for _ in range(8)]
+        for _ in range(50):
+            await answered.acquire()
+        await stop(asker.server, asker.service, asker.serving)
+
+        assert await asyncio.gather(*clients) == [grpc.StatusCode.UNAVAILABLE] * 8
+
+
 async def test_a_stopping_server_does_not_wait_for_ever(open_asker, make_message, make_manual_port):
     port = make_manual_port()
     async with open_asker(port, shutdown_grace_s=0.0) as asker:
