@@ -193,12 +193,9 @@ class Engine:
         except Exception as err:  # noqa: BLE001 - whatever it is, those in the run get an answer and the others go on
             results += self._fail(queue, err)
             return results
-        live = self._live
         for request in ended:
-            ticket = request.ticket
-            results.append((ticket, request.ordered_answer()))
-            del live[ticket]
-            self._waiting_bytes -= request.size_bytes
+            results.append((request.ticket, request.ordered_answer()))
+            self._forget(request)
         self._counts["answered"] += len(ended)
         return results
 

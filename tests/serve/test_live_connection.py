@@ -213,7 +213,7 @@ async def test_a_stop_answers_what_was_read_and_reads_no_more(live, message):
 async def test_a_connection_that_comes_while_the_server_stops_ends(live):
     async with live() as (client, _):
         client.serving.draining = True
-        parts = client.serving, client.connection._reader, client.connection._meter
+        parts = client.serving, client.connection._find_reader, client.connection._meter
         await LiveConnection(*parts, client.receive, client.send).run()
 
         assert client.answers.empty()

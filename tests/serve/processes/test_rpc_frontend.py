@@ -13,7 +13,7 @@ import pytest
 
 from cellgate.serve import server
 from cellgate.serve.errors import PortBusyError
-from cellgate.serve.listeners import bind_listener
+from cellgate.serve.listeners import bind_listener, open_listeners
 from cellgate.serve.processes.supervisor import Supervisor
 from cellgate.serve.rpc import inference_pb2 as messages
 from cellgate.serve.rpc import port as rpc_port
@@ -146,7 +146,8 @@ def test_a_busy_port_of_grpc_is_told_before_any_bundle_is_opened(tmp_path):
 def test_without_grpc_no_port_is_taken_and_a_line_says_so():
     settings = Settings(port=0, grpc=False)
 
-    assert server._hold_rpc_port(settings) is None
+    with open_listeners(settings) as held:
+        assert held.rpc is None
     assert server._rpc_words(settings, None) == "off"
 
 
@@ -165,7 +166,8 @@ def test_a_missing_package_leaves_http_alone_and_names_the_extra(monkeypatch, mi
     package = package or "protobuf"
 
     assert missing_package() == package
-    assert server._hold_rpc_port(Settings(port=0)) is None
+    with open_listeners(Settings(port=0, control=True, control_port=0)) as held:
+        assert (held.rpc, held.control_rpc) == (None, None)
     words = server._rpc_words(Settings(), None)
     assert words == f"off, for {package} is not installed: pip install 'cellgate[grpc]'"
 
