@@ -3,8 +3,8 @@
     a JSON line on stdin says what to send (`Orders`); a JSON line on stdout says what came of it (`Found`)
 
 `client/load` measures latencies and takes its time for each request; this one only counts. Requests are due at the
-moments of a Poisson process and leave on a connection on which nothing is under way; there are as many connections as
-may be, and where all of them wait for answers, the request waits here, and its deadline counts from when it was due.
+moments of a Poisson process and leave on the connection that has been idle for longest; there are as many connections
+as may be, and a request for which all of them wait for answers is never sent, and said so.
 
 Rules of this file: one process, one thread, epoll; the requests are given as bytes.
 """
@@ -67,8 +67,8 @@ class Found:
         waits_s: of 503, from sent to answered, a sample: p50, p99, longest.
         ok_waits_s: of 2xx, from due to answered, likewise.
         span_s: from the first request to the last one that was due.
-        held_back: requests that waited for a connection.
-        behind_s: how late requests left that did not wait for a connection: p50, p99, longest.
+        held_back: requests that were never sent, for no connection was free.
+        behind_s: how late the others left: p50, p99, longest.
         violations: answers that must not be, the first few.
     """
 
@@ -118,14 +118,13 @@ class OpenLoop:
         self._next = orders.seed * 101
         self._epoll = select.epoll()  # not `selectors`, which makes an object for every event
         self._lines: dict[int, Line] = {}
-        self._free = [self._open() for _ in range(orders.connections)]
+        self._free = deque(self._open() for _ in range(orders.connections))
         self._busy = 0
         self._end_s = 0.0
         self._counts: Counter[str] = Counter()
         self._waits_s: list[float] = []
         self._ok_waits_s: list[float] = []
         self._behind_s: list[float] = []
-        self._held: deque[float] = deque()
         self.found = Found()
 
     def run(self) -> Found:
@@ -143,8 +142,6 @@ class OpenLoop:
                 due_s = begin_s + next(arrivals)
             self._look(max(0.0, min(due_s, end_s) - time.monotonic()))
         found.span_s = time.monotonic() - begin_s
-        found.held_back += len(self._held)
-        self._held.clear()  # a minute is over: whoever did not leave in it counts as never sent
         last_s = time.monotonic() + _LAST_S
         while self._busy and time.monotonic() < last_s:
             self._look(0.1)
@@ -163,9 +160,8 @@ class OpenLoop:
     def _arrive(self, due_s: float, now: float) -> None:
         if self._free:
             self._behind_s.append(now - due_s)
-            self._send(self._free.pop(), due_s, now)
+            self._send(self._free.popleft(), due_s, now)
         else:
-            self._held.append(due_s)
             self.found.held_back += 1
 
     def _send(self, line: Line, due_s: float, now: float) -> None:
@@ -189,11 +185,10 @@ class OpenLoop:
             self._epoll.modify(line.socket, select.EPOLLIN | select.EPOLLOUT)
 
     def _look(self, wait_s: float) -> None:
-        """Take what has come."""
-        if wait_s and not self._busy:
-            time.sleep(min(wait_s, 0.001))
-            return
-        events = self._epoll.poll(0 if wait_s < 0.001 else wait_s)  # epoll waits whole milliseconds
+        """Take what has come; wait so long at most, which epoll itself would round to milliseconds."""
+        if wait_s > 0.0:
+            select.select([self._epoll], [], [], wait_s)
+        events = self._epoll.poll(0)
         now = time.monotonic()
         for number, mask in events:
             line = self._lines[number]
@@ -254,7 +249,7 @@ class OpenLoop:
         if _CLOSE in answer:
             self._replace(line)
         else:
-            self._go_on(line)
+            self._free.append(line)
 
     def _lose(self, line: Line) -> None:
         if line.is_busy:
@@ -274,13 +269,7 @@ class OpenLoop:
     def _replace(self, line: Line) -> None:
         del self._lines[line.socket.fileno()]
         line.socket.close()  # which takes it out of epoll too
-        self._go_on(self._open())
-
-    def _go_on(self, line: Line) -> None:
-        if self._held:
-            self._send(line, self._held.popleft(), time.monotonic())
-        else:
-            self._free.append(line)
+        self._free.append(self._open())
 
 
 def shown(times_s: list[float]) -> list[float]:

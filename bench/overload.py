@@ -10,8 +10,8 @@ at which the request was due (goal: 85 % of the peak). Nothing but 2xx, 503 and 
 to try again, and no connection breaks: else the exit is 1. So it is where a process's memory still grows after the
 first seconds (goal: less than 16 MiB).
 
-The generator has to be able to send so much: whatever it could not send, for it was late or had no connection left, is
-said, and the claim is only as large as the rate that really left.
+The generator has to be able to send so much: whatever it could not send, for it was late or had no connection left,
+is said, and the claim is only as large as the rate that really left.
 """
 
 import argparse
@@ -277,7 +277,7 @@ def page(peak: float, rate: float, found: dict[str, Any]) -> list[Table]:
     table.add_row("a 503 took (p50, p99, longest)", spans(found["waits_s"]))
     table.add_row("a 2xx took, from due", spans(found["ok_waits_s"]))
     table.add_row("generator: late by", spans(found["behind_s"]))
-    table.add_row("generator: waited for a connection", f"{found['held_back']:,}")
+    table.add_row("generator: never sent, no connection free", f"{found['held_back']:,}")
     memory = Table("process", "MiB before", "at most", "after", "growth after 5 s", "of a CPU")
     for row in found["processes"]:
         sizes = [f"{row[name]:.1f}" for name in ("before_mib", "most_mib", "after_mib")]
