@@ -22,17 +22,19 @@ HOST: Final = "127.0.0.1"
 _LAST_LINE: Final = "stop with Ctrl+C or SIGTERM"
 _URL: Final = re.compile(r"OpenAPI page: http://[^:]+:(\d+)/docs")
 _RPC: Final = re.compile(r"gRPC: +[^:]+:(\d+),")
+_CONTROL: Final = re.compile(r"control: +http://[^:]+:(\d+)/")
 _MODEL: Final = re.compile(r"serving (\S+) version")
 _LATE_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A running server: its process, its ports (of gRPC: 0 for none), its first model, its temporary folder."""
+    """A running server: its process, its ports (of gRPC and control: 0 for none), first model, temporary folder."""
 
     process: "subprocess.Popen[str]"
     port: int
     rpc_port: int
+    control_port: int
     model: str
     scratch: Path
 
@@ -85,10 +87,11 @@ def _up(process: "subprocess.Popen[str]", scratch: Path) -> Server:
         said += line
         if line.strip() == _LAST_LINE:
             break
-    port, rpc, model = _URL.search(said), _RPC.search(said), _MODEL.search(said)
+    port, model = _URL.search(said), _MODEL.search(said)
     if port is None or model is None:
         sys.exit(f"the server did not start; it said: {said or 'nothing'}")
-    return Server(process, int(port[1]), int(rpc[1]) if rpc else 0, model[1], scratch)
+    rpc, control = (int(found[1]) if (found := form.search(said)) else 0 for form in (_RPC, _CONTROL))
+    return Server(process, int(port[1]), rpc, control, model[1], scratch)
 
 
 def children_of(pid: int) -> tuple[int, ...]:
