@@ -16,8 +16,6 @@ from ..control_port import ControlAction
 from ..engine.port import OnDone
 from ..engine.work import Outcome, RunTimes, StreamOrder, StreamReport, Work
 from ..errors import EngineLost, QueueFull, QueueTooLong
-from ..model_table import unknown_model
-from ..served_model import ServedModel
 from .backlog import Backlog
 from .error_words import error_from_words
 from .frames import (
@@ -33,9 +31,11 @@ from .frames import (
     times_of,
 )
 from .hello import Offer
+from .link_models import LinkModels
+from .link_questions import LinkQuestions
 from .link_writer import LinkWriter
 from .stream_block import stream_answer
-from .tensor_frames import Frame, ModelCodec, Piece, answered_of
+from .tensor_frames import Frame, Piece, answered_of
 
 logger = logging.getLogger("cellgate.engine")
 
@@ -78,9 +78,7 @@ class EngineLink(asyncio.Protocol):
         on_hello: Callable[["EngineLink", Any], None],
         on_lost: Callable[["EngineLink"], None],
     ) -> None:
-        self._codecs: dict[str, ModelCodec] = {}
-        self._served: tuple[ServedModel, ...] = ()
-        self._numbered: dict[int, ModelCodec] = {}  # also those of which answers may still come
+        self._models = LinkModels(limits.max_lanes)
         self._max_waiting = limits.max_waiting
         self._max_waiting_bytes = limits.max_waiting_bytes
         self._on_hello = on_hello
@@ -89,12 +87,10 @@ class EngineLink(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._writer: LinkWriter | None = None
-        self._max_lanes = limits.max_lanes
-        self._backlogs: dict[str, Backlog] = {}  # as the codecs
         self._pending: dict[int, tuple[OnDone, int, tuple[str, ...], Backlog]] = {}
         self._pending_bytes = 0
         self._times: dict[int, RunTimes] = {}  # of those that are traced
-        self._questions: dict[int, asyncio.Future[Any]] = {}
+        self._questions = LinkQuestions(_TICKETS, self._write)
 
     @property
     def pending(self) -> int:
@@ -124,17 +120,7 @@ class EngineLink(asyncio.Protocol):
             offers: of its hello.
             generation: of its hello.
         """
-        self._codecs = {}
-        before, self._backlogs = self._backlogs, {}
-        self._served = tuple(offer.served for offer in offers)
-        for offer in offers:
-            codec = self._numbered.get(offer.number)
-            if codec is None:
-                codec = ModelCodec(offer.number, offer.served.key, offer.served.manifest.graph)
-                self._numbered[offer.number] = codec
-            backlog = before.get(offer.served.key) or Backlog(self._max_lanes)
-            for key in (offer.served.key, offer.served.name) if offer.is_current else (offer.served.key,):
-                self._codecs[key], self._backlogs[key] = codec, backlog
+        self._models.take(offers)
         self._write([pack_bare(Kind.TAKEN, generation)])
 
     def submit(self, work: Work, on_done: OnDone) -> int:
@@ -145,13 +131,11 @@ class EngineLink(asyncio.Protocol):
                 the work's deadline will have passed.
             UnknownModel: no such model.
         """
-        codec = self._codecs.get(work.model)
-        if codec is None:
-            raise unknown_model(work.model, self._served)
+        codec, backlog = self._models.find(work.model)
         pending = self._pending
         if not self.has_room():
             raise QueueFull(self._max_waiting)
-        now, backlog = monotonic(), self._backlogs[work.model]
+        now = monotonic()
         if work.deadline_s is not None and work.priority <= 0 and backlog.wait_s > work.deadline_s - now > 0.0:
             raise QueueTooLong(backlog.wait_s, work.deadline_s - now)
         ticket = next(_TICKETS)
@@ -176,54 +160,22 @@ class EngineLink(asyncio.Protocol):
             self._write([pack_bare(Kind.CANCEL, ticket)])
 
     async def statistics(self) -> Mapping[str, Any]:
-        """Ask the engine what it counts.
-
-        Raises:
-            EngineLost: the connection ended first.
-        """
-        ticket = next(_TICKETS)
-        future: asyncio.Future[Mapping[str, Any]] = self._loop.create_future()
-        self._questions[ticket] = future
-        self._write([pack_bare(Kind.ASK_STATISTICS, ticket)])
-        try:
-            return await future
-        finally:
-            self._questions.pop(ticket, None)
+        """Ask the engine what it counts; see `LinkQuestions.ask`."""
+        found: Mapping[str, Any] = await self._questions.ask(lambda ticket: pack_bare(Kind.ASK_STATISTICS, ticket))
+        return found
 
     async def control(self, action: ControlAction, name: str, version: str | None) -> Any:
-        """Have the engine load or unload a model; see `model_desk`.
-
-        Raises:
-            ServeError: it was refused.
-            EngineLost: the connection ended first.
-        """
-        ticket = next(_TICKETS)
-        future: asyncio.Future[Any] = self._loop.create_future()
-        self._questions[ticket] = future
-        self._write([pack_json(Kind.CONTROL, ticket, [action, name, version])])
-        try:
-            return await future
-        finally:
-            self._questions.pop(ticket, None)
+        """Have the engine load or unload a model (`model_desk`); see `LinkQuestions.ask`."""
+        return await self._questions.ask(lambda ticket: pack_json(Kind.CONTROL, ticket, [action, name, version]))
 
     async def order(self, order: StreamOrder) -> StreamReport:
-        """Pass an order on; see `EnginePort.order`.
-
-        Raises:
-            ServeError: it was refused.
-            EngineLost: the connection ended first.
-        """
-        ticket = next(_TICKETS)
-        future: asyncio.Future[StreamReport] = self._loop.create_future()
-        self._questions[ticket] = future
-        self._write([pack_mixed(Kind.ORDER, ticket, [order.kind, order.model, order.id], order.data)])
-        try:
-            return await future
-        except asyncio.CancelledError:
-            self._write([pack_bare(Kind.CANCEL, ticket)])
-            raise
-        finally:
-            self._questions.pop(ticket, None)
+        """Pass an order on (`EnginePort.order`); see `LinkQuestions.ask`."""
+        words = [order.kind, order.model, order.id]
+        found: StreamReport = await self._questions.ask(
+            lambda ticket: pack_mixed(Kind.ORDER, ticket, words, order.data),
+            lambda ticket: pack_bare(Kind.CANCEL, ticket),
+        )
+        return found
 
     def abort(self) -> None:
         """End the connection now; those who wait are told in the next turn of the loop."""
@@ -258,18 +210,14 @@ class EngineLink(asyncio.Protocol):
         pending, self._pending, self._pending_bytes = self._pending, {}, 0
         for on_done, _, _, _ in pending.values():
             self._call(on_done, EngineLost())
-        for question in self._questions.values():
-            if not question.done():
-                question.set_exception(EngineLost())
+        self._questions.end()
 
     def _take_answer(self, frame: Frame) -> None:
         model, ticket = answered_of(frame)
         entry = self._pending.get(ticket)
         if entry is None:  # cancelled while it was on the way
             return
-        if model not in self._numbered:
-            raise FrameError("model", f"one of {list(self._numbered)}", model)
-        answer = self._numbered[model].unpack_answer(frame)
+        answer = self._models.codec_of(model).unpack_answer(frame)
         on_done, size, outputs, backlog = entry
         if tuple(answer) != outputs:
             if set(answer) != set(outputs):
@@ -292,17 +240,13 @@ class EngineLink(asyncio.Protocol):
                     self._pending_bytes -= entry[1]
                     entry[3].left(monotonic())
                     self._call(entry[0], error_from_words(json_of(frame)))
-                elif (asked := self._questions.pop(ticket, None)) is not None and not asked.done():
-                    asked.set_exception(error_from_words(json_of(frame)))
+                else:
+                    self._questions.refuse(ticket, error_from_words(json_of(frame)))
             case Kind.REPORT:
-                ordered = self._questions.pop(ticket, None)
-                if ordered is not None and not ordered.done():
-                    facts, data = mixed_of(frame)
-                    ordered.set_result(StreamReport(facts=facts, data=data))
+                facts, data = mixed_of(frame)
+                self._questions.answer(ticket, StreamReport(facts=facts, data=data))
             case Kind.STATISTICS | Kind.DONE:
-                question = self._questions.pop(ticket, None)
-                if question is not None and not question.done():
-                    question.set_result(json_of(frame))
+                self._questions.answer(ticket, json_of(frame))
             case Kind.TIMES:
                 self._note_times(self._times.pop(ticket, None), frame)
             case Kind.HELLO:
