@@ -203,8 +203,6 @@ class HotProtocol(GuardedProtocol):
 
     def _on_done(self, outcome: Outcome) -> None:
         self._ticket = None
-        if self.refused:
-            self.refused.resume_one()
         if isinstance(outcome, ServeError):
             self._reply_error(outcome)
             return
@@ -324,5 +322,5 @@ def hot_protocol(state: ServingState) -> type[HotProtocol]:
     """
     known = {**known_of(state), "readers": state.hot_readers, "meters": state.hot_meters, "known_heads": KnownHeads()}
     known["refusal"] = _rendered(answer_error(QueueFull(state.settings.max_waiting)))
-    known["refused"] = RefusedConnections()
+    known["refused"] = RefusedConnections(state.engine.has_room)
     return type("HotProtocolOfState", (HotProtocol,), known)

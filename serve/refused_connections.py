@@ -1,17 +1,22 @@
-"""Connections that were just told that the queue is full: what they send next is not read for a moment.
+"""Connections that were just told that the queue is full: what they send next is not read for a while.
 
-Who is refused is asked to come again in a second. A client that asks again at once, on the connection that it has,
-would be refused once more, and a crowd of such clients keeps a server busy with refusing. So its next request waits,
-unread, until an answer to somebody has made room, and for `PAUSE_S` at most. Who was not refused waits for nobody.
+Who is refused is asked to come again in a second (`Retry-After`). A client that asks again at once, on the connection
+that it has, would be refused once more, and a crowd of such clients keeps a server busy with refusing. So its next
+request waits, unread, until there is room, and for that second at most. Room is looked for now and then, and not at
+each answer: the one place that an answer makes is usually taken by the client that it was sent to. Who was not refused
+waits for nobody.
 
 Rules of this file: no more than one timer; a refusal costs one entry.
 """
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Final, Protocol
 
-PAUSE_S: Final = 0.25
+PAUSE_S: Final = 1.0
+TICK_S: Final = 0.01
+_AT_ONCE: Final = 16  # that are read on in one look, for each may fill the room
 
 
 class Refused(Protocol):
@@ -22,9 +27,14 @@ class Refused(Protocol):
 
 
 class RefusedConnections:
-    """Those that wait, the longest waiting first."""
+    """Those that wait, the longest waiting first.
 
-    def __init__(self) -> None:
+    Args:
+        has_room: whether another request may wait.
+    """
+
+    def __init__(self, has_room: Callable[[], bool]) -> None:
+        self._has_room = has_room
         self._waiting: deque[tuple[float, Refused]] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -36,21 +46,20 @@ class RefusedConnections:
         connection.pause_refused()
         self._waiting.append((loop.time() + PAUSE_S, connection))
         if self._timer is None:
-            self._timer = loop.call_later(PAUSE_S, self._look, loop)
-
-    def resume_one(self) -> None:
-        """Read on with the one that has waited longest; to be called where an answer has made room."""
-        self._waiting.popleft()[1].resume_refused()
+            self._timer = loop.call_later(TICK_S, self._look, loop)
 
     def resume_all(self) -> None:
         """Read on with all of them: the server stops, and whatever was sent is answered."""
         while self._waiting:
-            self.resume_one()
+            self._resume_one()
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        now = loop.time()
-        while self._waiting and self._waiting[0][0] <= now:
-            self.resume_one()
-        self._timer = None
-        if self._waiting:
-            self._timer = loop.call_later(self._waiting[0][0] - now, self._look, loop)
+        now, waiting = loop.time(), self._waiting
+        while waiting and waiting[0][0] <= now:
+            self._resume_one()
+        for _ in range(min(_AT_ONCE, len(waiting)) if self._has_room() else 0):
+            self._resume_one()
+        self._timer = loop.call_later(TICK_S, self._look, loop) if waiting else None
+
+    def _resume_one(self) -> None:
+        self._waiting.popleft()[1].resume_refused()

@@ -854,7 +854,7 @@ async def test_of_a_refused_body_nothing_is_kept(served_models, make_manual_port
     assert port.waiting == {}
 
 
-async def test_who_was_refused_is_read_again_when_an_answer_makes_room(served_models, make_manual_port, monkeypatch):
+async def test_who_was_refused_is_read_again_when_there_is_room(served_models, make_manual_port, monkeypatch):
     monkeypatch.setattr(refused_connections, "PAUSE_S", PATIENCE_S)
     port = make_manual_port()
     async with listen([served_models["steps"]], port) as served:
@@ -862,12 +862,27 @@ async def test_who_was_refused_is_read_again_when_an_answer_makes_room(served_mo
         waiting.data_received(raw(JSON))
         port.is_full = True
         refused.data_received(raw(JSON))
-        was_read = transport.reading
         ticket, _ = await port.next_work()
         port.answer(ticket)
         await answered(its, 1)
+        was_read = transport.reading  # the place that an answer makes is another's
+        port.is_full = False
+        await until(lambda: transport.reading)
 
-        assert (status_of(transport.writes[0]), was_read, transport.reading) == (503, False, True)
+        assert (status_of(transport.writes[0]), was_read) == (503, False)
+
+
+async def test_who_was_refused_waits_no_longer_than_it_was_told_to(served_models, make_manual_port, monkeypatch):
+    monkeypatch.setattr(refused_connections, "PAUSE_S", 0.0)
+    port = make_manual_port()
+    port.is_full = True
+    async with listen([served_models["steps"]], port) as served:
+        refused, transport = connect_fake(served)
+        refused.data_received(raw(JSON))
+        was_read = transport.reading
+        await until(lambda: transport.reading)
+
+        assert (status_of(transport.writes[0]), was_read) == (503, False)
 
 
 # The end
