@@ -24,7 +24,7 @@ from .hot_cycle import HotCycle
 from .hot_request import HotRequest, hot_request
 from .infer_answer import render_answer
 from .infer_request import RequestReader, is_large_answer
-from .known_heads import Headers, KnownHead, KnownHeads
+from .known_heads import HEAD_BYTES, Headers, KnownHead, KnownHeads
 from .raw_response import STATUS_LINES, answer_lines, header_lines
 from .refused_connections import RefusedConnections
 from .request_meter import RequestMeter
@@ -68,7 +68,7 @@ class HotProtocol(GuardedProtocol):
     def data_received(self, data: bytes) -> None:
         """Take a whole request with a known head; all else is the parser's."""
         if self._reading == IDLE and not self._is_over:
-            end = data.find(_HEAD_END) + len(_HEAD_END)
+            end = data.find(_HEAD_END, 0, HEAD_BYTES) + len(_HEAD_END)  # what is longer is not known
             self._begun = head = data[:end]
             known = self.known_heads.get(head)
             if (

@@ -13,7 +13,7 @@ Headers = list[tuple[bytes, bytes]]
 
 # At most some 3 MiB a process. A client's heads differ in Content-Length, so that a few hundred are usual.
 _HEADS: Final = 1024
-_HEAD_BYTES: Final = 1024
+HEAD_BYTES: Final = 1024
 _KEYS: Final = frozenset({b"authorization", b"x-api-key"})  # kept nowhere as they are; see `api_keys`
 _LINE_END: Final = b"\r\n"
 
@@ -47,7 +47,7 @@ class KnownHeads(dict[bytes, KnownHead]):
             head: the first bytes between two messages, up to an empty line.
             known: what the parser said of the message that began with them.
         """
-        if len(head) > _HEAD_BYTES or known.request.given_id is not None or not known.request.keep_alive:
+        if len(head) > HEAD_BYTES or known.request.given_id is not None or not known.request.keep_alive:
             return
         if any(name in _KEYS for name, _ in known.headers):
             return
