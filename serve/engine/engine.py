@@ -122,8 +122,8 @@ class Engine:
         else:
             self._models[name] = self._models[key]
 
-    def runs_of(self, key: str) -> int:
-        """Return how often a model ran."""
+    def uses_of(self, key: str) -> int:
+        """Return how often a model was used: its runs."""
         return self._models[key].runs
 
     def is_idle(self, key: str) -> bool:

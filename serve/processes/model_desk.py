@@ -38,7 +38,7 @@ class ChangingEngine(Protocol):
 
     def add(self, model: EngineModel) -> None: ...  # noqa: D102
     def prefer(self, name: str, key: str | None) -> None: ...  # noqa: D102
-    def runs_of(self, key: str) -> int: ...  # noqa: D102
+    def uses_of(self, key: str) -> int: ...  # noqa: D102
     def is_idle(self, key: str) -> bool: ...  # noqa: D102
     def remove(self, key: str) -> None: ...  # noqa: D102
 
@@ -152,12 +152,12 @@ class ModelDesk:
         return entry
 
     def _unload(self, entry: Entry) -> None:
-        now, runs = self._clock(), self._engine.runs_of(entry.key)
+        now, uses = self._clock(), self._engine.uses_of(entry.key)
         if entry.is_current:
             self._engine.prefer(entry.name, None)
-            self._roster.retire(entry, runs, now + self._linger_s(entry))
+            self._roster.retire(entry, uses, now + self._linger_s(entry))
         else:
-            self._roster.look(entry, entry.runs, now, 0.0)
+            self._roster.look(entry, entry.uses, now, 0.0)
 
     def _finish(self, job: LoadJob, on_done: OnControl) -> None:
         """A job is done: serve what it opened."""
@@ -171,10 +171,10 @@ class ModelDesk:
         if before is entry:
             on_done(_value(entry, "loaded"))
             return
-        runs, until_s = 0, 0.0
+        uses, until_s = 0, 0.0
         if before is not None:
-            runs, until_s = self._engine.runs_of(before.key), self._clock() + self._linger_s(before)
-        self._roster.make_current(entry, runs, until_s)
+            uses, until_s = self._engine.uses_of(before.key), self._clock() + self._linger_s(before)
+        self._roster.make_current(entry, uses, until_s)
         self._engine.prefer(entry.name, entry.key)
         self._publish(entry, "loaded", on_done)
 
@@ -224,7 +224,7 @@ class ModelDesk:
         gone = [
             entry
             for entry in due
-            if self._roster.look(entry, self._engine.runs_of(entry.key), now, self._linger_s(entry))
+            if self._roster.look(entry, self._engine.uses_of(entry.key), now, self._linger_s(entry))
         ]
         if gone:
             self._roster.generation += 1

@@ -27,7 +27,7 @@ class Entry:
         number: in the frames.
         plan: how it is run, in words.
         is_current: what a request without a version means.
-        runs: of it, when it was looked at last.
+        uses: of it, when it was looked at last.
         until_s: when to look again whether it is still used; None while it is current.
         left_at: generation of the hello that does not offer it any more; None while it is offered.
     """
@@ -36,7 +36,7 @@ class Entry:
     number: int
     plan: str
     is_current: bool = True
-    runs: int = 0
+    uses: int = 0
     until_s: float | None = None
     left_at: int | None = None
 
@@ -100,33 +100,33 @@ class Roster:
             self.names.append(entry.name)
         return entry
 
-    def make_current(self, entry: Entry, runs: int, until_s: float) -> None:
+    def make_current(self, entry: Entry, uses: int, until_s: float) -> None:
         """Let a name mean this version; the one before is retired.
 
         Args:
             entry: of the roster.
-            runs: of the one before, so far.
+            uses: of the one before, so far.
             until_s: when to look at it.
         """
         before = self.current(entry.name)
         if before is entry:
             return
         if before is not None:
-            self.retire(before, runs, until_s)
+            self.retire(before, uses, until_s)
         entry.is_current, entry.until_s = True, None
 
-    def retire(self, entry: Entry, runs: int, until_s: float) -> None:
+    def retire(self, entry: Entry, uses: int, until_s: float) -> None:
         """Let no name mean this version any more; for the arguments see `make_current`."""
-        entry.is_current, entry.runs, entry.until_s = False, runs, until_s
+        entry.is_current, entry.uses, entry.until_s = False, uses, until_s
 
-    def look(self, entry: Entry, runs: int, now: float, linger_s: float) -> bool:
+    def look(self, entry: Entry, uses: int, now: float, linger_s: float) -> bool:
         """Look at a retired version whose moment has come: withdraw it if it was not used since the last look.
 
         Returns:
             Whether it was withdrawn.
         """
-        if runs != entry.runs:
-            entry.runs, entry.until_s = runs, now + linger_s
+        if uses != entry.uses:
+            entry.uses, entry.until_s = uses, now + linger_s
             return False
         entry.left_at, entry.until_s = self.generation + 1, None
         return True

@@ -82,9 +82,9 @@ class StreamingEngine:
         self._engine.prefer(name, key)
         self._versions.prefer(name, key)
 
-    def runs_of(self, key: str) -> int:
-        """See `Engine.runs_of`."""
-        return self._engine.runs_of(key)
+    def uses_of(self, key: str) -> int:
+        """Return how often a version ran, or a stream was brought to it."""
+        return self._engine.uses_of(key) + self._versions.brought_to(key)
 
     def is_idle(self, key: str) -> bool:
         """See `Engine.is_idle`; whoever waits for a turn in that version is told that it is gone, if it goes."""

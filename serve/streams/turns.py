@@ -113,6 +113,8 @@ class Turns:
             if not self._client.doubts(entry):
                 self._answers.end_head(entry, decided)
             return
+        if order.kind == "bring":
+            self._versions.note_brought(order.model, decided.digest)
         growth = decided.size_bytes - (0 if record is None else record.size_bytes)
         self._room.take(entry, growth, is_new=decided.ended is None)
         self._client.commit(entry, decided)

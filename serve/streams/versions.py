@@ -3,6 +3,7 @@
 Rules of this file: pure. A version is found by its key, by the name that it is current for, or by its bundle.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from ..model_table import unknown_model
@@ -21,6 +22,7 @@ class Versions:
     def __init__(self, models: Iterable[ServedModel] = ()) -> None:
         self._served: dict[str, ServedModel] = {}
         self._streams: dict[str, ServedStreams] = {}  # by key, and the current ones by name
+        self._brought: Counter[str] = Counter()
         for model in models:
             self.add(model)
 
@@ -43,7 +45,17 @@ class Versions:
 
     def remove(self, key: str) -> None:
         """Forget a version that no name means."""
-        del self._served[key], self._streams[key]
+        del self._served[key], self._streams[key], self._brought[key]
+
+    def note_brought(self, name: str, digest: str) -> None:
+        """Count a stream that was brought: its version is used, though nothing of it has run."""
+        found = self.of_bundle(name, digest)
+        if found is not None:
+            self._brought[found.key] += 1
+
+    def brought_to(self, key: str) -> int:
+        """Return how many streams were brought to a version."""
+        return self._brought[key]
 
     def find(self, key: str) -> ServedStreams:
         """Return the version with this key, or the current one of this name.

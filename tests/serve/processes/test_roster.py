@@ -49,13 +49,13 @@ def test_going_back_is_the_same_the_other_way_round(model):
 def test_a_retired_version_stays_as_long_as_it_is_used(model):
     roster = Roster()
     entry = roster.add(model(1), "")
-    roster.retire(entry, runs=3, until_s=10.0)
+    roster.retire(entry, uses=3, until_s=10.0)
 
     assert roster.due(9.9) == []
     assert roster.due(10.0) == [entry]
-    assert not roster.look(entry, runs=4, now=10.0, linger_s=5.0)
+    assert not roster.look(entry, uses=4, now=10.0, linger_s=5.0)
     assert (roster.due(14.9), roster.next_look_s) == ([], 15.0)
-    assert roster.look(entry, runs=4, now=15.0, linger_s=5.0)
+    assert roster.look(entry, uses=4, now=15.0, linger_s=5.0)
     assert offered(roster) == {}
 
 

@@ -140,7 +140,9 @@ def test_a_stream_of_a_retired_version_can_be_taken_along_and_brought_back(repla
     driver.ask(make_work(x[:, :2], StreamRef(id=1, is_start=True, step=0)))
     take_over()
     taken = report_of(driver, StreamOrder(kind="export", model="steps", id=1))
+    before = driver.engine.uses_of("steps/3")
     report_of(driver, StreamOrder(kind="bring", model="steps", id=9, data=taken.data))
+    assert driver.engine.uses_of("steps/3") == before + 1  # so that the version stays as long as this stream may live
     answer = driver.ask(make_work(x[:, 2:], StreamRef(id=9, step=1)))
 
     assert answer.version == "3"
