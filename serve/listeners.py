@@ -66,8 +66,7 @@ def open_listeners(settings: Settings) -> Iterator[Listeners]:
         if settings.control:
             control = hold(bind_listener(_LOOPBACK, settings.control_port, "--control-port"))
         if settings.control and has_rpc:
-            port = settings.control_port + 1 if settings.control_port else 0
-            control_rpc = hold(hold_port(bind_listener(_LOOPBACK, port, "--control-port")))
+            control_rpc = hold(hold_port(bind_listener(_LOOPBACK, settings.control_rpc_port, "--control-port")))
         yield Listeners(http=http, rpc=rpc, control=control, control_rpc=control_rpc)
 
 

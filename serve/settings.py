@@ -207,9 +207,15 @@ class Settings:
             _check_range(name, value, low, high)
         if 0 < self.engine_hang_s < 1:  # the turns that prove an idle engine alive would keep a CPU busy
             raise SettingsError("engine_hang_s", "0, which switches it off, or at least 1 second", self.engine_hang_s)
+        self._check_ports()
+        self._check_security()
+
+    def _check_ports(self) -> None:
+        """Check those that follow from others."""
         if self.grpc:
             _check_range("grpc_port", self.rpc_port, *RANGES["grpc_port"])
-        self._check_security()
+        if self.grpc and self.control:
+            _check_range("control_port", self.control_rpc_port, *RANGES["control_port"])
 
     def _check_security(self) -> None:
         for name, (read, expected) in _LISTS.items():
@@ -227,6 +233,11 @@ class Settings:
         if self.grpc_port is not None:
             return self.grpc_port
         return self.port + 1 if self.port else 0
+
+    @property
+    def control_rpc_port(self) -> int:
+        """The port of gRPC for loading and unloading, the one after HTTP's; 0 takes a free one."""
+        return self.control_port + 1 if self.control_port else 0
 
     @property
     def limits(self) -> RequestLimits:

@@ -54,6 +54,13 @@ def test_value_outside_its_range_is_refused_by_name(name, value, message):
         Settings(**{name: value})
 
 
+def test_the_control_port_leaves_room_for_the_one_of_grpc_after_it():
+    with pytest.raises(SettingsError, match=r"control_port .*: expected 0 .. 65535, found 65536"):
+        Settings(control=True, control_port=65535)
+    assert Settings(control=True, control_port=65535, grpc=False).control_rpc_port == 65536
+    assert Settings(control=True, control_port=0).control_rpc_port == 0
+
+
 def test_environment_sets_every_setting():
     environ = {
         "CELLGATE_HOST": "0.0.0.0",
