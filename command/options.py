@@ -58,6 +58,16 @@ def _add_json(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_timeout(parser: argparse.ArgumentParser, default_s: int) -> None:
+    parser.add_argument(
+        "--timeout",
+        type=whole_number(1, _MAX_TIMEOUT_S),
+        default=default_s,
+        metavar="S",
+        help=f"seconds to wait for the answer, 1 .. {_MAX_TIMEOUT_S}; default: {default_s}",
+    )
+
+
 def _add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device",
@@ -222,13 +232,7 @@ def _ready(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         help="http://HOST:PORT of a server; default: http://127.0.0.1 with the port in CELLGATE_PORT, else 8000",
     )
-    parser.add_argument(
-        "--timeout",
-        type=whole_number(1, _MAX_TIMEOUT_S),
-        default=READY_TIMEOUT_S,
-        metavar="S",
-        help=f"seconds to wait for the answer, 1 .. {_MAX_TIMEOUT_S}; default: {READY_TIMEOUT_S}",
-    )
+    _add_timeout(parser, READY_TIMEOUT_S)
 
 
 def _control(parser: argparse.ArgumentParser) -> None:
@@ -245,13 +249,7 @@ def _control(parser: argparse.ArgumentParser) -> None:
         help="http://HOST:PORT of a server's control listener; default: http://127.0.0.1 with the port in "
         "CELLGATE_CONTROL_PORT, else 8002",
     )
-    parser.add_argument(
-        "--timeout",
-        type=whole_number(1, _MAX_TIMEOUT_S),
-        default=LOAD_TIMEOUT_S,
-        metavar="S",
-        help=f"seconds to wait for the answer, 1 .. {_MAX_TIMEOUT_S}; default: {LOAD_TIMEOUT_S}",
-    )
+    _add_timeout(parser, LOAD_TIMEOUT_S)
 
 
 COMMANDS: Final[Mapping[str, Command]] = {

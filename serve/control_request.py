@@ -9,9 +9,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-import orjson
-
 from .errors import BadInput, shown
+from .json_request import parse_optional_object
 
 _VERSION: Final = re.compile("[1-9][0-9]{0,17}")
 
@@ -25,12 +24,7 @@ def parse_control(body: bytes) -> str | None:
     Raises:
         BadInput: something else.
     """
-    try:
-        found = orjson.loads(body) if body.strip() else {}
-    except orjson.JSONDecodeError as err:
-        raise BadInput("body", "nothing or a JSON object", f"no JSON: {err}") from err
-    if not isinstance(found, dict):
-        raise BadInput("body", "nothing or a JSON object", shown(found))
+    found = parse_optional_object(body)
     if unknown := found.keys() - {"parameters"}:
         raise BadInput("body", "no field but parameters", shown(min(unknown)))
     parameters = {} if found.get("parameters") is None else found["parameters"]

@@ -197,6 +197,21 @@ def check_text(place: str, value: Any) -> None:
         raise BadInput(place, f"a string of at most {MAX_ID} characters", shown(value))
 
 
+def parse_optional_object(body: bytes) -> dict[str, Any]:
+    """Parse a small object that may be left out.
+
+    Raises:
+        BadInput: something else.
+    """
+    try:
+        found = orjson.loads(body) if body.strip() else {}
+    except orjson.JSONDecodeError as err:
+        raise BadInput("body", "nothing or a JSON object", f"no JSON: {err}") from err
+    if not isinstance(found, dict):
+        raise BadInput("body", "nothing or a JSON object", shown(found))
+    return found
+
+
 def parse_object(body: bytes, fields: tuple[str, ...]) -> dict[str, Any]:
     """Parse a small object that has exactly these fields.
 

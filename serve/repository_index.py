@@ -7,9 +7,8 @@ for an answer may not thereby change what is served.
 from collections.abc import Sequence
 from typing import Final
 
-import orjson
-
 from .errors import BadInput, shown
+from .json_request import parse_optional_object
 from .served_model import ServedModel
 
 _RETIRED: Final = "replaced or unloaded; it stays while streams go on in it"
@@ -47,12 +46,7 @@ def parse_index_request(body: bytes) -> bool:
     Raises:
         BadInput: something else.
     """
-    try:
-        found = orjson.loads(body) if body.strip() else {}
-    except orjson.JSONDecodeError as err:
-        raise BadInput("body", "nothing or a JSON object", f"no JSON: {err}") from err
-    if not isinstance(found, dict):
-        raise BadInput("body", "nothing or a JSON object", shown(found))
+    found = parse_optional_object(body)
     ready = found.get("ready", False)
     if not isinstance(ready, bool):
         raise BadInput("ready", "true or false", shown(ready))

@@ -51,7 +51,7 @@ def serve_frontend(border: ChildBorder, config: dict[str, Any]) -> None:
     """Build the application, report that it listens, and serve until SIGTERM or the lifeline's end.
 
     Raises:
-        BundleError, ServerStartError: a bundle is not the one that the engine serves.
+        KeysFileError, ServerStartError: a file of keys cannot be used any more.
     """
     settings = settings_of(config)
     hello = config["hello"]

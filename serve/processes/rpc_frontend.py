@@ -36,7 +36,8 @@ def serve_rpc(border: ChildBorder, config: dict[str, Any]) -> None:
     """Report that it listens, and serve until SIGTERM or the lifeline's end.
 
     Raises:
-        BundleError, ServerStartError: a bundle is not the one that the engine serves, or the address is taken.
+        PortBusyError: the address is taken.
+        KeysFileError, ServerStartError: a file of keys cannot be used any more.
     """
     settings = settings_of(config)
     hello = config["hello"]
