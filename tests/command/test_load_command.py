@@ -2,41 +2,17 @@
 
 import json
 import socket
-from contextlib import closing, contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from threading import Thread
+from contextlib import closing
 
 import pytest
 
 from cellgate.command.load_command import default_url
 
+from .answering import answering
 
-@contextmanager
+
 def server(status, answer):
-    """A server that answers every POST so, and notes what it was asked."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            asked.append((self.path, json.loads(body), self.headers["Authorization"]))
-            content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *words):
-            pass
-
-    asked = []
-    with HTTPServer(("127.0.0.1", 0), Handler) as listener:
-        thread = Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listener.server_address[1]}", asked
-        finally:
-            listener.shutdown()
-            thread.join()
+    return answering(status, json.dumps(answer).encode())
 
 
 @pytest.mark.parametrize(
@@ -47,7 +23,7 @@ def test_an_order_goes_out_and_its_answer_is_told(run, command, state, words):
         done = run(command, "tagger", "--url", url)
 
     assert (done.status, done.out, done.err) == (0, f"tagger version 2 {words}\n", "")
-    assert asked == [(f"/v2/repository/models/tagger/{command}", {}, None)]
+    assert asked == [(f"/v2/repository/models/tagger/{command}", b"{}", None)]
 
 
 def test_a_version_and_a_key_go_with_it(run, monkeypatch):
@@ -56,7 +32,7 @@ def test_a_version_and_a_key_go_with_it(run, monkeypatch):
         done = run("load", "a/b", "--model-version", "1", "--url", url)
 
     assert done.status == 0
-    assert asked == [("/v2/repository/models/a%2Fb/load", {"parameters": {"version": 1}}, "Bearer secret")]
+    assert asked == [("/v2/repository/models/a%2Fb/load", b'{"parameters": {"version": 1}}', "Bearer secret")]
 
 
 def test_a_refusal_is_exit_1_and_the_servers_own_sentence(run):
@@ -69,7 +45,7 @@ def test_a_refusal_is_exit_1_and_the_servers_own_sentence(run):
 
 @pytest.mark.parametrize("answer", [b"", b"<html>"])
 def test_what_is_no_control_listener_is_told(run, answer):
-    with server(200, answer) as (url, _):
+    with answering(200, answer) as (url, _):
         done = run("load", "tagger", "--url", url)
 
     assert done.status == 1

@@ -3,50 +3,25 @@
 import socket
 import subprocess
 import sys
-from contextlib import closing, contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from threading import Thread
+from contextlib import closing
 
 import pytest
 
 from cellgate.command.ready_command import default_url
 
-
-@contextmanager
-def server(status):
-    """A server that answers every GET with a status, and notes what it was asked."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            asked.append(self.path)
-            self.send_response(status)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *words):
-            pass
-
-    asked = []
-    with HTTPServer(("127.0.0.1", 0), Handler) as listener:
-        thread = Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listener.server_address[1]}", asked
-        finally:
-            listener.shutdown()
-            thread.join()
+from .answering import answering
 
 
 def test_a_server_that_is_ready_is_exit_0(run):
-    with server(200) as (url, asked):
+    with answering(200) as (url, asked):
         done = run("ready", url)
 
     assert (done.status, done.out, done.err) == (0, f"{url} is ready\n", "")
-    assert asked == ["/v2/health/ready"]
+    assert [path for path, _, _ in asked] == ["/v2/health/ready"]
 
 
 def test_a_server_that_is_not_ready_is_exit_1_and_a_sentence_with_its_status(run):
-    with server(503) as (url, _):
+    with answering(503) as (url, _):
         done = run("ready", url)
 
     assert done.status == 1
@@ -54,10 +29,10 @@ def test_a_server_that_is_not_ready_is_exit_1_and_a_sentence_with_its_status(run
 
 
 def test_a_prefix_before_v2_is_kept(run):
-    with server(200) as (url, asked):
+    with answering(200) as (url, asked):
         assert run("ready", f"{url}/recurrent/v2/").status == 0
 
-    assert asked == ["/recurrent/v2/health/ready"]
+    assert [path for path, _, _ in asked] == ["/recurrent/v2/health/ready"]
 
 
 def test_nobody_there_is_exit_1_and_a_sentence_that_says_what_to_do(run):
@@ -78,7 +53,7 @@ def test_a_listener_that_never_answers_is_given_up_after_the_timeout(run):
 
 
 def test_a_listener_that_speaks_no_tls_is_not_ready_over_https(run):
-    with server(200) as (url, _):
+    with answering(200) as (url, _):
         done = run("ready", url.replace("http:", "https:"))
 
     assert done.status == 1
