@@ -14,7 +14,7 @@ from .processes.supervisor import ControlListeners
 from .rpc.port import hold_port, missing_package
 from .settings import Settings
 
-_BACKLOG: Final = 1024
+_BACKLOG: Final = 4096
 _LOOPBACK: Final = "127.0.0.1"
 _ANY_ADDRESS: Final = ("0.0.0.0", "::")  # noqa: S104 - only compared with
 

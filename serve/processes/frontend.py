@@ -36,11 +36,12 @@ from ..tls import tls_context
 from ..tracing import open_tracer
 from .child_border import ChildBorder, run_child, settings_of
 from .counter_files import counters_of
+from .crowd import Crowd
 from .engine_client import EngineClient, table_of
 from .hello import offers_of
 
 _HELLO_PATIENCE_S: Final = 1.0  # before listening without an engine, which readiness tells
-_BACKLOG: Final = 1024
+_BACKLOG: Final = 4096
 # uvicorn logs this as an error whenever a WebSocket is refused as HTTP, which is what a refusal should be.
 _REFUSED_SOCKET: Final = "ASGI callable returned without completing handshake."
 _OTHER_FILES: Final = 256  # that a process holds besides its connections
@@ -136,6 +137,10 @@ class FrontendServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, and say so."""
+        config = self.config
+        if sockets:
+            make: Any = Crowd(sockets[0], config.http_protocol_class, config.ssl)
+            config.http_protocol_class = make  # uvicorn only calls it
         await super().startup(sockets)
         loop = asyncio.get_running_loop()
         loop.add_reader(self._lifeline, self._stop)

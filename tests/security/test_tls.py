@@ -6,6 +6,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+from contextlib import ExitStack
 
 import pytest
 from tests.security.conftest import BODY, KEY, PATIENCE_S, check_error, read_all, request, responses, serving
@@ -63,6 +64,18 @@ def test_both_routes_are_encrypted_and_ask_for_the_key(encrypted, certificate, l
         assert (version, found[0]) == ("TLSv1.3", 200)
     _, (refused,) = ask(encrypted, certificate, request("POST", "/v2/models/steps/infer", *lines, body=BODY))
     assert check_error(refused, 401) == "unauthorized"
+
+
+def test_a_crowd_that_connects_at_once_is_encrypted_too(encrypted, certificate):
+    context = ssl.create_default_context(cafile=str(certificate[0]))
+    asked = request("POST", "/v2/models/steps/infer", f"X-API-Key: {KEY}", body=BODY)
+    with ExitStack() as opened:
+        plain = [opened.enter_context(encrypted.connect()) for _ in range(40)]
+        for one in plain:
+            connection = opened.enter_context(context.wrap_socket(one, server_hostname="127.0.0.1"))
+            connection.sendall(asked)
+            (found,) = responses(read_all(connection))
+            assert found[0] == 200
 
 
 def test_tls_1_2_is_taken_and_older_is_not(encrypted, certificate):
