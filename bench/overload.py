@@ -291,7 +291,9 @@ def spans(times_s: Sequence[float]) -> str:
 
 
 def arguments_of(words: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
+    """Read the command line; what stands after -- is for the server."""
+    words = sys.argv[1:] if words is None else words
+    end = words.index("--") if "--" in words else len(words)
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("bundle", metavar="BUNDLE")
     parser.add_argument("--seconds", type=float, default=60.0)
@@ -304,8 +306,9 @@ def arguments_of(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--connections", type=int, default=2048)
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("options", nargs="*", metavar="OPTION", help="of cellgate serve, after --")
-    return parser.parse_args(words)
+    given = parser.parse_args(words[:end])
+    given.options = list(words[end + 1 :])
+    return given
 
 
 def main() -> None:
