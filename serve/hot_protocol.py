@@ -9,23 +9,21 @@ A whole request with a head that has been here before (`known_heads`) does not p
 Of the class that it derives from it uses the callbacks of asyncio and of the parser, and what `hot_surface` lists.
 """
 
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Any, ClassVar
 
-from starlette.responses import Response
-
-from .access_log import CLIENT_GONE, log_request
+from .access_log import CLIENT_GONE
 from .answer_form import AnswerForm
-from .engine.work import Outcome
-from .error_answer import answer_error, answer_fault
-from .errors import QueueFull, ServeError
-from .guarded_protocol import IDLE, GuardedProtocol, known_of
-from .hot_cycle import HotCycle
+from .engine.work import Outcome, Work
+from .error_answer import answer_error
+from .errors import QueueFull, QueueTooLong, ServeError
+from .guarded_protocol import IDLE, known_of
+from .hot_replies import HotReplies, Rendered, rendered
 from .hot_request import HotRequest, hot_request
 from .infer_answer import render_answer
 from .infer_request import RequestReader, is_large_answer
 from .known_heads import HEAD_BYTES, Headers, KnownHead, KnownHeads
-from .raw_response import STATUS_LINES, answer_lines, header_lines
+from .raw_response import STATUS_LINES, answer_lines
 from .refused_connections import RefusedConnections
 from .request_meter import RequestMeter
 from .serving_state import ServingState
@@ -33,35 +31,23 @@ from .serving_state import ServingState
 _OK = STATUS_LINES[200]
 _HEAD_END = b"\r\n\r\n"
 
-Rendered = tuple[int, bytes, bytes, list[Any], int]  # status, its line, header lines, body, bytes of it
 
-
-class HotProtocol(GuardedProtocol):
+class HotProtocol(HotReplies):
     """One connection. `hot_protocol` makes the class that knows a state."""
 
     readers: ClassVar[dict[bytes, RequestReader]]
     meters: ClassVar[dict[bytes, RequestMeter]]
     known_heads: ClassVar[KnownHeads]
     refusal: ClassVar[Rendered]  # where the queue is full
-    refused: ClassVar[RefusedConnections]
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
-        self._hot = HotCycle()
         self._request: HotRequest | None = None  # whose body is being read
         self._begun = b""  # a head, if a message began with it and the parser agrees
         self._is_refused = False  # that request, before its body is there
         self._pieces: list[bytes] = []
         self._form: AnswerForm | None = None
         self._ticket: int | None = None
-        self._path = b""
-        self._id = b""
-        self._meter: RequestMeter | None = None  # of the request
-        self._start = 0.0
-        self._read_s = 0.0
-        self._idle_since_s = 0.0
-        self._seen_headers: Any = None
-        self._default_lines = b""
 
     # asyncio's callbacks
 
@@ -96,6 +82,7 @@ class HotProtocol(GuardedProtocol):
         if self._may_take(self._url):
             request = hot_request(self.parser, self._headers, self.settings.max_body_bytes)
         if request is None or not self._is_admitted(self._url, self._headers):
+            self._unread_s = 0.0
             self._hand_over()
             return
         self.known_heads.remember(begun, KnownHead(self._url, self._headers, request))
@@ -179,8 +166,7 @@ class HotProtocol(GuardedProtocol):
 
     def _refuse_full(self) -> None:
         self._reply(*self.refusal, perf_counter(), 0.0)
-        if not self._is_draining:
-            self.refused.add(self, self.loop)
+        self._pause()
 
     def _submit(self, request: HotRequest, body: bytes) -> bool:
         """Hand the work to the engine, or reply why not; False: its answer is not for this route."""
@@ -194,10 +180,28 @@ class HotProtocol(GuardedProtocol):
                 return False
             self._form = form
             self._read_s = perf_counter() - start
+            if self._unread_s:
+                self._age(work)
             self._ticket = self.serving.engine.submit(work, self._on_done)
+        except QueueFull as err:
+            self._reply_error(err)
+            self._pause()
         except Exception as err:  # noqa: BLE001 - the border: whatever it is, the client gets an answer
             self._reply_error(err)
         return True
+
+    def _age(self, work: Work) -> None:
+        """Take off a timeout what the request may have waited unread.
+
+        Raises:
+            QueueTooLong: that may have been all of it.
+        """
+        unread_s, self._unread_s = self._unread_s, 0.0
+        if work.deadline_s is not None:
+            left_s = work.deadline_s - monotonic()
+            if left_s <= unread_s:
+                raise QueueTooLong(unread_s, left_s)
+            work.deadline_s -= unread_s
 
     # the answer
 
@@ -217,85 +221,6 @@ class HotProtocol(GuardedProtocol):
         end = perf_counter()
         self._reply(200, _OK, lines, found.parts, found.size_bytes, end, end - start)
 
-    def _reply_error(self, err: Exception) -> None:
-        word = self._id.decode("ascii")
-        response = answer_error(err, word) if isinstance(err, ServeError) else answer_fault(err, word)
-        self._reply(*_rendered(response), perf_counter(), 0.0)
-
-    def _reply(
-        self,
-        status: int,
-        status_line: bytes,
-        lines: bytes,
-        parts: list[Any],
-        size_bytes: int,
-        end: float,
-        render_s: float,
-    ) -> None:
-        self._hot.response_complete = True
-        self._write(status_line, lines, parts)
-        self._note(status, size_bytes, end, render_s)
-        self._idle_since_s = end
-        if self.timeout_keep_alive_task is None or self.pipeline or self.flow.read_paused:
-            self.on_response_complete()  # uvicorn's: counts, goes on with what is queued, or starts the timer
-        else:
-            self.server_state.total_requests += 1
-
-    def timeout_keep_alive_handler(self) -> None:
-        """Close the connection, if it was idle all the time: the timer is not started again for every request."""
-        self.timeout_keep_alive_task = None
-        if self._reading != IDLE or self._is_busy():
-            return  # the answer starts it again
-        left_s = self._idle_since_s + self.timeout_keep_alive - perf_counter()
-        if left_s > 0:
-            self.timeout_keep_alive_task = self.loop.call_later(left_s, self.timeout_keep_alive_handler)
-        else:
-            super().timeout_keep_alive_handler()
-
-    def _write(self, status_line: bytes, lines: bytes, parts: list[Any]) -> None:
-        if self.server_state.default_headers is not self._seen_headers:  # uvicorn makes new ones every second
-            self._seen_headers = self.server_state.default_headers
-            self._default_lines = header_lines(self._seen_headers)
-        if not self.transport.is_closing():
-            end = b"\r\n\r\n" if self._hot.keep_alive else b"\r\nconnection: close\r\n\r\n"
-            self.transport.write(
-                b"".join([status_line, self._default_lines, lines, b"x-request-id: ", self._id, end, *parts])
-            )
-            if not self._hot.keep_alive:
-                self.transport.close()
-
-    def _note(self, status: int, size_bytes: int, end: float, render_s: float) -> None:
-        assert self._meter is not None
-        seconds = end - self._start
-        self._meter.answered(status, seconds, self._read_s, render_s)
-        if self.settings.access_log:
-            path = self._path.decode("ascii")
-            log_request(
-                protocol="http",
-                method="POST",
-                path=path,
-                model=self.serving.infer_paths.get(path, ""),
-                status=status,
-                answer_bytes=size_bytes,
-                duration_s=seconds,
-                request_id=self._id.decode("ascii"),
-            )
-
-    def pause_refused(self) -> None:
-        """Read nothing for a moment; see `refused_connections`."""
-        if not self.transport.is_closing():
-            self.flow.pause_reading()
-
-    def resume_refused(self) -> None:
-        """Read on."""
-        if not self.transport.is_closing():
-            self.flow.resume_reading()
-
-    def shutdown(self) -> None:
-        """As the class says, with nobody left unread."""
-        self.refused.resume_all()
-        super().shutdown()
-
     # what is uvicorn's
 
     def _hand_over_whole(self, body: bytes) -> None:
@@ -309,11 +234,6 @@ class HotProtocol(GuardedProtocol):
         return self._ticket is None and (self._request is not None or super()._may_answer())
 
 
-def _rendered(response: Response) -> Rendered:
-    status, body = response.status_code, bytes(response.body)
-    return status, STATUS_LINES[status], header_lines(response.raw_headers), [body], len(body)
-
-
 def hot_protocol(state: ServingState) -> type[HotProtocol]:
     """Return the protocol class that knows a state.
 
@@ -321,6 +241,6 @@ def hot_protocol(state: ServingState) -> type[HotProtocol]:
         state: of the application that gets what is handed over.
     """
     known = {**known_of(state), "readers": state.hot_readers, "meters": state.hot_meters, "known_heads": KnownHeads()}
-    known["refusal"] = _rendered(answer_error(QueueFull(state.settings.max_waiting)))
+    known["refusal"] = rendered(answer_error(QueueFull(state.settings.max_waiting)))
     known["refused"] = RefusedConnections(state.engine.has_room)
     return type("HotProtocolOfState", (HotProtocol,), known)

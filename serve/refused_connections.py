@@ -6,10 +6,16 @@ request waits, unread, until there is room, and for that second at most. Room is
 each answer: the one place that an answer makes is usually taken by the client that it was sent to. Who was not refused
 waits for nobody.
 
+Since a client may count its timeout from the moment at which it sent, what was there when the connection is read again
+counts as sent when the pause began.
+
 Rules of this file: no more than one timer; a refusal costs one entry.
 """
 
+import array
 import asyncio
+import fcntl
+import termios
 from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -24,6 +30,15 @@ class Refused(Protocol):
 
     def pause_refused(self) -> None: ...  # noqa: D102 - the class says it
     def resume_refused(self) -> None: ...  # noqa: D102
+
+
+def has_unread(transport: asyncio.Transport) -> bool:
+    """Return whether the kernel holds bytes that were sent to a connection."""
+    opened = transport.get_extra_info("socket")
+    size = array.array("i", [0])
+    if opened is not None:
+        fcntl.ioctl(opened.fileno(), termios.FIONREAD, size)
+    return size[0] > 0
 
 
 class RefusedConnections:

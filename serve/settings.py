@@ -151,7 +151,7 @@ class Settings:
     workers: int = 1
     max_lanes: int = 64
     run_limit_s: float = 0.004
-    max_waiting: int = 1024
+    max_waiting: int = 512
     max_waiting_bytes: int = 2**28
     hot_route: bool = True
     max_body_bytes: int = 16 * 2**20

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import random
+import time
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 
@@ -17,7 +18,7 @@ from uvicorn.server import ServerState
 from cellgate.serve import fault_report, guarded_protocol, hot_surface, refused_connections
 from cellgate.serve.app import create_app
 from cellgate.serve.counter_layout import FAILED_S, READ_S, RENDER_S, REQUEST_S, REQUESTS, STATUSES
-from cellgate.serve.errors import DeadlineExceeded, EngineError, EngineLost, QueueFull
+from cellgate.serve.errors import DeadlineExceeded, EngineError, EngineLost, QueueFull, QueueTooLong
 from cellgate.serve.guarded_protocol import GuardedProtocol
 from cellgate.serve.hot_protocol import HotProtocol
 from cellgate.serve.hot_surface import http_protocol, surface_gaps
@@ -883,6 +884,75 @@ async def test_who_was_refused_waits_no_longer_than_it_was_told_to(served_models
         await until(lambda: transport.reading)
 
         assert (status_of(transport.writes[0]), was_read) == (503, False)
+
+
+@asynccontextmanager
+async def refused(served_models, port, monkeypatch):
+    """Have a request refused, so that its connection is not read from until the port has room; yield its client."""
+    monkeypatch.setattr(refused_connections, "PAUSE_S", PATIENCE_S)
+    async with listen([served_models["steps"]], port) as served, Wire.open(served) as wire:
+        port.is_full = True
+        wire.send(raw(JSON))
+        assert status_of(await wire.response()) == 503
+        (wire.connection,) = served.state.connections
+        yield wire
+
+
+async def send_unread(wire, data, port):
+    """Send while nothing is read, and have the connection read again afterwards."""
+    wire.send(data)
+    await until(lambda: refused_connections.has_unread(wire.connection.transport))
+    port.is_full = False
+
+
+def timed(seconds):
+    return raw(json.dumps({"inputs": [X], "parameters": {"timeout": round(seconds * 1e6)}}).encode())
+
+
+async def test_a_timeout_that_may_have_passed_while_nothing_was_read_is_refused(
+    served_models, make_manual_port, monkeypatch
+):
+    port = make_manual_port()
+    async with refused(served_models, port, monkeypatch) as wire:
+        await send_unread(wire, timed(1e-6), port)
+        found = await wire.response()
+
+    assert status_of(found) == 503
+    assert b"\r\nretry-after: 1\r\n" in found
+    assert json.loads(body_of(found))["error"].startswith("timeout: expected about ")
+    assert port.waiting == {}
+
+
+async def test_from_a_longer_timeout_the_time_that_nothing_was_read_is_taken(
+    served_models, make_manual_port, monkeypatch
+):
+    port = make_manual_port()
+    async with refused(served_models, port, monkeypatch) as wire:
+        await send_unread(wire, timed(PATIENCE_S), port)
+        _, work = await port.next_work()
+        taken_s = time.monotonic()
+
+    assert work.deadline_s < taken_s + PATIENCE_S - refused_connections.TICK_S / 2
+
+
+async def test_a_request_that_is_sent_after_the_pause_has_all_its_time(served_models, make_manual_port, monkeypatch):
+    port = make_manual_port()
+    async with refused(served_models, port, monkeypatch) as wire:
+        port.is_full = False
+        await until(lambda: not wire.connection.flow.read_paused)
+        sent_s = time.monotonic()
+        wire.send(timed(1.0))
+        _, work = await port.next_work()
+
+    assert work.deadline_s >= sent_s + 1.0
+
+
+async def test_who_could_not_be_served_in_time_is_not_read_from_for_a_moment_either(served_models, make_manual_port):
+    async with listen([served_models["steps"]], make_manual_port(QueueTooLong(2.0, 1.0))) as served:
+        protocol, transport = connect_fake(served)
+        protocol.data_received(raw(JSON))
+
+        assert (status_of(transport.writes[0]), transport.reading) == (503, False)
 
 
 # The end
