@@ -1,6 +1,6 @@
 """Whether a server stands a million bad requests: no crash, no 5xx, all with an error object, memory flat.
 
-    python bench/bad_input.py BUNDLE [--requests 1000000] [--parts 10] [--chunk-attacks 100] [--leak-bytes 64]
+    python bench/bad_input.py BUNDLE [--requests 1000000] [--parts 10] [--chunk-attacks 100] [--leak-bytes 4096]
 
 Mutations of valid requests, heads and frames go to a real server over a few connections that are kept; after each part
 the resident memory of its frontends is read. The first part is the warm-up; growth is counted from its end (goal: less
@@ -19,6 +19,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from copy import deepcopy
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -121,7 +122,7 @@ def spoil(values: random.Random, request: Any) -> None:
         request = inner
     kind = values.randrange(3)
     if kind == 0:
-        request[key] = values.choice(VALUES)
+        request[key] = deepcopy(values.choice(VALUES))  # or the next one would spoil the list of them
     elif kind == 1:
         request.pop(key)
     else:
