@@ -10,30 +10,26 @@
 Dtypes and shapes follow from the signature, B and T, and are never sent; values are little-endian, in C order. The
 deadline is a moment of the monotonic clock, which all processes of a machine share.
 
-Rules of this file: pure. A frame whose size is not exactly what its head says is refused; the values themselves were
-checked by the frontend, which is a process of this server.
+Rules of this file: pure. A frame whose size is not exactly what its head says is refused; where a tensor lies, and in
+which shape, is `frame_tensor`'s.
 """
 
 import math
 import struct
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from struct import Struct
 from typing import Final, NamedTuple, cast
 
-import numpy as np
-
-from ...bundle.manifest import GraphSignature, TensorSpec
+from ...bundle.manifest import GraphSignature
 from ..arrays import Array
 from ..engine.work import Answer, Reply, StreamAnswer, Work
 from ..errors import EngineError, ServerStartError
+from .frame_tensor import FILL, FrameTensor, check_end, take, take_lengths, tensor_of
 from .frames import FrameError, Kind
 from .stream_block import ANSWER_BYTES, answer_block, pack_block, unpack_block
 
 Frame = bytes | bytearray
 Piece = bytes | Array
-Shape = Callable[[int, int], tuple[int, ...]]
 
 _WORK: Final = Struct("<BBHhxxQdQQII")
 _WHOLE_WORK: Final = Struct("<QBBHhxxQdQQII")
@@ -41,14 +37,10 @@ _ANSWER: Final = Struct("<BBHxxxxQQII")
 _WHOLE_ANSWER: Final = Struct("<QBBHxxxxQQII")
 _MODEL: Final = Struct("<BxH")
 _ANSWERED: Final = Struct("<BxHxxxxQ")
-_FILL: Final = (b"", b"\0\0\0\0")  # after B lengths of 4 bytes, so that what follows lies on a multiple of 8
 _NONE: Final = math.nan
 _KIND_WORK: Final = int(Kind.WORK)
 _KIND_ANSWER: Final = int(Kind.ANSWER)
-_INT32: Final = np.dtype("<i4")
 _MAX_TENSORS: Final = 64
-_ONE_LENGTH: Final = Struct("<i4x")
-_MOST_LENGTHS: Final = 4096
 
 
 class WorkFrame(NamedTuple):
@@ -57,16 +49,6 @@ class WorkFrame(NamedTuple):
     request_id: int
     outputs: int
     work: Work
-
-
-@dataclass(frozen=True, slots=True)
-class _Tensor:
-    """One tensor of the signature: its bit in the head, and its shape for B and T."""
-
-    name: str
-    bit: int
-    dtype: np.dtype[np.generic]
-    shape: Shape
 
 
 def join(pieces: list[Piece]) -> bytes:
@@ -115,10 +97,10 @@ class ModelCodec:
         self._index = index
         self._name = name
         inputs = {spec.name: spec for spec in signature.inputs}
-        self._sequence = _tensor(inputs[signature.sequence], 0)
-        self._states = [_tensor(inputs[pair.input], place) for place, pair in enumerate(signature.state)]
+        self._sequence = tensor_of(inputs[signature.sequence], 0)
+        self._states = [tensor_of(inputs[pair.input], place) for place, pair in enumerate(signature.state)]
         self._no_states: tuple[Array | None, ...] = (None,) * len(self._states)
-        self._outputs = [_tensor(spec, place) for place, spec in enumerate(signature.outputs)]
+        self._outputs = [tensor_of(spec, place) for place, spec in enumerate(signature.outputs)]
         self._bits = {tensor.name: tensor.bit for tensor in self._outputs}
         self._all = sum(self._bits.values()), sum(tensor.bit for tensor in self._states)
         self._names = lru_cache(_MAX_TENSORS)(self._named)
@@ -152,7 +134,7 @@ class ModelCodec:
             size += len(block)
         fields = (work.priority, request_id, deadline, self._mask(work.outputs), states, rows, steps)
         head = _WHOLE_WORK.pack(size, _KIND_WORK, stream, self._index, *fields)
-        pieces[0] = head + block + work.lengths.tobytes() + _FILL[rows & 1]
+        pieces[0] = head + block + work.lengths.tobytes() + FILL[rows & 1]
         return pieces, size
 
     def unpack_work(self, frame: Frame) -> WorkFrame:
@@ -167,12 +149,12 @@ class ModelCodec:
             raise FrameError("head", f"{_WORK.size} bytes", len(frame)) from err
         self._check(rows, steps, outputs, states)
         stream, place = unpack_block(frame, flags, _WORK.size) if flags else (None, _WORK.size)
-        lengths, place = _take_lengths(frame, place, rows)
-        sequence, place = _take(frame, place, self._sequence.dtype, self._sequence.shape(rows, steps))
+        lengths, place = take_lengths(frame, place, rows)
+        sequence, place = take(frame, place, self._sequence.dtype, self._sequence.shape(rows, steps))
         given = self._no_states
         if states:
             given, place = self._take_states(frame, place, states, (rows, steps))
-        _end(frame, place)
+        check_end(frame, place)
         work = Work(
             model=self._name,
             sequence=sequence,
@@ -192,7 +174,7 @@ class ModelCodec:
         for tensor in self._states:
             state = None
             if states & tensor.bit:
-                state, place = _take(frame, place, tensor.dtype, tensor.shape(*size))
+                state, place = take(frame, place, tensor.dtype, tensor.shape(*size))
             given.append(state)
         return tuple(given), place
 
@@ -201,7 +183,7 @@ class ModelCodec:
     def _masked(self, outputs: tuple[str, ...]) -> int:
         return sum(self._bits[name] for name in outputs)
 
-    def _tensors_of(self, outputs: int) -> tuple[_Tensor, ...]:
+    def _tensors_of(self, outputs: int) -> tuple[FrameTensor, ...]:
         return tuple(tensor for tensor in self._outputs if outputs & tensor.bit)
 
     def _named(self, outputs: int) -> tuple[str, ...]:
@@ -253,8 +235,8 @@ class ModelCodec:
         self._check(rows, steps, outputs, 0)
         answer, place = {}, _ANSWER.size + ANSWER_BYTES if stream else _ANSWER.size
         for tensor in self._wanted(outputs):
-            answer[tensor.name], place = _take(frame, place, tensor.dtype, tensor.shape(rows, steps))
-        _end(frame, place)
+            answer[tensor.name], place = take(frame, place, tensor.dtype, tensor.shape(rows, steps))
+        check_end(frame, place)
         return answer
 
     def _check(self, rows: int, steps: int, outputs: int, states: int) -> None:
@@ -262,56 +244,3 @@ class ModelCodec:
             raise FrameError("B and T", "at least 1 each", (rows, steps))
         if (outputs | self._all[0], states | self._all[1]) != self._all:
             raise FrameError("outputs and states", "those of the signature", (outputs, states))
-
-
-def _take(frame: Frame, place: int, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> tuple[Array, int]:
-    """Return the tensor that begins at a place of the frame, a view, and where it ends."""
-    try:
-        array: Array = np.ndarray(shape, dtype, frame, place)
-    except (TypeError, ValueError) as err:  # the buffer is too small, or the size is beyond all
-        raise FrameError("tensor", f"{dtype} {shape} from byte {place}", f"{len(frame)} bytes") from err
-    return array, place + array.nbytes
-
-
-def _take_lengths(frame: Frame, place: int, rows: int) -> tuple[Array, int]:
-    """Return the lengths that begin at a place of the frame, and where they and what fills them up end."""
-    if rows > 1:
-        lengths, place = _take(frame, place, _INT32, (rows,))
-        return lengths, place + len(_FILL[rows & 1])
-    try:
-        (length,) = _ONE_LENGTH.unpack_from(frame, place)
-    except struct.error as err:
-        raise FrameError("lengths", f"{_ONE_LENGTH.size} bytes", len(frame) - place) from err
-    return _one_length(length), place + _ONE_LENGTH.size
-
-
-@lru_cache(_MOST_LENGTHS)
-def _one_length(length: int) -> Array:
-    lengths = np.array([length], dtype=_INT32)
-    lengths.flags.writeable = False  # many requests share it
-    return lengths
-
-
-def _end(frame: Frame, place: int) -> None:
-    """Check that nothing is left."""
-    if place != len(frame):
-        raise FrameError("size", f"{place} bytes", len(frame))
-
-
-def _tensor(spec: TensorSpec, place: int) -> _Tensor:
-    return _Tensor(spec.name, 1 << place, np.dtype(spec.dtype).newbyteorder("<"), _shape_of(spec))
-
-
-def _shape_of(spec: TensorSpec) -> Shape:
-    """Return the function from B and T to the shape; the shapes of every network here have one without a loop."""
-    match spec.shape:
-        case ("B", "T"):
-            return lambda rows, steps: (rows, steps)
-        case ("B", "T", int(size)):
-            return lambda rows, steps: (rows, steps, size)
-        case ("B", int(size)):
-            return lambda rows, _steps: (rows, size)
-        case (int(size), "B", int(other)):
-            return lambda rows, _steps: (size, rows, other)
-    axes: Sequence[int | str] = spec.shape
-    return lambda rows, steps: tuple(rows if axis == "B" else steps if axis == "T" else int(axis) for axis in axes)
