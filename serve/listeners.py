@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from .errors import PortBusyError
-from .processes.supervisor import ControlListeners
+from .processes.slots import ControlListeners
 from .rpc.port import hold_port, missing_package
 from .settings import Settings
 

@@ -16,10 +16,9 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import asdict
 from functools import partial
 from selectors import EVENT_READ, DefaultSelector
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from ..counter_layout import ENGINE_RESTARTS, FRONTEND_RESTARTS, TURN
 from ..errors import ServerStartError
@@ -30,32 +29,17 @@ from .engine_socket import engine_listener
 from .error_words import ended_early, how_it_ended, start_error_from_report
 from .hang_watch import HangWatch
 from .slot import Slot
+from .slots import ControlListeners, Slots
 
 if TYPE_CHECKING:
     from ..served_model import BundlePlace  # its file needs arrays
 
 logger = logging.getLogger("cellgate.supervisor")
 
-ENGINE: Final = "cellgate.serve.processes.engine_child"
-FRONTEND: Final = "cellgate.serve.processes.frontend"
 _KEYS: Final = b"k"
-RPC_FRONTEND: Final = "cellgate.serve.processes.rpc_frontend"
-CONTROL: Final = "cellgate.serve.processes.control_frontend"
 EXIT_S: Final = 5.0  # for a process to end when it has nothing left to do but, perhaps, to finish opening a bundle
 
 OnUp = Callable[[Mapping[str, Any]], None]
-
-
-class ControlListeners(NamedTuple):
-    """Where orders to load and unload are taken.
-
-    Attributes:
-        listener: of HTTP, bound and listening; closed when the server stops.
-        rpc_address: of gRPC, as `rpc_address` of the supervisor.
-    """
-
-    listener: socket.socket
-    rpc_address: tuple[str, int] | None = None
 
 
 class Supervisor:
@@ -81,25 +65,12 @@ class Supervisor:
         control: ControlListeners | None = None,
     ) -> None:
         self._opened = ExitStack()
-        engine, path = self._opened.enter_context(engine_listener())
-        self._listener = listener
-        self._config = {
-            "places": [[os.fspath(place.path), place.name] for place in places],
-            "settings": asdict(settings),
-            "engine_path": path,
-            "rpc_address": rpc_address,
-            "control_rpc_address": None if control is None else control.rpc_address,
-        }
+        engine = self._opened.enter_context(engine_listener())
+        self._listeners = [listener] if control is None else [listener, control.listener]
         self._grace_s = settings.shutdown_grace_s
-        self._engine = Slot("engine", ENGINE, (engine.fileno(),))
-        files = (listener.fileno(),)
-        self._frontends = [Slot(f"frontend {number}", FRONTEND, files) for number in range(settings.workers)]
-        if rpc_address is not None:
-            self._frontends.append(Slot("gRPC frontend", RPC_FRONTEND, ()))
-        self._control = None if control is None else control.listener
-        if self._control is not None:
-            self._frontends.append(Slot("control frontend", CONTROL, (self._control.fileno(),)))
-        self._counters = CounterFiles([slot.name for slot in (self._engine, *self._frontends)])
+        self._slots = Slots(places, settings, listener, rpc_address, control, engine)
+        self._engine, self._frontends = self._slots.engine, self._slots.frontends
+        self._counters = CounterFiles(self._slots.names)
         self._opened.callback(self._counters.close)
         self._watch = HangWatch(settings.engine_hang_s, time.monotonic())
         self._hello: Mapping[str, Any] | None = None  # what is served, which the next engine serves too
@@ -115,7 +86,7 @@ class Supervisor:
     @property
     def engine_path(self) -> str:
         """Path of the socket where the engine is reached, whichever process it is."""
-        return str(self._config["engine_path"])
+        return self._slots.engine_path
 
     @property
     def engine_pid(self) -> int | None:
@@ -149,15 +120,12 @@ class Supervisor:
         self._on_up = on_up
         try:
             self._fill(self._engine)
-            while not (self._is_stopping and not self._living()):
+            while not (self._is_stopping and not self._slots.living()):
                 for key, _ in self._selector.select(self._wait_s()):
                     key.data()
                 self._act(time.monotonic())
         finally:
             self._close()
-
-    def _living(self) -> list[tuple[Slot, ChildProcess]]:
-        return [(slot, slot.child) for slot in (*self._frontends, self._engine) if slot.child is not None]
 
     def _wait_s(self) -> float | None:
         """Return how long nothing is due, or None: until something happens."""
@@ -185,14 +153,7 @@ class Supervisor:
             slot.condemn(ServerStartError(watch.complaint))
 
     def _fill(self, slot: Slot) -> None:
-        config: dict[str, Any] = {
-            **self._config,
-            "listener": slot.files[0] if slot.files else None,
-            "counters": self._counters.config(slot.name, self._first_names),
-            "hello": self._hello,
-            "names": () if self._hello is None else self._hello["names"],
-            "is_restart": self._hello is not None,
-        }
+        config = self._slots.config(slot, self._counters.config(slot.name, self._first_names), self._hello)
         try:
             child = ChildProcess(slot.module, config, (*slot.files, *self._counters.files))
         except OSError as err:
@@ -255,7 +216,7 @@ class Supervisor:
             logger.info("stopping")
             self._kill_at_s = time.monotonic() + self._grace_s + EXIT_S
             self._close_listeners()
-            for slot, child in self._living():
+            for slot, child in self._slots.living():
                 if slot is not self._engine:
                     child.terminate()
         if b"!" in wishes:
@@ -263,13 +224,13 @@ class Supervisor:
 
     def _kill_all(self) -> None:
         self._kill_at_s = None
-        for slot, child in self._living():
+        for slot, child in self._slots.living():
             slot.complain("it has not ended in time and is killed")
             child.kill()
 
     def _close(self) -> None:
         """Leave no process and no file behind, however it came to this."""
-        for slot, child in self._living():
+        for slot, child in self._slots.living():
             child.kill()
             child.reap()
             slot.child = None
@@ -280,6 +241,5 @@ class Supervisor:
         os.close(wake_write)
 
     def _close_listeners(self) -> None:
-        for listener in (self._listener, self._control):
-            if listener is not None:
-                listener.close()
+        for listener in self._listeners:
+            listener.close()

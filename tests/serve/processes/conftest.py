@@ -23,7 +23,7 @@ from cellgate.serve.processes.engine_loop import EngineLoop
 from cellgate.serve.processes.engine_socket import engine_listener
 from cellgate.serve.processes.frames import FrameDecoder, Kind, pack_bare, pack_json
 from cellgate.serve.processes.hello import Offer, make_hello
-from cellgate.serve.processes.supervisor import ENGINE
+from cellgate.serve.processes.slots import ENGINE
 from cellgate.serve.processes.tensor_frames import ModelCodec
 from cellgate.serve.settings import Settings
 

@@ -19,6 +19,7 @@ from cellgate.bundle.errors import NotABundleError
 from cellgate.serve.engine.port import infer
 from cellgate.serve.errors import EngineLost, ServerStartError
 from cellgate.serve.listeners import base_url, bind_listener
+from cellgate.serve.processes import slots
 from cellgate.serve.processes import supervisor as supervisor_module
 from cellgate.serve.processes.engine_client import EngineClient
 from cellgate.serve.processes.hang_watch import HangWatch
@@ -259,7 +260,7 @@ def test_a_start_that_fails_raises_the_childs_own_error_and_leaves_no_process(tm
 
 
 def test_a_child_that_dies_without_a_word_is_a_failed_start(place, monkeypatch):
-    monkeypatch.setattr(supervisor_module, "FRONTEND", "cellgate.no_such_module")
+    monkeypatch.setattr(slots, "FRONTEND", "cellgate.no_such_module")
     with supervised(place) as watched:
         watched.end()
 
