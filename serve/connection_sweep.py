@@ -7,7 +7,7 @@ itself costs nothing. Who is late is found up to a look late.
 from collections.abc import Iterable
 from typing import Protocol
 
-from .guarded_protocol import Awaited
+from .connection_end import Awaited
 
 
 class Connection(Protocol):

@@ -1,56 +1,34 @@
-"""A connection with limits: uvicorn's protocol, with heads, chunks, times and numbers bounded, and errors as objects.
+"""A connection with limits: uvicorn's protocol, with heads, chunks and numbers bounded, and errors as objects.
 
-Rules of this file: what is refused here is refused before it takes memory, answered with the error object unless an
-answer to an earlier request is due, and the connection closed. Who may ask is not decided here (`admission_gate`), and
-what is checked for every request costs next to nothing: a counter, two flags, a comparison.
+Rules of this file: what is refused here is refused before it takes memory; how, is `connection_end`'s. Who may ask is
+not decided here (`admission_gate`), and what is checked for every request costs next to nothing: a counter, two flags,
+a comparison.
 
 A head is kept until it is whole and then repeated to uvicorn (`_hand_over`), so that a subclass may answer instead.
 Of the class that it derives from it uses the callbacks of asyncio and of the parser, and what `hot_surface` lists.
 """
 
 import logging
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import Any, ClassVar, Final
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from .error_answer import answer_error
+from .connection_end import BODY, HEAD, IDLE, EndingProtocol
 from .errors import ServeError
 from .head_check import check_head
-from .head_errors import HeadTooLarge, MalformedRequest, RequestTimeout, TooManyChunks, TooManyConnections
+from .head_errors import HeadTooLarge, MalformedRequest, TooManyChunks, TooManyConnections
 from .hot_cycle import tell_gone
-from .raw_response import STATUS_LINES, header_lines
-from .request_id import HEADER
 from .serving_state import ServingState
-from .settings import Settings
 
 logger = logging.getLogger("cellgate.serve")
 
-IDLE, HEAD, BODY = range(3)  # what is being read
-LINGER_S: Final = 0.5  # from the stop to the end of a connection on which nothing comes
 _FEW_CYCLES: Final = 8
 _CHUNK_BYTES: Final = 16  # of a chunk's own head and end, which nobody can grudge
 
 
-class Awaited(NamedTuple):
-    """What a connection waits for from its client.
-
-    Attributes:
-        what: idle, head, body, or answer (to be read by the client).
-        mark: another one where there was progress.
-        limit_s: how long it may wait.
-    """
-
-    what: str
-    mark: int
-    limit_s: float
-
-
-class GuardedProtocol(HttpToolsProtocol):
+class GuardedProtocol(EndingProtocol):
     """One connection. `guarded_protocol` makes the class that knows a state."""
 
-    serving: ClassVar[ServingState]
-    settings: ClassVar[Settings]
     max_head_bytes: ClassVar[int]  # these two are the settings', at hand for every request
     max_headers: ClassVar[int]
 
@@ -58,14 +36,9 @@ class GuardedProtocol(HttpToolsProtocol):
         super().__init__(*args, **more)
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
-        self._reading = IDLE
-        self._messages = 0
         self._may_be_long = False
         self._head_bytes = 0  # of the pieces that are all head
-        self._cycles: list[Any] = []  # uvicorn's, one behind the other
         self._most_cycles = _FEW_CYCLES
-        self._is_over = False
-        self._is_draining = False
         self._is_chunked = False
         self._chunks = 0
         self._around_bytes = 0  # what stands round the chunks, in the pieces that are all body
@@ -189,84 +162,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._around_bytes > limit + _CHUNK_BYTES * self._chunks:
             self._refuse(HeadTooLarge(f"{limit} bytes of chunk extensions and trailers"))
 
-    def awaited(self) -> Awaited | None:
-        """Return what the client owes, or None: nothing, it waits for us."""
-        settings = self.settings
-        if self.flow.write_paused:
-            return Awaited("answer", self.transport.get_write_buffer_size(), settings.body_timeout_s)
-        if self.flow.read_paused:
-            return None
-        if self._reading == BODY:
-            return Awaited("body", self._messages, settings.body_timeout_s)
-        if self._reading == HEAD:
-            return Awaited("head", self._messages, settings.head_timeout_s)
-        if self._is_busy():
-            return None
-        return Awaited("idle", self._messages, settings.keep_alive_s if self._messages else settings.head_timeout_s)
-
-    def give_up(self, awaited: Awaited) -> None:
-        """End the connection of a client that does not do what it owes."""
-        if awaited.what == "answer":
-            self.transport.abort()
-        elif awaited.what == "idle":
-            self.transport.close()
-        else:
-            self._refuse(RequestTimeout(awaited.what, awaited.limit_s))
-
-    # the end of a connection
-
-    def shutdown(self) -> None:
-        """Answer what is under way and what still comes, and end: the server stops.
-
-        A connection that is kept may have a request on its way to us, which nobody would answer if it were closed now.
-        So the answer to it says that it was the last one here, and only who sends nothing for a moment is closed.
-        """
-        self._is_draining = True
-        if self._is_busy():
-            super().shutdown()
-        else:
-            self.loop.call_later(min(LINGER_S, self.settings.shutdown_grace_s), self._close_idle)
-
-    def _close_idle(self) -> None:
-        if self._is_busy():
-            return
-        if self._reading == IDLE:
-            self.transport.close()
-        else:
-            self.loop.call_later(self.settings.head_timeout_s, self._refuse_late_head)
-
-    def _refuse_late_head(self) -> None:
-        if not self._is_busy():
-            self._refuse(RequestTimeout("head", self.settings.head_timeout_s))
-
-    def _refuse(self, error: ServeError) -> None:
-        """Answer, unless an answer to an earlier request is due or this one's has begun, and close."""
-        if self.transport.is_closing():
-            return
-        self._is_over = True
-        if self._may_answer():
-            word = self.serving.ids.make()
-            response = answer_error(error, word.decode("ascii"))
-            lines = header_lines([*self.server_state.default_headers, *response.raw_headers, (HEADER, word)])
-            self.serving.meters.of(None).answered(error.status, 0.0)
-            self.transport.write(b"".join([STATUS_LINES[error.status], lines, b"\r\n", response.body]))
-        for cycle in self._cycles:  # whoever is at work must not write behind it
-            cycle.disconnected = True
-        self.transport.close()
-
-    def _may_answer(self) -> bool:
-        working = [cycle for cycle in self._cycles if not cycle.response_complete]
-        if self._reading != BODY:
-            return not working
-        cycle: Any = self.cycle
-        return not cycle.response_started and working == [cycle]
-
     # what is uvicorn's
-
-    def _is_busy(self) -> bool:
-        """Whether a request is being answered, or waits to be."""
-        cycle: Any = self.cycle  # uvicorn's type leaves out that there is none at first
-        return cycle is not None and not cycle.response_complete
 
     def _take(self) -> None:
         self._hand_over()
@@ -276,8 +172,9 @@ class GuardedProtocol(HttpToolsProtocol):
         check_head(self.parser.get_http_version(), self._url, self._headers)
         super().on_message_begin()
         super().on_url(self._url)
+        on_header = super().on_header
         for name, value in self._headers:
-            super().on_header(name, value)
+            on_header(name, value)
             self._is_chunked = self._is_chunked or name == b"transfer-encoding"
         self._chunks = self._around_bytes = 0
         super().on_headers_complete()

@@ -14,10 +14,11 @@ from typing import Any, ClassVar
 
 from .access_log import CLIENT_GONE
 from .answer_form import AnswerForm
+from .connection_end import IDLE
 from .engine.work import Outcome, Work
 from .error_answer import answer_error
 from .errors import QueueFull, QueueTooLong, ServeError
-from .guarded_protocol import IDLE, known_of
+from .guarded_protocol import known_of
 from .hot_replies import HotReplies, Rendered, rendered
 from .hot_request import HotRequest, hot_request
 from .infer_answer import render_answer

@@ -10,9 +10,10 @@ from typing import Any, ClassVar
 from starlette.responses import Response
 
 from .access_log import log_request
+from .connection_end import IDLE
 from .error_answer import answer_error, answer_fault
 from .errors import ServeError
-from .guarded_protocol import IDLE, GuardedProtocol
+from .guarded_protocol import GuardedProtocol
 from .hot_cycle import HotCycle
 from .raw_response import STATUS_LINES, header_lines
 from .refused_connections import RefusedConnections, has_unread

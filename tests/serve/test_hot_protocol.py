@@ -15,7 +15,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from cellgate.serve import fault_report, guarded_protocol, hot_surface, refused_connections
+from cellgate.serve import connection_end, fault_report, hot_surface, refused_connections
 from cellgate.serve.app import create_app
 from cellgate.serve.counter_layout import FAILED_S, READ_S, RENDER_S, REQUEST_S, REQUESTS, STATUSES
 from cellgate.serve.errors import DeadlineExceeded, EngineError, EngineLost, QueueFull, QueueTooLong
@@ -996,7 +996,7 @@ async def test_who_was_refused_is_not_left_unread_by_a_stop(served_models, make_
 
 
 async def test_a_head_that_stays_half_does_not_hold_up_a_stop(served_models, make_manual_port, monkeypatch):
-    monkeypatch.setattr(guarded_protocol, "LINGER_S", 0.001)
+    monkeypatch.setattr(connection_end, "LINGER_S", 0.001)
     async with (
         listen([served_models["steps"]], make_manual_port(), head_timeout_s=0.1) as served,
         Wire.open(served) as half,

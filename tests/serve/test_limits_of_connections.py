@@ -4,9 +4,9 @@ import json
 
 import pytest
 
+from cellgate.serve.connection_end import Awaited
 from cellgate.serve.connection_sweep import ConnectionSweep
 from cellgate.serve.errors import BadInput
-from cellgate.serve.guarded_protocol import Awaited
 from cellgate.serve.head_check import check_head
 from cellgate.serve.head_errors import MalformedRequest
 from cellgate.serve.json_size import check_json_size

@@ -1,0 +1,133 @@
+"""The end of a connection: the client owes something for too long, or is refused, or the server stops.
+
+Rules of this file: who is refused gets the error object, unless an answer to an earlier request is due, and whatever is
+said last is said before the connection is closed. Nothing here is done for a request that is answered. What is refused,
+and why, is `guarded_protocol`'s; the clock is `connection_sweep`'s.
+
+Of the class that it derives from it uses what `hot_surface` lists.
+"""
+
+from typing import Any, ClassVar, Final, NamedTuple
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from .error_answer import answer_error
+from .errors import ServeError
+from .head_errors import RequestTimeout
+from .raw_response import STATUS_LINES, header_lines
+from .request_id import HEADER
+from .serving_state import ServingState
+from .settings import Settings
+
+IDLE, HEAD, BODY = range(3)  # what is being read
+LINGER_S: Final = 0.5  # from the stop to the end of a connection on which nothing comes
+
+
+class Awaited(NamedTuple):
+    """What a connection waits for from its client.
+
+    Attributes:
+        what: idle, head, body, or answer (to be read by the client).
+        mark: another one where there was progress.
+        limit_s: how long it may wait.
+    """
+
+    what: str
+    mark: int
+    limit_s: float
+
+
+class EndingProtocol(HttpToolsProtocol):
+    """The half of a connection that ends it; `GuardedProtocol` is the one that reads, and keeps these marks."""
+
+    serving: ClassVar[ServingState]
+    settings: ClassVar[Settings]
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._reading = IDLE
+        self._messages = 0
+        self._cycles: list[Any] = []  # uvicorn's, one behind the other
+        self._is_over = False
+        self._is_draining = False
+
+    # who is late
+
+    def awaited(self) -> Awaited | None:
+        """Return what the client owes, or None: nothing, it waits for us."""
+        settings = self.settings
+        if self.flow.write_paused:
+            return Awaited("answer", self.transport.get_write_buffer_size(), settings.body_timeout_s)
+        if self.flow.read_paused:
+            return None
+        if self._reading == BODY:
+            return Awaited("body", self._messages, settings.body_timeout_s)
+        if self._reading == HEAD:
+            return Awaited("head", self._messages, settings.head_timeout_s)
+        if self._is_busy():
+            return None
+        return Awaited("idle", self._messages, settings.keep_alive_s if self._messages else settings.head_timeout_s)
+
+    def give_up(self, awaited: Awaited) -> None:
+        """End the connection of a client that does not do what it owes."""
+        if awaited.what == "answer":
+            self.transport.abort()
+        elif awaited.what == "idle":
+            self.transport.close()
+        else:
+            self._refuse(RequestTimeout(awaited.what, awaited.limit_s))
+
+    # the server stops
+
+    def shutdown(self) -> None:
+        """Answer what is under way and what still comes, and end: the server stops.
+
+        A connection that is kept may have a request on its way to us, which nobody would answer if it were closed now.
+        So the answer to it says that it was the last one here, and only who sends nothing for a moment is closed.
+        """
+        self._is_draining = True
+        if self._is_busy():
+            super().shutdown()
+        else:
+            self.loop.call_later(min(LINGER_S, self.settings.shutdown_grace_s), self._close_idle)
+
+    def _close_idle(self) -> None:
+        if self._is_busy():
+            return
+        if self._reading == IDLE:
+            self.transport.close()
+        else:
+            self.loop.call_later(self.settings.head_timeout_s, self._refuse_late_head)
+
+    def _refuse_late_head(self) -> None:
+        if not self._is_busy():
+            self._refuse(RequestTimeout("head", self.settings.head_timeout_s))
+
+    # who is refused
+
+    def _refuse(self, error: ServeError) -> None:
+        """Answer, unless an answer to an earlier request is due or this one's has begun, and close."""
+        if self.transport.is_closing():
+            return
+        self._is_over = True
+        if self._may_answer():
+            word = self.serving.ids.make()
+            response = answer_error(error, word.decode("ascii"))
+            lines = header_lines([*self.server_state.default_headers, *response.raw_headers, (HEADER, word)])
+            self.serving.meters.of(None).answered(error.status, 0.0)
+            self.transport.write(b"".join([STATUS_LINES[error.status], lines, b"\r\n", response.body]))
+        for cycle in self._cycles:  # whoever is at work must not write behind it
+            cycle.disconnected = True
+        self.transport.close()
+
+    def _may_answer(self) -> bool:
+        working = [cycle for cycle in self._cycles if not cycle.response_complete]
+        if self._reading != BODY:
+            return not working
+        cycle: Any = self.cycle
+        return not cycle.response_started and working == [cycle]
+
+    def _is_busy(self) -> bool:
+        """Whether a request is being answered, or waits to be."""
+        cycle: Any = self.cycle  # uvicorn's type leaves out that there is none at first
+        return cycle is not None and not cycle.response_complete
