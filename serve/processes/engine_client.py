@@ -96,7 +96,7 @@ class EngineClient:
         """Pass an order about a stream on; see `EnginePort`."""
         if self._link is None:
             raise self._missing()
-        return await self._link.order(order)
+        return await self._link.questions.order(order)
 
     async def control(self, action: ControlAction, name: str, version: str | None = None) -> Any:
         """Have the engine load or unload a model.
@@ -111,7 +111,7 @@ class EngineClient:
         """
         if self._link is None:
             raise self._missing()
-        return await self._link.control(action, name, version)
+        return await self._link.questions.control(action, name, version)
 
     async def statistics(self) -> Mapping[str, Any]:
         """Return what the engine counts, as plain JSON values.
@@ -121,7 +121,7 @@ class EngineClient:
         """
         if self._link is None:
             raise self._missing()
-        return await self._link.statistics()
+        return await self._link.questions.statistics()
 
     @asynccontextmanager
     async def running(self, patience_s: float = 0.0) -> AsyncIterator["EngineClient"]:

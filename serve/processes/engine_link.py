@@ -1,35 +1,24 @@
-"""One connection of a frontend to the engine's process: what is asked over it, and who waits.
+"""One connection of a frontend to the engine's process: work that is sent over it, and who waits.
 
-Rules of this file: hot path. Frames of one turn of the event loop go out in one write. Everything accepted over this
-connection is answered exactly once: by an answer, an error, or by the connection's end.
+Rules of this file: hot path; what is asked beside work is packed by `link_questions`. Frames of one turn of the event
+loop go out in one write. Everything accepted over this connection is answered exactly once: by an answer, an error, or
+by the connection's end.
 """
 
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Final, cast
 
-from ..control_port import ControlAction
 from ..engine.port import OnDone
-from ..engine.work import Outcome, RunTimes, StreamOrder, StreamReport, Work
+from ..engine.work import Outcome, RunTimes, StreamReport, Work
 from ..errors import EngineLost, QueueFull, QueueTooLong
 from .backlog import Backlog
 from .error_words import error_from_words
-from .frames import (
-    FrameDecoder,
-    FrameError,
-    Kind,
-    id_of,
-    json_of,
-    mixed_of,
-    pack_bare,
-    pack_json,
-    pack_mixed,
-    times_of,
-)
+from .frames import FrameDecoder, FrameError, Kind, id_of, json_of, mixed_of, pack_bare, times_of
 from .hello import Offer
 from .link_models import LinkModels
 from .link_questions import LinkQuestions
@@ -70,6 +59,9 @@ class EngineLink(asyncio.Protocol):
         on_hello: called with the engine's hello, the first one and each later one. It calls `take`: work may be
             submitted from then on.
         on_lost: called once at the end, before those who wait are told.
+
+    Attributes:
+        questions: what is asked over it beside work.
     """
 
     def __init__(
@@ -90,7 +82,7 @@ class EngineLink(asyncio.Protocol):
         self._pending: dict[int, tuple[OnDone, int, tuple[str, ...], Backlog]] = {}
         self._pending_bytes = 0
         self._times: dict[int, RunTimes] = {}  # of those that are traced
-        self._questions = LinkQuestions(_TICKETS, self._write)
+        self.questions = LinkQuestions(_TICKETS, self._write)
 
     @property
     def pending(self) -> int:
@@ -159,24 +151,6 @@ class EngineLink(asyncio.Protocol):
             self._times.pop(ticket, None)
             self._write([pack_bare(Kind.CANCEL, ticket)])
 
-    async def statistics(self) -> Mapping[str, Any]:
-        """Ask the engine what it counts; see `LinkQuestions.ask`."""
-        found: Mapping[str, Any] = await self._questions.ask(lambda ticket: pack_bare(Kind.ASK_STATISTICS, ticket))
-        return found
-
-    async def control(self, action: ControlAction, name: str, version: str | None) -> Any:
-        """Have the engine load or unload a model (`model_desk`); see `LinkQuestions.ask`."""
-        return await self._questions.ask(lambda ticket: pack_json(Kind.CONTROL, ticket, [action, name, version]))
-
-    async def order(self, order: StreamOrder) -> StreamReport:
-        """Pass an order on (`EnginePort.order`); see `LinkQuestions.ask`."""
-        words = [order.kind, order.model, order.id]
-        found: StreamReport = await self._questions.ask(
-            lambda ticket: pack_mixed(Kind.ORDER, ticket, words, order.data),
-            lambda ticket: pack_bare(Kind.CANCEL, ticket),
-        )
-        return found
-
     def abort(self) -> None:
         """End the connection now; those who wait are told in the next turn of the loop."""
         if self._transport is not None:
@@ -210,7 +184,7 @@ class EngineLink(asyncio.Protocol):
         pending, self._pending, self._pending_bytes = self._pending, {}, 0
         for on_done, _, _, _ in pending.values():
             self._call(on_done, EngineLost())
-        self._questions.end()
+        self.questions.end()
 
     def _take_answer(self, frame: Frame) -> None:
         model, ticket = answered_of(frame)
@@ -241,12 +215,12 @@ class EngineLink(asyncio.Protocol):
                     entry[3].left(monotonic())
                     self._call(entry[0], error_from_words(json_of(frame)))
                 else:
-                    self._questions.refuse(ticket, error_from_words(json_of(frame)))
+                    self.questions.refuse(ticket, error_from_words(json_of(frame)))
             case Kind.REPORT:
                 facts, data = mixed_of(frame)
-                self._questions.answer(ticket, StreamReport(facts=facts, data=data))
+                self.questions.answer(ticket, StreamReport(facts=facts, data=data))
             case Kind.STATISTICS | Kind.DONE:
-                self._questions.answer(ticket, json_of(frame))
+                self.questions.answer(ticket, json_of(frame))
             case Kind.TIMES:
                 self._note_times(self._times.pop(ticket, None), frame)
             case Kind.HELLO:

@@ -5,10 +5,13 @@ connection's end.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from ..control_port import ControlAction
+from ..engine.work import StreamOrder, StreamReport
 from ..errors import EngineLost, ServeError
+from .frames import Kind, pack_bare, pack_json, pack_mixed
 from .tensor_frames import Piece
 
 
@@ -25,6 +28,24 @@ class LinkQuestions:
         self._tickets = tickets
         self._write = write
         self._asked: dict[int, asyncio.Future[Any]] = {}
+
+    async def statistics(self) -> Mapping[str, Any]:
+        """Ask the engine what it counts; see `ask`."""
+        found: Mapping[str, Any] = await self.ask(lambda ticket: pack_bare(Kind.ASK_STATISTICS, ticket))
+        return found
+
+    async def control(self, action: ControlAction, name: str, version: str | None) -> Any:
+        """Have the engine load or unload a model (`model_desk`); see `ask`."""
+        return await self.ask(lambda ticket: pack_json(Kind.CONTROL, ticket, [action, name, version]))
+
+    async def order(self, order: StreamOrder) -> StreamReport:
+        """Pass an order on (`EnginePort.order`); see `ask`."""
+        words = [order.kind, order.model, order.id]
+        found: StreamReport = await self.ask(
+            lambda ticket: pack_mixed(Kind.ORDER, ticket, words, order.data),
+            lambda ticket: pack_bare(Kind.CANCEL, ticket),
+        )
+        return found
 
     async def ask(self, pack: Callable[[int], bytes], unsay: Callable[[int], bytes] | None = None) -> Any:
         """Ask, and return the answer.
