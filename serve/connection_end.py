@@ -1,8 +1,8 @@
 """The end of a connection: the client owes something for too long, or is refused, or the server stops.
 
-Rules of this file: who is refused gets the error object, unless an answer to an earlier request is due, and whatever is
-said last is said before the connection is closed. Nothing here is done for a request that is answered. What is refused,
-and why, is `guarded_protocol`'s; the clock is `connection_sweep`'s.
+Rules of this file: who is refused gets the error object, after the answers that are due to earlier requests, and
+whatever is said last is said before the connection is closed. Nothing here is done for a request that is answered. What
+is refused, and why, is `guarded_protocol`'s; the clock is `connection_sweep`'s.
 
 Of the class that it derives from it uses what `hot_surface` lists.
 """
@@ -49,6 +49,7 @@ class EndingProtocol(HttpToolsProtocol):
         self._messages = 0
         self._cycles: list[Any] = []  # uvicorn's, one behind the other
         self._is_over = False
+        self._owed: ServeError | None = None  # why it is over, to be said after the answers that are due
         self._is_draining = False
 
     # who is late
@@ -106,10 +107,13 @@ class EndingProtocol(HttpToolsProtocol):
     # who is refused
 
     def _refuse(self, error: ServeError) -> None:
-        """Answer, unless an answer to an earlier request is due or this one's has begun, and close."""
+        """Answer, unless this request's answer has begun, and close; where earlier answers are due, after them."""
         if self.transport.is_closing():
             return
         self._is_over = True
+        if not self._may_answer() and self._can_wait():
+            self._owed = error
+            return
         if self._may_answer():
             word = self.serving.ids.make()
             response = answer_error(error, word.decode("ascii"))
@@ -119,6 +123,21 @@ class EndingProtocol(HttpToolsProtocol):
         for cycle in self._cycles:  # whoever is at work must not write behind it
             cycle.disconnected = True
         self.transport.close()
+
+    def _can_wait(self) -> bool:
+        """Whether what is refused comes after requests whose answers are due; it is not begun then."""
+        if self._reading != BODY:
+            return True
+        if not self.pipeline or self.pipeline[0][0] is not self.cycle:
+            return False
+        self.pipeline.popleft()
+        return True
+
+    def on_response_complete(self) -> None:
+        """As uvicorn's; then say what is owed, if that was the last answer."""
+        super().on_response_complete()
+        if self._owed is not None and not self.pipeline:
+            self._refuse(self._owed)
 
     def _may_answer(self) -> bool:
         working = [cycle for cycle in self._cycles if not cycle.response_complete]

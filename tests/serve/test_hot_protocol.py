@@ -955,6 +955,32 @@ async def test_who_could_not_be_served_in_time_is_not_read_from_for_a_moment_eit
         assert (status_of(transport.writes[0]), transport.reading) == (503, False)
 
 
+async def test_what_is_no_request_behind_others_is_refused_after_their_answers(served_models, make_manual_port):
+    port = make_manual_port()
+    async with listen([served_models["steps"]], port) as served, Wire.open(served) as wire:
+        wire.send(raw(JSON) + raw(JSON) + raw(path="/v2", method="GET") + b"{}\r\n\r\n")
+        for _ in range(2):
+            ticket, _ = await port.next_work()
+            port.answer(ticket)
+        found = [await wire.response() for _ in range(4)]
+        rest = await wire.rest()
+
+    assert [status_of(one) for one in found] == [200, 200, 200, 400]
+    assert json.loads(body_of(found[3]))["code"] == "malformed_request"
+    assert rest == b""
+
+
+async def test_a_client_that_goes_before_it_is_refused_frees_its_lane(served_models, make_manual_port):
+    port = make_manual_port()
+    async with listen([served_models["steps"]], port) as served:
+        async with Wire.open(served) as wire:
+            wire.send(raw(JSON) + b"{}\r\n\r\n")
+            ticket, _ = await port.next_work()
+        await until(lambda: port.cancelled)
+
+    assert port.cancelled == [ticket]
+
+
 # The end
 
 
