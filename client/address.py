@@ -3,7 +3,7 @@
 Rules of this file: pure.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import SplitResult, urlsplit
 
 from .errors import AddressError
@@ -20,12 +20,19 @@ class Address:
         port: 1 .. 65535.
         tls: whether to speak TLS.
         prefix: path before /v2, without a slash at its end.
+        api_key: for a server that asks for one, visible ASCII; in no text that is shown.
     """
 
     host: str
     port: int
     tls: bool = False
     prefix: str = ""
+    api_key: str | None = field(default=None, repr=False)
+
+    @property
+    def key_headers(self) -> dict[str, str]:
+        """The header that carries the key, where there is one."""
+        return {} if self.api_key is None else {"Authorization": f"Bearer {self.api_key}"}
 
     @property
     def authority(self) -> str:

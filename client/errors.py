@@ -52,6 +52,14 @@ class RefusedError(ClientError):
         super().__init__(f"{what}: expected it answered with 200, found {status} ({said}); {remedy}")
 
 
+class KeyRefusedError(ClientError):
+    """The server asks for a key, and none was given, or another one."""
+
+    def __init__(self, url: str, status: int, *, given: bool) -> None:
+        found = "another one" if given else "none"
+        super().__init__(f"{url}: expected a key that it knows ({status}), found {found}; set CELLGATE_API_KEY")
+
+
 class ModelError(ClientError):
     """The server has no such model, or one that cannot be asked with a sequence alone."""
 

@@ -176,9 +176,10 @@ class Writer:
     def _start(self) -> bytes:
         kind = "application/json" if self.body == "json" else "application/octet-stream"
         path = f"{self.address.prefix}/v2/models/{quote(self.model, safe='')}/infer"
+        key = "".join(f"{name}: {value}\r\n" for name, value in self.address.key_headers.items())
         return (
             f"POST {path} HTTP/1.1\r\nHost: {self.address.authority}\r\n"
-            f"User-Agent: cellgate-bench\r\nContent-Type: {kind}\r\n"
+            f"User-Agent: cellgate-bench\r\nContent-Type: {kind}\r\n{key}"
         ).encode("ascii")
 
 

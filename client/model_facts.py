@@ -12,10 +12,11 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from .address import Address
-from .errors import ModelError, UnreachableError
+from .errors import KeyRefusedError, ModelError, UnreachableError
 
 _MAX_BYTES: Final = 2**24
 _OK: Final = 200
+_NO_RIGHT: Final = (401, 403)
 _ITEM_BYTES: Final = {"FP16": 2, "FP32": 4, "INT32": 4, "INT64": 8}
 
 
@@ -161,7 +162,7 @@ def _get(address: Address, path: str, timeout_s: float, missing: str | None = No
     kind = http.client.HTTPSConnection if address.tls else http.client.HTTPConnection
     connection = kind(address.host, address.port, timeout=timeout_s)
     try:
-        connection.request("GET", address.prefix + path, headers={"Accept": "application/json"})
+        connection.request("GET", address.prefix + path, headers={"Accept": "application/json", **address.key_headers})
         response = connection.getresponse()
         body = response.read(_MAX_BYTES)
         found = json.loads(body) if body else {}
@@ -172,6 +173,8 @@ def _get(address: Address, path: str, timeout_s: float, missing: str | None = No
     if missing is not None and response.status == http.client.NOT_FOUND:
         said = found.get("error", "") if isinstance(found, dict) else ""
         raise ModelError(f"model {missing}", "it to be served", f"404 ({said})", "see GET /v2/models")
+    if response.status in _NO_RIGHT:
+        raise KeyRefusedError(address.url, response.status, given=address.api_key is not None)
     if response.status != _OK or not isinstance(found, dict):
         raise UnreachableError(address.url, f"status {response.status} for GET {path}")
     return found

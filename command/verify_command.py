@@ -139,10 +139,11 @@ def _print(
     terminal.table(("output", "largest error", "allowed", "share", "case", "passed"), rows)
     for problem in result.problems:
         terminal.say(f"problem   {problem}")
+    threads = f"{facts.threads} thread{'s'[: facts.threads > 1]}"
     terminal.pairs(
         [
             ("device", f"{facts.device} ({facts.provider}; {facts.reason}), {record['device_name'] or 'name unknown'}"),
-            ("runtime", f"onnxruntime {facts.version}, {facts.threads} threads, {facts.precision}"),
+            ("runtime", f"onnxruntime {facts.version}, {threads}, {facts.precision}"),
             ("graph", f"{facts.graph}, {facts.placement.line()}"),
             ("bits", _bits_words(record["bits"])),
             ("digest", bundle.digest),

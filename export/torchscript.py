@@ -36,7 +36,7 @@ def export_torchscript(exportable: Exportable) -> Scripted:
             buffer = io.BytesIO()
             torch.jit.save(module, buffer)
     except Exception as err:  # noqa: BLE001 - the compiler refuses a stranger's code in many ways, and may be gone
-        lines = [line.strip() for line in str(err).split("\n") if line.strip()]
+        lines = [line.strip().rstrip(":") for line in str(err).split("\n") if line.strip()]
         return Scripted(None, b"", f"{type(err).__name__}: {lines[0][:300] if lines else 'no reason given'}")
     return Scripted(module, _without_sources(buffer.getvalue()))
 

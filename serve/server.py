@@ -106,9 +106,10 @@ def model_lines(models: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             yield f"warning: {model['name']}: {model['verification']['statement']}"
     for model in models:
         facts = model["facts"]
+        threads = f"{facts['threads']} thread{'s'[: facts['threads'] > 1]}"
         yield (
             f"serving {model['name']} version {model['version']} on {facts['device']} "
-            f"({facts['provider']}; {facts['reason']}), onnxruntime {facts['version']}, {facts['threads']} threads, "
+            f"({facts['provider']}; {facts['reason']}), onnxruntime {facts['version']}, {threads}, "
             f"{facts['precision']}"
         )
         yield f"  placement: {model['placement_line']}"

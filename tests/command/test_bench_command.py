@@ -43,6 +43,7 @@ class Stub(ThreadingHTTPServer):
         self.pages["/v2/models/toy"] = TOY
         self.answers = lambda _: (200, bytes(100))
         self.heads = []
+        self.key = None
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -50,14 +51,24 @@ class Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def do_GET(self):
+        if self._refuse_key():
+            return
         page = self.server.pages.get(self.path)
         self._send(404 if page is None else 200, json.dumps(page or {"error": "nothing here"}).encode())
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self._refuse_key():
+            return
         head = json.loads(body[: int(self.headers.get("Inference-Header-Content-Length", len(body)))])
         self.server.heads.append(head)
         self._send(*self.server.answers(head))
+
+    def _refuse_key(self):
+        if self.server.key is None or self.headers.get("Authorization") == f"Bearer {self.server.key}":
+            return False
+        self._send(403 if "Authorization" in self.headers else 401, b'{"error": "key"}')
+        return True
 
     def _send(self, status, body):
         self.send_response(status)
@@ -106,6 +117,39 @@ def test_a_load_is_told_for_machines(run, stub):
     assert answer["quartiles"][0]["shortest"] >= 5
     assert answer["timeline"]
     assert all(head["inputs"][0]["shape"][0] == 2 for head in stub.heads)
+
+
+def test_a_server_that_asks_for_a_key_gets_that_of_the_environment(run, stub, monkeypatch):
+    stub.key = "0123456789abcdef"
+    monkeypatch.setenv("CELLGATE_API_KEY", stub.key)
+
+    done = run("bench", stub.url, "--connections", "2", *QUICK)
+
+    assert done.status == 0, done.err
+    assert "failed   none" in done.out
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (None, "expected a key that it knows (401), found none; set CELLGATE_API_KEY"),
+        ("fedcba9876543210", "expected a key that it knows (403), found another one; set CELLGATE_API_KEY"),
+        ("a\r\nb: c", "CELLGATE_API_KEY: expected visible ASCII characters, found others"),
+    ],
+    ids=["none", "another", "two lines"],
+)
+def test_a_key_that_does_not_open_is_one_sentence_without_the_key(run, stub, monkeypatch, given, sentence):
+    stub.key = "0123456789abcdef"
+    monkeypatch.delenv("CELLGATE_API_KEY", raising=False)
+    if given is not None:
+        monkeypatch.setenv("CELLGATE_API_KEY", given)
+
+    done = run("bench", stub.url, *QUICK)
+
+    assert done.status == 2
+    assert sentence in done.err
+    assert done.err.count("\n") == 1
+    assert given is None or given not in done.err
 
 
 def test_lengths_that_are_alike_have_one_line(run, stub):

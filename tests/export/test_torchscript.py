@@ -70,3 +70,15 @@ def test_without_torchscript_the_reason_is_kept_and_nothing_raised(monkeypatch: 
     reason = "RuntimeError: TorchScript has left" if loss == "broken" else "AttributeError: module 'torch.jit' has no"
     assert scripted.reason.startswith(reason)
     assert "\n" not in scripted.reason
+
+
+def test_reason_does_not_end_on_the_colon_before_the_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        message = '\nTensor (inferred) cannot be used as a tuple:\n  File "net.py", line 10\n'
+        raise RuntimeError(message)
+
+    monkeypatch.setattr(torch.jit, "script", refuse)
+
+    scripted = export_torchscript(prepare(SequenceModel(3, 4, 2)))
+
+    assert scripted.reason == "RuntimeError: Tensor (inferred) cannot be used as a tuple"

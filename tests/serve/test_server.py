@@ -78,7 +78,7 @@ def test_server_says_where_it_is_answers_and_stops_in_order(bundle_paths, number
 
     assert answers == [{"ready": True}, 200]
     assert lines[0].startswith("serving last version 3 on cpu (CPUExecutionProvider; asked for), onnxruntime ")
-    assert lines[0].endswith(", 1 threads, float32")
+    assert lines[0].endswith(", 1 thread, float32")
     assert lines[1].startswith("  placement: model.onnx, ")
     assert lines[1].endswith(" nodes on CPUExecutionProvider")
     assert lines[2].startswith("  golden cases: 2 reproduced, ")
