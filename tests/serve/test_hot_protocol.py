@@ -35,7 +35,7 @@ def anyio_backend(request):
 
 
 @asynccontextmanager
-async def listen(models, engine, **changes):
+async def listen(models, engine, tls=None, **changes):
     """Serve on a free port of this event loop; yield the port, the application and the connections."""
     keep_alive_s = changes.pop("keep_alive_s", 15)
     settings = Settings(**changes)
@@ -53,7 +53,7 @@ async def listen(models, engine, **changes):
         return config.http_protocol_class(config=config, server_state=state, app_state={}, _loop=loop)
 
     async with app.router.lifespan_context(app):
-        server = await loop.create_server(make, "127.0.0.1", 0)
+        server = await loop.create_server(make, "127.0.0.1", 0, ssl=tls)
         try:
             with anyio.fail_after(PATIENCE_S):
                 yield SimpleNamespace(
@@ -73,8 +73,8 @@ class Wire:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, served):
-        reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+    async def open(cls, served, tls=None):
+        reader, writer = await asyncio.open_connection("127.0.0.1", served.port, ssl=tls)
         try:
             yield cls(reader, writer)
         finally:
