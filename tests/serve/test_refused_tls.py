@@ -1,4 +1,4 @@
-"""Connections that are not read from for a moment, where they are encrypted: what came lies in the loop, not the kernel."""
+"""Connections that are not read from for a moment, where they are encrypted: what came lies in the loop."""
 
 import asyncio
 import shutil
