@@ -15,8 +15,9 @@ from .errors import ServeError
 from .guarded_protocol import IDLE, GuardedProtocol
 from .hot_cycle import HotCycle
 from .raw_response import STATUS_LINES, header_lines
-from .refused_connections import PAUSE_S, RefusedConnections, has_unread, is_encrypted
+from .refused_connections import PAUSE_S, RefusedConnections
 from .request_meter import RequestMeter
+from .socket_queues import has_unread, is_encrypted
 
 Rendered = tuple[int, bytes, bytes, list[Any], int]  # status, its line, header lines, body, bytes of it
 

@@ -7,15 +7,12 @@ each answer: the one place that an answer makes is usually taken by the client t
 waits for nobody.
 
 Since a client may count its timeout from the moment at which it sent, what was there when the connection is read again
-counts as sent when the pause began.
+(`socket_queues`) counts as sent when the pause began.
 
 Rules of this file: no more than one timer; a refusal costs one entry.
 """
 
-import array
 import asyncio
-import fcntl
-import termios
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -30,20 +27,6 @@ class Refused(Protocol):
 
     def pause_refused(self) -> None: ...  # noqa: D102 - the class says it
     def resume_refused(self) -> None: ...  # noqa: D102
-
-
-def is_encrypted(transport: asyncio.Transport) -> bool:
-    """Return whether it is TLS: then the loop takes what is sent, though nobody reads, and the kernel holds nothing."""
-    return transport.get_extra_info("ssl_object") is not None
-
-
-def has_unread(transport: asyncio.Transport) -> bool:
-    """Return whether the kernel holds bytes that were sent to a connection."""
-    opened = transport.get_extra_info("socket")
-    size = array.array("i", [0])
-    if opened is not None:
-        fcntl.ioctl(opened.fileno(), termios.FIONREAD, size)
-    return size[0] > 0
 
 
 class RefusedConnections:

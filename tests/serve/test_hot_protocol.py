@@ -23,6 +23,7 @@ from cellgate.serve.guarded_protocol import GuardedProtocol
 from cellgate.serve.hot_protocol import HotProtocol
 from cellgate.serve.hot_surface import http_protocol, surface_gaps
 from cellgate.serve.settings import Settings
+from cellgate.serve.socket_queues import has_unread
 
 PATIENCE_S = 20
 DATE = [(b"date", b"Thu, 01 Jan 2026 00:00:00 GMT")]
@@ -901,7 +902,7 @@ async def refused(served_models, port, monkeypatch):
 async def send_unread(wire, data, port):
     """Send while nothing is read, and have the connection read again afterwards."""
     wire.send(data)
-    await until(lambda: refused_connections.has_unread(wire.connection.transport))
+    await until(lambda: has_unread(wire.connection.transport))
     port.is_full = False
 
 
@@ -1029,7 +1030,7 @@ async def test_of_a_pause_in_which_nothing_came_no_earlier_one_is_told(served_mo
     port = make_manual_port()
     async with refused(served_models, port, monkeypatch) as wire:
         wire.send(raw(JSON))
-        await until(lambda: refused_connections.has_unread(wire.connection.transport))
+        await until(lambda: has_unread(wire.connection.transport))
         wire.connection._paused_s -= PATIENCE_S
         wire.connection.refused.resume_all()
         again = await wire.response()

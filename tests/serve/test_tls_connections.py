@@ -1,4 +1,4 @@
-"""Connections that are not read from for a moment, where they are encrypted: what came lies in the loop."""
+"""What is another matter where a connection is encrypted: what lies unread lies in the loop; it ends in two halves."""
 
 import asyncio
 import shutil
@@ -10,7 +10,9 @@ from contextlib import asynccontextmanager
 import pytest
 from tests.serve.test_hot_protocol import JSON, PATIENCE_S, Wire, body_of, listen, raw, status_of, timed, until
 
-from cellgate.serve import refused_connections
+from cellgate.serve import guarded_protocol, refused_connections
+
+SOCKET_BYTES = 2**24  # more than the sockets take
 
 
 @pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
@@ -74,3 +76,44 @@ async def test_a_request_that_is_sent_after_the_pause_has_all_its_time(
         _, work = await port.next_work()
 
     assert work.deadline_s >= sent_s + 1.0
+
+
+async def test_a_client_that_does_not_look_at_its_connection_does_not_hold_up_a_stop(
+    served_models, make_manual_port, contexts, monkeypatch
+):
+    monkeypatch.setattr(guarded_protocol, "LINGER_S", 0.001)
+    ours, theirs = contexts
+    async with (
+        listen([served_models["steps"]], make_manual_port(), tls=ours) as served,
+        Wire.open(served, tls=theirs) as stored,
+    ):
+        stored.send(raw(method="GET", path="/v2", length=False))
+        found = await stored.response()
+        stored.writer.transport.pause_reading()
+        for connection in list(served.state.connections):
+            connection.shutdown()
+        await until(lambda: not served.state.connections)
+
+    assert status_of(found) == 200
+
+
+async def test_an_answer_that_is_not_read_yet_is_not_cut_off_by_a_stop(
+    served_models, make_manual_port, contexts, monkeypatch
+):
+    monkeypatch.setattr(guarded_protocol, "LINGER_S", 0.001)
+    ours, theirs = contexts
+    async with (
+        listen([served_models["steps"]], make_manual_port(), tls=ours) as served,
+        Wire.open(served, tls=theirs) as slow,
+    ):
+        slow.send(raw(method="GET", path="/v2", length=False))
+        await slow.response()
+        slow.writer.transport.pause_reading()
+        (connection,) = served.state.connections
+        connection.transport.write(bytes(SOCKET_BYTES))
+        connection.shutdown()
+        await until(connection.transport.is_closing)
+        slow.writer.transport.resume_reading()
+        found = await slow.reader.readexactly(SOCKET_BYTES)
+
+    assert found == bytes(SOCKET_BYTES)
