@@ -18,6 +18,7 @@ from .raw_response import STATUS_LINES, header_lines
 from .request_id import HEADER
 from .serving_state import ServingState
 from .settings import Settings
+from .socket_queues import has_unsent, is_encrypted
 
 IDLE, HEAD, BODY = range(3)  # what is being read
 LINGER_S: Final = 0.5  # from the stop to the end of a connection on which nothing comes
@@ -93,12 +94,22 @@ class EndingProtocol(HttpToolsProtocol):
             self.loop.call_later(min(LINGER_S, self.settings.shutdown_grace_s), self._close_idle)
 
     def _close_idle(self) -> None:
-        if self._is_busy():
+        if self._is_busy() or self not in self.connections:
             return
         if self._reading == IDLE:
+            # TLS waits for the client's own close, and a client that keeps a connection for later does not look at it.
+            if is_encrypted(self.transport) and not self._has_unsent():
+                self.loop.call_later(LINGER_S, self._abort_closed)
             self.transport.close()
         else:
             self.loop.call_later(self.settings.head_timeout_s, self._refuse_late_head)
+
+    def _has_unsent(self) -> bool:
+        return self.transport.get_write_buffer_size() > 0 or has_unsent(self.transport)
+
+    def _abort_closed(self) -> None:
+        if self in self.connections:
+            self.transport.abort()
 
     def _refuse_late_head(self) -> None:
         if not self._is_busy():

@@ -58,6 +58,8 @@ class GuardedProtocol(EndingProtocol):
         self.flow.resume_reading = resume_reading  # type: ignore[method-assign]
         if len(self.connections) > self.settings.max_connections:
             self._refuse(TooManyConnections(self.settings.max_connections))
+        elif self.serving.draining:  # it was on its way when the others were told
+            self.shutdown()
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser, as uvicorn does; what it refuses is answered with the error object."""

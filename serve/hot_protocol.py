@@ -174,15 +174,15 @@ class HotProtocol(HotReplies):
         reader = self.readers.get(self._path)
         if reader is None:  # the model went while the body came
             return False
-        start = perf_counter()
+        start, unread_s, self._unread_s = perf_counter(), self._unread_s, 0.0
         try:
             work, form = reader.read(body, request.head_bytes)
             if is_large_answer(form):
                 return False
             self._form = form
             self._read_s = perf_counter() - start
-            if self._unread_s:
-                self._age(work)
+            if unread_s:
+                _age(work, unread_s)
             self._ticket = self.serving.engine.submit(work, self._on_done)
         except QueueFull as err:
             self._reply_error(err)
@@ -191,25 +191,14 @@ class HotProtocol(HotReplies):
             self._reply_error(err)
         return True
 
-    def _age(self, work: Work) -> None:
-        """Take off a timeout what the request may have waited unread.
-
-        Raises:
-            QueueTooLong: that may have been all of it.
-        """
-        unread_s, self._unread_s = self._unread_s, 0.0
-        if work.deadline_s is not None:
-            left_s = work.deadline_s - monotonic()
-            if left_s <= unread_s:
-                raise QueueTooLong(unread_s, left_s)
-            work.deadline_s -= unread_s
-
     # the answer
 
     def _on_done(self, outcome: Outcome) -> None:
         self._ticket = None
         if isinstance(outcome, ServeError):
             self._reply_error(outcome)
+            if isinstance(outcome, QueueFull):  # by the engine, which other frontends fill too
+                self._pause()
             return
         assert self._form is not None
         start = perf_counter()
@@ -233,6 +222,19 @@ class HotProtocol(HotReplies):
     def _may_answer(self) -> bool:
         """The request that is being read has no cycle in uvicorn, the one that is at work has no other mark."""
         return self._ticket is None and (self._request is not None or super()._may_answer())
+
+
+def _age(work: Work, unread_s: float) -> None:
+    """Take off a timeout what the request may have waited unread.
+
+    Raises:
+        QueueTooLong: that may have been all of it.
+    """
+    if work.deadline_s is not None:
+        left_s = work.deadline_s - monotonic()
+        if left_s <= unread_s:
+            raise QueueTooLong(unread_s, left_s)
+        work.deadline_s -= unread_s
 
 
 def hot_protocol(state: ServingState) -> type[HotProtocol]:

@@ -16,8 +16,9 @@ from .errors import ServeError
 from .guarded_protocol import GuardedProtocol
 from .hot_cycle import HotCycle
 from .raw_response import STATUS_LINES, header_lines
-from .refused_connections import RefusedConnections, has_unread
+from .refused_connections import PAUSE_S, RefusedConnections
 from .request_meter import RequestMeter
+from .socket_queues import has_unread, is_encrypted
 
 Rendered = tuple[int, bytes, bytes, list[Any], int]  # status, its line, header lines, body, bytes of it
 
@@ -76,7 +77,10 @@ class HotReplies(GuardedProtocol):
         self.timeout_keep_alive_task = None
         if self._reading != IDLE or self._is_busy():
             return  # the answer starts it again
-        left_s = self._idle_since_s + self.timeout_keep_alive - perf_counter()
+        if self.flow.read_paused:  # what it has sent is not read yet
+            left_s = max(PAUSE_S, self.timeout_keep_alive)
+        else:
+            left_s = self._idle_since_s + self.timeout_keep_alive - perf_counter()
         if left_s > 0:
             self.timeout_keep_alive_task = self.loop.call_later(left_s, self.timeout_keep_alive_handler)
         else:
@@ -123,10 +127,18 @@ class HotReplies(GuardedProtocol):
 
     def resume_refused(self) -> None:
         """Read on."""
-        if not self.transport.is_closing():
-            if has_unread(self.transport):
-                self._unread_s = perf_counter() - self._paused_s
-            self.flow.resume_reading()
+        if self.transport.is_closing():
+            return
+        self._idle_since_s = now = perf_counter()
+        is_tls = is_encrypted(self.transport)
+        self._unread_s = now - self._paused_s if is_tls or has_unread(self.transport) else 0.0
+        self.flow.resume_reading()
+        if is_tls:  # what the loop holds is handed over in its next turn, before this
+            self.loop.call_soon(self._forget_unread)
+
+    def _forget_unread(self) -> None:
+        if self._reading == IDLE:
+            self._unread_s = 0.0
 
     def shutdown(self) -> None:
         """As the class says, with nobody left unread."""

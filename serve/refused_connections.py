@@ -7,16 +7,13 @@ each answer: the one place that an answer makes is usually taken by the client t
 waits for nobody.
 
 Since a client may count its timeout from the moment at which it sent, what was there when the connection is read again
-counts as sent when the pause began.
+(`socket_queues`) counts as sent when the pause began.
 
 Rules of this file: no more than one timer; a refusal costs one entry.
 """
 
-import array
 import asyncio
-import fcntl
-import termios
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -32,15 +29,6 @@ class Refused(Protocol):
     def resume_refused(self) -> None: ...  # noqa: D102
 
 
-def has_unread(transport: asyncio.Transport) -> bool:
-    """Return whether the kernel holds bytes that were sent to a connection."""
-    opened = transport.get_extra_info("socket")
-    size = array.array("i", [0])
-    if opened is not None:
-        fcntl.ioctl(opened.fileno(), termios.FIONREAD, size)
-    return size[0] > 0
-
-
 class RefusedConnections:
     """Those that wait, the longest waiting first.
 
@@ -50,16 +38,17 @@ class RefusedConnections:
 
     def __init__(self, has_room: Callable[[], bool]) -> None:
         self._has_room = has_room
-        self._waiting: deque[tuple[float, Refused]] = deque()
+        self._waiting: OrderedDict[Refused, float] = OrderedDict()  # and until when at the latest
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def add(self, connection: Refused, loop: asyncio.AbstractEventLoop) -> None:
-        """Pause a connection."""
+        """Pause a connection; one that was paused already, as of many requests in one piece, waits once."""
         connection.pause_refused()
-        self._waiting.append((loop.time() + PAUSE_S, connection))
+        self._waiting[connection] = loop.time() + PAUSE_S
+        self._waiting.move_to_end(connection)
         if self._timer is None:
             self._timer = loop.call_later(TICK_S, self._look, loop)
 
@@ -70,11 +59,11 @@ class RefusedConnections:
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         now, waiting = loop.time(), self._waiting
-        while waiting and waiting[0][0] <= now:
+        while waiting and next(iter(waiting.values())) <= now:
             self._resume_one()
         for _ in range(min(_AT_ONCE, len(waiting)) if self._has_room() else 0):
             self._resume_one()
         self._timer = loop.call_later(TICK_S, self._look, loop) if waiting else None
 
     def _resume_one(self) -> None:
-        self._waiting.popleft()[1].resume_refused()
+        self._waiting.popitem(last=False)[0].resume_refused()

@@ -81,7 +81,7 @@ class Repository:
         if self._folder is None:
             return
         for first in _folders_in(self._folder):
-            inside = [first] if (first / MANIFEST_FILE).exists() else _folders_in(first)
+            inside = [first] if _has_manifest(first) else _folders_in(first)
             for folder in inside:
                 yield from _found_at(BundlePlace(folder))
 
@@ -94,6 +94,13 @@ def _found_at(place: BundlePlace) -> Iterator[FoundBundle]:
         return
     name = manifest.name if place.name is None else place.name
     yield FoundBundle(BundlePlace(place.path, name), name, manifest.version)
+
+
+def _has_manifest(folder: Path) -> bool:
+    try:
+        return (folder / MANIFEST_FILE).exists()
+    except OSError:  # it may not be looked into, as `lost+found` of a volume
+        return False
 
 
 def _folders_in(folder: Path) -> list[Path]:

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, Final
 
 _A_LOOK: Final = 64  # connections, then whoever is connected has its turn again
+_TOGETHER: Final = 16  # of all processes: one that is awake first must not have the whole crowd to itself
 
 Make = Callable[..., asyncio.Protocol]
 
@@ -26,12 +27,14 @@ class Crowd:
         listener: that the loop listens on; it does not block.
         make: of one protocol, from what uvicorn gives it.
         tls: of the connections, or None.
+        processes: that listen there.
     """
 
-    def __init__(self, listener: socket.socket, make: Make, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, listener: socket.socket, make: Make, tls: ssl.SSLContext | None, processes: int = 1) -> None:
         self._listener = listener
         self._make = make
         self._tls = tls
+        self._a_look = _A_LOOK if processes == 1 else max(1, _TOGETHER // processes)
         self._is_due = False
         self._arriving: set[asyncio.Task[Any]] = set()  # or the collector might take them
 
@@ -45,7 +48,7 @@ class Crowd:
     def _take(self, make: Make) -> None:
         self._is_due = False
         loop = asyncio.get_running_loop()
-        for _ in range(_A_LOOK):
+        for _ in range(self._a_look):
             try:
                 connection, _ = self._listener.accept()
             except OSError:  # nobody, or no file is left, or the server stops: the loop's own turn says which

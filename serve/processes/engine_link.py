@@ -23,6 +23,7 @@ from .hello import Offer
 from .link_models import LinkModels
 from .link_questions import LinkQuestions
 from .link_writer import LinkWriter
+from .shared_room import SharedRoom
 from .stream_block import stream_answer
 from .tensor_frames import Frame, Piece, answered_of
 
@@ -73,6 +74,7 @@ class EngineLink(asyncio.Protocol):
         self._models = LinkModels(limits.max_lanes)
         self._max_waiting = limits.max_waiting
         self._max_waiting_bytes = limits.max_waiting_bytes
+        self._room = SharedRoom(limits.max_waiting)
         self._on_hello = on_hello
         self._on_lost = on_lost
         self._decoder = FrameDecoder(limits.max_frame_bytes)
@@ -94,7 +96,8 @@ class EngineLink(asyncio.Protocol):
         writer = self._writer
         if writer is not None and writer.unsent_bytes > self._max_waiting_bytes:  # the engine does not read
             return False
-        if len(self._pending) < self._max_waiting:
+        inside, room = len(self._pending), self._room
+        if inside < room.share or (inside < self._max_waiting and room.has_room(inside, monotonic())):
             return True
         if writer is not None:
             writer.push()  # those who are refused come in crowds
@@ -212,8 +215,11 @@ class EngineLink(asyncio.Protocol):
                 self._times.pop(ticket, None)
                 if entry is not None:
                     self._pending_bytes -= entry[1]
-                    entry[3].left(monotonic())
-                    self._call(entry[0], error_from_words(json_of(frame)))
+                    entry[3].left(now := monotonic())
+                    error = error_from_words(json_of(frame))
+                    if isinstance(error, QueueFull):
+                        self._room.refused(len(self._pending), now)
+                    self._call(entry[0], error)
                 else:
                     self.questions.refuse(ticket, error_from_words(json_of(frame)))
             case Kind.REPORT:

@@ -139,7 +139,8 @@ class FrontendServer(uvicorn.Server):
         """Listen, and say so."""
         config = self.config
         if sockets:
-            make: Any = Crowd(sockets[0], config.http_protocol_class, config.ssl)
+            processes = self._state.settings.workers
+            make: Any = Crowd(sockets[0], config.http_protocol_class, config.ssl, processes)
             config.http_protocol_class = make  # uvicorn only calls it
         await super().startup(sockets)
         loop = asyncio.get_running_loop()

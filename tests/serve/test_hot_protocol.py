@@ -23,6 +23,7 @@ from cellgate.serve.guarded_protocol import GuardedProtocol
 from cellgate.serve.hot_protocol import HotProtocol
 from cellgate.serve.hot_surface import http_protocol, surface_gaps
 from cellgate.serve.settings import Settings
+from cellgate.serve.socket_queues import has_unread
 
 PATIENCE_S = 20
 DATE = [(b"date", b"Thu, 01 Jan 2026 00:00:00 GMT")]
@@ -35,7 +36,7 @@ def anyio_backend(request):
 
 
 @asynccontextmanager
-async def listen(models, engine, **changes):
+async def listen(models, engine, tls=None, **changes):
     """Serve on a free port of this event loop; yield the port, the application and the connections."""
     keep_alive_s = changes.pop("keep_alive_s", 15)
     settings = Settings(**changes)
@@ -53,7 +54,7 @@ async def listen(models, engine, **changes):
         return config.http_protocol_class(config=config, server_state=state, app_state={}, _loop=loop)
 
     async with app.router.lifespan_context(app):
-        server = await loop.create_server(make, "127.0.0.1", 0)
+        server = await loop.create_server(make, "127.0.0.1", 0, ssl=tls)
         try:
             with anyio.fail_after(PATIENCE_S):
                 yield SimpleNamespace(
@@ -73,8 +74,8 @@ class Wire:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, served):
-        reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+    async def open(cls, served, tls=None):
+        reader, writer = await asyncio.open_connection("127.0.0.1", served.port, ssl=tls)
         try:
             yield cls(reader, writer)
         finally:
@@ -901,7 +902,7 @@ async def refused(served_models, port, monkeypatch):
 async def send_unread(wire, data, port):
     """Send while nothing is read, and have the connection read again afterwards."""
     wire.send(data)
-    await until(lambda: refused_connections.has_unread(wire.connection.transport))
+    await until(lambda: has_unread(wire.connection.transport))
     port.is_full = False
 
 
@@ -1034,3 +1035,100 @@ async def test_a_head_that_stays_half_does_not_hold_up_a_stop(served_models, mak
         found = await half.rest()
 
     assert status_of(found) == 408
+
+
+async def test_a_request_that_could_not_be_read_takes_the_time_that_it_lay_unread_with_it(
+    served_models, make_manual_port, monkeypatch
+):
+    port = make_manual_port()
+    async with refused(served_models, port, monkeypatch) as wire:
+        await send_unread(wire, raw(BAD), port)
+        found = await wire.response()
+        sent_s = time.monotonic()
+        wire.send(timed(1.0))
+        _, work = await port.next_work()
+
+    assert status_of(found) == 400
+    assert work.deadline_s >= sent_s + 1.0
+
+
+async def test_of_a_pause_in_which_nothing_came_no_earlier_one_is_told(served_models, make_manual_port, monkeypatch):
+    port = make_manual_port()
+    async with refused(served_models, port, monkeypatch) as wire:
+        wire.send(raw(JSON))
+        await until(lambda: has_unread(wire.connection.transport))
+        wire.connection._paused_s -= PATIENCE_S
+        wire.connection.refused.resume_all()
+        again = await wire.response()
+        port.is_full = False
+        await until(lambda: not wire.connection.flow.read_paused)
+        sent_s = time.monotonic()
+        wire.send(timed(1.0))
+        _, work = await port.next_work()
+
+    assert status_of(again) == 503
+    assert work.deadline_s >= sent_s + 1.0
+
+
+async def test_who_is_not_read_from_is_not_idle(served_models, make_manual_port, monkeypatch):
+    monkeypatch.setattr(refused_connections, "PAUSE_S", PATIENCE_S)
+    port = make_manual_port()
+    port.is_full = True
+    async with listen([served_models["steps"]], port, keep_alive_s=100) as served:
+        protocol, transport = connect_fake(served)
+        protocol.data_received(raw(JSON))
+        protocol._idle_since_s -= 200
+        protocol.timeout_keep_alive_handler()
+        found = [transport.closing]
+        protocol.refused.resume_all()
+        protocol.timeout_keep_alive_handler()  # in the turn in which what came is not read yet
+        found.append(transport.closing)
+        protocol._idle_since_s -= 200
+        protocol.timeout_keep_alive_handler()
+        found.append(transport.closing)
+
+    assert found == [False, False, True]
+
+
+async def test_a_connection_that_is_refused_many_times_in_one_piece_waits_once(served_models, make_manual_port):
+    port = make_manual_port()
+    port.is_full = True
+    async with listen([served_models["steps"]], port) as served:
+        protocol, transport = connect_fake(served)
+        protocol.data_received(raw(JSON) * 5)
+        found = len(protocol.refused), transport.reading
+        protocol.refused.resume_all()
+
+    assert [status_of(answer) for answer in transport.writes] == [503] * 5
+    assert found == (1, False)
+
+
+async def test_who_is_refused_by_the_engine_itself_is_not_read_from_for_a_moment_either(
+    served_models, make_manual_port
+):
+    port = make_manual_port()
+    async with listen([served_models["steps"]], port) as served:
+        protocol, transport = connect_fake(served)
+        protocol.data_received(raw(JSON))
+        ticket, _ = await port.next_work()
+        port.answer(ticket, QueueFull(1))
+
+        assert (status_of(transport.writes[0]), transport.reading) == (503, False)
+
+
+async def test_a_connection_that_is_made_while_the_server_stops_is_told_so_too(
+    served_models, make_fake, make_network, make_runtime_port, monkeypatch
+):
+    monkeypatch.setattr(connection_end, "LINGER_S", 0.001)
+    port = make_runtime_port({"steps": make_fake(make_network("steps"))})
+    async with listen([served_models["steps"]], port) as served:
+        served.app.state.serving.draining = True
+        async with Wire.open(served) as silent:
+            assert await silent.rest() == b""
+        monkeypatch.setattr(connection_end, "LINGER_S", PATIENCE_S)
+        async with Wire.open(served) as late:
+            late.send(raw(JSON))
+            found, rest = await late.response(), await late.rest()
+
+    assert (status_of(found), rest) == (200, b"")
+    assert b"\r\nconnection: close\r\n" in found

@@ -1,10 +1,15 @@
+import os
 import shutil
+import tempfile
+from pathlib import Path
 
 import pytest
 
 from cellgate.serve.errors import NotInRepository, ServerStartError
 from cellgate.serve.repository import Repository
 from cellgate.serve.served_model import BundlePlace
+
+SOMEBODY = 65_534  # no user's number
 
 
 @pytest.fixture
@@ -104,3 +109,27 @@ def test_a_server_without_any_bundle_does_not_start(tmp_path, folder):
 
     with pytest.raises(ServerStartError, match=r"repository .*: expected a folder of bundles, found none in it"):
         Repository([], tmp_path / folder).newest()
+
+
+@pytest.fixture
+def as_somebody():
+    """Be bound by the permissions of files, which the superuser is not."""
+    folder = Path(tempfile.mkdtemp())
+    if is_root := os.geteuid() == 0:
+        os.chown(folder, SOMEBODY, SOMEBODY)
+        os.seteuid(SOMEBODY)
+    try:
+        yield folder
+    finally:
+        if is_root:
+            os.seteuid(0)
+        shutil.rmtree(folder)
+
+
+def test_a_folder_that_may_not_be_looked_into_is_passed_over(make_network, as_somebody):
+    """As `lost+found` of a volume that is mounted there."""
+    path = make_network("steps").write(as_somebody / "a", name="steps", version=1)
+    shut = as_somebody / "lost+found"
+    shut.mkdir(mode=0)
+
+    assert Repository([], as_somebody).newest() == [BundlePlace(path, "steps")]

@@ -116,3 +116,26 @@ async def test_a_connection_that_cannot_be_made_is_told_to_the_loop_and_costs_th
             await turns_until(2)
 
     assert [type(err) for err in told] == [ArithmeticError]
+
+
+async def test_of_two_who_listen_neither_has_a_crowd_to_itself(listeners):
+    listener, made = listeners(), {"one": 0, "other": 0}
+
+    def counting(name):
+        def make(greeting):
+            made[name] += 1
+            return Connection(greeting)
+
+        return make
+
+    Connection.made = 0
+    with ExitStack() as opened:
+        listener.listen(2 * CLIENTS)
+        for _ in range(CLIENTS // 2):
+            opened.enter_context(socket.create_connection(listener.getsockname()))
+        sides = [opened.enter_context(listener.dup()) for _ in made]
+        one, other = (Crowd(side, counting(name), None, len(made)) for side, name in zip(sides, made, strict=True))
+        async with listening(sides[0], one), listening(sides[1], other):
+            await turns_until(CLIENTS // 2)
+
+    assert min(made.values()) > CLIENTS // 8

@@ -373,6 +373,32 @@ async def test_a_refusal_sends_on_what_waits_to_be_sent(meet, hello, make_work):
         assert [(await engine.receive())[0] for _ in range(2)] == [Kind.WORK] * 2
 
 
+async def test_while_others_fill_the_engine_no_more_is_sent_to_it_than_leaves_it(
+    meet, hello, answer, make_work, monkeypatch
+):
+    now = 0.0
+    monkeypatch.setattr(engine_link, "monotonic", lambda: float(now))
+    async with meet(max_waiting=4) as (client, next_engine):
+        engine, done = await next_engine(hello), []
+        for _ in range(3):
+            client.submit(make_work(), done.append)
+        frames = [await engine.receive() for _ in range(3)]
+        engine.send(pack_json(Kind.ERROR, id_of(frames[2]), ["queue_full", "the sentence"]))
+        await until(lambda: len(done) == 1)
+        found = [client.has_room()]
+        with pytest.raises(QueueFull):
+            client.submit(make_work(), done.append)
+        engine.send(answer(frames[0]))
+        await until(lambda: len(done) == 2)
+        found.append(client.has_room())
+        client.submit(make_work(), done.append)
+        found.append(client.has_room())
+        now = 1.0
+        found.append(client.has_room())
+
+    assert found == [False, True, False, True]
+
+
 async def test_ten_thousand_cancellations_and_disconnects_leave_nothing_behind(
     run_loop, make_engine, models, hello_of, make_work
 ):

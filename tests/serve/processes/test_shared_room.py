@@ -1,0 +1,34 @@
+"""How much a frontend sends to an engine that others fill too, in moments made by hand."""
+
+from cellgate.serve.processes.shared_room import SharedRoom
+
+
+def test_nobody_who_was_not_refused_is_held_back():
+    room = SharedRoom(3)
+
+    assert [room.has_room(inside, 100.0) for inside in range(5)] == [True, True, True, False, False]
+
+
+def test_who_was_refused_sends_no_more_than_it_has_inside_for_a_moment():
+    room = SharedRoom(8)
+    room.refused(3, 100.0)
+
+    assert [room.has_room(inside, 100.01) for inside in (2, 3, 7)] == [True, False, False]
+    assert [room.has_room(inside, 101.0) for inside in (2, 3, 7, 8)] == [True, True, True, False]
+
+
+def test_of_several_refusals_the_last_one_holds():
+    room = SharedRoom(8)
+    for inside in (5, 4, 3):
+        room.refused(inside, 100.0)
+    found = [room.has_room(3, 100.0)]
+    room.refused(6, 100.0)  # one of ours has its place now
+
+    assert [*found, room.has_room(5, 100.0)] == [False, True]
+
+
+def test_who_has_nothing_inside_may_still_try_one():
+    room = SharedRoom(8)
+    room.refused(0, 100.0)
+
+    assert [room.has_room(inside, 100.0) for inside in (0, 1)] == [True, False]
