@@ -1,12 +1,14 @@
 """From a request's bytes to the engine's work and the form of the answer, for one model.
 
 Rules of this file: no HTTP and no loop. Clients send the same head again and again with other tensors behind it, so a
-head that was parsed and checked once (`infer_check`) is remembered by its bytes; what depends on the tensors is checked
-every time. Nothing that fails is remembered.
+head that was parsed and checked once (`infer_check`) is remembered by its bytes, but for its timeout (`timed_head`);
+what depends on the tensors is checked every time. Nothing that fails is remembered.
 """
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from functools import lru_cache
 
 from ..bundle.manifest import GraphSignature
@@ -22,6 +24,7 @@ from .json_size import check_json_size
 from .served_model import ServedModel
 from .settings import RequestLimits
 from .state_carrier import StateCarrier
+from .timed_head import STAND_IN_S, TIMEOUT, take_timeout
 
 # A remembered head keeps its bytes, its record and the tensors that stood in it as JSON: some 4 MiB a model at most.
 _HEADS = 1024
@@ -93,7 +96,7 @@ class RequestReader:
         text = body[:head_bytes]
         # A head that numbers its request, or carries a state, never comes again.
         is_known = head_bytes <= _HEAD_BYTES and _STEP not in text and _STATE not in text
-        head = self._known_head(text) if is_known else self._read_head(text)
+        head = self._find_head(text) if is_known else self._read_head(text)
         if head.blob_bytes != len(body) - head_bytes:
             check_length(head.blob_bytes, len(body), head_bytes)
         return self._work(head, body, head_bytes)
@@ -141,6 +144,15 @@ class RequestReader:
             stream=head.stream,
         )
         return work, head.form
+
+    def _find_head(self, text: bytes) -> CheckedHead:
+        taken = take_timeout(text) if TIMEOUT in text else None
+        if taken is not None:
+            with suppress(BadInput):  # whose words would be of another text
+                head = self._known_head(taken[0])
+                if head.timeout_s == STAND_IN_S:
+                    return replace(head, timeout_s=taken[1])
+        return self._known_head(text)
 
     def _read_head(self, text: bytes) -> CheckedHead:
         return self._check(self._parse(text))

@@ -247,6 +247,57 @@ def test_what_is_remembered_is_bounded(reader, pack_binary):
     assert reader._known_head.cache_info().misses == before.misses
 
 
+def test_heads_that_differ_in_their_timeout_are_remembered_once(served_models, pack_binary):
+    reader = make_reader(served_models, clock=lambda: 100.0)
+    x = {"x": np.zeros((1, 1, 2), np.float32)}
+    found = [reader.read(*pack_binary(x, parameters={"timeout": number}))[0] for number in range(1, 200)]
+
+    assert [work.deadline_s for work in found] == [100.0 + number / 1e6 for number in range(1, 200)]
+    assert reader._known_head.cache_info().misses == 1
+
+
+TIMEOUTS = {
+    "alone": '{"inputs": [X], "parameters": {"timeout": 250000}}',
+    "one": '{"inputs": [X], "parameters": {"timeout": 1}}',
+    "spaced": '{"inputs": [X], "parameters": {"timeout" :\t250000 }}',
+    "beside others": '{"inputs": [X], "parameters": {"timeout":250000,"priority":1}}',
+    "none": '{"inputs": [X], "parameters": {"timeout": 0}}',
+    "twice": '{"inputs": [X], "parameters": {"timeout": 5, "timeout": 1}}',
+    "twice, the other way": '{"inputs": [X], "parameters": {"timeout": 1, "timeout": 5}}',
+    "in two places": '{"outputs": [{"name": "y", "parameters": {"timeout": 0}}], "inputs": [X], "parameters": {'
+    '"timeout": 5}}',
+    "of an output": '{"inputs": [X], "outputs": [{"name": "y", "parameters": {"timeout": 7}}]}',
+    "of nobody": '{"inputs": [X], "timeout": 7}',
+    "in an id": '{"inputs": [X], "id": "\\"timeout\\": 7"}',
+    "a fraction": '{"inputs": [X], "parameters": {"timeout": 1.5}}',
+    "an exponent": '{"inputs": [X], "parameters": {"timeout": 1e3}}',
+    "a zero in front": '{"inputs": [X], "parameters": {"timeout": 07}}',
+    "negative": '{"inputs": [X], "parameters": {"timeout": -7}}',
+    "text": '{"inputs": [X], "parameters": {"timeout": "7"}}',
+    "too long": '{"inputs": [X], "parameters": {"timeout": 90071992547409930}}',
+    "beside a fault": '{"inputs": [X], "parameters": {"timeout": 7, "priority": 70}}',
+    "no JSON": '{"inputs": [X], "parameters": {"timeout": 123456},, }',
+}
+
+
+@pytest.mark.parametrize("name", TIMEOUTS)
+def test_a_remembered_head_with_a_timeout_is_read_as_if_it_were_not(reader, pack_binary, name):
+    pack = pack_binary({"x": np.zeros((1, 1, 2), np.float32)})
+    reader.read(*pack_binary({"x": np.zeros((1, 1, 2), np.float32)}, parameters={"timeout": 1}))
+    tensor = json.dumps(json.loads(pack[0][: pack[1]])["inputs"][0])
+    text = TIMEOUTS[name].replace("X", tensor).encode()
+
+    assert told(lambda: reader._find_head(text)) == told(lambda: reader._read_head(text))
+
+
+def told(read):
+    try:
+        head = read()
+    except BadInput as err:
+        return str(err)
+    return head.timeout_s, head.priority, head.form
+
+
 def test_remembered_lengths_cannot_be_written_to(reader, pack_binary):
     work, _ = reader.read(*pack_binary({"x": np.zeros((2, 1, 2), np.float32)}))
 
