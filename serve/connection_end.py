@@ -75,7 +75,7 @@ class EndingProtocol(HttpToolsProtocol):
         if awaited.what == "answer":
             self.transport.abort()
         elif awaited.what == "idle":
-            self.transport.close()
+            self._close_silent()
         else:
             self._refuse(RequestTimeout(awaited.what, awaited.limit_s))
 
@@ -97,12 +97,20 @@ class EndingProtocol(HttpToolsProtocol):
         if self._is_busy() or self not in self.connections:
             return
         if self._reading == IDLE:
-            # TLS waits for the client's own close, and a client that keeps a connection for later does not look at it.
-            if is_encrypted(self.transport) and not self._has_unsent():
-                self.loop.call_later(LINGER_S, self._abort_closed)
-            self.transport.close()
+            self._close_silent()
         else:
             self.loop.call_later(self.settings.head_timeout_s, self._refuse_late_head)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close the connection: nothing came for so long."""
+        self._close_silent()
+
+    def _close_silent(self) -> None:
+        """Close a connection on which nothing is going on."""
+        # TLS waits for the client's own close, and a client that keeps a connection for later does not look at it.
+        if is_encrypted(self.transport) and not self._has_unsent():
+            self.loop.call_later(LINGER_S, self._abort_closed)
+        self.transport.close()
 
     def _has_unsent(self) -> bool:
         return self.transport.get_write_buffer_size() > 0 or has_unsent(self.transport)

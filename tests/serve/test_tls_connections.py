@@ -97,6 +97,28 @@ async def test_a_client_that_does_not_look_at_its_connection_does_not_hold_up_a_
     assert status_of(found) == 200
 
 
+@pytest.mark.parametrize("who", ["timer", "sweep"])
+async def test_a_client_that_does_not_look_at_its_connection_does_not_keep_an_idle_one(
+    served_models, make_manual_port, contexts, monkeypatch, who
+):
+    monkeypatch.setattr(connection_end, "LINGER_S", 0.001)
+    ours, theirs = contexts
+    async with (
+        listen([served_models["steps"]], make_manual_port(), tls=ours) as served,
+        Wire.open(served, tls=theirs) as stored,
+    ):
+        stored.send(raw(method="GET", path="/v2", length=False))
+        await stored.response()
+        stored.writer.transport.pause_reading()
+        (connection,) = served.state.connections
+        await until(lambda: connection.awaited() is not None)
+        if who == "timer":
+            connection.timeout_keep_alive_handler()
+        else:
+            connection.give_up(connection.awaited())
+        await until(lambda: not served.state.connections)
+
+
 async def test_an_answer_that_is_not_read_yet_is_not_cut_off_by_a_stop(
     served_models, make_manual_port, contexts, monkeypatch
 ):
