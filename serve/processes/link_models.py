@@ -32,7 +32,7 @@ class LinkModels:
     def __init__(self, max_lanes: int) -> None:
         self._max_lanes = max_lanes
         self._served: tuple[ServedModel, ...] = ()
-        self._by_number: dict[int, LinkModel] = {}  # also those of which answers may still come
+        self._by_number: dict[int, LinkModel] = {}  # also those of which somebody waits for answers
         self._by_key: dict[str, LinkModel] = {}  # and the current ones by name
 
     def take(self, offers: Sequence[Offer]) -> None:
@@ -47,6 +47,10 @@ class LinkModels:
             self._by_key[offer.served.key] = model
             if offer.is_current:
                 self._by_key[offer.served.name] = model
+        offered = {offer.number for offer in offers}
+        self._by_number = {
+            number: model for number, model in self._by_number.items() if number in offered or model.backlog.inside
+        }
 
     def find(self, key: str) -> LinkModel:
         """Return the model that a work names.
