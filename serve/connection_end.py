@@ -107,6 +107,8 @@ class EndingProtocol(HttpToolsProtocol):
 
     def _close_silent(self) -> None:
         """Close a connection on which nothing is going on."""
+        if self.transport.is_closing():
+            return
         # TLS waits for the client's own close, and a client that keeps a connection for later does not look at it.
         if is_encrypted(self.transport) and not self._has_unsent():
             self.loop.call_later(LINGER_S, self._abort_closed)

@@ -139,3 +139,17 @@ async def test_an_answer_that_is_not_read_yet_is_not_cut_off_by_a_stop(
         found = await slow.reader.readexactly(SOCKET_BYTES)
 
     assert found == bytes(SOCKET_BYTES)
+
+
+async def test_a_timer_that_ends_after_its_connection_does_nothing(served_models, make_manual_port, contexts):
+    ours, theirs = contexts
+    async with listen([served_models["steps"]], make_manual_port(), tls=ours) as served:
+        async with Wire.open(served, tls=theirs) as wire:
+            wire.send(raw(method="GET", path="/v2", length=False))
+            await wire.response()
+            (connection,) = served.state.connections
+            connection.transport.abort()
+            await until(lambda: not served.state.connections)
+            connection.timeout_keep_alive_handler()
+
+        assert connection.transport.is_closing()

@@ -3,8 +3,10 @@
 import asyncio
 import socket
 from contextlib import ExitStack, asynccontextmanager
+from functools import wraps
 
 import pytest
+import uvloop
 
 from cellgate.serve.processes.crowd import Crowd
 
@@ -12,9 +14,15 @@ PATIENCE_S = 20
 CLIENTS = 100
 
 
-@pytest.fixture
-def anyio_backend():
-    return "asyncio", {"use_uvloop": True}
+def on_uvloop(test):
+    """Run a test on a loop of its own: the plugin's may be one that others began, and asyncio's takes whole crowds."""
+
+    @wraps(test)
+    def run(**fixtures):
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(test(**fixtures))
+
+    return run
 
 
 class Connection(asyncio.Protocol):
@@ -75,6 +83,7 @@ def listeners():
         yield make
 
 
+@on_uvloop
 async def test_a_crowd_is_connected_in_a_fraction_of_the_turns_that_it_takes_one_by_one(listeners):
     alone, said_alone = await turns_of(Connection, listeners())
     listener = listeners()
@@ -84,6 +93,7 @@ async def test_a_crowd_is_connected_in_a_fraction_of_the_turns_that_it_takes_one
     assert together < alone / 4
 
 
+@on_uvloop
 async def test_who_comes_after_the_crowd_is_connected_too(listeners):
     listener = listeners()
     crowd = Crowd(listener, Connection, None)
@@ -97,6 +107,7 @@ async def test_who_comes_after_the_crowd_is_connected_too(listeners):
     assert (said, Connection.made) == (b"hello", 1)
 
 
+@on_uvloop
 async def test_a_connection_that_cannot_be_made_is_told_to_the_loop_and_costs_the_others_nothing(listeners):
     listener, told, made = listeners(), [], []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: told.append(context["exception"]))
@@ -118,6 +129,7 @@ async def test_a_connection_that_cannot_be_made_is_told_to_the_loop_and_costs_th
     assert [type(err) for err in told] == [ArithmeticError]
 
 
+@on_uvloop
 async def test_of_two_who_listen_neither_has_a_crowd_to_itself(listeners):
     listener, made = listeners(), {"one": 0, "other": 0}
 
