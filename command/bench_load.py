@@ -5,7 +5,6 @@ drawing would be measured with the load.
 """
 
 import argparse
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -21,11 +20,11 @@ from ..client.load_run import LoadResult, run_load
 from ..client.model_facts import ModelFacts, read_model
 from ..client.open_files import allow_connections
 from ..client.probe import probe
+from .api_key import api_key_of
 from .errors import DONE, UsageError
 from .terminal import Terminal
 
 _OPEN_CONNECTIONS: Final = 512
-_KEY: Final = "CELLGATE_API_KEY"
 _COLUMNS: Final = ("sequences", "steps", "answers", "p50 ms", "p90 ms", "p99 ms", "longest ms")
 _QUARTERS: Final = ("shortest quarter", "second quarter", "third quarter", "longest quarter")
 
@@ -72,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _ask(arguments: argparse.Namespace, terminal: Terminal) -> Asked:
     """Ask the server what it serves, and fill in what was not given."""
-    address = replace(parse_address(arguments.target), api_key=_api_key(arguments.environ))
+    address = replace(parse_address(arguments.target), api_key=api_key_of(arguments.environ))
     lengths = parse_lengths(arguments.lengths)
     facts = read_model(address, arguments.model)
     body: Body = arguments.body or ("binary" if "binary_tensor_data" in facts.extensions else "json")
@@ -90,16 +89,6 @@ def _ask(arguments: argparse.Namespace, terminal: Terminal) -> Asked:
     return Asked(
         address=address, facts=facts, lengths=describe(arguments.lengths), jobs=job_plan, load=_load_plan(arguments)
     )
-
-
-def _api_key(environ: Mapping[str, str]) -> str | None:
-    """Return the key that requests carry. It is not on the command line, which others can read."""
-    key = environ.get(_KEY) or None
-    if key is not None and not (key.isascii() and key.isprintable() and " " not in key):
-        raise UsageError(
-            f"{_KEY}: expected visible ASCII characters, found others; give the key as the keys' file has it"
-        )
-    return key
 
 
 def _load_plan(arguments: argparse.Namespace) -> LoadPlan:

@@ -1,23 +1,24 @@
 """`cellgate load` and `cellgate unload`: one order to the control listener of a running server.
 
 Rules of this file: light, for it runs beside the server, in a container that has no other program for it; no proxy of
-the environment stands between. A key comes from the environment, for a command line can be read by others.
+the environment stands between.
 """
 
 import argparse
 import json
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any, Final
 from urllib.parse import quote
 
 from ..client.address import Address, parse_address
 from ..serve.settings import PREFIX, Settings
+from .api_key import api_key_of
 from .errors import DONE, CheckFailedError
 
 _OK: Final = 200
-_KEY: Final = f"{PREFIX}API_KEY"
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -26,9 +27,11 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         AddressError: the URL is none.
         CheckFailedError: nobody answers in time, or the server refuses.
+        UsageError: the key of the environment is none.
     """
-    address = parse_address(arguments.url or default_url(arguments.environ))
-    found = ask(address, arguments, arguments.environ.get(_KEY))
+    environ = arguments.environ
+    address = replace(parse_address(arguments.url or default_url(environ)), api_key=api_key_of(environ))
+    found = ask(address, arguments)
     words = "is current" if found["state"] == "loaded" else "is unloaded"
     sys.stdout.write(f"{found['name']} version {found['version']} {words}\n")
     return DONE
@@ -39,7 +42,7 @@ def default_url(environ: Mapping[str, str]) -> str:
     return f"http://127.0.0.1:{environ.get(f'{PREFIX}CONTROL_PORT') or Settings().control_port}"
 
 
-def ask(address: Address, arguments: argparse.Namespace, key: str | None) -> Mapping[str, Any]:
+def ask(address: Address, arguments: argparse.Namespace) -> Mapping[str, Any]:
     """Send the order and return the answer.
 
     Raises:
@@ -49,7 +52,7 @@ def ask(address: Address, arguments: argparse.Namespace, key: str | None) -> Map
     connection = kind(address.host, address.port, timeout=arguments.timeout)
     version = arguments.model_version
     body = json.dumps({} if version is None else {"parameters": {"version": version}})
-    headers = {"Content-Type": "application/json", **({} if key is None else {"Authorization": f"Bearer {key}"})}
+    headers = {"Content-Type": "application/json", **address.key_headers}
     path = f"{address.prefix}/v2/repository/models/{quote(arguments.name, safe='')}/{arguments.command}"
     try:
         connection.request("POST", path, body, headers)

@@ -35,6 +35,18 @@ def test_a_version_and_a_key_go_with_it(run, monkeypatch):
     assert asked == [("/v2/repository/models/a%2Fb/load", b'{"parameters": {"version": 1}}', "Bearer secret")]
 
 
+@pytest.mark.parametrize("key", ["secret\n", "secret key", "secr\u00e9t"])
+def test_a_key_that_cannot_stand_in_a_header_is_told_and_not_shown(run, monkeypatch, key):
+    monkeypatch.setenv("CELLGATE_API_KEY", key)
+    with server(200, {}) as (url, asked):
+        done = run("load", "tagger", "--url", url)
+
+    assert done.status == 2
+    assert "CELLGATE_API_KEY: expected visible ASCII characters, found others" in done.err
+    assert "secr" not in done.out + done.err
+    assert asked == []
+
+
 def test_a_refusal_is_exit_1_and_the_servers_own_sentence(run):
     with server(404, {"error": "model repository: expected it, found none", "code": "not_in_repository"}) as (url, _):
         done = run("load", "tagger", "--url", url)
