@@ -132,10 +132,11 @@ class EndingProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         self._is_over = True
-        if not self._may_answer() and self._can_wait():
+        can_answer = self._may_answer()
+        if not can_answer and self._put_off():
             self._owed = error
             return
-        if self._may_answer():
+        if can_answer:
             word = self.serving.ids.make()
             response = answer_error(error, word.decode("ascii"))
             lines = header_lines([*self.server_state.default_headers, *response.raw_headers, (HEADER, word)])
@@ -145,8 +146,8 @@ class EndingProtocol(HttpToolsProtocol):
             cycle.disconnected = True
         self.transport.close()
 
-    def _can_wait(self) -> bool:
-        """Whether what is refused comes after requests whose answers are due; it is not begun then."""
+    def _put_off(self) -> bool:
+        """Whether what is refused comes after requests whose answers are due; a whole head of it is begun no more."""
         if self._reading != BODY:
             return True
         if not self.pipeline or self.pipeline[0][0] is not self.cycle:
