@@ -24,6 +24,7 @@ from cellgate.serve.engine.models import open_engine_models
 from cellgate.serve.engine.threaded import ThreadedEngine
 from cellgate.serve.errors import EngineError, NotReady, ServeError
 from cellgate.serve.golden_check import GoldenResult
+from cellgate.serve.hot_protocol import HotProtocol
 from cellgate.serve.onnx_runtime import runtime_version
 from cellgate.serve.runtime import RuntimeFacts
 from cellgate.serve.served_model import BundlePlace, make_served_model, read_served_bundles
@@ -539,3 +540,12 @@ def post(make_request):
         return await client.post(f"/v2/models/{name}/infer", content=content, headers=headers, **more)
 
     return send
+
+
+@pytest.fixture
+def handed_over(monkeypatch):
+    """Paths that the hot route left to uvicorn."""
+    found = []
+    real = HotProtocol._hand_over
+    monkeypatch.setattr(HotProtocol, "_hand_over", lambda self: found.append(self._url) or real(self))
+    return found
