@@ -28,9 +28,9 @@ def test_attack_leaves_no_memory_behind(served, name):
         found = served.send(data)  # what the client had not sent yet may cost it the answer
         assert not found or int(found.split(b" ", 2)[1]) == status
         held.append(served.rss_bytes())
-    # The allocator keeps buffers of a megabyte or two at times and gives them back at others, and takes a hundred rounds
-    # and more to have done both: what has been left behind is what even the least of the last rounds holds above the
-    # most of the first half. A leak of three kilobytes a round shows.
+    # The allocator keeps buffers of a megabyte or two at times and gives them back at others, and takes a hundred
+    # rounds and more to have done both: what has been left behind is what even the least of the last rounds holds
+    # above the most of the first half. A leak of three kilobytes a round shows.
     before, after = max(held[:WARM]), min(held[-SAMPLES:])
 
     assert after - before < ALLOWED_BYTES
