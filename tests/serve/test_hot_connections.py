@@ -6,6 +6,7 @@ import random
 
 import anyio
 import pytest
+from tests.both_loops import anyio_backend, the_loop_asked_for  # noqa: F401 - fixtures
 from tests.serve.hot_wire import (
     ALL_BINARY,
     HEAD,
@@ -24,11 +25,6 @@ from tests.serve.hot_wire import (
 )
 
 from cellgate.serve import connection_end
-
-
-@pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
-def anyio_backend(request):
-    return "asyncio", {"use_uvloop": request.param}
 
 
 async def test_client_that_goes_away_cancels_its_work(served_models, make_manual_port):

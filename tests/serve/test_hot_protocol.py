@@ -7,6 +7,7 @@ import logging
 import anyio
 import numpy as np
 import pytest
+from tests.both_loops import anyio_backend, the_loop_asked_for  # noqa: F401 - fixtures
 from tests.serve.hot_wire import (
     ALL_BINARY,
     BAD,
@@ -36,12 +37,6 @@ from cellgate.serve.guarded_protocol import GuardedProtocol
 from cellgate.serve.hot_protocol import HotProtocol
 from cellgate.serve.hot_surface import http_protocol, surface_gaps
 from cellgate.serve.settings import Settings
-
-
-@pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
-def anyio_backend(request):
-    return "asyncio", {"use_uvloop": request.param}
-
 
 STATES = json.dumps({"inputs": [X], "outputs": [{"name": "h_n"}, {"name": "y"}]}).encode()
 

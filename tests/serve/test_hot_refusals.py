@@ -4,7 +4,7 @@ import json
 import time
 from contextlib import asynccontextmanager
 
-import pytest
+from tests.both_loops import anyio_backend, the_loop_asked_for  # noqa: F401 - fixtures
 from tests.serve.hot_wire import (
     BAD,
     JSON,
@@ -24,11 +24,6 @@ from tests.serve.hot_wire import (
 from cellgate.serve import refused_connections
 from cellgate.serve.errors import QueueFull, QueueTooLong
 from cellgate.serve.socket_queues import has_unread
-
-
-@pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
-def anyio_backend(request):
-    return "asyncio", {"use_uvloop": request.param}
 
 
 async def test_a_full_queue_refuses_before_anything_of_a_body_is_read(served_models, make_manual_port):

@@ -7,16 +7,12 @@ import subprocess
 from contextlib import asynccontextmanager
 
 import pytest
+from tests.both_loops import anyio_backend, the_loop_asked_for  # noqa: F401 - fixtures
 from tests.serve.hot_wire import JSON, PATIENCE_S, Wire, body_of, has_all_its_time, listen, raw, status_of, timed, until
 
 from cellgate.serve import connection_end, refused_connections
 
 SOCKET_BYTES = 2**24  # more than the sockets take
-
-
-@pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
-def anyio_backend(request):
-    return "asyncio", {"use_uvloop": request.param}
 
 
 @pytest.fixture(scope="module")

@@ -4,15 +4,11 @@ import asyncio
 import socket
 
 import pytest
+from tests.both_loops import anyio_backend, the_loop_asked_for  # noqa: F401 - fixtures
 
 from cellgate.serve.processes.link_writer import LinkWriter
 
 PATIENCE_S = 30
-
-
-@pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
-def anyio_backend(request):
-    return "asyncio", {"use_uvloop": request.param}
 
 
 @pytest.fixture

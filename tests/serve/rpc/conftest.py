@@ -1,6 +1,7 @@
 """A gRPC server in this process, over a real engine or over one that does what the test says."""
 
 import asyncio
+import inspect
 from contextlib import asynccontextmanager
 
 import grpc
@@ -47,15 +48,27 @@ class Asker:
         return self.channel.stream_stream(f"/{SERVICE}/ModelStreamInfer")(timeout=PATIENCE_S)
 
 
-@pytest.fixture(scope="session")
-def anyio_backend():
-    return "asyncio"
-
-
 @pytest.fixture(scope="session", autouse=True)
-async def one_loop(anyio_backend):
-    """All tests of this folder share a loop while this lives: gRPC's poller calls loops that are closed already."""
-    yield anyio_backend  # noqa: PT022 - a fixture that ends at once would end its loop
+def one_loop():
+    """A loop for all tests of this folder, for gRPC's poller calls loops that are closed already.
+
+    It is not anyio's: that would be held until the session ends, and the tests of other folders, which ask for a loop
+    of their own kind, would get it instead.
+    """
+    with asyncio.Runner() as runner:
+        yield runner
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem):
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    runner = pyfuncitem.funcargs["one_loop"]
+    faults = []
+    runner.get_loop().set_exception_handler(lambda _, context: faults.append(context))
+    runner.run(pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}))
+    assert not faults, faults
+    return True
 
 
 @pytest.fixture
