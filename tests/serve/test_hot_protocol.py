@@ -262,6 +262,13 @@ def parsed(monkeypatch):
     return found
 
 
+async def taken(protocol, transport, data):
+    if not transport.closing:
+        protocol.data_received(data)
+    await anyio.wait_all_tasks_blocked()
+    await until(lambda: transport.closing or not protocol._is_busy())  # a thread reads what is large
+
+
 @pytest.mark.parametrize("name", TABLE)
 async def test_repeated_request_gets_the_same_bytes_and_where_its_head_is_known_no_parser(
     served_models, make_fake, make_network, make_runtime_port, parsed, name
@@ -275,9 +282,7 @@ async def test_repeated_request_gets_the_same_bytes_and_where_its_head_is_known_
         for _ in range(3):
             protocol, transport = connect_fake(served)
             for part in (data, data):
-                if not transport.closing:
-                    protocol.data_received(part)
-                await anyio.wait_all_tasks_blocked()
+                await taken(protocol, transport, part)
             answers.append(transport.writes)
 
     assert answers[0] == answers[1] == answers[2]
