@@ -19,15 +19,12 @@ from .engine.port import EnginePort
 from .error_answer import FaultBoundary, on_http_error, on_serve_error
 from .errors import ServeError
 from .model_table import ModelTable
-from .openapi import ApiDocument
+from .openapi import ROUTERS, ApiDocument
 from .request_id import NameRequests
 from .request_meter import MeterRequests
-from .routes import router
 from .served_model import ServedModel
 from .serving_state import ServingState
 from .settings import Settings
-from .socket_route import socket_router
-from .stream_routes import stream_router
 from .tracing import RequestTracer
 from .work_queue import WorkQueue
 
@@ -123,7 +120,7 @@ async def _lifespan(state: ServingState, running: Running, _app: FastAPI) -> Asy
 
 def _add_routes(app: FastAPI, state: ServingState) -> None:
     """Give the application its routes, and the pages that describe them."""
-    for each in (router, socket_router, stream_router):
+    for each in ROUTERS:
         app.include_router(each)
-    document = ApiDocument(tuple(app.routes), lambda: state.table, has_keys=state.settings.api_keys_file is not None)
+    document = ApiDocument(lambda: state.table, has_keys=state.settings.api_keys_file is not None)
     app.router.routes.extend(docs_routes(document.read))

@@ -5,18 +5,24 @@ FastAPI's own parsing would refuse), so the schema of that body is put in here.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import cache
+from typing import Any, Final
 
+import orjson
+from fastapi import APIRouter
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
-from starlette.routing import BaseRoute
 
 from .. import __version__
 from .json_response import render_object
 from .model_table import ModelTable
-from .routes import INFER_SUMMARY
+from .routes import INFER_SUMMARY, router
 from .served_model import ServedModel
+from .socket_route import socket_router
+from .stream_routes import stream_router
 from .wire_schema import InferenceRequest
+
+ROUTERS: Final[tuple[APIRouter, ...]] = (router, socket_router, stream_router)  # what the document describes
 
 _REF = "#/components/schemas/{model}"
 _BINARY = {
@@ -42,13 +48,11 @@ class ApiDocument:
     """The document for the models that are served at the moment, rendered once for each table of them.
 
     Args:
-        routes: of the application.
         table: returns the served models.
         has_keys: the server asks for a key, and the page for it too.
     """
 
-    def __init__(self, routes: Sequence[BaseRoute], table: Callable[[], ModelTable], *, has_keys: bool = False) -> None:
-        self._routes = routes
+    def __init__(self, table: Callable[[], ModelTable], *, has_keys: bool = False) -> None:
         self._table = table
         self._has_keys = has_keys
         self._rendered: tuple[ModelTable, bytes] | None = None
@@ -58,21 +62,18 @@ class ApiDocument:
         """Return the document as JSON."""
         table = self._table()
         if self._rendered is None or self._rendered[0] is not table:
-            self._rendered = table, openapi_document(self._routes, table.models, has_keys=self._has_keys)
+            self._rendered = table, openapi_document(table.models, has_keys=self._has_keys)
         return self._rendered[1]
 
 
-def openapi_document(routes: Sequence[BaseRoute], models: Sequence[ServedModel], *, has_keys: bool = False) -> bytes:
+def openapi_document(models: Sequence[ServedModel], *, has_keys: bool = False) -> bytes:
     """Render the document.
 
     Args:
-        routes: of the application.
         models: each gives an example request that works.
         has_keys: the server asks for a key, and the page for it too.
     """
-    document = get_openapi(title="cellgate", version=__version__, description=_DESCRIPTION, routes=routes)
-    _, definitions = models_json_schema([(InferenceRequest, "validation")], ref_template=_REF)
-    document["components"]["schemas"].update(definitions["$defs"])
+    document: dict[str, Any] = orjson.loads(_document_of_routes())
     if has_keys:
         document["components"]["securitySchemes"] = _SCHEMES
         document["security"] = [{name: []} for name in _SCHEMES]
@@ -81,6 +82,16 @@ def openapi_document(routes: Sequence[BaseRoute], models: Sequence[ServedModel],
             _fill_parameters(operation, models)
             if operation["summary"] == INFER_SUMMARY:
                 operation["requestBody"] = _request_body(models)
+    return render_object(document)
+
+
+@cache
+def _document_of_routes() -> bytes:
+    """Render what does not depend on the models, once: it takes FastAPI a while, and no new version waits for it."""
+    routes = [route for each in ROUTERS for route in each.routes]
+    document = get_openapi(title="cellgate", version=__version__, description=_DESCRIPTION, routes=routes)
+    _, definitions = models_json_schema([(InferenceRequest, "validation")], ref_template=_REF)
+    document["components"]["schemas"].update(definitions["$defs"])
     return render_object(document)
 
 
