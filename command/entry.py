@@ -18,6 +18,7 @@ from ..serve.errors import EngineError, GoldenMismatchError, ServeError
 from ..serve.settings import SettingsError
 from .errors import CHECK_FAILED, DONE, FAULT, INTERRUPTED, PIPE_CLOSED, WRONG_USE, CommandError
 from .extras import load
+from .interruption import INTERRUPTION
 from .parser import make_parser
 
 # The first class that fits decides: special ones come first.
@@ -46,8 +47,9 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """
     debug = "--debug" in argv or environ.get("CELLGATE_DEBUG", "") not in ("", "0")
     try:
-        status = _dispatch(argv, environ)
-        sys.stdout.flush()
+        with INTERRUPTION.watched():
+            status = _dispatch(argv, environ)
+            sys.stdout.flush()
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
@@ -56,6 +58,8 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     except Exception as err:  # noqa: BLE001 - the last border: people get a sentence, not a traceback
         if debug:
             traceback.print_exc()
+        if INTERRUPTION.came:
+            return INTERRUPTED
         status, sentence = explain(err)
         sys.stderr.write(f"cellgate: {sentence}\n")
     return status

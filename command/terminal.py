@@ -17,6 +17,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 from rich.text import Text
 
+from .interruption import INTERRUPTION
+
 ReportProgress = Callable[[str, int, int], None]
 
 _PLAIN_WIDTH: Final = 160  # columns of a stdout that is no terminal; nothing is cut there, only folded
@@ -86,9 +88,12 @@ class Terminal:
 
     @contextmanager
     def progress(self) -> Iterator[ReportProgress]:
-        """Give a function (what, done, total) that shows progress: a bar on a terminal, a few plain lines elsewhere."""
+        """Give a function (what, done, total) that shows progress: a bar on a terminal, a few plain lines elsewhere.
+
+        Where Ctrl-C was pressed and nobody heard, it raises KeyboardInterrupt.
+        """
         if not self._err.is_terminal:
-            yield _PlainProgress(self.note)
+            yield _interruptible(_PlainProgress(self.note))
             return
         columns = (
             SpinnerColumn(),
@@ -99,7 +104,9 @@ class Terminal:
         )
         with Progress(*columns, console=self._err, transient=True) as bars:
             bar = bars.add_task("starting", total=1)
-            yield lambda what, done, total: bars.update(bar, description=what, completed=done, total=total)
+            yield _interruptible(
+                lambda what, done, total: bars.update(bar, description=what, completed=done, total=total)
+            )
 
 
 class _PlainProgress:
@@ -116,6 +123,14 @@ class _PlainProgress:
         if done >= self._due:
             self._note(f"{what} ({done} of {total})")
             self._due = done + 1 if total <= _SHORT else min(done + math.ceil(total / 4), max(total, done + 1))
+
+
+def _interruptible(show: ReportProgress) -> ReportProgress:
+    def report(what: str, done: int, total: int) -> None:
+        INTERRUPTION.check()
+        show(what, done, total)
+
+    return report
 
 
 def printable(text: str) -> str:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from argparse import ArgumentTypeError
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -165,14 +166,45 @@ def test_an_interruption_ends_quietly(run, monkeypatch, tmp_path):
     assert (done.status, done.out, done.err) == (130, "", "")
 
 
-def press_ctrl_c_until_it_ends(process):
-    for _ in range(20):
-        process.send_signal(signal.SIGINT)
-        try:
-            return process.communicate(timeout=3)
-        except subprocess.TimeoutExpired:
-            continue
-    pytest.fail("the export did not end at Ctrl+C")
+SWALLOWING = """
+import os, signal
+from cellgate.model import SequenceModel
+
+def network():
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        while True:
+            pass
+    except KeyboardInterrupt as err:
+        {answer}
+    return SequenceModel(3, 4, 2)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("answer", ["pass", "raise RuntimeError from err"])
+def test_an_interruption_that_other_code_swallows_ends_the_export_all_the_same(tmp_path, answer):
+    source = tmp_path / "network.py"
+    source.write_text(SWALLOWING.format(answer=answer), encoding="utf-8")
+    done = python("-m", "cellgate", "export", f"{source}:network", "--out", tmp_path / "out", cwd=tmp_path)
+
+    assert done.returncode == 130
+    assert "Traceback" not in done.stderr
+    assert "(0 of" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_signals_are_left_alone_where_ctrl_c_is_ignored_or_another_threads(run, networks):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        done = run("inspect", networks / "weights.safetensors")
+        kept = signal.getsignal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with ThreadPoolExecutor() as pool:
+        elsewhere = pool.submit(run, "inspect", networks / "weights.safetensors").result()
+
+    assert (done.status, kept, elsewhere.status) == (0, signal.SIG_IGN, 0)
 
 
 @pytest.mark.slow
@@ -182,8 +214,8 @@ def test_ctrl_c_ends_a_running_export_quietly_and_writes_nothing(networks, tmp_p
         [sys.executable, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
     )
     first = process.stderr.readline()
-    # Python loses the signal where it comes in the middle of a callback of the collector: whoever waits presses again.
-    out, err = press_ctrl_c_until_it_ends(process)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
 
     assert first == "cellgate: weights: as the factory made them (no --weights)\n"
     assert process.returncode == 130
