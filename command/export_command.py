@@ -20,7 +20,7 @@ from .case_run import check_case, print_case
 from .errors import DONE, UsageError
 from .export_result import ExportResult, print_result, result_of_file, result_of_network
 from .report_text import naming
-from .source_options import bundle_name, check_widths, labels, limit_threads, normalisation, rerunner, roles
+from .source_options import bundle_name, check_widths, labels, normalisation, rerunner, roles, take_threads
 from .terminal import Terminal
 
 _NOT_OF_A_FILE = ("weights", "argument", "input_dim", "float64_gates")
@@ -35,7 +35,6 @@ def run(arguments: argparse.Namespace) -> int:
     terminal = Terminal(json=arguments.json)
     out = _target(arguments)
     options = _options(arguments, out)
-    limit_threads(arguments.threads)
     with redirect_stdout(sys.stderr):
         if arguments.source.endswith(".onnx"):
             done = _from_file(arguments, out, options, terminal)
@@ -70,7 +69,7 @@ def _options(arguments: argparse.Namespace, out: Path | None) -> ExportOptions:
         float64_gates=arguments.float64_gates,
         overwrite=arguments.overwrite,
         verify=VerifyOptions(
-            drift_steps=arguments.drift_steps, only_case=arguments.case, threads=arguments.threads or 0
+            drift_steps=arguments.drift_steps, only_case=arguments.case, threads=take_threads(arguments.threads)
         ),
     )
 

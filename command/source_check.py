@@ -19,7 +19,7 @@ from ..export.verify import VerifyOptions, verify
 from .case_run import check_case, print_case
 from .errors import CHECK_FAILED, DONE, UsageError
 from .report_text import naming, summary_fields, summary_rows, worst_words
-from .source_options import limit_threads, rerunner, roles
+from .source_options import rerunner, roles, take_threads
 from .terminal import Terminal
 
 
@@ -32,8 +32,9 @@ def run(arguments: argparse.Namespace) -> int:
     """
     terminal = Terminal(json=arguments.json)
     bundle = read_bundle(Path(arguments.bundle))
-    options = VerifyOptions(drift_steps=arguments.drift_steps, only_case=arguments.case, threads=arguments.threads or 0)
-    limit_threads(arguments.threads)
+    options = VerifyOptions(
+        drift_steps=arguments.drift_steps, only_case=arguments.case, threads=take_threads(arguments.threads)
+    )
     with redirect_stdout(sys.stderr):
         exportable = _prepare(bundle, arguments)
         check_case(options, exportable.signature)

@@ -17,13 +17,19 @@ from torch import nn
 from ..bundle.manifest import NAME_PATTERN
 from ..export.source import check_labels
 from ..model.network import SequenceModel
+from ..serve.cpus import usable_cpus
 from .errors import UsageError
 
 
-def limit_threads(threads: int | None) -> None:
-    """Hold torch to --threads too: on a busy machine its threads wait for each other longer than they compute."""
-    if threads is not None:
-        torch.set_num_threads(threads)
+def take_threads(asked: int | None) -> int:
+    """Hold torch to --threads too, and return how many there are: asked for, else the CPUs that this process may use.
+
+    By themselves torch and onnxruntime count the machine's CPUs. In a container that may use a few of many, or beside
+    other work, their threads then wait for each other longer than they compute.
+    """
+    threads = asked or usable_cpus()
+    torch.set_num_threads(threads)
+    return threads
 
 
 def roles(pairs: Sequence[tuple[str, str]]) -> dict[str, str] | None:

@@ -1,6 +1,7 @@
 """cellgate export: what it prints, writes and refuses, and how it ends."""
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -11,6 +12,7 @@ import torch
 from cellgate.bundle.reader import read_bundle
 from cellgate.export import pipeline
 from cellgate.model import SequenceModel, save_network
+from cellgate.serve import cpus
 
 QUICK = ("--drift-steps", "50", "--threads", "1")
 
@@ -230,6 +232,19 @@ def test_tokens_take_no_normalisation(run, networks, tmp_path):
 
     assert done.status == 2
     assert "normalisation: expected none, for the network takes tokens" in done.err
+
+
+@pytest.mark.parametrize(("asked", "threads"), [(2, 2), (None, 3)])
+def test_threads_are_those_asked_for_or_the_cpus_that_the_process_may_use(monkeypatch, asked, threads):
+    from cellgate.command.source_options import take_threads
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _process: {0, 5, 7})
+    monkeypatch.setattr(cpus, "cgroup_quota", lambda _root: None)
+    before = torch.get_num_threads()
+    try:
+        assert (take_threads(asked), torch.get_num_threads()) == (threads, threads)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_states_of_several_arguments_are_joined():
