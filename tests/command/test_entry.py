@@ -35,6 +35,13 @@ sys.modules[sys.argv[1]] = None
 from cellgate.__main__ import main
 sys.exit(main(sys.argv[2:]))
 """
+# Whoever starts the tests in the background of a shell has them, and all that they start, ignore Ctrl-C.
+HEARING = """
+import signal, sys
+from cellgate.__main__ import main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.exit(main(sys.argv[1:]))
+"""
 
 
 def python(*words, **options):
@@ -186,7 +193,7 @@ def network():
 def test_an_interruption_that_other_code_swallows_ends_the_export_all_the_same(tmp_path, answer):
     source = tmp_path / "network.py"
     source.write_text(SWALLOWING.format(answer=answer), encoding="utf-8")
-    done = python("-m", "cellgate", "export", f"{source}:network", "--out", tmp_path / "out", cwd=tmp_path)
+    done = python("-c", HEARING, "export", f"{source}:network", "--out", tmp_path / "out", cwd=tmp_path)
 
     assert done.returncode == 130
     assert "Traceback" not in done.stderr
@@ -209,7 +216,7 @@ def test_signals_are_left_alone_where_ctrl_c_is_ignored_or_another_threads(run, 
 
 @pytest.mark.slow
 def test_ctrl_c_ends_a_running_export_quietly_and_writes_nothing(networks, tmp_path):
-    words = ["-m", "cellgate", "export", f"{networks / 'networks.py'}:classifier", "--out", str(tmp_path / "out")]
+    words = ["-c", HEARING, "export", f"{networks / 'networks.py'}:classifier", "--out", str(tmp_path / "out")]
     process = subprocess.Popen(
         [sys.executable, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
     )
