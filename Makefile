@@ -18,7 +18,8 @@ bin := $(VENV)/bin
 pip := $(bin)/python -m pip install --disable-pip-version-check --constraint constraints.txt \
 	$(if $(TORCH_INDEX_URL),--extra-index-url $(TORCH_INDEX_URL))
 # One worker for each core, a file to a worker, one thread in each: torch and onnxruntime would fight over the cores.
-parallel := --numprocesses auto --dist loadfile
+# The order of the files is ours (tests/conftest.py).
+parallel := --numprocesses auto --dist loadfile --no-loadscope-reorder
 bundle := bundles/japanese-vowels
 example := examples/japanese_vowels
 sources := $(wildcard *.py model/*.py export/*.py bundle/*.py)

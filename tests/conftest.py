@@ -3,6 +3,12 @@
 import pytest
 
 
+def pytest_collection_modifyitems(items):
+    """Let files of long tests start first, lest one of them keep a worker busy when all others have ended."""
+    long = {item.path for item in items if item.get_closest_marker("long")}
+    items.sort(key=lambda item: item.path not in long)
+
+
 def pytest_runtest_setup(item):
     """Skip what needs a GPU where there is none; `make gpu-check`, which is run where there is one, allows no skip."""
     if item.get_closest_marker("gpu") is None:

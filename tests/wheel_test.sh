@@ -21,4 +21,4 @@ cp -r tests examples docs README.md pyproject.toml Makefile "$work/away/"
 cd "$work/away"
 # tests/deploy reads files of the source tree, all of it, and already where it is imported.
 "$work/venv/bin/python" -c 'import cellgate; print("testing", cellgate.__file__)'
-OMP_NUM_THREADS=1 "$work/venv/bin/python" -m pytest -p no:cacheprovider -m 'not tree' --ignore tests/deploy -q --numprocesses auto --dist loadfile
+OMP_NUM_THREADS=1 "$work/venv/bin/python" -m pytest -p no:cacheprovider -m 'not tree' --ignore tests/deploy -q --numprocesses auto --dist loadfile --no-loadscope-reorder
