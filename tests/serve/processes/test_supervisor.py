@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from cellgate.bundle.errors import NotABundleError
 from cellgate.serve.engine.port import infer
-from cellgate.serve.errors import EngineLost, ServerStartError
+from cellgate.serve.errors import EngineLost
 from cellgate.serve.listeners import base_url, bind_listener
 from cellgate.serve.processes import slots
 from cellgate.serve.processes import supervisor as supervisor_module
@@ -26,6 +26,7 @@ from cellgate.serve.processes.hang_watch import HangWatch
 from cellgate.serve.processes.supervisor import Supervisor
 from cellgate.serve.served_model import BundlePlace
 from cellgate.serve.settings import Settings
+from cellgate.serve.start_errors import ServerStartError
 
 PATIENCE_S = 30
 BODY = {"inputs": [{"name": "x", "shape": [1, 2, 2], "datatype": "FP32", "data": [1, 2, 3, 4]}]}

@@ -10,15 +10,8 @@ import numpy as np
 import pytest
 
 from cellgate.serve.engine.work import StreamAnswer, StreamOrder, StreamRef
-from cellgate.serve.errors import (
-    DeadlineExceeded,
-    EngineError,
-    NotReady,
-    StepGap,
-    StoreUnavailable,
-    StreamExists,
-    StreamExpired,
-)
+from cellgate.serve.errors import DeadlineExceeded, EngineError, NotReady
+from cellgate.serve.stream_errors import StepGap, StoreUnavailable, StreamExists, StreamExpired
 from cellgate.serve.streams.memory_store import MemoryStore
 from cellgate.serve.streams.record import StreamKey
 from cellgate.serve.streams.record_bytes import RecordError

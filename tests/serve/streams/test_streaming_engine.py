@@ -4,19 +4,14 @@ import numpy as np
 import pytest
 
 from cellgate.serve.engine.work import StreamAnswer, StreamRef
-from cellgate.serve.errors import (
-    BadInput,
-    DeadlineExceeded,
-    EngineError,
-    NotReady,
-    QueueFull,
+from cellgate.serve.errors import BadInput, DeadlineExceeded, EngineError, NotReady, QueueFull, UnknownModel
+from cellgate.serve.stream_errors import (
     StepConflict,
     StepGap,
     StreamEnded,
     StreamExists,
     StreamExpired,
     StreamsFull,
-    UnknownModel,
     UnknownStream,
 )
 from cellgate.serve.streams.memory_store import MemoryStore
