@@ -19,8 +19,9 @@ from .engine.work import Work
 from .errors import BadInput
 from .infer_check import CheckedHead, InferCheck
 from .input_check import LENGTHS
-from .json_request import JsonRequest, parse_request
+from .json_request import parse_request
 from .json_size import check_json_size
+from .request_record import JsonRequest
 from .served_model import ServedModel
 from .settings import RequestLimits
 from .state_carrier import StateCarrier
