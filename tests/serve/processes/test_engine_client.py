@@ -328,13 +328,14 @@ async def test_frames_of_one_turn_go_out_in_one_write(meet, hello, make_work, mo
     async with meet() as (client, next_engine):
         await next_engine(hello)
         writes = []
-        sock = client._link._writer._socket
+        outbox = client._link._writer._outbox
+        sock = outbox._socket
         spy = type("Spy", (), {"send": staticmethod(lambda data: writes.append(bytes(data)) or len(data))})
-        monkeypatch.setattr(client._link._writer, "_socket", spy)
+        monkeypatch.setattr(outbox, "_socket", spy)
         for _ in range(5):
             client.submit(make_work(), print)
         await turns(2)
-        monkeypatch.setattr(client._link._writer, "_socket", sock)
+        monkeypatch.setattr(outbox, "_socket", sock)
 
         assert len(FrameDecoder(2**20).feed(b"".join(writes))) == 5
         assert len(writes) == 1
