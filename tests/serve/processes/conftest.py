@@ -1,5 +1,7 @@
 """What the tests of processes start from: loops and ports over engines, supervised servers. Every wait has a limit."""
 
+import logging
+import shutil
 import threading
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -14,10 +16,12 @@ from cellgate.serve.processes.engine_socket import engine_listener
 from cellgate.serve.processes.hello import Offer, make_hello
 from cellgate.serve.processes.slots import ENGINE
 from cellgate.serve.processes.tensor_frames import ModelCodec
+from cellgate.serve.served_model import BundlePlace
 from cellgate.serve.settings import Settings
 
 from .adding_engine import AddingEngine, StillDesk
 from .held_port import held_child, held_thread
+from .supervised import Lines
 from .trace_collector import collecting
 from .wire import Wire
 
@@ -130,3 +134,18 @@ def collector():
     """Listen as a collector of traces does; return its endpoint, and what returns the spans that came."""
     with collecting(pytest.importorskip("opentelemetry.proto.collector.trace.v1.trace_service_pb2")) as found:
         yield found
+
+
+@pytest.fixture
+def log():
+    handler, logger = Lines(), logging.getLogger("cellgate.supervisor")
+    logger.addHandler(handler)
+    yield handler
+    logger.removeHandler(handler)
+
+
+@pytest.fixture
+def place(bundle_paths, tmp_path):
+    """A bundle that a test may take away."""
+    shutil.copytree(bundle_paths["steps"], tmp_path / "steps")
+    return BundlePlace(tmp_path / "steps")
