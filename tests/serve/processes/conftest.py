@@ -5,6 +5,7 @@ import shutil
 import threading
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,13 +14,15 @@ from cellgate.serve.engine.work import Work
 from cellgate.serve.processes.child_process import ChildProcess
 from cellgate.serve.processes.engine_loop import EngineLoop
 from cellgate.serve.processes.engine_socket import engine_listener
+from cellgate.serve.processes.frames import Kind, pack_json
 from cellgate.serve.processes.hello import Offer, make_hello
 from cellgate.serve.processes.slots import ENGINE
-from cellgate.serve.processes.tensor_frames import ModelCodec
+from cellgate.serve.processes.tensor_frames import ModelCodec, join
 from cellgate.serve.served_model import BundlePlace
 from cellgate.serve.settings import Settings
 
 from .adding_engine import AddingEngine, StillDesk
+from .hand_engine import meeting
 from .held_port import held_child, held_thread
 from .supervised import Lines
 from .trace_collector import collecting
@@ -134,6 +137,35 @@ def collector():
     """Listen as a collector of traces does; return its endpoint, and what returns the spans that came."""
     with collecting(pytest.importorskip("opentelemetry.proto.collector.trace.v1.trace_service_pb2")) as found:
         yield found
+
+
+@pytest.fixture
+def models(served_models):
+    return [served_models["steps"]]
+
+
+@pytest.fixture
+def hello(models, hello_of):
+    return pack_json(Kind.HELLO, 0, hello_of(models))
+
+
+@pytest.fixture
+def answer(codec):
+    """Make the ANSWER frame to a WORK frame: y is all `fill`."""
+
+    def make(frame, fill=1.0):
+        asked = codec.unpack_work(frame)
+        shapes = {"y": (asked.work.rows, asked.work.steps, 4), "h_n": (1, asked.work.rows, 3)}
+        full = {name: np.full(shapes[name], fill, np.float32) for name in asked.work.outputs}
+        return join(codec.pack_answer(asked, full))
+
+    return make
+
+
+@pytest.fixture
+def meet(tmp_path):
+    """Open a client, and a queue with the connections that it makes."""
+    return partial(meeting, str(tmp_path / "engine"))
 
 
 @pytest.fixture
