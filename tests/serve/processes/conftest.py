@@ -181,3 +181,12 @@ def place(bundle_paths, tmp_path):
     """A bundle that a test may take away."""
     shutil.copytree(bundle_paths["steps"], tmp_path / "steps")
     return BundlePlace(tmp_path / "steps")
+
+
+@pytest.fixture(scope="session")
+def repository(make_network, tmp_path_factory):
+    """Versions 1 and 2 of one network, with other weights each; nobody writes to them."""
+    folder = tmp_path_factory.mktemp("repository")
+    for version in (1, 2):
+        make_network("steps", version).write(folder / f"steps-{version}", version=version)
+    return folder
