@@ -72,12 +72,7 @@ class SequenceModel(nn.Module):
     ) -> None:
         super().__init__()
         widths = [hidden_dim] if isinstance(hidden_dim, int) else list(hidden_dim)
-        if not widths or min(input_dim, *widths, 1 if output_dim is None else output_dim) < 1:
-            raise ValueError(
-                f"input_dim, hidden_dim, output_dim are {input_dim}, {hidden_dim}, {output_dim}, expected at least 1"
-            )
-        if reads not in READS:
-            raise ValueError(f"reads is {reads!r}, expected one of {', '.join(READS)}")
+        _check_choices(input_dim, hidden_dim, widths, output_dim, reads)
         self.reads = reads
         self.input_dim = input_dim
         self.front, width = _make_front(front, input_dim, front_dim)
@@ -221,6 +216,17 @@ class SequenceModel(nn.Module):
             return cls(**fields, **options)
         except TypeError as err:
             raise ValueError(f"the network description does not fit: {err}") from err
+
+
+def _check_choices(
+    input_dim: int, hidden_dim: int | Sequence[int], widths: list[int], output_dim: int | None, reads: str
+) -> None:
+    if not widths or min(input_dim, *widths, 1 if output_dim is None else output_dim) < 1:
+        raise ValueError(
+            f"input_dim, hidden_dim, output_dim are {input_dim}, {hidden_dim}, {output_dim}, expected at least 1"
+        )
+    if reads not in READS:
+        raise ValueError(f"reads is {reads!r}, expected one of {', '.join(READS)}")
 
 
 def _find_cell(cell: str | Callable[..., nn.Module]) -> tuple[str, Callable[..., nn.Module]]:
