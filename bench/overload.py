@@ -27,75 +27,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 from open_loop import Orders
+from process_watch import Watch
 from rich.console import Console
 from rich.table import Table
-from served import HOST, Server, cpu_s, resident_mib, serving
-
-from cellgate.client.address import Address, parse_address
-from cellgate.client.infer_request import WholePart
-from cellgate.client.jobs import JobPlan, make_jobs
-from cellgate.client.lengths import parse_lengths
-from cellgate.client.model_facts import read_model
-from cellgate.serve.rpc.inference_pb2 import ModelInferRequest
+from served import HOST, Server, serving
+from timed_jobs import write_jobs
 
 GOAL_SHARE: Final = 0.85
 GOAL_MIB: Final = 16.0
-SETTLE_S: Final = 5.0  # before growth counts
-TIMEOUTS_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
 CLOSED_CONNECTIONS: Final = 32
 EVERY_S: Final = 0.5
-
-
-def write_jobs(server: Server, given: argparse.Namespace, path: Path) -> None:
-    """Write requests for the open loop: those of `cellgate bench`, a share of them with a timeout."""
-    address = parse_address(f"http://{HOST}:{server.port}")
-    payloads, timeouts_s = timed_payloads(address, given.lengths, given.timed)
-    if given.protocol == "grpc":
-        payloads = [rpc_message(payload, server.model) for payload in payloads]
-    ends = np.cumsum([len(payload) for payload in payloads])
-    np.savez(path, data=np.frombuffer(b"".join(payloads), np.uint8), ends=ends, timeouts_s=timeouts_s)
-
-
-def timed_payloads(address: Address, lengths: str, timed: float) -> tuple[list[bytes], list[float]]:
-    """Return requests and their timeouts in seconds, 0 where they have none."""
-    jobs = make_jobs(address, read_model(address, None), JobPlan(lengths=parse_lengths(lengths)))
-    random = np.random.default_rng(0)
-    payloads, timeouts_s = [], []
-    for job in jobs:
-        (part,) = job.parts
-        assert isinstance(part, WholePart)
-        timeout_s = float(random.choice(TIMEOUTS_S)) if random.random() < timed else 0.0
-        payloads.append(with_timeout(part.payload, timeout_s) if timeout_s else part.payload)
-        timeouts_s.append(timeout_s)
-    return payloads, timeouts_s
-
-
-def with_timeout(payload: bytes, timeout_s: float) -> bytes:
-    """Return a request with a timeout among its parameters, its head's lengths put right."""
-    head, _, body = payload.partition(b"\r\n\r\n")
-    lines = dict(line.split(b": ", 1) for line in head.split(b"\r\n")[1:])
-    size = int(lines[b"Inference-Header-Content-Length"])
-    request = json.loads(body[:size])
-    request["parameters"]["timeout"] = round(timeout_s * 1e6)
-    text = json.dumps(request, separators=(",", ":")).encode()
-    lines[b"Inference-Header-Content-Length"] = b"%d" % len(text)
-    lines[b"Content-Length"] = b"%d" % (len(text) + len(body) - size)
-    start = head.split(b"\r\n", 1)[0]
-    return b"\r\n".join([start, *(b"%s: %s" % line for line in lines.items()), b"", text]) + body[size:]
-
-
-def rpc_message(payload: bytes, model: str) -> bytes:
-    """Return the same request as a message of gRPC, whose deadline is the call's own."""
-    head, _, body = payload.partition(b"\r\n\r\n")
-    size = int(head.lower().partition(b"inference-header-content-length: ")[2].split(b"\r\n")[0])
-    request = json.loads(body[:size])
-    message = ModelInferRequest(model_name=model, raw_input_contents=[body[size:]])
-    (tensor,) = request["inputs"]
-    message.inputs.add(name=tensor["name"], shape=tensor["shape"], datatype=tensor["datatype"])
-    found: bytes = message.SerializeToString()
-    return found
 
 
 def measure_rpc_peak(server: Server, given: argparse.Namespace, cpus: Sequence[int], jobs: Path) -> float:
@@ -144,44 +86,6 @@ def measure_peak(server: Server, given: argparse.Namespace, cpus: Sequence[int],
 def pinned(cpus: Sequence[int], command: list[str]) -> list[str]:
     """Return the command on some CPUs."""
     return ["taskset", "--cpu-list", ",".join(map(str, cpus)), *command]
-
-
-class Watch:
-    """The memory and the CPU time of every process of a server while something happens."""
-
-    def __init__(self, server: Server) -> None:
-        self._roles = server.pids
-        self._begun = {pid: cpu_s(pid) for pid in self._roles}
-        self.before = self._read()
-        self.settled: dict[int, float] = {}
-        self.most = dict(self.before)
-        self._begin_s = time.monotonic()
-
-    def look(self) -> None:
-        """Read once."""
-        now = self._read()
-        self.most = {pid: max(self.most[pid], now[pid]) for pid in now}
-        if not self.settled and time.monotonic() - self._begin_s >= SETTLE_S:
-            self.settled = dict(now)
-
-    def rows(self) -> list[dict[str, Any]]:
-        """Return what was seen of each process."""
-        after, span_s = self._read(), time.monotonic() - self._begin_s
-        settled = self.settled or self.before
-        return [
-            {
-                "process": f"{role} {pid}",
-                "before_mib": self.before[pid],
-                "most_mib": self.most[pid],
-                "after_mib": after[pid],
-                "growth_mib": self.most[pid] - settled[pid],
-                "cpu_share": (cpu_s(pid) - self._begun[pid]) / span_s,
-            }
-            for pid, role in self._roles.items()
-        ]
-
-    def _read(self) -> dict[int, float]:
-        return {pid: resident_mib(pid) for pid in self._roles}
 
 
 def overload(server: Server, given: argparse.Namespace, rate: float, cpus: Sequence[int], jobs: Path) -> dict[str, Any]:

@@ -64,7 +64,7 @@ class GraphFacts:
         outputs: likewise.
         recurrent: LSTM, GRU and RNN nodes in the order of the file, subgraphs included.
         refusals: why serving would refuse the file, a sentence each; empty for a file without such traits. Cut after
-            graph_scan.MAX_REFUSALS.
+            onnx_file.MAX_REFUSALS.
     """
 
     ir_version: int

@@ -1,7 +1,7 @@
 """The options of `cellgate bench`: what is sent, how, how long, and where the answer goes.
 
-Rules of this file: light, as options.py; an option that was not given is None, for some fit a server only and some a
-bundle only. What an option means for lengths is lengths.py's, which is loaded later: it needs numpy.
+Rules of this file: light, as common_options.py; an option that was not given is None, for some fit a server only and
+some a bundle only. What an option means for lengths is lengths.py's, which is loaded later: it needs numpy.
 """
 
 import argparse
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final, get_args
 
 from ..serve.settings import RANGES, Device
-from .options import Command, whole_number
+from .common_options import Command, add_json, whole_number
 
 URL_ONLY: Final = (
     "model",
@@ -58,9 +58,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="draw the result there: .svg, or .html with the numbers beside it; needs no network; default: no plot",
     )
-    parser.add_argument(
-        "--json", action="store_true", help="print the answer as one JSON document on stdout; default: text for people"
-    )
+    add_json(parser)
 
 
 def _add_sequences(parser: argparse.ArgumentParser) -> None:

@@ -14,8 +14,9 @@ from typing import Final
 from ..bundle.errors import BundleError
 from ..client.errors import ClientError
 from ..export.errors import ExportError, NotEquivalentError
-from ..serve.errors import EngineError, GoldenMismatchError, ServeError
+from ..serve.errors import EngineError, ServeError
 from ..serve.settings import SettingsError
+from ..serve.start_errors import GoldenMismatchError
 from .errors import CHECK_FAILED, DONE, FAULT, INTERRUPTED, PIPE_CLOSED, WRONG_USE, CommandError
 from .extras import load
 from .interruption import INTERRUPTION

@@ -9,9 +9,9 @@ from typing import Final, NoReturn
 
 from .. import __version__
 from .bench_options import BENCH
+from .common_options import Command
 from .errors import UsageError
 from .options import COMMANDS as OTHERS
-from .options import Command
 
 COMMANDS: Final[Mapping[str, Command]] = {**OTHERS, "bench": BENCH}
 

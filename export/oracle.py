@@ -25,11 +25,10 @@ from torch import nn
 
 from ..bundle.manifest import GraphSignature
 from ..model.layer import LSTMLayer
-from ..model.network import CELLS, SequenceModel
 from ..model.reference import run_reference
-from ..model.stack import RecurrentStack
 from .compare import Array, ulp
-from .exportable import Exportable, StackNetwork
+from .exportable import Exportable
+from .reference_view import reference_view
 from .rounding import Drift, DriftingCell
 
 F64 = NDArray[np.float64]
@@ -195,36 +194,6 @@ def tolerate(exact: Mapping[str, F64], movement: Mapping[str, float], given: flo
 def sum_length(network: nn.Module) -> int:
     """Return K, the products in the longest sum of one step: the widest weight matrix beside that of its state."""
     return 2 * max((parameter.shape[-1] for parameter in network.parameters() if parameter.dim() > 1), default=1)
-
-
-def reference_view(network: nn.Module) -> tuple[dict[str, Any], dict[str, Array]] | None:
-    """Return (description, weights) by which the NumPy reference knows the network, or None where it cannot."""
-    weights = {name: tensor.detach().numpy() for name, tensor in network.state_dict().items()}
-    if isinstance(network, SequenceModel):
-        return (network.describe(), weights) if network.cell_name in CELLS else None
-    return _stack_view(network.stack, weights) if isinstance(network, StackNetwork) else None
-
-
-def _stack_view(stack: RecurrentStack, weights: dict[str, Array]) -> tuple[dict[str, Any], dict[str, Array]] | None:
-    """See a bare stack as the network without front and head that it is, if its cell is one of this house."""
-    first = stack.layers[0]
-    cell = type(first.cell)
-    if CELLS.get(cell.__name__) is not cell or (stack.num_directions == 1 and first.reverse):
-        return None
-    description = {
-        "input_dim": stack.input_dim,
-        "hidden_dim": [max(stack.state_widths)],
-        "output_dim": None,
-        "cell": cell.__name__,
-        "num_layers": stack.num_layers,
-        "bidirectional": stack.num_directions > 1,
-        "dropout": 0.0,
-        "front": None,
-        "front_dim": None,
-        "reads": "every_step",
-        "cell_options": stack.cell_options,
-    }
-    return description, {name.replace("stack.", "stacks.0.", 1): array for name, array in weights.items()}
 
 
 def run_without_padding(network: nn.Module, signature: GraphSignature, inputs: Mapping[str, Array]) -> list[F64]:

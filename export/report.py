@@ -5,7 +5,7 @@ Rules of this file: pure; the report says only what was measured; the verdict is
 
 import json
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
@@ -171,35 +171,7 @@ class Report:
         return max(rows, key=_share)
 
     def _comparisons(self, *, sensitive: bool = False) -> list[Worst]:
-        rows: list[Worst] = []
-        for case in self.cases:
-            for leg in case.legs:
-                if leg.complaint:
-                    rows.append(
-                        Worst(
-                            case=case.id,
-                            leg=leg.leg,
-                            output="",
-                            max_abs=math.inf,
-                            tolerance=0.0,
-                            index=(),
-                            ulps=math.inf,
-                            complaint=leg.complaint,
-                        )
-                    )
-                rows += [
-                    Worst(
-                        case=case.id,
-                        leg=leg.leg,
-                        output=name,
-                        max_abs=d.max_abs,
-                        tolerance=d.tolerance,
-                        index=d.index,
-                        ulps=d.ulps,
-                    )
-                    for name, d in leg.outputs.items()
-                    if sensitive or name not in case.sensitive or not math.isfinite(d.max_abs)
-                ]
+        rows = [row for case in self.cases for row in _case_rows(case, sensitive=sensitive)]
         # After the cases, so that of equals a case is the worst: its place and its values are known.
         laws = [(SERVED_LEG, law) for law in self.laws]
         laws += [(variant.leg, law) for variant in self.variants for law in variant.laws]
@@ -226,6 +198,33 @@ def _is_streamable(laws: Iterable[LawResult]) -> bool:
 def _is_bitwise(laws: Iterable[LawResult], names: Collection[str]) -> bool:
     found = [law for law in laws if law.name in names and law.applies]
     return bool(found) and all(law.bitwise for law in found)
+
+
+def _case_rows(case: CaseResult, *, sensitive: bool) -> Iterator[Worst]:
+    """Yield what failed in a case, and every comparison of it; of sensitive outputs only where they are asked for."""
+    for leg in case.legs:
+        if leg.complaint:
+            yield Worst(
+                case=case.id,
+                leg=leg.leg,
+                output="",
+                max_abs=math.inf,
+                tolerance=0.0,
+                index=(),
+                ulps=math.inf,
+                complaint=leg.complaint,
+            )
+        for name, d in leg.outputs.items():
+            if sensitive or name not in case.sensitive or not math.isfinite(d.max_abs):
+                yield Worst(
+                    case=case.id,
+                    leg=leg.leg,
+                    output=name,
+                    max_abs=d.max_abs,
+                    tolerance=d.tolerance,
+                    index=d.index,
+                    ulps=d.ulps,
+                )
 
 
 def _law_row(law: LawResult, leg: str) -> Worst:

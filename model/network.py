@@ -15,13 +15,13 @@ from .cell import check_state
 from .gru_cell import GRUCell
 from .lstm_cell import CoupledLSTMCell, LSTMCell, PeepholeLSTMCell
 from .normalised_cell import LayerNormLSTMCell, ProjectedLSTMCell
+from .reads import READS, carry_pool, last_real_step, mask_padding
 from .stack import RecurrentStack
 
 CELLS: Final[Mapping[str, type[nn.Module]]] = {
     cell.__name__: cell
     for cell in (LSTMCell, PeepholeLSTMCell, CoupledLSTMCell, LayerNormLSTMCell, ProjectedLSTMCell, GRUCell)
 }
-READS: Final = ("every_step", "last_step", "mean", "max")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,12 +72,7 @@ class SequenceModel(nn.Module):
     ) -> None:
         super().__init__()
         widths = [hidden_dim] if isinstance(hidden_dim, int) else list(hidden_dim)
-        if not widths or min(input_dim, *widths, 1 if output_dim is None else output_dim) < 1:
-            raise ValueError(
-                f"input_dim, hidden_dim, output_dim are {input_dim}, {hidden_dim}, {output_dim}, expected at least 1"
-            )
-        if reads not in READS:
-            raise ValueError(f"reads is {reads!r}, expected one of {', '.join(READS)}")
+        _check_choices(input_dim, hidden_dim, widths, output_dim, reads)
         self.reads = reads
         self.input_dim = input_dim
         self.front, width = _make_front(front, input_dim, front_dim)
@@ -163,10 +158,10 @@ class SequenceModel(nn.Module):
             signal, last = stack(signal, initial[first : first + self.state_counts[k]], lengths)
             finals.extend(last)
         if self.reads == "every_step":
-            return _mask(self.head(signal), lengths), finals
+            return mask_padding(self.head(signal), lengths), finals
         if self.reads == "last_step":
-            return self.head(_last_real_step(signal, lengths)), finals
-        pooled, pool, count = _pool(self.reads, signal, lengths, initial[-2][0], initial[-1][0])
+            return self.head(last_real_step(signal, lengths)), finals
+        pooled, pool, count = carry_pool(self.reads, signal, lengths, initial[-2][0], initial[-1][0])
         finals.append(pool.unsqueeze(0))
         finals.append(count.unsqueeze(0))
         return self.head(pooled), finals
@@ -223,6 +218,17 @@ class SequenceModel(nn.Module):
             raise ValueError(f"the network description does not fit: {err}") from err
 
 
+def _check_choices(
+    input_dim: int, hidden_dim: int | Sequence[int], widths: list[int], output_dim: int | None, reads: str
+) -> None:
+    if not widths or min(input_dim, *widths, 1 if output_dim is None else output_dim) < 1:
+        raise ValueError(
+            f"input_dim, hidden_dim, output_dim are {input_dim}, {hidden_dim}, {output_dim}, expected at least 1"
+        )
+    if reads not in READS:
+        raise ValueError(f"reads is {reads!r}, expected one of {', '.join(READS)}")
+
+
 def _find_cell(cell: str | Callable[..., nn.Module]) -> tuple[str, Callable[..., nn.Module]]:
     if not isinstance(cell, str):
         name = getattr(cell, "__qualname__", type(cell).__qualname__)
@@ -241,46 +247,3 @@ def _make_front(front: str | None, input_dim: int, front_dim: int | None) -> tup
     if front_dim is None:
         raise ValueError(f"front is {front!r} but front_dim is missing, expected the width of its output")
     return (nn.Linear if front == "linear" else nn.Embedding)(input_dim, front_dim), front_dim
-
-
-def _mask(y: Tensor, lengths: Tensor | None) -> Tensor:
-    """Zero y [B, T, O] at t >= lengths[b]."""
-    if lengths is None:
-        return y
-    real = torch.arange(y.size(1), device=y.device).unsqueeze(0) < lengths.unsqueeze(1)
-    return torch.where(real.unsqueeze(2), y, torch.zeros_like(y))
-
-
-def _last_real_step(y: Tensor, lengths: Tensor | None) -> Tensor:
-    """Return y [B, T, O] at t = lengths[b] - 1: [B, O]."""
-    if lengths is None:
-        return y[:, -1]
-    last = (lengths.to(torch.int64) - 1).reshape(-1, 1, 1).expand(-1, 1, y.size(2))
-    return y.gather(1, last).squeeze(1)
-
-
-def _pool(kind: str, y: Tensor, lengths: Tensor | None, pool: Tensor, count: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Carry a mean or maximum over time on.
-
-    Args:
-        kind: "mean" or "max".
-        y: [B, T, W], zero where padded.
-        lengths: integer [B] or None.
-        pool: [B, W], the sum or the maximum of the steps before (ignored where count is 0).
-        count: [B, 1], the number of steps before.
-
-    Returns:
-        (pooled [B, W], pool, count).
-    """
-    steps = torch.full_like(count, y.size(1)) if lengths is None else lengths.to(count.dtype).unsqueeze(1)
-    new_count = count + steps
-    if kind == "mean":
-        # Runtimes add up 10,000 steps one after the other; in float32 that would be the largest error of the network.
-        total = pool + y.sum(1, dtype=torch.float64).to(pool.dtype)
-        return total / new_count, total, new_count
-    if lengths is not None:
-        real = torch.arange(y.size(1), device=y.device).unsqueeze(0) < lengths.unsqueeze(1)
-        y = y.masked_fill(~real.unsqueeze(2), float("-inf"))  # at least one step is real, so none survives
-    highest = y.amax(1)
-    new_pool = torch.where(count > 0, torch.maximum(pool, highest), highest)
-    return new_pool, new_pool, new_count

@@ -16,7 +16,7 @@ from hmac import compare_digest
 from pathlib import Path
 from typing import Final
 
-from .errors import KeysFileError
+from .start_errors import KeysFileError
 
 MIN_KEY_CHARACTERS: Final = 16
 MAX_KEY_CHARACTERS: Final = 512

@@ -18,7 +18,7 @@ from .arrays import Array
 from .datatypes import datatype_of
 from .errors import BadInput
 from .input_check import ValueRule
-from .json_request import JsonRequest, JsonTensor
+from .request_record import JsonRequest, JsonTensor
 
 WIRE_DTYPES: dict[str, np.dtype[Any]] = {
     "FP16": np.dtype("<f2"),

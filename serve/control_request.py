@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from .errors import BadInput, shown
-from .json_request import parse_optional_object
+from .json_object import parse_optional_object
 
 _VERSION: Final = re.compile("[1-9][0-9]{0,17}")
 

@@ -10,11 +10,11 @@ from importlib import metadata
 
 from ..bundle.reader import Bundle
 from .cpus import usable_cpus
-from .errors import DeviceUnavailableError, ServerStartError
 from .golden_check import check_golden
 from .onnx_runtime import OnnxRuntime, offers_cuda
 from .placement import CUDA_PROVIDER
 from .settings import Device
+from .start_errors import DeviceUnavailableError, ServerStartError
 
 _NO_CUDA_BUILD = "an onnxruntime without CUDA"
 _NO_KERNEL = "CUDA has no kernel for them, so every run would wait for the CPU: use --device cpu"

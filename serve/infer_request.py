@@ -16,14 +16,16 @@ from .answer_form import AnswerForm
 from .arrays import Array
 from .binary_request import HEADER, check_length, raw_request, refuse_blobs
 from .engine.work import Work
-from .errors import BadInput, ModelChanged
+from .errors import BadInput
 from .infer_check import CheckedHead, InferCheck
 from .input_check import LENGTHS
-from .json_request import JsonRequest, parse_request
+from .json_request import parse_request
 from .json_size import check_json_size
+from .request_record import JsonRequest
 from .served_model import ServedModel
 from .settings import RequestLimits
 from .state_carrier import StateCarrier
+from .stream_errors import ModelChanged
 from .timed_head import STAND_IN_S, TIMEOUT, take_timeout
 
 # A remembered head keeps its bytes, its record and the tensors that stood in it as JSON: some 4 MiB a model at most.

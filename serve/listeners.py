@@ -9,10 +9,10 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from .errors import PortBusyError
 from .processes.slots import ControlListeners
 from .rpc.port import hold_port, missing_package
 from .settings import Settings
+from .start_errors import PortBusyError
 
 _BACKLOG: Final = 4096
 _LOOPBACK: Final = "127.0.0.1"

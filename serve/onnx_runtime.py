@@ -12,9 +12,10 @@ import onnxruntime
 from ..bundle.manifest import GraphSignature, SessionOptions
 from .arrays import Array, Arrays
 from .bound_graph import BoundGraph
-from .errors import EngineError, ServerStartError, shown
+from .errors import EngineError, shown
 from .placement import CPU_PROVIDER, CUDA_PROVIDER, Placement, nodes_of_assignment, placement_of
 from .runtime import RuntimeFacts
+from .start_errors import ServerStartError
 from .tensor_check import check_tensors
 
 _LEVELS = {

@@ -16,8 +16,9 @@ from pathlib import Path
 from ..bundle.errors import BundleError
 from ..bundle.manifest import MANIFEST_FILE
 from ..bundle.reader import read_manifest
-from .errors import NotInRepository, ServerStartError
+from .errors import NotInRepository
 from .served_model import BundlePlace
+from .start_errors import ServerStartError
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from .errors import BadInput, shown
-from .json_request import parse_optional_object
+from .json_object import parse_optional_object
 from .served_model import ServedModel
 
 _RETIRED: Final = "replaced or unloaded; it stays while streams go on in it"

@@ -14,10 +14,11 @@ from typing import Any
 from ..bundle.manifest import NAME_PATTERN, Manifest
 from ..bundle.manifest_json import manifest_from_json, manifest_to_json
 from ..bundle.reader import Bundle, read_bundle
-from .errors import BundleReplacedError, NameConflictError, ServerStartError, shown
+from .errors import shown
 from .example_request import example_request
 from .golden_check import GoldenResult, OutputError
 from .runtime import RuntimeFacts
+from .start_errors import BundleReplacedError, NameConflictError, ServerStartError
 from .verification_state import NOT_ASKED, VerificationState
 
 

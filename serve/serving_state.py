@@ -14,13 +14,14 @@ from fastapi import Depends, Request
 from .admission import Admission, admission_rules
 from .counter_page import Counters
 from .engine.port import EnginePort
-from .errors import KeysFileError, NotReady, QueueFull
+from .errors import NotReady, QueueFull
 from .infer_request import RequestReader
 from .model_table import ModelTable
 from .request_id import RequestIds
 from .request_meter import RequestMeter, RequestMeters
 from .served_model import ServedModel
 from .settings import Settings
+from .start_errors import KeysFileError
 from .state_carrier import StateCarrier
 from .streams.carried_state import read_state_keys
 from .tracing import RequestTracer

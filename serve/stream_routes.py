@@ -15,7 +15,7 @@ from . import wire_schema
 from .body import read_body
 from .engine.work import OrderKind, StreamOrder, StreamReport
 from .errors import BadInput, shown
-from .json_request import parse_object
+from .json_object import parse_object
 from .json_response import render_object
 from .request_parameters import stream_of
 from .routes import ModelName

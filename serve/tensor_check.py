@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..bundle.manifest import TensorSpec
-from .errors import GraphMismatchError
+from .start_errors import GraphMismatchError
 
 _ELEMENT_TYPES = {"float": "float32", "float16": "float16", "int32": "int32", "int64": "int64"}
 

@@ -8,7 +8,7 @@ import ssl
 import stat
 from pathlib import Path
 
-from .errors import CertificateError
+from .start_errors import CertificateError
 
 
 def tls_context(cert: str, key: str) -> ssl.SSLContext:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from ..cpus import usable_cpus
 from ..device_choice import open_runtime
-from ..errors import GoldenMismatchError
 from ..golden_check import check_golden
 from ..onnx_runtime import OnnxRuntime
 from ..runtime import Runtime
@@ -22,6 +21,7 @@ from ..served_model import (
     read_served_bundles,
 )
 from ..settings import Settings
+from ..start_errors import GoldenMismatchError
 from ..verification_state import read_verification_state
 from .calibrate import calibrate
 from .cost_model import CostModel

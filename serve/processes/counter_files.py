@@ -10,7 +10,7 @@ from typing import Any
 
 from ..counter_layout import SPARE_MODELS, CounterFamily, CounterLayout
 from ..counter_page import CounterPage, Counters, make_page_file, read_page
-from ..errors import ServerStartError
+from ..start_errors import ServerStartError
 
 _SUPERVISOR = "supervisor"
 

@@ -16,11 +16,11 @@ from ...bundle.errors import BundleError
 from ..counter_page import Counters
 from ..engine.engine import Engine, EngineLimits
 from ..engine.models import EngineModel, open_engine_model, open_engine_models
-from ..errors import ServerStartError
 from ..operation_log import operation_logging
 from ..repository import Repository
 from ..served_model import read_served_bundle
 from ..settings import Settings
+from ..start_errors import ServerStartError
 from ..streams.limits import StreamLimits
 from ..streams.store import StreamStore
 from ..streams.store_choice import open_store

@@ -6,7 +6,6 @@ protocol, or goes away, costs its own connection and nothing else.
 
 import logging
 import socket
-from collections import deque
 from collections.abc import Callable, Hashable
 from dataclasses import replace
 from typing import Any, Final, get_args
@@ -17,18 +16,9 @@ from ..engine.work import OrderKind, Outcome, RunTimes, StreamOrder, StreamRepor
 from ..errors import EngineError, NotReady, ServeError
 from .desk import Desk
 from .error_words import error_to_words
-from .frames import (
-    FrameDecoder,
-    FrameError,
-    Kind,
-    id_of,
-    json_of,
-    mixed_of,
-    pack_json,
-    pack_mixed,
-    pack_times,
-)
-from .tensor_frames import Frame, ModelCodec, Piece, WorkFrame, join, model_of
+from .frames import FrameDecoder, FrameError, Kind, id_of, json_of, mixed_of, pack_json, pack_mixed, pack_times
+from .outbox import Outbox
+from .tensor_frames import Frame, ModelCodec, WorkFrame, model_of
 
 logger = logging.getLogger("cellgate.serve")
 
@@ -86,14 +76,13 @@ class EngineConnection:
         self._order = order
         self._live: dict[int, Ticket] = {}
         self._ordered: dict[int, Hashable] = {}
-        self._out: list[Piece] = []
-        self._unsent: deque[memoryview] = deque()
-        self._unsent_bytes = 0
+        self._outbox = Outbox(sock)
+        self._out = self._outbox.pieces
 
     @property
     def unsent_bytes(self) -> int:
         """Bytes that `flush` could not send."""
-        return self._unsent_bytes
+        return self._outbox.unsent_bytes
 
     @property
     def live(self) -> int:
@@ -144,21 +133,7 @@ class EngineConnection:
         Raises:
             ConnectionError: it is gone.
         """
-        if self._out:
-            data = memoryview(join(self._out))
-            self._out = []
-            self._unsent.append(data)
-            self._unsent_bytes += len(data)
-        while self._unsent:
-            try:
-                sent = self.socket.send(self._unsent[0])
-            except BlockingIOError:
-                return
-            self._unsent_bytes -= sent
-            rest = self._unsent.popleft()[sent:]
-            if rest:
-                self._unsent.appendleft(rest)
-                return
+        self._outbox.flush()
 
     def close(self) -> None:
         """Cancel what the frontend waited for and close."""
@@ -168,9 +143,7 @@ class EngineConnection:
             self._engine.cancel(ordered)
         self._live.clear()
         self._ordered.clear()
-        self._out = []
-        self._unsent.clear()
-        self._unsent_bytes = 0
+        self._outbox.clear()
         self.socket.close()
 
     def _take(self, frame: Frame) -> None:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from ..errors import ServerStartError
+from ..start_errors import ServerStartError
 
 _BACKLOG: Final = 128
 _MAX_PATH_BYTES: Final = 107  # what the kernel takes for the name of a socket

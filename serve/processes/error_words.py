@@ -9,19 +9,22 @@ from collections.abc import Mapping
 from typing import Any, Final, TypeVar
 
 from ...bundle import errors as bundle_errors
-from .. import errors
+from .. import errors, start_errors, stream_errors
 from ..errors import (
     BadInput,
     DeadlineExceeded,
     EngineError,
     EngineLost,
     LoadRefused,
-    ModelChanged,
     NotInRepository,
     NotReady,
     QueueFull,
     ServeError,
-    ServerStartError,
+    UnknownModel,
+)
+from ..start_errors import ServerStartError
+from ..stream_errors import (
+    ModelChanged,
     StepConflict,
     StepGap,
     StoreUnavailable,
@@ -29,7 +32,6 @@ from ..errors import (
     StreamExists,
     StreamExpired,
     StreamsFull,
-    UnknownModel,
     UnknownStream,
 )
 
@@ -102,7 +104,7 @@ def how_it_ended(status: int | None) -> str:
 
 
 def _start_class(name: str) -> type[Exception] | None:
-    for vocabulary in (errors, bundle_errors):
+    for vocabulary in (errors, stream_errors, start_errors, bundle_errors):
         found = getattr(vocabulary, name, None)
         if isinstance(found, type) and issubclass(found, ServeError | bundle_errors.BundleError):
             return found

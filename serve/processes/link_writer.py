@@ -6,11 +6,11 @@ turns, and a frontend that refuses a crowd has long ones: the engine would run o
 
 import asyncio
 import socket
-from collections import deque
 from contextlib import suppress
 from typing import Final
 
-from .tensor_frames import Piece, join
+from .outbox import Outbox
+from .tensor_frames import Piece
 
 _SOCKET_BYTES: Final = 2**20  # asked of the kernel; it may grant less
 
@@ -29,10 +29,14 @@ class LinkWriter:
         with suppress(OSError):
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BYTES)
         self._loop = loop
-        self._out: list[Piece] = []  # of this turn
-        self._unsent: deque[memoryview] = deque()
+        self._outbox = Outbox(self._socket)
+        self._out = self._outbox.pieces  # of this turn
         self._is_waiting = False  # for the socket to take more
-        self.unsent_bytes = 0
+
+    @property
+    def unsent_bytes(self) -> int:
+        """Bytes that the engine has not taken."""
+        return self._outbox.unsent_bytes
 
     def write(self, pieces: list[Piece]) -> None:
         """Send whole frames, at the end of this turn of the loop at the latest."""
@@ -42,37 +46,25 @@ class LinkWriter:
 
     def push(self) -> None:
         """Send now what the engine has not taken, as far as it takes it now: where a turn of the loop is long."""
-        if self._unsent or self._out:
+        if not self._outbox.is_empty:
             self._flush()
 
     def close(self) -> None:
         """Send nothing more. Closing twice is fine."""
         self._stop_waiting()
-        self._out = []
-        self._unsent.clear()
-        self.unsent_bytes = 0
+        self._outbox.clear()
         self._socket.close()
 
     def _flush(self) -> None:
-        if self._out:
-            data = memoryview(join(self._out))
-            self._out = []
-            self._unsent.append(data)
-            self.unsent_bytes += len(data)
-        unsent = self._unsent
         try:
-            while unsent:
-                sent = self._socket.send(unsent[0])
-                self.unsent_bytes -= sent
-                rest = unsent.popleft()[sent:]
-                if rest:
-                    unsent.appendleft(rest)
-        except BlockingIOError:
-            self._wait()
+            took_all = self._outbox.flush()
         except OSError:  # the connection is over, which its reading side tells
             self.close()
         else:
-            self._stop_waiting()
+            if took_all:
+                self._stop_waiting()
+            else:
+                self._wait()
 
     def _wait(self) -> None:
         if not self._is_waiting:

@@ -7,13 +7,13 @@
     unload NAME VERSION  that one; where it was retired it goes at once, and its streams with it
 
 Rules of this file: one thread owns it, the engine's. It decides nothing about versions (`roster` does) and opens
-nothing (`model_loader` does). Whoever asked is told when every frontend goes by the change.
+nothing (`model_loader` does). Whoever asked is told when every frontend goes by the change (`change_answers`).
 """
 
 import logging
 import time
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
 
 from ..control_port import ControlAction
 from ..counter_layout import CounterLayout
@@ -21,6 +21,7 @@ from ..engine.models import EngineModel
 from ..errors import LoadRefused, NotReady, ServeError
 from ..model_table import unknown_model
 from ..settings import Settings
+from .change_answers import ChangeAnswers
 from .desk import OnControl
 from .frames import Kind, pack_json
 from .model_loader import LoadJob, ModelLoader
@@ -29,7 +30,6 @@ from .tensor_frames import ModelCodec
 
 logger = logging.getLogger("cellgate.engine")
 
-TAKEN_S: Final = 5.0  # for all frontends to go by a change, before whoever asked is told anyway
 _LOOK_AGAIN_S: Final = 0.05  # at a model that is to be closed and still at work
 
 
@@ -41,15 +41,6 @@ class ChangingEngine(Protocol):
     def uses_of(self, key: str) -> int: ...  # noqa: D102
     def is_idle(self, key: str) -> bool: ...  # noqa: D102
     def remove(self, key: str) -> None: ...  # noqa: D102
-
-
-class Answer(NamedTuple):
-    """What is to be told when all frontends have taken a generation, or at a moment at the latest."""
-
-    generation: int
-    at_s: float
-    on_done: OnControl
-    value: dict[str, Any]
 
 
 class ModelDesk:
@@ -87,7 +78,7 @@ class ModelDesk:
         self._report = report
         self._clock = clock
         self._asked: dict[LoadJob, OnControl] = {}
-        self._answers: list[Answer] = []
+        self._answers = ChangeAnswers()
         self._said = roster.generation  # of the last hello
         self.codecs: dict[int, ModelCodec] = {}
         for entry in roster:
@@ -130,16 +121,15 @@ class ModelDesk:
             self._loader.begin(self._roster.versions)
         self._withdraw(now)
         self._close_gone(taken)
-        self._tell(taken, now)
+        self._answers.tell(taken, now)
         self._plan_next_look(now)
         said, self._said = self._said, self._roster.generation
         return self._said != said
 
     def close(self) -> None:
         """Tell whoever waits that the engine ends."""
-        waiting = [*self._asked.values(), *(answer.on_done for answer in self._answers)]
+        waiting = [*self._asked.values(), *self._answers.take()]
         self._asked.clear()
-        self._answers.clear()
         self._loader.close()
         for on_done in waiting:
             on_done(NotReady())
@@ -215,8 +205,7 @@ class ModelDesk:
         self._roster.generation += 1
         logger.warning("model %s version %s: %s", entry.name, entry.version, what)
         self._report({"models": self._roster.hello()})
-        at_s = self._clock() + TAKEN_S
-        self._answers.append(Answer(self._roster.generation, at_s, on_done, _value(entry, what)))
+        self._answers.add(self._roster.generation, on_done, _value(entry, what), self._clock())
 
     def _withdraw(self, now: float) -> None:
         """Offer no more what has not been used for so long that no stream can live in it."""
@@ -238,18 +227,8 @@ class ModelDesk:
                 self._roster.remove(entry)
                 logger.warning("model %s version %s: closed", entry.name, entry.version)
 
-    def _tell(self, taken: float, now: float) -> None:
-        for answer in tuple(self._answers):
-            if answer.generation <= taken or answer.at_s <= now:
-                self._answers.remove(answer)
-                if answer.generation > taken:
-                    logger.warning("a frontend has not taken the change of models in %g s", TAKEN_S)
-                answer.on_done(answer.value)
-
     def _plan_next_look(self, now: float) -> None:
-        moments = [answer.at_s for answer in self._answers]
-        if (retired_s := self._roster.next_look_s) is not None:
-            moments.append(retired_s)
+        moments = [moment for moment in (self._answers.next_s, self._roster.next_look_s) if moment is not None]
         if self._roster.is_leaving:
             moments.append(now + _LOOK_AGAIN_S)
         self.next_look_s = min(moments, default=None)

@@ -21,8 +21,8 @@ from selectors import EVENT_READ, DefaultSelector
 from typing import TYPE_CHECKING, Any, Final
 
 from ..counter_layout import ENGINE_RESTARTS, FRONTEND_RESTARTS, TURN
-from ..errors import ServerStartError
 from ..settings import Settings
+from ..start_errors import ServerStartError
 from .child_process import ChildProcess
 from .counter_files import CounterFiles
 from .engine_socket import engine_listener

@@ -23,7 +23,8 @@ from typing import Final, NamedTuple, cast
 from ...bundle.manifest import GraphSignature
 from ..arrays import Array
 from ..engine.work import Answer, Reply, StreamAnswer, Work
-from ..errors import EngineError, ServerStartError
+from ..errors import EngineError
+from ..start_errors import ServerStartError
 from .frame_tensor import FILL, FrameTensor, check_end, take, take_lengths, tensor_of
 from .frames import FrameError, Kind
 from .stream_block import ANSWER_BYTES, answer_block, pack_block, unpack_block

@@ -13,9 +13,9 @@ from typing import Final
 import grpc
 import grpc.aio
 
-from ..errors import PortBusyError
 from ..serving_state import ServingState
 from ..settings import Settings
+from ..start_errors import PortBusyError
 from .service import Service
 
 _NO_COMPRESSION: Final = 1 << 0  # a bit for each algorithm: identity only

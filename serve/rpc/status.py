@@ -5,7 +5,7 @@
     request-id     of a fault, under which the server's log has more; of every call where requests are told of
     …              facts for programs, by their names, with hyphens
 
-Rules of this file: a table from the classes of `errors`; whatever is not in it goes by its HTTP status, so that no
+Rules of this file: a table from the classes of errors; whatever is not in it goes by its HTTP status, so that no
 class is forgotten. A fault of ours says nothing of the inside.
 """
 
@@ -23,12 +23,12 @@ from ..errors import (
     NotReady,
     QueueFull,
     ServeError,
-    StreamExists,
     UnknownModel,
     UnsupportedMedia,
 )
 from ..fault_report import report_fault
 from ..head_errors import UnknownPath
+from ..stream_errors import StreamExists
 
 _OF_CLASS: Final[Mapping[type[ServeError], StatusCode]] = {
     BadInput: StatusCode.INVALID_ARGUMENT,

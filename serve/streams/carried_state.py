@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import Final
 
 from ..arrays import Array
-from ..errors import BadInput, ModelChanged, ServerStartError, StreamExpired
+from ..errors import BadInput
 from ..input_check import is_finite
+from ..start_errors import ServerStartError
+from ..stream_errors import ModelChanged, StreamExpired
 from .record import StreamRecord
 from .record_bytes import RecordError, pack_record, unpack_record
 from .served_streams import ServedStreams

@@ -27,16 +27,8 @@ from dataclasses import dataclass
 
 from ..arrays import Array
 from ..engine.work import StreamAnswer, Work
-from ..errors import (
-    BadInput,
-    ModelChanged,
-    StepConflict,
-    StepGap,
-    StreamEnded,
-    StreamExists,
-    StreamExpired,
-    UnknownStream,
-)
+from ..errors import BadInput
+from ..stream_errors import ModelChanged, StepConflict, StepGap, StreamEnded, StreamExists, StreamExpired, UnknownStream
 from .record import END, EXPIRED, StreamRecord
 
 

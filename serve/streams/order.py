@@ -15,8 +15,9 @@ from dataclasses import replace
 from typing import Any
 
 from ..engine.work import StreamOrder, StreamReport
-from ..errors import BadInput, ModelChanged, StreamEnded, StreamExists, StreamExpired, UnknownStream
+from ..errors import BadInput
 from ..input_check import is_finite
+from ..stream_errors import ModelChanged, StreamEnded, StreamExists, StreamExpired, UnknownStream
 from .record import CLOSED, EXPIRED, StreamKey, StreamRecord
 from .record_bytes import RecordError, pack_record, unpack_record
 from .versions import Versions

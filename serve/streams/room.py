@@ -4,7 +4,7 @@ Rules of this file: pure. What runs has its room set aside, so that many at once
 does not count (`Usage` is None) has bounds of its own, and nothing is refused here.
 """
 
-from ..errors import StreamsFull
+from ..stream_errors import StreamsFull
 from .limits import StreamLimits
 from .store import StreamStore
 from .table import Entry

@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-from ..errors import ServerStartError
+from ..start_errors import ServerStartError
 from .record import StreamKey, StreamRecord
 from .record_bytes import pack_record, unpack_record
 from .store import StoreError, Usage, Write

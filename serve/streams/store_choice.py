@@ -6,8 +6,8 @@ Rules of this file: composition only; a package that only one store needs is imp
 import logging
 from pathlib import Path
 
-from ..errors import ServerStartError
 from ..settings import Settings
+from ..start_errors import ServerStartError
 from .memory_store import MemoryStore
 from .sqlite_store import SqliteStore
 from .store import StreamStore

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Final
 
 from ..engine.work import StreamAnswer, StreamOrder, StreamReport
-from ..errors import StoreUnavailable
+from ..stream_errors import StoreUnavailable
 from .answers import Answers
 from .cache import RecordCache
 from .limits import StreamLimits

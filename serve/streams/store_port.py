@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ..errors import EngineError, ServeError, StoreUnavailable
+from ..errors import EngineError, ServeError
+from ..stream_errors import StoreUnavailable
 from .record import StreamKey, StreamRecord
 from .record_bytes import RecordError
 from .store import StoreError, StreamStore, Write

@@ -17,7 +17,8 @@ from ..engine.engine import Engine, Result
 from ..engine.models import EngineModel
 from ..engine.port import OnReport
 from ..engine.work import StreamOrder, Work
-from ..errors import DeadlineExceeded, NotReady, QueueFull, StoreUnavailable
+from ..errors import DeadlineExceeded, NotReady, QueueFull
+from ..stream_errors import StoreUnavailable
 from .answers import Answers
 from .judge import check_request
 from .limits import StreamLimits

@@ -11,7 +11,8 @@ from dataclasses import replace
 from ..arrays import Array
 from ..engine.engine import Engine
 from ..engine.work import Outcome, StreamAnswer, StreamOrder, StreamReport, Work
-from ..errors import EngineError, ServeError, StoreUnavailable, StreamsFull
+from ..errors import EngineError, ServeError
+from ..stream_errors import StoreUnavailable, StreamsFull
 from .answers import Answers
 from .judge import RunStep, judge
 from .order import decide_order

@@ -13,6 +13,7 @@ from cellgate.bundle import graph_scan
 from cellgate.bundle.errors import GraphError
 from cellgate.bundle.graph_check import scan_graph
 from cellgate.bundle.graph_facts import RecurrentFact, TensorFact, ValueFact
+from cellgate.bundle.onnx_file import MAX_REFUSALS
 
 
 def _graph(nodes, inputs=(), outputs=(), stored=()):
@@ -221,7 +222,7 @@ def test_metadata_that_is_not_for_the_runtime_is_let_be():
 def test_refusals_are_cut():
     nodes = [helper.make_node("X", ["a"], ["b"], domain=f"evil{index}") for index in range(100)]
 
-    assert len(_scan(nodes).refusals) == graph_scan.MAX_REFUSALS
+    assert len(_scan(nodes).refusals) == MAX_REFUSALS
 
 
 def test_model_over_two_gigabytes_is_refused(monkeypatch, tiny_model):

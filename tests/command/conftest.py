@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import torch
 
 from cellgate.__main__ import main
 from cellgate.model import SequenceModel, save_network
+
+from .stub_server import Stub
 
 NETWORKS = """
 import torch
@@ -151,3 +154,14 @@ def odd(networks) -> ExportedBundle:
     done = run_command("export", source, "--out", out, *words, *QUICK)
     assert done.status == 0, done.err
     return ExportedBundle(out, source, done)
+
+
+@pytest.fixture
+def stub():
+    """A server of one model, "toy", that answers as told."""
+    with Stub() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()

@@ -15,12 +15,13 @@ from cellgate.__main__ import main
 from cellgate.bundle.errors import NotABundleError
 from cellgate.command.entry import explain
 from cellgate.command.errors import CheckFailedError, MissingExtraError, UsageError
+from cellgate.command.export_options import role
 from cellgate.command.extras import load
-from cellgate.command.options import role
 from cellgate.command.parser import COMMANDS, make_parser
 from cellgate.export.errors import NotEquivalentError, SourceError
-from cellgate.serve.errors import BadInput, EngineError, GoldenMismatchError, PortBusyError
+from cellgate.serve.errors import BadInput, EngineError
 from cellgate.serve.settings import SettingsError
+from cellgate.serve.start_errors import GoldenMismatchError, PortBusyError
 
 LIGHT = """
 import json, sys

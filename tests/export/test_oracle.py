@@ -13,12 +13,12 @@ from cellgate.export.oracle import (
     ACTIVATION_ULPS,
     SAFETY,
     Oracle,
-    reference_view,
     run_row_alone,
     run_without_padding,
     sum_length,
     tolerate,
 )
+from cellgate.export.reference_view import reference_view
 from cellgate.model import LSTMCell, LSTMLayer, SequenceModel
 from cellgate.model.stack import RecurrentStack
 from cellgate.model.torch_weights import stack_from_torch

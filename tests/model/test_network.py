@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from cellgate.model import CellError, GRUCell, LSTMCell, SequenceModel
-from cellgate.model.network import CELLS, READS, StateTensor
+from cellgate.model.network import CELLS, StateTensor
+from cellgate.model.reads import READS
 
 _OPTIONS = {"ProjectedLSTMCell": {"projection_dim": 2}, "LayerNormLSTMCell": {"epsilon": 1e-3}}
 

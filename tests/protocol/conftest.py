@@ -3,12 +3,10 @@
 Without `--url` the tests start a server of their own, with three small networks, on free ports.
 """
 
-import importlib.util
 import os
 import subprocess
 import sys
 from contextlib import contextmanager
-from pathlib import Path
 
 import grpc
 import httpx
@@ -54,8 +52,9 @@ def target(request, tmp_path_factory):
 
 @contextmanager
 def own_server(folder):
-    networks = small_networks()
-    places = [str(networks.Network(kind).write(folder / kind)) for kind in KINDS]
+    from tests.serve.small_network import Network  # needs onnx, which whoever asks another server may not have
+
+    places = [str(Network(kind).write(folder / kind)) for kind in KINDS]
     words = ["serve", *places, "--port", "0", "--device", "cpu", "--threads", "1"]
     with subprocess.Popen(
         [sys.executable, "-m", "cellgate", *words], stdout=subprocess.PIPE, text=True, env={**os.environ}
@@ -72,15 +71,6 @@ def own_server(folder):
         finally:
             process.terminate()
             assert process.wait(PATIENCE_S) == 0
-
-
-def small_networks():
-    """The networks of the server's own tests, which make real bundles without torch."""
-    path = Path(__file__).parents[1] / "serve" / "conftest.py"
-    spec = importlib.util.spec_from_file_location("cellgate_small_networks", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """Real servers in processes of their own, asked over sockets, and watched: what they may not do is written down."""
 
-import importlib.util
 import json
 import os
 import re
@@ -13,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests.serve.small_network import Network
 
 PATIENCE_S = 30
 KEY, OTHER_KEY = "a-key-of-the-tests-0001", "a-key-of-the-tests-0002"
@@ -44,12 +44,8 @@ sys.exit(main())
 
 
 def bundle_of(name, path):
-    """Write a small real bundle; its makers are the serving tests'."""
-    file = Path(__file__).parents[1] / "serve" / "conftest.py"
-    spec = importlib.util.spec_from_file_location("serving_conftest", file)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.Network(name).write(path)
+    """Write a small real bundle, one of the serving tests'."""
+    return Network(name).write(path)
 
 
 class Server:

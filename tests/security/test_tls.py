@@ -11,7 +11,7 @@ from contextlib import ExitStack
 import pytest
 from tests.security.conftest import BODY, KEY, PATIENCE_S, check_error, read_all, request, responses, serving
 
-from cellgate.serve.errors import CertificateError
+from cellgate.serve.start_errors import CertificateError
 from cellgate.serve.tls import key_file_warnings, tls_context
 
 pytestmark = pytest.mark.slow

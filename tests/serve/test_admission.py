@@ -9,10 +9,11 @@ from cellgate.serve.admission_gate import AdmissionGate
 from cellgate.serve.api_keys import ApiKeys, keys_file_warnings, read_api_keys
 from cellgate.serve.authority import is_local_name, origin_authority, parse_authority
 from cellgate.serve.docs_page import docs_routes
-from cellgate.serve.errors import BodyTooLarge, KeysFileError
+from cellgate.serve.errors import BodyTooLarge
 from cellgate.serve.head_errors import Forbidden, ForeignOrigin, MalformedRequest, Unauthorized, UnknownPath, WrongHost
 from cellgate.serve.open_paths import OPEN_PATHS
 from cellgate.serve.settings import Settings
+from cellgate.serve.start_errors import KeysFileError
 
 KEY = b"a-key-of-the-tests-0001"
 KEYS = ApiKeys({"robot": hashlib.sha256(KEY).digest(), "phone": hashlib.sha256(b"another").digest()})

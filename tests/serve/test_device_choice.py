@@ -8,9 +8,9 @@ import pytest
 from cellgate.bundle.manifest import Variant
 from cellgate.serve import device_choice
 from cellgate.serve.device_choice import clashing_wheels, open_runtime
-from cellgate.serve.errors import DeviceUnavailableError, ServerStartError
 from cellgate.serve.onnx_runtime import OnnxRuntime
 from cellgate.serve.placement import CPU_PROVIDER, CUDA_PROVIDER, PlacedNode, placement_of
+from cellgate.serve.start_errors import DeviceUnavailableError, ServerStartError
 
 
 class PretendedCuda(OnnxRuntime):

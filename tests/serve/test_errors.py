@@ -1,6 +1,6 @@
 import pytest
 
-from cellgate.serve import errors, head_errors
+from cellgate.serve import errors, head_errors, stream_errors
 
 
 @pytest.mark.parametrize(
@@ -25,15 +25,15 @@ from cellgate.serve import errors, head_errors
         (errors.NotReady(), 503, "not_ready", True),
         (errors.EngineLost(), 503, "engine_lost", True),
         (errors.DeadlineExceeded(), 504, "deadline", True),
-        (errors.UnknownStream(7), 404, "unknown_stream", False),
-        (errors.StreamEnded(7), 410, "stream_ended", False),
-        (errors.StreamExpired(7), 410, "stream_expired", False),
-        (errors.StreamExists(7, 3), 409, "stream_exists", False),
-        (errors.StepGap(3, 5), 409, "step_gap", False),
-        (errors.ModelChanged(7, "a", "b"), 409, "model_changed", False),
-        (errors.StepConflict(3), 422, "step_conflict", False),
-        (errors.StreamsFull("streams", 9), 503, "streams_full", True),
-        (errors.StoreUnavailable(), 503, "store_unavailable", True),
+        (stream_errors.UnknownStream(7), 404, "unknown_stream", False),
+        (stream_errors.StreamEnded(7), 410, "stream_ended", False),
+        (stream_errors.StreamExpired(7), 410, "stream_expired", False),
+        (stream_errors.StreamExists(7, 3), 409, "stream_exists", False),
+        (stream_errors.StepGap(3, 5), 409, "step_gap", False),
+        (stream_errors.ModelChanged(7, "a", "b"), 409, "model_changed", False),
+        (stream_errors.StepConflict(3), 422, "step_conflict", False),
+        (stream_errors.StreamsFull("streams", 9), 503, "streams_full", True),
+        (stream_errors.StoreUnavailable(), 503, "store_unavailable", True),
     ],
 )
 def test_class_carries_status_code_and_whether_to_try_again(error, status, code, retryable):
@@ -60,7 +60,12 @@ def test_what_is_nested_deeper_than_can_be_shown_is_said_to_be():
 
 
 @pytest.mark.parametrize(
-    ("error", "step"), [(errors.StreamExists(7, 3), 3), (errors.StepGap(3, 5), 3), (errors.StepConflict(2), 3)]
+    ("error", "step"),
+    [
+        (stream_errors.StreamExists(7, 3), 3),
+        (stream_errors.StepGap(3, 5), 3),
+        (stream_errors.StepConflict(2), 3),
+    ],
 )
 def test_refusals_of_a_step_say_which_one_is_expected(error, step):
     assert error.facts == {"expected_step": step}
@@ -73,8 +78,8 @@ def test_refusals_of_a_step_say_which_one_is_expected(error, step):
         errors.QueueFull(1),
         errors.NotReady(),
         errors.EngineLost(),
-        errors.StreamsFull("streams", 9),
-        errors.StoreUnavailable(),
+        stream_errors.StreamsFull("streams", 9),
+        stream_errors.StoreUnavailable(),
     ],
 )
 def test_overload_says_when_to_come_back(error):

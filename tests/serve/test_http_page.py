@@ -9,7 +9,7 @@ import httpx
 import numpy as np
 import pytest
 
-from cellgate.serve import errors, head_errors
+from cellgate.serve import errors, head_errors, stream_errors
 from cellgate.serve.served_model import BundlePlace
 from cellgate.serve.settings import Settings
 
@@ -56,7 +56,7 @@ def test_table_of_errors_has_every_class_with_its_status():
     table = dict(re.findall(r"^\| (\d{3}) \| ([^|]+) \|", PAGE, re.MULTILINE))
     classes = [
         item
-        for item in {**vars(errors), **vars(head_errors)}.values()
+        for item in {**vars(errors), **vars(head_errors), **vars(stream_errors)}.values()
         if isinstance(item, type) and issubclass(item, errors.ServeError) and item.code != "start"
     ]
 

@@ -5,7 +5,8 @@ import pytest
 from cellgate.serve.engine.work import StreamRef
 from cellgate.serve.errors import BadInput
 from cellgate.serve.json_data import array_from_json
-from cellgate.serve.json_request import JsonRequest, JsonTensor, parse_request
+from cellgate.serve.json_request import parse_request
+from cellgate.serve.request_record import JsonRequest, JsonTensor
 
 X = {"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}
 

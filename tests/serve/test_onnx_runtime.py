@@ -7,8 +7,9 @@ import pytest
 
 from cellgate.bundle.manifest import SessionOptions, TensorSpec
 from cellgate.serve.engine.state_graph import state_graph
-from cellgate.serve.errors import EngineError, GraphMismatchError, ServerStartError
+from cellgate.serve.errors import EngineError
 from cellgate.serve.onnx_runtime import OnnxRuntime
+from cellgate.serve.start_errors import GraphMismatchError, ServerStartError
 
 
 @pytest.fixture

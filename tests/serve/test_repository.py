@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from cellgate.serve.errors import NotInRepository, ServerStartError
+from cellgate.serve.errors import NotInRepository
 from cellgate.serve.repository import Repository
 from cellgate.serve.served_model import BundlePlace
+from cellgate.serve.start_errors import ServerStartError
 
 SOMEBODY = 65_534  # no user's number
 

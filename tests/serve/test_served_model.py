@@ -9,12 +9,6 @@ from cellgate.bundle.errors import NotABundleError
 from cellgate.bundle.golden import GoldenCase
 from cellgate.serve.engine import models
 from cellgate.serve.engine.models import open_engine_models
-from cellgate.serve.errors import (
-    BundleReplacedError,
-    GoldenMismatchError,
-    NameConflictError,
-    ServerStartError,
-)
 from cellgate.serve.example_request import example_request
 from cellgate.serve.metadata import model_metadata
 from cellgate.serve.placement import CPU_PROVIDER, CUDA_PROVIDER, PlacedNode, placement_of
@@ -27,6 +21,7 @@ from cellgate.serve.served_model import (
     served_model_from_hello,
 )
 from cellgate.serve.settings import Settings
+from cellgate.serve.start_errors import BundleReplacedError, GoldenMismatchError, NameConflictError, ServerStartError
 from cellgate.serve.verification_state import VerificationState
 
 SETTINGS = Settings(device="cpu", threads=1)

@@ -17,12 +17,12 @@ import pytest
 
 from cellgate.bundle.errors import BundleError
 from cellgate.serve import server
-from cellgate.serve.errors import GoldenMismatchError, PortBusyError
 from cellgate.serve.listeners import base_url, bind_listener
 from cellgate.serve.processes.hello import Offer
 from cellgate.serve.served_model import BundlePlace
 from cellgate.serve.server import curl_line, model_lines, ready_lines, run_server
 from cellgate.serve.settings import Settings
+from cellgate.serve.start_errors import GoldenMismatchError, PortBusyError
 
 PATIENCE_S = 30
 LAST_LINE = "stop with Ctrl+C or SIGTERM"

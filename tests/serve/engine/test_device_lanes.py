@@ -16,11 +16,12 @@ from cellgate.serve.engine.models import open_engine_models
 from cellgate.serve.engine.request import Request
 from cellgate.serve.engine.state_graph import state_graph
 from cellgate.serve.engine.work import Work
-from cellgate.serve.errors import EngineError, ServerStartError
+from cellgate.serve.errors import EngineError
 from cellgate.serve.golden_check import check_golden
 from cellgate.serve.onnx_runtime import OnnxRuntime
 from cellgate.serve.served_model import BundlePlace
 from cellgate.serve.settings import Settings
+from cellgate.serve.start_errors import ServerStartError
 
 KINDS = ["steps", "last", "tokens"]
 MAX_LANES = 4

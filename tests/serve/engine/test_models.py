@@ -9,9 +9,10 @@ from cellgate.bundle.errors import BundleError
 from cellgate.serve.engine import models
 from cellgate.serve.engine.models import open_engine_models, open_proved
 from cellgate.serve.engine.plan import POOL_ROWS
-from cellgate.serve.errors import EngineError, GoldenMismatchError, NameConflictError, ServerStartError
+from cellgate.serve.errors import EngineError
 from cellgate.serve.served_model import BundlePlace
 from cellgate.serve.settings import Settings
+from cellgate.serve.start_errors import GoldenMismatchError, NameConflictError, ServerStartError
 
 ONE = Settings(device="cpu", threads=1, max_lanes=4)
 

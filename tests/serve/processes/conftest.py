@@ -1,132 +1,34 @@
-"""An engine that adds, a loop over it in a thread, and ports over the real one. Every wait has a limit."""
+"""What the tests of processes start from: loops and ports over engines, supervised servers. Every wait has a limit."""
 
-import asyncio
-import gzip
-import os
-import signal
-import socket
+import logging
+import shutil
 import threading
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from functools import partial
 
 import numpy as np
 import pytest
 
-from cellgate.serve.engine.engine import Engine, EngineLimits
-from cellgate.serve.engine.threaded import ThreadedEngine
 from cellgate.serve.engine.work import Work
-from cellgate.serve.errors import NotReady, QueueFull
 from cellgate.serve.processes.child_process import ChildProcess
-from cellgate.serve.processes.engine_client import EngineClient
 from cellgate.serve.processes.engine_loop import EngineLoop
 from cellgate.serve.processes.engine_socket import engine_listener
-from cellgate.serve.processes.frames import FrameDecoder, Kind, pack_bare, pack_json
+from cellgate.serve.processes.frames import Kind, pack_json
 from cellgate.serve.processes.hello import Offer, make_hello
 from cellgate.serve.processes.slots import ENGINE
-from cellgate.serve.processes.tensor_frames import ModelCodec
+from cellgate.serve.processes.tensor_frames import ModelCodec, join
+from cellgate.serve.served_model import BundlePlace
 from cellgate.serve.settings import Settings
 
+from .adding_engine import AddingEngine, StillDesk
+from .hand_engine import meeting
+from .held_port import held_child, held_thread
+from .supervised import Lines
+from .trace_collector import collecting
+from .wire import Wire
+
 PATIENCE_S = 30
-
-
-class AddingEngine:
-    """Keeps the engine's contract; of the network "steps", it answers with the sum of x and of the states given.
-
-    Held back, it keeps what it has; `max_waiting` more are refused.
-    """
-
-    def __init__(self, max_waiting=10**6):
-        self.max_waiting = max_waiting
-        self.waiting = {}
-        self.cancelled = 0
-        self.is_held = False
-        self.is_closed = False
-
-    def submit(self, ticket, work):
-        assert ticket not in self.waiting
-        if len(self.waiting) >= self.max_waiting:
-            raise QueueFull(self.max_waiting)
-        self.waiting[ticket] = work
-
-    def cancel(self, ticket):
-        self.cancelled += self.waiting.pop(ticket, None) is not None
-
-    def wait_s(self):
-        return 0.0 if self.waiting and not self.is_held else None
-
-    def run_once(self):
-        if self.is_held:
-            return []
-        waiting, self.waiting = self.waiting, {}
-        return [(ticket, self.outcome(work)) for ticket, work in waiting.items()]
-
-    def outcome(self, work):
-        given = sum(float(state.sum()) for state in work.states if state is not None)
-        value = np.float32(work.sequence.sum() + given)
-        shapes = {"y": (work.rows, work.steps, 4), "h_n": (1, work.rows, 3), "c_n": (1, work.rows, 3)}
-        return {name: np.full(shapes[name], value, np.float32) for name in work.outputs}
-
-    def statistics(self):
-        return {"inside": len(self.waiting), "cancelled": self.cancelled}
-
-    def close(self):
-        self.is_closed = True
-        waiting, self.waiting = self.waiting, {}
-        return [(ticket, NotReady()) for ticket in waiting]
-
-
-class StillDesk:
-    """Models that never change; orders about them are kept."""
-
-    def __init__(self, codecs, hello):
-        self.codecs, self.greeting = codecs, pack_json(Kind.HELLO, 0, hello)
-        self.next_look_s = None
-        self.orders, self.is_closed = [], False
-
-    def hello(self):
-        return self.greeting
-
-    def control(self, *order):
-        self.orders.append(order)
-
-    def look(self, _taken):
-        self.next_look_s = None
-        return False
-
-    def close(self):
-        self.is_closed = True
-
-
-class Wire:
-    """A frontend by hand: a blocking connection that speaks in frames."""
-
-    def __init__(self, path):
-        self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(PATIENCE_S)
-        self.socket.connect(path)
-        self.frames = []
-        self._decoder = FrameDecoder(2**30)
-
-    def send(self, *data):
-        self.socket.sendall(b"".join(bytes(piece) for piece in data))
-
-    def receive(self):
-        """Return the next frame, or None at the connection's end."""
-        while not self.frames:
-            try:
-                chunk = self.socket.recv(2**16)
-            except ConnectionResetError:
-                return None
-            if not chunk:
-                return None
-            self.frames += self._decoder.feed(chunk)
-        return self.frames.pop(0)
-
-    def ask(self, request_id=10**9):
-        """Ask for statistics and return the answer's frame, which comes after everything asked before."""
-        self.send(pack_bare(Kind.ASK_STATISTICS, request_id))
-        return self.receive()
 
 
 @pytest.fixture
@@ -188,32 +90,6 @@ def run_loop(codec):
     return run
 
 
-class Gate:
-    """A runtime that waits while it is held."""
-
-    def __init__(self, runtime):
-        self._runtime = runtime
-        self.open = threading.Event()
-        self.open.set()
-
-    def __getattr__(self, name):
-        return getattr(self._runtime, name)
-
-    def run(self, feeds):
-        assert self.open.wait(PATIENCE_S)
-        return self._runtime.run(feeds)
-
-    def close(self):
-        """The runtime is another's."""
-
-
-class HeldPort:
-    """A port, and how to hold up whatever runs behind it."""
-
-    def __init__(self, port, hold, release):
-        self.port, self.hold, self.release = port, hold, release
-
-
 @pytest.fixture(scope="session")
 def child_settings():
     return Settings(device="cpu", threads=1)
@@ -238,41 +114,13 @@ def engine_child(bundle_paths, child_settings):
 def open_port(request, engine_models, engine_child, child_settings):
     """Open a port over a real engine: in this process, or in a child."""
 
-    @asynccontextmanager
-    async def open_threaded(**changes):
-        gates = [Gate(model.runtime) for model in engine_models]
-        models = [type(model)(model.served, gate, model.cost) for model, gate in zip(engine_models, gates, strict=True)]
-        engine = ThreadedEngine(Engine(models, EngineLimits.of(Settings(**{**asdict(child_settings), **changes}))))
-        engine.start(asyncio.get_running_loop())
-
-        def hold():
-            for gate in gates:
-                gate.open.clear()
-
-        def release():
-            for gate in gates:
-                gate.open.set()
-
-        try:
-            yield HeldPort(engine, hold, release)
-        finally:
-            release()
-            engine.close()
-
-    @asynccontextmanager
-    async def open_child(**changes):
-        child, path = engine_child
+    def open_it(**changes):
         settings = Settings(**{**asdict(child_settings), **changes})
-        client = EngineClient(path, settings)
-        async with client.running(PATIENCE_S):
-            try:
-                yield HeldPort(
-                    client, lambda: os.kill(child.pid, signal.SIGSTOP), lambda: os.kill(child.pid, signal.SIGCONT)
-                )
-            finally:
-                os.kill(child.pid, signal.SIGCONT)
+        if request.param == "threaded":
+            return held_thread(engine_models, settings)
+        return held_child(*engine_child, settings)
 
-    return {"threaded": open_threaded, "child": open_child}[request.param]
+    return open_it
 
 
 @pytest.fixture(scope="session")
@@ -287,35 +135,58 @@ def hello_of():
 @pytest.fixture
 def collector():
     """Listen as a collector of traces does; return its endpoint, and what returns the spans that came."""
-    service = pytest.importorskip("opentelemetry.proto.collector.trace.v1.trace_service_pb2")
-    bodies = []
+    with collecting(pytest.importorskip("opentelemetry.proto.collector.trace.v1.trace_service_pb2")) as found:
+        yield found
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            bodies.append(gzip.decompress(body) if self.headers["Content-Encoding"] == "gzip" else body)
-            self.send_response(200)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
 
-        def log_message(self, *_):
-            """Say nothing."""
+@pytest.fixture
+def models(served_models):
+    return [served_models["steps"]]
 
-    def sent_spans():
-        return [
-            span
-            for body in bodies
-            for resource in service.ExportTraceServiceRequest.FromString(body).resource_spans
-            for scope in resource.scope_spans
-            for span in scope.spans
-        ]
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/v1/traces", sent_spans
-    finally:
-        server.shutdown()
-        thread.join(PATIENCE_S)
-        server.server_close()
+@pytest.fixture
+def hello(models, hello_of):
+    return pack_json(Kind.HELLO, 0, hello_of(models))
+
+
+@pytest.fixture
+def answer(codec):
+    """Make the ANSWER frame to a WORK frame: y is all `fill`."""
+
+    def make(frame, fill=1.0):
+        asked = codec.unpack_work(frame)
+        shapes = {"y": (asked.work.rows, asked.work.steps, 4), "h_n": (1, asked.work.rows, 3)}
+        full = {name: np.full(shapes[name], fill, np.float32) for name in asked.work.outputs}
+        return join(codec.pack_answer(asked, full))
+
+    return make
+
+
+@pytest.fixture
+def meet(tmp_path):
+    """Open a client, and a queue with the connections that it makes."""
+    return partial(meeting, str(tmp_path / "engine"))
+
+
+@pytest.fixture
+def log():
+    handler, logger = Lines(), logging.getLogger("cellgate.supervisor")
+    logger.addHandler(handler)
+    yield handler
+    logger.removeHandler(handler)
+
+
+@pytest.fixture
+def place(bundle_paths, tmp_path):
+    """A bundle that a test may take away."""
+    shutil.copytree(bundle_paths["steps"], tmp_path / "steps")
+    return BundlePlace(tmp_path / "steps")
+
+
+@pytest.fixture(scope="session")
+def repository(make_network, tmp_path_factory):
+    """Versions 1 and 2 of one network, with other weights each; nobody writes to them."""
+    folder = tmp_path_factory.mktemp("repository")
+    for version in (1, 2):
+        make_network("steps", version).write(folder / f"steps-{version}", version=version)
+    return folder

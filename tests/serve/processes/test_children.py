@@ -9,7 +9,7 @@ import pytest
 
 from cellgate.bundle.errors import DigestError
 from cellgate.serve import errors
-from cellgate.serve.errors import EngineError, GoldenMismatchError, PortBusyError, QueueFull, ServerStartError
+from cellgate.serve.errors import EngineError, QueueFull
 from cellgate.serve.processes.child_border import ChildBorder, places_of, run_child, settings_of
 from cellgate.serve.processes.child_process import ChildProcess
 from cellgate.serve.processes.engine_socket import engine_listener
@@ -22,6 +22,7 @@ from cellgate.serve.processes.error_words import (
 )
 from cellgate.serve.processes.slot import PAUSES_S, Slot
 from cellgate.serve.settings import Settings
+from cellgate.serve.start_errors import GoldenMismatchError, PortBusyError, ServerStartError
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import os
 import pytest
 
 from cellgate.serve.counter_layout import ANSWERED_ROWS, ENGINE_RESTARTS, TURN
-from cellgate.serve.errors import ServerStartError
 from cellgate.serve.processes import counter_files as module
 from cellgate.serve.processes.counter_files import CounterFiles, counters_of
+from cellgate.serve.start_errors import ServerStartError
 
 
 def test_a_child_writes_its_own_page_and_reads_everybodys():

@@ -1,117 +1,18 @@
-"""The client's side of the connection: an engine by hand at the other end says whatever the test wants."""
+"""The client's side of the connection to an engine: who is told what, from its hello to the connection's end."""
 
 import asyncio
 import random
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 
-import anyio
-import numpy as np
 import pytest
 
 from cellgate.serve.engine.port import infer
-from cellgate.serve.errors import EngineError, EngineLost, NotReady, QueueFull, QueueTooLong, UnknownModel
-from cellgate.serve.processes import engine_link
+from cellgate.serve.errors import EngineError, EngineLost, NotReady, QueueFull, UnknownModel
 from cellgate.serve.processes.engine_client import EngineClient
-from cellgate.serve.processes.frames import FrameDecoder, Kind, id_of, pack_bare, pack_json
-from cellgate.serve.processes.tensor_frames import join
+from cellgate.serve.processes.frames import Kind, id_of, pack_bare, pack_json
 from cellgate.serve.settings import Settings
 
-PATIENCE_S = 30
-
-
-class HandEngine:
-    """One connection as an engine's process would hold it, but every frame is sent by the test."""
-
-    def __init__(self, reader, writer):
-        self.reader, self.writer = reader, writer
-        self._decoder = FrameDecoder(2**26)
-        self._frames = []
-        self.taken = []
-
-    async def receive(self):
-        while not self._frames:
-            chunk = await asyncio.wait_for(self.reader.read(2**16), PATIENCE_S)
-            if not chunk:
-                return None
-            for frame in self._decoder.feed(chunk):
-                (self.taken if frame[0] == Kind.TAKEN else self._frames).append(frame)
-        return self._frames.pop(0)
-
-    def send(self, *data):
-        self.writer.write(b"".join(data))
-
-    def close(self):
-        self.writer.close()
-
-
-@pytest.fixture
-def models(served_models):
-    return [served_models["steps"]]
-
-
-@pytest.fixture
-def hello(models, hello_of):
-    return pack_json(Kind.HELLO, 0, hello_of(models))
-
-
-@pytest.fixture
-def answer(codec):
-    """Make the ANSWER frame to a WORK frame: y is all `fill`."""
-
-    def make(frame, fill=1.0):
-        asked = codec.unpack_work(frame)
-        shapes = {"y": (asked.work.rows, asked.work.steps, 4), "h_n": (1, asked.work.rows, 3)}
-        full = {name: np.full(shapes[name], fill, np.float32) for name in asked.work.outputs}
-        return join(codec.pack_answer(asked, full))
-
-    return make
-
-
-@pytest.fixture
-def meet(models, tmp_path):
-    """Open a client, and a queue with the connections that it makes."""
-
-    @asynccontextmanager
-    async def open_both(**settings):
-        engines = asyncio.Queue()
-        path = str(tmp_path / "engine")
-        server = await asyncio.start_unix_server(lambda *streams: engines.put_nowait(HandEngine(*streams)), path)
-        client = EngineClient(path, Settings(**settings))
-        met = []
-
-        async def next_engine(greeting=None):
-            engine = await asyncio.wait_for(engines.get(), PATIENCE_S)
-            met.append(engine)
-            if greeting is not None:
-                engine.send(greeting)
-                await asyncio.wait_for(client.wait_ready(), PATIENCE_S)
-            return engine
-
-        try:
-            async with client.running():
-                yield client, next_engine
-        finally:
-            server.close()
-            await turns()  # who is being accepted becomes a connection, which is to be closed
-            while not engines.empty():
-                met.append(engines.get_nowait())
-            for engine in met:
-                engine.close()
-                with suppress(ConnectionError):
-                    await engine.writer.wait_closed()
-
-    return open_both
-
-
-async def until(condition):
-    with anyio.fail_after(PATIENCE_S):
-        while not condition():  # noqa: ASYNC110 - nobody signals what a socket does
-            await asyncio.sleep(0)
-
-
-async def turns(count=10):
-    for _ in range(count):
-        await asyncio.sleep(0)
+from .hand_engine import PATIENCE_S, turns
 
 
 async def test_there_is_an_engine_from_its_hello_to_the_connections_end(meet, hello, make_work):
@@ -158,49 +59,6 @@ async def test_errors_come_back_as_their_classes(meet, hello, make_work):
                 await asked
         with pytest.raises(UnknownModel, match="expected one of steps version 3, found 'other'"):
             client.submit(make_work(model="other"), print)
-
-
-async def test_more_than_may_wait_is_refused_at_once_in_number_and_in_bytes(meet, hello, answer, make_work):
-    async with meet(max_waiting=3, max_waiting_bytes=2**20) as (client, next_engine):
-        engine = await next_engine(hello)
-        done = []
-        client.submit(make_work(steps=2**17), done.append)  # larger than all that may wait, but alone
-        with pytest.raises(QueueFull):
-            client.submit(make_work(), done.append)
-        engine.send(answer(await engine.receive()))
-        while not done:
-            await turns(1)
-        tickets = [client.submit(make_work(), done.append) for _ in range(3)]
-        with pytest.raises(QueueFull):
-            client.submit(make_work(), done.append)
-        client.cancel(tickets[0])
-        client.submit(make_work(), done.append)
-
-        assert len(done) == 1
-
-
-async def test_an_engine_that_does_not_read_gets_no_more(meet, hello, make_work):
-    async with meet(max_waiting_bytes=2**20) as (client, next_engine):
-        engine = await next_engine(hello)
-        engine.writer.transport.pause_reading()
-        for _ in range(100):
-            client.cancel(client.submit(make_work(steps=2**16), print))
-            try:
-                await turns(2)
-                client.submit(make_work(), print)
-            except QueueFull:
-                break
-        else:
-            pytest.fail("it was never full")
-        engine.writer.transport.resume_reading()
-        while await engine.receive():
-            try:
-                client.submit(make_work(), print)
-                break
-            except QueueFull:
-                pass
-        else:
-            pytest.fail("it stayed full")
 
 
 async def test_cancelled_work_is_told_once_and_its_answer_dropped(meet, hello, answer, make_work):
@@ -322,81 +180,6 @@ async def test_a_receiver_that_fails_costs_the_others_nothing(meet, hello, answe
         await asked
 
     assert [type(err) for err in reported] == [ZeroDivisionError]
-
-
-async def test_frames_of_one_turn_go_out_in_one_write(meet, hello, make_work, monkeypatch):
-    async with meet() as (client, next_engine):
-        await next_engine(hello)
-        writes = []
-        sock = client._link._writer._socket
-        spy = type("Spy", (), {"send": staticmethod(lambda data: writes.append(bytes(data)) or len(data))})
-        monkeypatch.setattr(client._link._writer, "_socket", spy)
-        for _ in range(5):
-            client.submit(make_work(), print)
-        await turns(2)
-        monkeypatch.setattr(client._link._writer, "_socket", sock)
-
-        assert len(FrameDecoder(2**20).feed(b"".join(writes))) == 5
-        assert len(writes) == 1
-
-
-async def test_work_that_the_queue_would_make_late_is_refused_at_once(meet, hello, answer, make_work, monkeypatch):
-    now = 0.0
-    monkeypatch.setattr(engine_link, "monotonic", lambda: float(now))
-    async with meet(max_lanes=1) as (client, next_engine):
-        engine = await next_engine(hello)
-        for _ in range(3):
-            client.submit(make_work(), print)
-        frames = [await engine.receive() for _ in range(3)]
-        now = 2.0  # one that left in two seconds, and two that are there, of whom one is in its lane
-        engine.send(answer(frames[0]))
-        await until(lambda: client._link.pending == 2)
-        with pytest.raises(QueueTooLong, match="expected about 2 s or more, for so long is the queue, found 1 s"):
-            client.submit(make_work(deadline_s=3.0), print)
-        client.submit(make_work(deadline_s=4.5), print)  # in time
-        client.submit(make_work(deadline_s=3.0, priority=1), print)  # goes ahead of others
-        client.submit(make_work(deadline_s=1.0), print)  # late already, which the engine says
-
-        assert client._link.pending == 5
-        assert QueueTooLong(2, 1).code == QueueFull(1).code == "queue_full"
-
-
-async def test_a_refusal_sends_on_what_waits_to_be_sent(meet, hello, make_work):
-    async with meet(max_waiting=2) as (client, next_engine):
-        engine = await next_engine(hello)
-        for _ in range(2):
-            client.submit(make_work(), print)
-        assert not client.has_room()  # in the same turn of the loop
-
-        assert client._link._writer._out == []
-        assert client._link._writer.unsent_bytes == 0
-        assert [(await engine.receive())[0] for _ in range(2)] == [Kind.WORK] * 2
-
-
-async def test_while_others_fill_the_engine_no_more_is_sent_to_it_than_leaves_it(
-    meet, hello, answer, make_work, monkeypatch
-):
-    now = 0.0
-    monkeypatch.setattr(engine_link, "monotonic", lambda: float(now))
-    async with meet(max_waiting=4) as (client, next_engine):
-        engine, done = await next_engine(hello), []
-        for _ in range(3):
-            client.submit(make_work(), done.append)
-        frames = [await engine.receive() for _ in range(3)]
-        engine.send(pack_json(Kind.ERROR, id_of(frames[2]), ["queue_full", "the sentence"]))
-        await until(lambda: len(done) == 1)
-        found = [client.has_room()]
-        with pytest.raises(QueueFull):
-            client.submit(make_work(), done.append)
-        engine.send(answer(frames[0]))
-        await until(lambda: len(done) == 2)
-        found.append(client.has_room())
-        client.submit(make_work(), done.append)
-        found.append(client.has_room())
-        now = 1.0
-        found.append(client.has_room())
-
-    assert found == [False, True, False, True]
 
 
 async def test_ten_thousand_cancellations_and_disconnects_leave_nothing_behind(

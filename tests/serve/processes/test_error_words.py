@@ -4,20 +4,20 @@ import json
 
 import pytest
 
-from cellgate.serve import errors
+from cellgate.serve import errors, stream_errors
 from cellgate.serve.processes.error_words import error_from_words, error_to_words
 
 ANSWERS = [
     errors.BadInput("inputs", "the 2 rows that the stream began with", "3"),
-    errors.UnknownStream("a"),
-    errors.StreamEnded("a"),
-    errors.StreamExpired("a"),
-    errors.StreamExists("a", 3),
-    errors.StepGap(3, 5),
-    errors.StepConflict(4),
-    errors.ModelChanged("a", "b" * 64, "c" * 64),
-    errors.StreamsFull("streams", 5),
-    errors.StoreUnavailable(),
+    stream_errors.UnknownStream("a"),
+    stream_errors.StreamEnded("a"),
+    stream_errors.StreamExpired("a"),
+    stream_errors.StreamExists("a", 3),
+    stream_errors.StepGap(3, 5),
+    stream_errors.StepConflict(4),
+    stream_errors.ModelChanged("a", "b" * 64, "c" * 64),
+    stream_errors.StreamsFull("streams", 5),
+    stream_errors.StoreUnavailable(),
     errors.QueueFull(7),
     errors.EngineError("engine: fault"),
 ]

@@ -13,9 +13,10 @@ from cellgate.serve.counter_page import CounterPage
 from cellgate.serve.engine.engine import Engine, EngineLimits
 from cellgate.serve.engine.models import open_engine_models
 from cellgate.serve.errors import LoadRefused, NotInRepository, NotReady, UnknownModel
+from cellgate.serve.processes.change_answers import TAKEN_S
 from cellgate.serve.processes.frames import HEAD_BYTES
 from cellgate.serve.processes.hello import offers_of
-from cellgate.serve.processes.model_desk import TAKEN_S, ModelDesk
+from cellgate.serve.processes.model_desk import ModelDesk
 from cellgate.serve.processes.model_loader import ModelLoader
 from cellgate.serve.processes.roster import Roster
 from cellgate.serve.repository import Repository

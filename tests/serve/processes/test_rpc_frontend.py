@@ -12,7 +12,6 @@ import grpc
 import pytest
 
 from cellgate.serve import server
-from cellgate.serve.errors import PortBusyError
 from cellgate.serve.listeners import bind_listener, open_listeners
 from cellgate.serve.processes.supervisor import Supervisor
 from cellgate.serve.rpc import inference_pb2 as messages
@@ -21,6 +20,7 @@ from cellgate.serve.rpc.port import hold_port, missing_package
 from cellgate.serve.served_model import BundlePlace
 from cellgate.serve.server import run_server
 from cellgate.serve.settings import Settings
+from cellgate.serve.start_errors import PortBusyError
 
 PATIENCE_S = 60
 SERVICE = "/inference.GRPCInferenceService"

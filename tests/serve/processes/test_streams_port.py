@@ -5,10 +5,11 @@ import asyncio
 import pytest
 
 from cellgate.serve.engine.work import StreamAnswer, StreamOrder, StreamRef
-from cellgate.serve.errors import EngineLost, NotReady, StepGap, StreamExists, UnknownStream
+from cellgate.serve.errors import EngineLost, NotReady
 from cellgate.serve.processes.engine_client import EngineClient
 from cellgate.serve.processes.frames import FrameError, Kind, id_of, json_of, mixed_of, pack_bare, pack_json, pack_mixed
 from cellgate.serve.settings import Settings
+from cellgate.serve.stream_errors import StepGap, StreamExists, UnknownStream
 
 PATIENCE_S = 30
 

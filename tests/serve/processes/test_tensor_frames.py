@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from cellgate.bundle.manifest import GraphSignature, StatePair, TensorSpec
 from cellgate.serve.engine.work import StreamAnswer, StreamRef, Work
-from cellgate.serve.errors import EngineError, ServerStartError
+from cellgate.serve.errors import EngineError
 from cellgate.serve.processes.frames import FrameDecoder, FrameError, Kind
 from cellgate.serve.processes.stream_block import stream_answer
 from cellgate.serve.processes.tensor_frames import ModelCodec, WorkFrame, join, model_of
+from cellgate.serve.start_errors import ServerStartError
 
 KINDS = ("steps", "last", "tokens")
 

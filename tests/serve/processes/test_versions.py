@@ -1,107 +1,19 @@
 """A server whose models come and go under load: real processes, real sockets, every answer held against an oracle."""
 
-import json
-import logging
 import os
 import shutil
 import signal
 import threading
 from contextlib import contextmanager
-from dataclasses import replace
 
 import httpx
-import numpy as np
 import pytest
 
-from cellgate.serve.listeners import base_url, open_listeners, target
-from cellgate.serve.processes.supervisor import Supervisor
 from cellgate.serve.served_model import BundlePlace
-from cellgate.serve.settings import Settings
 
-PATIENCE_S = 60
-X = np.linspace(-1, 1, 8, dtype=np.float32).reshape(1, 4, 2)
-INFER = "/v2/models/steps/infer"
-LOAD = "/v2/repository/models/steps/load"
-UNLOAD = "/v2/repository/models/steps/unload"
+from .versions_server import INFER, PATIENCE_S, UNLOAD, X, body_of, serving, y_of
 
 pytestmark = pytest.mark.slow
-
-
-def body_of(x, **parameters):
-    tensor = {"name": "x", "shape": list(x.shape), "datatype": "FP32", "data": x.ravel().tolist()}
-    return {"parameters": parameters, "inputs": [tensor]}
-
-
-def y_of(answer):
-    """Return the output and the version of an answer."""
-    found = answer.json()
-    (y,) = found["outputs"]
-    return np.array(y["data"], np.float32).tobytes(), found["model_version"]
-
-
-class Running:
-    """A server: its supervisor, a client of its frontends and one of its control listener."""
-
-    def __init__(self, supervisor, held):
-        self.supervisor, self.held, self.url = supervisor, held, base_url(held.http)
-        self.client = httpx.Client(base_url=self.url, timeout=PATIENCE_S)
-        self.control = httpx.Client(base_url=base_url(held.control), timeout=PATIENCE_S)
-
-    def load(self, version=None):
-        body = {} if version is None else {"parameters": {"version": version}}
-        return self.control.post(LOAD, json=body)
-
-    def infer(self, x=X, path=INFER, **parameters):
-        return self.client.post(path, json=body_of(x, **parameters))
-
-    def index(self):
-        return {(entry["version"], entry["state"]) for entry in self.client.post("/v2/repository/index").json()}
-
-    def wait_ready(self):
-        while self.client.get("/v2/health/ready").status_code != 200:
-            pass
-
-
-@contextmanager
-def serving(places, **settings):
-    settings = Settings(**{"device": "cpu", "threads": 1, "port": 0, "control_port": 0, "grpc": False, **settings})
-    with open_listeners(replace(settings, control=True)) as held, running_at(places, settings, held) as running:
-        yield running
-
-
-@contextmanager
-def running_at(places, settings, held):
-    supervisor = Supervisor(places, settings, held.http, held.rpc_address, held.orders)
-    up, failures = threading.Event(), []
-
-    def run():
-        try:
-            supervisor.run(lambda _hello: up.set())
-        except Exception as err:  # noqa: BLE001 - the test looks at it
-            failures.append(err)
-        up.set()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        assert up.wait(PATIENCE_S)
-        assert failures == []
-        running = Running(supervisor, held)
-        with running.client, running.control:
-            yield running
-    finally:
-        supervisor.stop()
-        thread.join(PATIENCE_S)
-        assert not thread.is_alive()
-
-
-@pytest.fixture(scope="module")
-def repository(make_network, tmp_path_factory):
-    """Versions 1 and 2 of one network, with other weights each."""
-    folder = tmp_path_factory.mktemp("repository")
-    for version in (1, 2):
-        make_network("steps", version).write(folder / f"steps-{version}", version=version)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -298,109 +210,3 @@ def test_a_frontend_that_starts_later_serves_what_is_served_then(repository, pla
 def test_a_server_begins_with_the_highest_versions_of_its_repository(repository, expected):
     with serving([], repository=str(repository)) as running:
         assert y_of(running.infer()) == (expected["2"], "2")
-
-
-@pytest.mark.parametrize(
-    ("path", "body", "status", "code"),
-    [
-        ("/v2/repository/models/nope/load", b"", 404, "not_in_repository"),
-        ("/v2/repository/models/..%2Fsteps/load", b"", 404, "not_found"),
-        ("/v2/repository/models/steps/load", b'{"parameters": {"version": 9}}', 404, "not_in_repository"),
-        ("/v2/repository/models/steps/load", b'{"parameters": {"config": "{}"}}', 400, "bad_input"),
-        ("/v2/repository/models/steps/load", b"{", 400, "bad_input"),
-        ("/v2/repository/models/nope/unload", b"", 404, "unknown_model"),
-        ("/v2/models/steps/infer", b"{}", 404, "not_found"),
-        ("/v2/repository/models/steps", b"", 404, "not_found"),
-    ],
-)
-def test_a_wrong_order_is_an_error_object_and_changes_nothing(unchanged, path, body, status, code):
-    answer = unchanged.control.post(path, content=body)
-
-    assert (answer.status_code, answer.json()["code"]) == (status, code)
-    assert unchanged.index() == {("1", "READY")}
-
-
-@pytest.fixture(scope="module")
-def unchanged(repository):
-    with serving([BundlePlace(repository / "steps-1")], repository=str(repository)) as running:
-        yield running
-
-
-@pytest.mark.parametrize("path", [LOAD, UNLOAD])
-def test_the_main_listener_takes_no_orders(unchanged, path):
-    assert unchanged.client.post(path, content=b"").status_code == 404
-    assert unchanged.index() == {("1", "READY")}
-
-
-def test_tritons_client_loads_goes_back_and_unloads_over_http(repository, place):
-    pytest.importorskip("tritonclient.http")
-    from tritonclient.http import InferenceServerClient
-
-    with serving([place], repository=str(repository)) as running:
-        client = InferenceServerClient(target(running.held.control), network_timeout=PATIENCE_S)
-        client.load_model("steps")
-        index = client.get_model_repository_index()
-        client.unload_model("steps")
-        after = client.get_model_repository_index()
-        client.close()
-
-    assert {(entry["version"], entry["state"]) for entry in index} == {("2", "READY"), ("1", "UNLOADING")}
-    assert {entry["state"] for entry in after} == {"UNLOADING"}
-
-
-def test_tritons_client_loads_goes_back_and_unloads_over_grpc(repository, place):
-    grpc = pytest.importorskip("tritonclient.grpc")
-    with serving([place], repository=str(repository), grpc=True, grpc_port=0) as running:
-        client = grpc.InferenceServerClient(target(running.held.control_rpc))
-        main = grpc.InferenceServerClient(target(running.held.rpc))
-        client.load_model("steps")
-        index = client.get_model_repository_index(as_json=True)["models"]
-        metadata = main.get_model_metadata("steps", as_json=True)
-        client.unload_model("steps")
-        refusals = []
-        for ask in (
-            lambda: main.load_model("steps"),
-            lambda: client.load_model("nope"),
-            lambda: client.load_model("steps", config="{}"),
-            lambda: client.get_model_metadata("steps"),
-        ):
-            with pytest.raises(grpc.InferenceServerException) as caught:
-                ask()
-            refusals.append(caught.value.status().partition(".")[2])
-        after = client.get_model_repository_index(as_json=True)["models"]
-        client.close()
-        main.close()
-
-    assert {(entry["version"], entry["state"]) for entry in index} == {("2", "READY"), ("1", "UNLOADING")}
-    assert metadata["versions"] == ["2", "1"]
-    assert refusals == ["PERMISSION_DENIED", "NOT_FOUND", "INVALID_ARGUMENT", "UNIMPLEMENTED"]
-    assert {entry["state"] for entry in after} == {"UNLOADING"}
-
-
-def test_a_web_page_gives_no_orders(unchanged):
-    answer = unchanged.control.post(LOAD, headers={"Origin": "https://page.example"})
-
-    assert (answer.status_code, answer.json()["code"]) == (403, "foreign_origin")
-
-
-def test_an_order_needs_a_key_where_keys_are_asked_for(repository, place, tmp_path):
-    keys = tmp_path / "keys"
-    keys.write_text("operator:0123456789abcdef\n")
-    keys.chmod(0o600)
-    with serving([place], repository=str(repository), api_keys_file=str(keys)) as running:
-        statuses = [
-            running.control.post(LOAD, headers=headers).status_code
-            for headers in ({}, {"X-API-Key": "0123456789abcdeX"}, {"X-API-Key": "0123456789abcdef"})
-        ]
-
-    assert statuses == [401, 403, 200]
-
-
-def test_a_stop_while_a_bundle_is_opened_is_an_orderly_one(repository, place, caplog):
-    with serving([place], repository=str(repository)) as running, caplog.at_level(logging.WARNING):
-        asked = threading.Thread(target=lambda: running.control.post(LOAD, content=json.dumps({}).encode()))
-        asked.start()
-        running.supervisor.stop()
-        asked.join(PATIENCE_S)
-
-    assert not any("killed" in record.getMessage() for record in caplog.records)

@@ -5,10 +5,11 @@ import inspect
 import pytest
 from grpc import StatusCode
 
-from cellgate.serve import errors
-from cellgate.serve.errors import BadInput, ServeError, ServerStartError
+from cellgate.serve import errors, stream_errors
+from cellgate.serve.errors import BadInput, ServeError
 from cellgate.serve.rpc import errors as rpc_errors
 from cellgate.serve.rpc.status import status_code_of, status_of
+from cellgate.serve.start_errors import ServerStartError
 
 CLASSES = [
     kind
@@ -16,6 +17,7 @@ CLASSES = [
     for _, kind in inspect.getmembers(module, inspect.isclass)
     if issubclass(kind, ServeError) and not issubclass(kind, ServerStartError)
 ]
+CLASSES += [kind for kind in vars(stream_errors).values() if inspect.isclass(kind) and kind not in CLASSES]
 # The right column of the table of statuses, by HTTP's; where one of HTTP has several of gRPC, all of them.
 EXPECTED = {
     400: {StatusCode.INVALID_ARGUMENT},

@@ -7,7 +7,9 @@ import hmac
 import numpy as np
 import pytest
 
-from cellgate.serve.errors import BadInput, ModelChanged, ServerStartError, StreamExpired
+from cellgate.serve.errors import BadInput
+from cellgate.serve.start_errors import ServerStartError
+from cellgate.serve.stream_errors import ModelChanged, StreamExpired
 from cellgate.serve.streams.carried_state import read_state, read_state_keys, sign_state
 from cellgate.serve.streams.served_streams import ServedStreams
 

@@ -1,42 +1,22 @@
-"""Faults on purpose: before and after the run, the commit and the reply; a store that is slow, gone or shared.
+"""Faults on purpose: before and after the run, the commit and the reply; a store that is slow or gone.
 
 The store's thread is real. A crash is an engine that is left where it stands, and another one over what was committed.
 """
 
-import random
 import threading
 
 import numpy as np
 import pytest
 
 from cellgate.serve.engine.work import StreamAnswer, StreamOrder, StreamRef
-from cellgate.serve.errors import (
-    DeadlineExceeded,
-    EngineError,
-    NotReady,
-    StepGap,
-    StoreUnavailable,
-    StreamExists,
-    StreamExpired,
-)
+from cellgate.serve.errors import DeadlineExceeded, EngineError, NotReady
+from cellgate.serve.stream_errors import StoreUnavailable
 from cellgate.serve.streams.memory_store import MemoryStore
 from cellgate.serve.streams.record import StreamKey
 from cellgate.serve.streams.record_bytes import RecordError
 from cellgate.serve.streams.store import StoreError, Write
 
 PATIENCE_S = 30
-
-
-@pytest.fixture
-def make_durable(make_driver, make_shaky):
-    """A driver over a store on a thread; what it committed outlives it."""
-
-    def make(inner=None, *, is_shared=False, **limits):
-        driver = make_driver(make_shaky(inner, is_durable=True, is_shared=is_shared), **limits)
-        driver.ask = lambda work: driver.drain_until(driver.post(work))[0]
-        return driver
-
-    return make
 
 
 def fail_once(store, place):
@@ -269,159 +249,6 @@ def test_closing_answers_what_is_on_its_way_to_the_store(make_durable, make_work
     assert driver.store.closed == 1
 
 
-def test_two_servers_share_streams(make_durable, make_work, make_x, cut, whole_of):
-    inner, x = MemoryStore(1000), make_x(40)
-    servers = [make_durable(inner, is_shared=True) for _ in range(2)]
-    ys = []
-    works = [make_work(chunk, ref) for chunk, ref in cut(x, 7, 3, chunks=8)]
-    for place, work in enumerate(works):
-        here, there = servers[place % 2], servers[(place + 1) % 2]
-        found = here.ask(work)
-        assert there.ask(work).is_replayed
-        if place > 2:
-            refused = servers[place % 2].ask(works[place - 2])
-            assert isinstance(refused, StepGap) or place == len(works) - 1
-        ys.append(found.outputs["y"])
-
-    assert np.concatenate(ys, axis=1).tobytes() == whole_of(x)["y"].tobytes()
-
-
-def test_of_two_servers_with_the_same_request_one_applies_it(make_durable, make_work, make_x, whole_of):
-    inner, x = MemoryStore(1000), make_x(40)
-    one, other = (make_durable(inner, is_shared=True) for _ in range(2))
-    ys = []
-    for place in range(10):
-        ref = StreamRef(id=7, is_start=place == 0, step=place)
-        work = make_work(x[:, 4 * place : 4 * place + 4], ref)
-        tickets = one.post(work), other.post(work)
-        found = one.drain_until(tickets[0]) + other.drain_until(tickets[1])
-        assert sorted(answer.is_replayed for answer in found) == [False, True]
-        assert found[0].outputs["y"].tobytes() == found[1].outputs["y"].tobytes()
-        ys.append(found[0].outputs["y"])
-
-    assert np.concatenate(ys, axis=1).tobytes() == whole_of(x)["y"].tobytes()
-
-
-def test_a_write_that_another_server_came_before_is_run_again_from_there(make_durable, make_work, make_x, whole_of):
-    """Without steps both requests count, one after the other."""
-    inner, x = MemoryStore(1000), make_x(2)
-    one, other = (make_durable(inner, is_shared=True) for _ in range(2))
-    work = make_work(x, StreamRef(id=7))
-    one.ask(make_work(x, StreamRef(id=7, is_start=True)))
-    other.ask(work)
-    found = [one.ask(work), other.ask(work)]
-
-    assert [answer.step for answer in found] == [2, 3]
-    assert found[1].outputs["y"].tobytes() == whole_of(np.tile(x, (1, 4, 1)))["y"][:, 6:].tobytes()
-
-
-def test_a_stream_that_others_write_to_all_the_time_is_given_up(make_durable, make_work, make_x):
-    driver, x = make_durable(is_shared=True), make_x(2)
-    driver.ask(make_work(x, StreamRef(id=7, is_start=True)))
-    driver.store.commit = lambda writes: [False] * len(writes)
-
-    assert "others write to the same stream" in str(driver.ask(make_work(x, StreamRef(id=7))))
-
-
-def test_durable_streams_expire_by_the_clock_on_the_wall(make_durable, make_work, make_x):
-    inner, x = MemoryStore(1000), make_x(2)
-    driver = make_durable(inner, idle_s=60.0)
-    driver.ask(make_work(x, StreamRef(id=7, is_start=True)))
-    driver.wall.now -= 1e6  # somebody sets it back
-    assert driver.ask(make_work(x, StreamRef(id=7))).step == 1
-    driver.wall.now += 1e6
-
-    assert isinstance(driver.ask(make_work(x, StreamRef(id=7))), StreamExpired)
-
-
-def test_what_memory_has_no_room_for_comes_back_from_the_store(make_durable, make_work, make_x, cut, whole_of):
-    driver = make_durable()
-    driver.engine._client.cache._max_bytes = 4000  # a few records
-    xs = {name: make_x(24, seed=name) for name in range(1, 21)}
-    parts = {name: cut(x, name, 1, chunks=4) for name, x in xs.items()}
-    ys = {name: [] for name in xs}
-    for place in range(4):
-        for name, mine in parts.items():
-            ys[name].append(driver.ask(make_work(*mine[place])).outputs["y"])
-
-    for name, x in xs.items():
-        assert np.concatenate(ys[name], axis=1).tobytes() == whole_of(x)["y"].tobytes()
-    assert 0 < driver.engine._client.cache.size_bytes <= 4000
-
-
-class Clients:
-    """Clients of several streams, each of which sends its next chunk until it is answered; some repeat and some hurry.
-
-    None has two chunks of its own on the way: only the last answer of a stream is kept for a repetition.
-    """
-
-    def __init__(self, works, dice):
-        self.works, self.dice = works, dice
-        self.got = {name: [] for name in works}
-        self.waiting = {}
-
-    @property
-    def are_done(self):
-        return all(len(self.got[name]) == len(mine) for name, mine in self.works.items())
-
-    def send(self, post):
-        for name, mine in self.works.items():
-            place = len(self.got[name])
-            if place == len(mine) or (name in self.waiting.values() and self.dice.random() > 0.1):
-                continue
-            self.waiting[post(mine[place])] = name
-            if place and self.dice.random() < 0.2:
-                post(mine[self.dice.randrange(place)])  # an old one, late
-            if place + 2 < len(mine) and self.dice.random() < 0.2:
-                post(mine[self.dice.randrange(place + 2, len(mine))])  # one too early
-
-    def take(self, outcomes):
-        for ticket in self.waiting.keys() & outcomes.keys():
-            name, outcome = self.waiting.pop(ticket), outcomes[ticket]
-            got = self.got[name]
-            if not isinstance(outcome, StreamAnswer):
-                assert isinstance(outcome, StoreUnavailable | StepGap | StreamExists), outcome
-            elif outcome.step == len(got):
-                got.append(outcome)
-            else:  # a second answer to what was sent twice
-                assert got[outcome.step].outputs["y"].tobytes() == outcome.outputs["y"].tobytes()
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(60)
-@pytest.mark.parametrize("seed", range(10))
-def test_any_history_of_faults_gives_every_stream_the_bits_of_the_whole(
-    make_durable, make_work, make_x, cut, whole_of, seed
-):
-    """Clients that retry, repeat and hurry; commits that fail before or after they are done; crashes at any turn."""
-    dice, inner = random.Random(seed), MemoryStore(1000)
-    xs = {name: make_x(30, rows=1 + name % 2, seed=100 * seed + name) for name in range(1, 9)}
-    works = {name: [make_work(*part) for part in cut(x, name, seed + name, chunks=6)] for name, x in xs.items()}
-    clients, driver = Clients(works, dice), make_durable(inner)
-
-    def maybe_fail(_writes):
-        if dice.random() < 0.15:
-            raise StoreError("gone")
-
-    while not clients.are_done:
-        driver.store.before = driver.store.after = maybe_fail
-        clients.send(driver.post)
-        for _ in range(dice.randrange(1, 6)):
-            driver.turn()
-            if driver.engine.wait_s() != 0.0:
-                driver.woken.wait(0.001)
-                driver.clock.now += 1e-3
-        clients.take(driver.outcomes)
-        if dice.random() < 0.1:
-            driver.engine._port.close()  # what is on its way to the disk may get there; nobody is answered
-            driver = make_durable(inner)
-            clients.waiting.clear()
-
-    for name, x in xs.items():
-        ys = np.concatenate([answer.outputs["y"] for answer in clients.got[name]], axis=1)
-        assert ys.tobytes() == whole_of(x)["y"].tobytes()
-
-
 def test_a_read_that_takes_too_long_is_given_up_and_nothing_is_asked_of_the_store_meanwhile(
     make_durable, make_work, make_x
 ):
@@ -439,16 +266,3 @@ def test_a_read_that_takes_too_long_is_given_up_and_nothing_is_asked_of_the_stor
         driver.turn()
 
     assert driver.ask(make_work(x, StreamRef(id=1, is_start=True, step=0))).is_replayed is False
-
-
-def test_a_store_that_does_not_count_bounds_nothing_here_and_shows_what_this_server_knows(
-    make_driver, make_shaky, make_work, make_x
-):
-    store = type("Uncounted", (make_shaky,), {"usage": None})(is_durable=True, is_shared=True)
-    driver, x = make_driver(store, max_streams=1), make_x(4)
-    for name in (1, 2, 3):
-        ticket = driver.post(make_work(x, StreamRef(id=name, is_start=True, is_end=name == 3)))
-        assert driver.drain_until(ticket)[0].step == 0
-
-    found = driver.engine.statistics()["streams"]["steps"]
-    assert (found["live"], found["state_bytes"], found["ended"]["end"]) == (2, 48, 1)

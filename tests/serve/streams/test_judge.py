@@ -8,10 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cellgate.serve.engine.work import StreamAnswer, StreamRef
-from cellgate.serve.errors import (
-    BadInput,
+from cellgate.serve.errors import BadInput, ServeError
+from cellgate.serve.stream_errors import (
     ModelChanged,
-    ServeError,
     StepConflict,
     StepGap,
     StreamEnded,

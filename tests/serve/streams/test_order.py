@@ -4,16 +4,13 @@ import numpy as np
 import pytest
 
 from cellgate.serve.engine.work import StreamAnswer, StreamOrder, StreamRef
-from cellgate.serve.errors import (
-    BadInput,
+from cellgate.serve.errors import BadInput, NotReady, ServeError, UnknownModel
+from cellgate.serve.stream_errors import (
     ModelChanged,
-    NotReady,
-    ServeError,
     StreamEnded,
     StreamExists,
     StreamExpired,
     StreamsFull,
-    UnknownModel,
     UnknownStream,
 )
 from cellgate.serve.streams.memory_store import MemoryStore

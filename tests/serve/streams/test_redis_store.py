@@ -91,7 +91,7 @@ def test_a_password_is_asked_for_and_never_told(redis_server, make_record):
 
 
 def test_a_redis_that_is_not_there_stops_a_start_but_not_a_restart(tmp_path, caplog, make_record):
-    from cellgate.serve.errors import ServerStartError
+    from cellgate.serve.start_errors import ServerStartError
 
     settings = Settings(stream_store=f"unix://:s3cret@{tmp_path}/none.sock")
     with pytest.raises(ServerStartError, match="start Redis, or name another") as caught:
@@ -121,7 +121,7 @@ def test_memory_and_sqlite_are_opened_by_name(tmp_path):
 def test_a_url_that_is_none_and_a_missing_package_are_told_at_the_start(monkeypatch):
     import sys
 
-    from cellgate.serve.errors import ServerStartError
+    from cellgate.serve.start_errors import ServerStartError
 
     with pytest.raises(ServerStartError, match="expected the URL of a Redis server"):
         open_store(Settings(stream_store="redis://host:port"))

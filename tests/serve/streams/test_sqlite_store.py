@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from cellgate.serve.errors import ServerStartError
+from cellgate.serve.start_errors import ServerStartError
 from cellgate.serve.streams.record import StreamKey
 from cellgate.serve.streams.sqlite_store import SqliteStore
 from cellgate.serve.streams.store import StoreError, Write

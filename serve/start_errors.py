@@ -1,0 +1,77 @@
+"""Why a server, or a runtime, cannot start: one class a situation.
+
+Rules of this file: those of `errors`: a class builds the message from facts, and it names the thing, expected, found
+and the remedy; whoever starts the server reads it, so it may name files and options.
+"""
+
+from .errors import ServeError
+
+
+class ServerStartError(ServeError):
+    """The server, or a runtime, cannot start: wrong settings, a busy port, a bundle that this machine cannot run."""
+
+    code = "start"
+
+
+class DeviceUnavailableError(ServerStartError):
+    """The device that was asked for by name does not work here."""
+
+    def __init__(self, device: str, found: str, remedy: str) -> None:
+        super().__init__(f"device: expected {device}, found {found}; {remedy}")
+
+
+class GraphMismatchError(ServerStartError):
+    """The runtime sees other tensors in the model than the manifest promises."""
+
+    def __init__(self, what: str, expected: str, found: str) -> None:
+        super().__init__(f"model.onnx: {what}: expected {expected} as in the manifest, found {found}; export again")
+
+
+class GoldenMismatchError(ServerStartError):
+    """The runtime does not reproduce the bundle's golden cases on this machine."""
+
+    def __init__(self, name: str, summary: str) -> None:
+        super().__init__(
+            f"bundle {name}: expected the golden cases to be reproduced, found {summary}; "
+            f"try --device cpu, or export again with the versions of this machine"
+        )
+
+
+class NameConflictError(ServerStartError):
+    """Two bundles want to be served under one name."""
+
+    def __init__(self, name: str, paths: str) -> None:
+        super().__init__(f"model name {name}: expected one bundle, found {paths}; rename one with NAME=PATH")
+
+
+class BundleReplacedError(ServerStartError):
+    """Another bundle lies where one was served from."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"{path}: expected the bundle that was served from there, found another; put it back, or start the server "
+            f"again"
+        )
+
+
+class PortBusyError(ServerStartError):
+    """The address cannot be listened on."""
+
+    def __init__(self, host: str, port: int, reason: str, option: str = "--port") -> None:
+        super().__init__(
+            f"port: expected to listen on {host} port {port}, found {reason}; stop what listens there or give {option}"
+        )
+
+
+class KeysFileError(ServerStartError):
+    """The file of API keys cannot be read, or says something else than keys. The message never holds a key."""
+
+    def __init__(self, path: str, expected: str, found: str) -> None:
+        super().__init__(f"api_keys_file {path}: expected {expected}, found {found}")
+
+
+class CertificateError(ServerStartError):
+    """Certificate and private key cannot be used for TLS."""
+
+    def __init__(self, what: str, path: str, expected: str, found: str) -> None:
+        super().__init__(f"{what} {path}: expected {expected}, found {found}")
