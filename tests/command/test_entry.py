@@ -23,6 +23,8 @@ from cellgate.serve.errors import BadInput, EngineError
 from cellgate.serve.settings import SettingsError
 from cellgate.serve.start_errors import GoldenMismatchError, PortBusyError
 
+pytestmark = pytest.mark.long
+
 LIGHT = """
 import json, sys
 from cellgate.__main__ import main

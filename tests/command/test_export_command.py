@@ -14,6 +14,8 @@ from cellgate.export import pipeline
 from cellgate.model import SequenceModel, save_network
 from cellgate.serve import cpus
 
+pytestmark = pytest.mark.long
+
 QUICK = ("--drift-steps", "50", "--threads", "1")
 
 

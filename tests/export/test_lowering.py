@@ -12,6 +12,8 @@ from cellgate.export.errors import UnsupportedLayerError
 from cellgate.export.lowering import lower
 from cellgate.model import LSTMCell, LSTMLayer, RecurrentStack, SequenceModel, run_reference
 
+pytestmark = pytest.mark.long
+
 I, H = 4, 5
 SHAPES = ((1, 1), (2, 17), (7, 2), (2, 100))
 

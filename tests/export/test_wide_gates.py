@@ -17,6 +17,8 @@ from cellgate.export.verify import VerifyOptions
 from cellgate.export.wide_gates import widen_gates
 from cellgate.model import LSTMCell, LSTMLayer, SequenceModel
 
+pytestmark = pytest.mark.long
+
 _U = 2.0**-24
 
 

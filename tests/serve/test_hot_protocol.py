@@ -38,6 +38,8 @@ from cellgate.serve.hot_protocol import HotProtocol
 from cellgate.serve.hot_surface import http_protocol, surface_gaps
 from cellgate.serve.settings import Settings
 
+pytestmark = pytest.mark.long
+
 STATES = json.dumps({"inputs": [X], "outputs": [{"name": "h_n"}, {"name": "y"}]}).encode()
 
 

@@ -13,6 +13,8 @@ from cellgate.serve.processes.engine_client import EngineClient
 from cellgate.serve.processes.supervisor import Supervisor
 from cellgate.serve.served_model import BundlePlace
 
+pytestmark = pytest.mark.long
+
 WAIT_S = 60.0
 CLIENTS = 10_000
 AT_ONCE = 50

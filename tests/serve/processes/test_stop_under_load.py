@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 BENCH = Path(__file__).parents[3] / "bench" / "stop_under_load.py"
-pytestmark = [pytest.mark.slow, pytest.mark.tree]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.tree]
 PATIENCE_S = 240
 
 

@@ -18,7 +18,7 @@ from cellgate.serve.start_errors import ServerStartError
 
 from .supervised import BODY, INFER, PATIENCE_S, asking, is_open, supervised
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 
 def test_all_frontends_share_one_port_and_one_engine(place):

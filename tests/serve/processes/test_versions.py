@@ -13,7 +13,7 @@ from cellgate.serve.served_model import BundlePlace
 
 from .versions_server import INFER, PATIENCE_S, UNLOAD, X, body_of, serving, y_of
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 
 @pytest.fixture(scope="module")
