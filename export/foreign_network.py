@@ -22,7 +22,7 @@ from .call_roles import Roles, find_roles
 from .errors import ExportError, SignatureError, UnsupportedLayerError
 from .exchange import Exchange, exchange
 from .exchanged_layer import ExchangedLayer
-from .input_width import input_candidates
+from .input_width import input_candidates, loop_candidates
 from .ragged import packing_understood
 from .rolled import roll
 
@@ -52,7 +52,7 @@ class ForeignNetwork(nn.Module):
         self.module, self.carry, self.exchanges = exchange(module)
         tried = [(False, input_dim)] if input_dim is not None else input_candidates(self.module)
         if not self.exchanges:
-            tried = [self._roll_up(module, tried)]
+            tried = [self._roll_up(module, loop_candidates(module) if input_dim is None else tried)]
         self.time_first = self.per_step = self.squeeze_output = False
         self.carries_state = self.honours_lengths = False
         self.state_squeezed = isinstance(self.module, ExchangedLayer) and self.module.squeezed

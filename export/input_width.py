@@ -49,12 +49,13 @@ def input_candidates(module: nn.Module) -> list[tuple[bool, int]]:
             found.append((False, int(layer.input_dim)))  # type: ignore[arg-type] # a stack's or a cell's own number
         elif isinstance(layer, nn.RNNCellBase):
             found.append((False, layer.input_size))
-    return list(dict.fromkeys([*found, *_widths_of_matrices(module)]))
+    return list(dict.fromkeys(found))
 
 
-def _widths_of_matrices(module: nn.Module) -> list[tuple[bool, int]]:
-    """Return the sides of every matrix, and what is left of a joint one beside the hidden state."""
+def loop_candidates(module: nn.Module) -> list[tuple[bool, int]]:
+    """Return ``input_candidates`` and, for cells written out, the sides of matrices, and of joint ones what is left."""
     matrices = [tuple(p.shape) for p in module.parameters() if p.dim() == _MATRIX_RANK]
     sides = list(dict.fromkeys(side for shape in matrices for side in shape))
     joint = [large - small for large in sides for small in sides if large > small]
-    return [(False, width) for width in (*sides, *joint)]
+    widths = [(False, width) for width in (*sides, *joint)]
+    return list(dict.fromkeys([*input_candidates(module), *widths]))

@@ -50,7 +50,7 @@ def _capture(exportable: Exportable) -> torch.export.ExportedProgram:
         for spec in exportable.signature.inputs
     )
     # forward is (x, *rest), so the shapes of the rest are one tuple.
-    shapes = (free[0], free[1:])
+    shapes = (free[0], free[1:]) if free[1:] else free
     guards: list[str] = []
     try:
         with quiet_capture(), size_guards_recorded(guards), torch.no_grad():

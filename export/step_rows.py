@@ -4,7 +4,8 @@ A value of one step has the batch on one of its axes. For all steps at once it i
 axes flat, which is what a recurrent layer reads and gives; or rows, the same axes as in one step with B * T in the
 place of B, which is what the step's own operations can be applied to.
 
-Rules of this file: functions of tensors and sizes that a capturer can follow, with batch and time free.
+Rules of this file: functions of tensors and sizes that a capturer can follow, with batch and time free; what is
+reshaped is contiguous before, or the capturer guards its strides with conditions on the sizes.
 """
 
 from collections.abc import Sequence
@@ -16,18 +17,18 @@ from torch import Tensor
 def sequence_of_slices(source: Tensor, time_axis: int, batch_axis: int) -> Tensor:
     """Return [B, T, W] of a tensor that is sliced along time; W is 1 where it has no other axis."""
     laid = source.movedim((batch_axis, time_axis), (0, 1))
-    return laid.unsqueeze(2) if laid.dim() == 2 else laid.flatten(2)  # noqa: PLR2004 - [B, T]
+    return laid.unsqueeze(2) if laid.dim() == 2 else laid.contiguous().flatten(2)  # noqa: PLR2004 - [B, T]
 
 
 def sequence_of_rows(rows: Tensor, batch_axis: int, B: int, T: int) -> Tensor:
     """Return [B, T, W] of rows."""
-    laid = rows.movedim(batch_axis, 0)
+    laid = rows.movedim(batch_axis, 0).contiguous()
     return laid.reshape(B, T, laid.numel() // laid.shape[0] if laid.dim() == 1 else _width(laid.shape[1:]))
 
 
 def rows_of_sequence(sequence: Tensor, batch_axis: int, rest: Sequence[int], B: int, T: int) -> Tensor:
     """Return rows of [B, T, W]; ``rest`` is the step's shape without its batch."""
-    return sequence.reshape(B * T, *rest).movedim(0, batch_axis)
+    return sequence.contiguous().reshape(B * T, *rest).movedim(0, batch_axis)
 
 
 def rows_of_constant(tensor: Tensor, batch_axis: int, B: int, T: int) -> Tensor:
@@ -39,14 +40,14 @@ def rows_of_constant(tensor: Tensor, batch_axis: int, B: int, T: int) -> Tensor:
 
 def stacked(sequence: Tensor, batch_axis: int, rest: Sequence[int], B: int, T: int, axis: int) -> Tensor:
     """Return what torch.stack(steps, axis) gives."""
-    laid = sequence.reshape(B, T, *rest)
+    laid = sequence.contiguous().reshape(B, T, *rest)
     steps = laid.movedim(0, batch_axis + 1) if batch_axis else laid.movedim(1, 0)  # time first, then the step's axes
     return steps.movedim(0, axis)
 
 
 def joined(sequence: Tensor, batch_axis: int, rest: Sequence[int], B: int, T: int, axis: int) -> Tensor:
     """Return what torch.cat(steps, axis) gives."""
-    return stacked(sequence, batch_axis, rest, B, T, axis).flatten(axis, axis + 1)
+    return stacked(sequence, batch_axis, rest, B, T, axis).contiguous().flatten(axis, axis + 1)
 
 
 def state_of(tensor: Tensor, batch_axis: int, rest: Sequence[int], B: int) -> Tensor:
@@ -62,7 +63,7 @@ def step_of_state(state: Tensor, batch_axis: int, rest: Sequence[int]) -> Tensor
 
 def state_of_step(step: Tensor, batch_axis: int) -> Tensor:
     """Return [B, W] of a value of one step."""
-    laid = step.movedim(batch_axis, 0)
+    laid = step.movedim(batch_axis, 0).contiguous()  # a scan wants its states laid out alike at every step
     return laid.unsqueeze(1) if laid.dim() == 1 else laid.flatten(1)
 
 

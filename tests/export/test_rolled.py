@@ -449,3 +449,27 @@ def test_compiled_torchscript_is_refused_with_what_to_do() -> None:
         prepare(Compiled())
 
     assert isinstance(caught.value, ExportError)
+
+
+class NeitherLengthsNorState(nn.Module):
+    """Looks ahead before its loop and starts from what it learned, so the sequence is all that its graph takes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.front = nn.Conv1d(I, I, 3, padding=1)
+        self.cell = nn.GRUCell(I, H)
+        self.start = scaled(1, H)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.front(x.transpose(1, 2)).transpose(1, 2)
+        h = self.start.expand(x.size(0), H)
+        for t in range(x.size(1)):
+            h = self.cell(x[:, t], h)
+        return h
+
+
+def test_graph_may_take_the_sequence_alone(exported: Any) -> None:
+    graph = exported(NeitherLengthsNorState())
+
+    assert graph.inputs == ["x"]
+    assert graph.largest_difference() < 2e-6
