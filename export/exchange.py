@@ -1,7 +1,7 @@
 """Exchange a module's recurrent layers for this house's, so that its time stays free.
 
-Three kinds are exchanged, in a copy: ``nn.LSTM`` and ``nn.GRU`` (weights copied, proved equal), layers of this house
-(kept), and hand-written layers that loop a cell of their own over time (adopted_loop.py, proved too).
+Three kinds are exchanged, in a copy: ``nn.LSTM``, ``nn.GRU`` and ``nn.RNN`` (weights copied, proved equal), layers of
+this house (kept), and hand-written layers that loop a cell of their own over time (adopted_loop.py, proved too).
 """
 
 import copy
@@ -13,7 +13,7 @@ from torch import nn
 from ..model.layer import LSTMLayer
 from ..model.stack import RecurrentStack
 from ..model.torch_weights import stack_from_torch
-from .adopted_loop import adopt_loop, all_close, looped_cell_of
+from .adopted_loop import AdoptedCell, adopt_loop, all_close, looped_cell_of
 from .errors import UnsupportedLayerError
 from .exchanged_layer import Carry, ExchangedLayer
 from .input_width import input_dim_of
@@ -44,7 +44,7 @@ def exchange(module: nn.Module) -> tuple[nn.Module, Carry, tuple[Exchange, ...]]
     """Return a copy with exchanged layers, the Carry that they share, and what was exchanged, in order of registration.
 
     Raises:
-        UnsupportedLayerError: nn.RNN, or a recurrent layer whose exchange did not prove equal.
+        UnsupportedLayerError: a recurrent layer that lacks a weight, or whose exchange did not prove equal.
     """
     holder = nn.ModuleDict({"network": copy.deepcopy(module).eval()})  # so that a bare layer has a parent as well
     carry = Carry()
@@ -80,15 +80,17 @@ def _exchange_one(found: nn.Module, path: str) -> _Made | None:
     if isinstance(found, LSTMLayer):
         stack = RecurrentStack.of_layer(found, input_dim_of(found))
         return _Made(stack=stack, batch_first=True, squeezed=True, entry=replace(kept, was="LSTMLayer"))
-    if isinstance(found, nn.LSTM | nn.GRU):
+    if isinstance(found, nn.LSTM | nn.GRU | nn.RNN):
+        _check_weights(found, path)
+        if isinstance(found, nn.RNN):
+            stack = _stack_of_plain(found)
+            _prove_equal(found, stack, path)
+            entry = replace(kept, was="nn.RNN", proof="weights and probes equal")
+            return _Made(stack=stack, batch_first=found.batch_first, squeezed=False, entry=entry)
         stack = stack_from_torch(found).eval()
         _prove_equal(found, stack, path)
         entry = replace(kept, was=f"nn.{found.mode}", proof="weights and probes equal")
         return _Made(stack=stack, batch_first=found.batch_first, squeezed=False, entry=entry)
-    if isinstance(found, nn.RNNBase):
-        raise UnsupportedLayerError(
-            f"{path} is a {type(found).__name__}, expected nn.LSTM or nn.GRU; exchange it there"
-        )
     adopted = adopt_loop(found)
     if adopted is None:
         return None
@@ -100,7 +102,37 @@ def _exchange_one(found: nn.Module, path: str) -> _Made | None:
     return _Made(stack=stack, batch_first=batch_first, squeezed=True, entry=entry)
 
 
-def _prove_equal(torch_layer: nn.LSTM | nn.GRU, stack: RecurrentStack, path: str) -> None:
+def _check_weights(found: nn.LSTM | nn.GRU | nn.RNN, path: str) -> None:
+    """Raise where a weight is computed anew for each call, as weight drop does, so that the layer itself lacks it."""
+    missing = [name for names in found._all_weights for name in names if name not in found._parameters]  # noqa: SLF001 - torch's list of what belongs to it
+    if missing:
+        raise UnsupportedLayerError(
+            f"{path} is a {type(found).__name__} whose {missing[0]} is no parameter of it, as weight drop leaves it, "
+            f"expected all of its weights; let the factory put a plain nn.{type(found).__name__} in its place, with "
+            f"{missing[0]} from the trained one"
+        )
+
+
+def _stack_of_plain(found: nn.RNN) -> RecurrentStack:
+    """Return the stack over nn.RNNCell that computes what an nn.RNN does, its weights copied."""
+
+    def cell(input_dim: int, hidden_dim: int) -> AdoptedCell:
+        made = nn.RNNCell(input_dim, hidden_dim, bias=found.bias, nonlinearity=found.nonlinearity)
+        return AdoptedCell(made, (("h", hidden_dim),), input_dim)
+
+    directions = 2 if found.bidirectional else 1
+    stack = RecurrentStack(
+        cell, found.input_size, found.hidden_size, num_layers=found.num_layers, bidirectional=found.bidirectional
+    )
+    with torch.no_grad():
+        for k, layer in enumerate(stack.layers):
+            suffix = f"_l{k // directions}" + ("_reverse" if k % directions else "")
+            for name, parameter in layer.cell.cell.named_parameters():  # type: ignore[union-attr] # an AdoptedCell's RNNCell
+                parameter.copy_(found.get_parameter(name + suffix))
+    return stack.eval()
+
+
+def _prove_equal(torch_layer: nn.LSTM | nn.GRU | nn.RNN, stack: RecurrentStack, path: str) -> None:
     """Run both in float64 on probes of two lengths and raise where any output differs by more than rounding."""
     ours, theirs = copy.deepcopy(stack).double().eval(), copy.deepcopy(torch_layer).double().eval()
     theirs.batch_first = True

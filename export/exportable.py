@@ -158,6 +158,12 @@ def _copied(source: nn.Module) -> nn.Module:
     if not isinstance(source, nn.Module):
         raise SourceError(f"the source gave a {type(source).__name__}, expected a torch.nn.Module")
     kind = type(source).__name__
+    compiled = [name or "it" for name, module in source.named_modules() if isinstance(module, torch.jit.ScriptModule)]
+    if compiled and torch.jit._state._enabled.enabled:  # noqa: SLF001 - PYTORCH_JIT=0 leaves the class in place
+        raise SourceError(
+            f"{kind} is compiled TorchScript ({compiled[0]} is a torch.jit.ScriptModule), expected a module as Python "
+            "runs it; run the same command with PYTORCH_JIT=0 in front, or give a factory that does not compile"
+        )
     for name, parameter in source.named_parameters():
         if parameter.dtype != torch.float32:
             # A graph in another dtype than was trained would be another network, so nobody converts unasked.

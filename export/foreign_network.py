@@ -20,10 +20,11 @@ from ..model.network import StateTensor
 from ..model.stack import RecurrentStack
 from .call_roles import Roles, find_roles
 from .errors import ExportError, SignatureError, UnsupportedLayerError
-from .exchange import exchange
+from .exchange import Exchange, exchange
 from .exchanged_layer import ExchangedLayer
-from .input_width import input_candidates
+from .input_width import input_candidates, loop_candidates
 from .ragged import packing_understood
+from .rolled import roll
 
 __all__ = ["ForeignNetwork", "Roles", "find_roles"]
 
@@ -49,11 +50,9 @@ class ForeignNetwork(nn.Module):
         super().__init__()
         self._own_roles = self.roles = find_roles(module, told)
         self.module, self.carry, self.exchanges = exchange(module)
+        tried = [(False, input_dim)] if input_dim is not None else input_candidates(self.module)
         if not self.exchanges:
-            raise UnsupportedLayerError(
-                f"{type(module).__name__} has no recurrent layer, expected nn.LSTM, nn.GRU, a layer of cellgate.model "
-                "or a loop over a cell that cellgate could prove equal to its own"
-            )
+            tried = [self._roll_up(module, loop_candidates(module) if input_dim is None else tried)]
         self.time_first = self.per_step = self.squeeze_output = False
         self.carries_state = self.honours_lengths = False
         self.state_squeezed = isinstance(self.module, ExchangedLayer) and self.module.squeezed
@@ -66,10 +65,27 @@ class ForeignNetwork(nn.Module):
                 f"{type(module).__name__}.forward needs a state for {len(self.stacks)} recurrent layers, expected one "
                 f"layer or none required; give {', '.join(self.roles.state)} the default None"
             )
-        self.takes_tokens, self.input_dim = self._find_input(input_dim)
+        self.takes_tokens, self.input_dim = self._find_input(tried)
         self._find_layout()
         self._find_state()
         self._find_lengths()
+
+    def _roll_up(self, module: nn.Module, tried: list[tuple[bool, int]]) -> tuple[bool, int]:
+        """Put a loop that the module's own forward runs into recurrent layers; return what it reads."""
+        try:
+            rolled = roll(module, self._own_roles, self.carry, tried)
+        except UnsupportedLayerError as err:
+            raise UnsupportedLayerError(
+                f"{type(module).__name__} has no recurrent layer, expected nn.LSTM, nn.GRU, a layer of cellgate.model "
+                f"or a loop over time that cellgate could prove equal to its own: {err}"
+            ) from err
+        self.module, self.roles = rolled.module, Roles(sequence="input")
+        self.exchanges = (
+            Exchange(
+                path="(itself)", was=f"loop in {type(module).__name__}.forward", proof="runs of five lengths equal"
+            ),
+        )
+        return rolled.takes_tokens, rolled.width
 
     def state_tensors(self) -> tuple[StateTensor, ...]:
         """Return the state of all exchanged layers that run, in order of registration."""
@@ -151,9 +167,8 @@ class ForeignNetwork(nn.Module):
         return next((p.dtype for p in self.module.parameters() if p.is_floating_point()), torch.float32)
 
     @torch.no_grad()
-    def _find_input(self, input_dim: int | None) -> tuple[bool, int]:
+    def _find_input(self, tried: list[tuple[bool, int]]) -> tuple[bool, int]:
         """Try the widths of the module's own layers, first come first tried, until one runs."""
-        tried = [(False, input_dim)] if input_dim is not None else input_candidates(self.module)
         forms = (self.state_squeezed, not self.state_squeezed) if self.roles.needs_state else (self.state_squeezed,)
         complaint: Exception | None = None
         for takes_tokens, width in tried:

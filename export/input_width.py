@@ -1,10 +1,14 @@
 """The width of a layer's input, read off a cell that need not declare it."""
 
+from typing import Final
+
 from torch import nn
 
 from ..model.cell import state_spec_of
 from ..model.layer import LSTMLayer
 from .errors import UnsupportedLayerError
+
+_MATRIX_RANK: Final = 2
 
 
 def input_dim_of(layer: LSTMLayer) -> int:
@@ -43,4 +47,15 @@ def input_candidates(module: nn.Module) -> list[tuple[bool, int]]:
             found.append((False, layer.num_features))
         elif hasattr(layer, "input_dim") and hasattr(layer, "state_spec"):
             found.append((False, int(layer.input_dim)))  # type: ignore[arg-type] # a stack's or a cell's own number
+        elif isinstance(layer, nn.RNNCellBase):
+            found.append((False, layer.input_size))
     return list(dict.fromkeys(found))
+
+
+def loop_candidates(module: nn.Module) -> list[tuple[bool, int]]:
+    """Return ``input_candidates`` and, for cells written out, the sides of matrices, and of joint ones what is left."""
+    matrices = [tuple(p.shape) for p in module.parameters() if p.dim() == _MATRIX_RANK]
+    sides = list(dict.fromkeys(side for shape in matrices for side in shape))
+    joint = [large - small for large in sides for small in sides if large > small]
+    widths = [(False, width) for width in (*sides, *joint)]
+    return list(dict.fromkeys([*input_candidates(module), *widths]))

@@ -4,11 +4,6 @@ Rules of this file: the bytes depend on the network alone, not on the order of e
 time; a length that something freezes is an error that names the place; nothing of torch.jit is used.
 """
 
-import contextlib
-import logging
-import warnings
-from collections.abc import Iterator
-
 import onnx
 import torch
 
@@ -18,7 +13,7 @@ from .errors import ExportError, FrozenAxisError
 from .exportable import Exportable
 from .hoist import hoist
 from .recurrent_ops import OPSET, translation_table
-from .size_guards import frozen_axis_error, size_guards_recorded
+from .size_guards import frozen_axis_error, quiet_capture, size_guards_recorded
 from .spare_nodes import read_last_state, spare_zeros
 from .wide_gates import widen_gates
 
@@ -55,10 +50,10 @@ def _capture(exportable: Exportable) -> torch.export.ExportedProgram:
         for spec in exportable.signature.inputs
     )
     # forward is (x, *rest), so the shapes of the rest are one tuple.
-    shapes = (free[0], free[1:])
+    shapes = (free[0], free[1:]) if free[1:] else free
     guards: list[str] = []
     try:
-        with _quiet(), size_guards_recorded(guards), torch.no_grad():
+        with quiet_capture(), size_guards_recorded(guards), torch.no_grad():
             return torch.export.export(exportable.graph_call, exportable.example(), dynamic_shapes=shapes, strict=False)
     except torch._dynamo.exc.UserError as err:  # noqa: SLF001 - its only name
         raise frozen_axis_error(str(err), guards) from err
@@ -68,26 +63,10 @@ def _capture(exportable: Exportable) -> torch.export.ExportedProgram:
         raise ExportError(f"the network could not be captured as a graph: {_first_line(err)}") from err
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter's talk about its own insides away from the user; errors still raise."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
-
 def _translate(program: torch.export.ExportedProgram, exportable: Exportable) -> onnx.ModelProto:
     signature = exportable.signature
     try:
-        with _quiet():
+        with quiet_capture():
             onnx_program = torch.onnx.export(
                 program,
                 exportable.example(),

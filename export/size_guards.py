@@ -8,6 +8,7 @@ import contextlib
 import logging
 import re
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -19,6 +20,7 @@ from .errors import FrozenAxisError
 
 _LOGGER: Final = "torch.fx.experimental.symbolic_shapes"
 _CONDITION: Final = re.compile(r"eval (?:Eq\(\w+, \d+\)|\w+ <= \d+) \[guard added\]")
+_CALLS: Final = frozenset({"FlatCall.forward", "FirstOutput.forward"})
 _STRANGERS: Final = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1] / "export"), "<", logging.__file__)
 
 
@@ -43,11 +45,27 @@ def size_guards_recorded(places: list[str]) -> Iterator[None]:
         logger.setLevel(level)
 
 
+@contextlib.contextmanager
+def quiet_capture() -> Iterator[None]:
+    """Keep the exporter's talk about its own insides away from the user; errors still raise."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
 def _place_in_user_code() -> str | None:
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - the documented way to walk the stack without reading sources
     found: str | None = None
-    # Only what lies within FlatCall.forward is the network; beyond stands whoever asked for the export.
-    while frame is not None and frame.f_code.co_qualname != "FlatCall.forward":
+    # Only what lies within these calls is the network; beyond stands whoever asked for the export.
+    while frame is not None and frame.f_code.co_qualname not in _CALLS:
         if found is None and not frame.f_code.co_filename.startswith(_STRANGERS):
             found = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} ({frame.f_code.co_name})"
         frame = frame.f_back

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 _PICKLED: Final = (".pt", ".pth", ".ckpt")
-_WRAPPERS: Final = ("state_dict", "model_state_dict")
+_WRAPPERS: Final = ("state_dict", "model_state_dict", "model")
 _SHOWN: Final = 4
 
 
@@ -40,7 +40,7 @@ class WeightFile:
 def read_weights(path: str | Path) -> WeightFile:
     """Read a ``.safetensors`` file, or a ``.pt``, ``.pth`` or ``.ckpt`` checkpoint with ``weights_only=True``.
 
-    A checkpoint is a state dict, or holds one under "state_dict" or "model_state_dict".
+    A checkpoint is a state dict, or holds one under "state_dict", "model_state_dict" or "model".
 
     Raises:
         WeightsError: no such file, unknown suffix, damaged, or it holds more than tensors.

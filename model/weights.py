@@ -6,7 +6,7 @@ values), and refused otherwise: what was trained is what runs.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,8 +35,9 @@ _INTEGERS: Final = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int
 def load_weights(module: nn.Module, path: str | Path) -> None:
     """Load a file into ``module``, every key or none.
 
-    The prefix ``module.`` that DataParallel puts before every name is taken off. Values are copied into the module's
-    own dtype and device; see the rules above.
+    What stands before every name where the module's own names have nothing is taken off: ``module.`` of DataParallel,
+    ``_orig_mod.`` of torch.compile, the attribute of whoever held the network while it trained. Values are copied into
+    the module's own dtype and device; see the rules above.
 
     Raises:
         WeightsError: unreadable, keys missing or unexpected, shapes or dtypes that do not fit.
@@ -49,9 +50,7 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
             "load it in the factory"
         )
     file = read_weights(path)
-    found = file.tensors
-    if found and all(name.startswith("module.") for name in found) and not _all_prefixed(expected):
-        found = {name.removeprefix("module."): tensor for name, tensor in found.items()}
+    found = _without_prefix(file.tensors, expected)
     check_fit(expected, found, file.path)
     converted = {name: _convert(name, found[name], expected[name], file.path) for name in found}
     module.load_state_dict(converted)
@@ -154,8 +153,15 @@ def unify_dtypes(file: WeightFile) -> dict[str, Tensor]:
     return {name: tensor.to(widest) for name, tensor in file.tensors.items()}
 
 
-def _all_prefixed(names: Iterable[str]) -> bool:
-    return all(name.startswith("module.") for name in names)
+def _without_prefix(found: dict[str, Tensor], expected: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return tensors without what stands before all of their names, where just that makes the names fit."""
+    stripped = found
+    while stripped and set(stripped) != set(expected):
+        heads = {name.partition(".")[0] for name in stripped}
+        if len(heads) > 1 or not all("." in name for name in stripped):
+            return found
+        stripped = {name.partition(".")[2]: tensor for name, tensor in stripped.items()}
+    return stripped or found
 
 
 def _convert(name: str, value: Tensor, like: Tensor, path: Path) -> Tensor:

@@ -430,9 +430,52 @@ def test_module_without_recurrent_layer_is_refused() -> None:
         prepare(nn.Sequential(nn.Linear(I, H), nn.ReLU()))
 
 
-def test_plain_recurrent_layer_of_torch_is_refused() -> None:
-    with pytest.raises(UnsupportedLayerError, match=r"rnn is a RNN, expected nn.LSTM or nn.GRU"):
-        prepare(Net(every_step, nn.RNN))
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({}, id="one"),
+        pytest.param(
+            {"num_layers": 2, "bidirectional": True, "nonlinearity": "relu", "bias": False}, id="two-both-ways"
+        ),
+    ],
+)
+def test_plain_recurrent_layer_of_torch_is_exported_as_a_scan(exported: Any, options: dict[str, Any]) -> None:
+    module = Net(every_step, nn.RNN, **options)
+
+    graph = exported(module)
+
+    assert graph.operators["Scan"] == options.get("num_layers", 1) * (2 if options else 1)
+    assert_equal_to_module_row_by_row(module, graph)
+    assert graph.largest_difference() < 2e-6
+
+
+class Dropped(nn.Module):
+    """Drops weights as AWD-LSTM does: a weight of the layer is made anew at each call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.LSTM(I, H, batch_first=True)
+        self.raw = self.inner.weight_hh_l0
+        del self.inner._parameters["weight_hh_l0"]
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.inner.weight_hh_l0 = nn.functional.dropout(self.raw, 0.5, self.training)
+        return self.inner(x)[0]
+
+
+def test_layer_without_its_weight_is_refused_and_the_remedy_works(exported: Any) -> None:
+    module = Dropped().eval()
+    x = torch.randn(2, 5, I)
+    expected = module(x)
+
+    with pytest.raises(UnsupportedLayerError, match="inner is a LSTM whose weight_hh_l0 is no parameter of it"):
+        prepare(Dropped())
+
+    layer = nn.LSTM(I, H, batch_first=True)
+    layer.load_state_dict({**module.inner.state_dict(), "weight_hh_l0": module.raw})
+    full, zeros = np.array([5, 5], np.int32), np.zeros((1, 2, H), np.float32)
+    actual = exported(layer).run(x.numpy(), full, zeros, zeros)[0]
+    assert float(np.abs(expected.detach().numpy() - actual).max()) < 2e-6
 
 
 def loop_over_steps(self: Any, x: Tensor) -> Tensor:

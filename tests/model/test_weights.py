@@ -162,8 +162,8 @@ def test_network_of_integers_is_refused(tmp_path):
         load_network(tmp_path / "a.safetensors")
 
 
-@pytest.mark.parametrize("wrapper", [None, "state_dict", "model_state_dict"])
-@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("wrapper", [None, "state_dict", "model_state_dict", "model"])
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "model.", "module._orig_mod."])
 @pytest.mark.parametrize("suffix", [".pt", ".pth", ".ckpt"])
 def test_checkpoint_is_loaded_with_its_wrapper_and_prefix_taken_off(tmp_path, wrapper, prefix, suffix):
     source, target = LSTMLayer(LSTMCell, 3, 4), LSTMLayer(LSTMCell, 3, 4)
@@ -173,6 +173,16 @@ def test_checkpoint_is_loaded_with_its_wrapper_and_prefix_taken_off(tmp_path, wr
     load_weights(target, tmp_path / f"a{suffix}")
 
     assert _same_bits(target, source)
+
+
+def test_prefix_before_names_that_do_not_fit_stays(tmp_path):
+    target = LSTMLayer(LSTMCell, 3, 4)
+    torch.save(
+        {f"model.encoder.{name}": weight for name, weight in nn.Linear(3, 4).state_dict().items()}, tmp_path / "a.pt"
+    )
+
+    with pytest.raises(WeightsError, match=r"unexpected model.encoder.weight, model.encoder.bias"):
+        load_weights(target, tmp_path / "a.pt")
 
 
 def test_safetensors_are_loaded_into_any_module(tmp_path):

@@ -1,0 +1,94 @@
+"""Between a sequence and the rows of its steps: what a rolled network (rolled_program.py) calls to lay values out.
+
+A value of one step has the batch on one of its axes. For all steps at once it is either a sequence [B, T, W], its other
+axes flat, which is what a recurrent layer reads and gives; or rows, the same axes as in one step with B * T in the
+place of B, which is what the step's own operations can be applied to.
+
+Rules of this file: functions of tensors and sizes that a capturer can follow, with batch and time free; what is
+reshaped is contiguous before, or the capturer guards its strides with conditions on the sizes.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def sequence_of_slices(source: Tensor, time_axis: int, batch_axis: int) -> Tensor:
+    """Return [B, T, W] of a tensor that is sliced along time; W is 1 where it has no other axis."""
+    laid = source.movedim((batch_axis, time_axis), (0, 1))
+    return laid.unsqueeze(2) if laid.dim() == 2 else laid.contiguous().flatten(2)  # noqa: PLR2004 - [B, T]
+
+
+def sequence_of_rows(rows: Tensor, batch_axis: int, B: int, T: int) -> Tensor:
+    """Return [B, T, W] of rows."""
+    laid = rows.movedim(batch_axis, 0).contiguous()
+    return laid.reshape(B, T, laid.numel() // laid.shape[0] if laid.dim() == 1 else _width(laid.shape[1:]))
+
+
+def rows_of_sequence(sequence: Tensor, batch_axis: int, rest: Sequence[int], B: int, T: int) -> Tensor:
+    """Return rows of [B, T, W]; ``rest`` is the step's shape without its batch."""
+    return sequence.contiguous().reshape(B * T, *rest).movedim(0, batch_axis)
+
+
+def rows_of_constant(tensor: Tensor, batch_axis: int, B: int, T: int) -> Tensor:
+    """Return rows that hold for every step what is the same in all."""
+    laid = tensor.movedim(batch_axis, 0).unsqueeze(1)
+    laid = laid.expand(B, T, *laid.shape[2:])
+    return laid.reshape(B * T, *laid.shape[2:]).movedim(0, batch_axis)
+
+
+def stacked(sequence: Tensor, batch_axis: int, rest: Sequence[int], B: int, T: int, axis: int) -> Tensor:
+    """Return what torch.stack(steps, axis) gives."""
+    laid = sequence.contiguous().reshape(B, T, *rest)
+    steps = laid.movedim(0, batch_axis + 1) if batch_axis else laid.movedim(1, 0)  # time first, then the step's axes
+    return steps.movedim(0, axis)
+
+
+def joined(sequence: Tensor, batch_axis: int, rest: Sequence[int], B: int, T: int, axis: int) -> Tensor:
+    """Return what torch.cat(steps, axis) gives."""
+    return stacked(sequence, batch_axis, rest, B, T, axis).contiguous().flatten(axis, axis + 1)
+
+
+def state_of(tensor: Tensor, batch_axis: int, rest: Sequence[int], B: int) -> Tensor:
+    """Return [B, W] of what a loop starts from, which may be one row for all or none."""
+    shape = [*rest[:batch_axis], B, *rest[batch_axis:]]
+    return tensor.expand(shape).movedim(batch_axis, 0).reshape(B, _width(rest))
+
+
+def step_of_state(state: Tensor, batch_axis: int, rest: Sequence[int]) -> Tensor:
+    """Return a value of one step of [B, W]."""
+    return state.reshape(state.shape[0], *rest).movedim(0, batch_axis)
+
+
+def state_of_step(step: Tensor, batch_axis: int) -> Tensor:
+    """Return [B, W] of a value of one step."""
+    laid = step.movedim(batch_axis, 0).contiguous()  # a scan wants its states laid out alike at every step
+    return laid.unsqueeze(1) if laid.dim() == 1 else laid.flatten(1)
+
+
+def like(tensor: Tensor, weight: Tensor) -> Tensor:
+    """Return a tensor that the network made for itself, such as its zeros, in the precision of its weights."""
+    return tensor.to(weight.dtype)
+
+
+def last_step(sequence: Tensor, batch_axis: int, rest: Sequence[int]) -> Tensor:
+    """Return the value of the last step of [B, T, W]."""
+    return step_of_state(sequence[:, -1], batch_axis, rest)
+
+
+def part(tensor: Tensor, start: int, width: int) -> Tensor:
+    """Return ``width`` columns of the last axis."""
+    return tensor.narrow(-1, start, width)
+
+
+def side_by_side(tensors: Sequence[Tensor]) -> Tensor:
+    """Return tensors joined along their last axis."""
+    return torch.cat(list(tensors), -1) if len(tensors) > 1 else tensors[0]
+
+
+def _width(rest: Sequence[int]) -> int:
+    width = 1
+    for size in rest:
+        width *= size
+    return width
