@@ -82,7 +82,7 @@ class ForeignNetwork(nn.Module):
         self.module, self.roles = rolled.module, Roles(sequence="input")
         self.exchanges = (
             Exchange(
-                path="(itself)", was=f"loop in {type(module).__name__}.forward", proof="runs of five lengths equal"
+                path="(itself)", was=f"loop in {type(module).__name__}.forward", proof="runs of six lengths equal"
             ),
         )
         return rolled.takes_tokens, rolled.width

@@ -27,7 +27,7 @@ from .rolled_program import CELL, STEPS_ROW, Cell, Program, Row, Steps, merge, p
 from .unrolled import INPUT, WEIGHT, Ref, Unrolled, unroll
 
 _ROWS: Final = 3
-_PROVED_STEPS: Final = (1, 2, 4, 11, 12)
+_PROVED_STEPS: Final = (1, 2, 4, 11, 12, 40)
 _RANDOM: Final = (
     "rand",
     "bernoulli",
