@@ -99,7 +99,9 @@ class ExchangedLayer(nn.Module):
             )
         output, final = self._run(input if self.batch_first else input.transpose(0, 1), hx, lengths)
         state = [tensor.squeeze(0) for tensor in final] if self.squeezed else final
-        return output if self.batch_first else output.transpose(0, 1), state[0] if len(state) == 1 else tuple(state)
+        # Time first, torch's output is contiguous, and people call view() on it.
+        output = output if self.batch_first else output.transpose(0, 1).contiguous()
+        return output, state[0] if len(state) == 1 else tuple(state)
 
     def _run_alone(self, input: Tensor, hx: Any) -> tuple[Any, Any]:  # noqa: A002
         """Run on one sequence [T, I] with state tensors [L*D, width], and return [T, O] and such states."""

@@ -38,7 +38,7 @@ def _pad(
     if padding_value != 0.0:
         steps = torch.arange(y.size(1), device=y.device).unsqueeze(0)
         y = y.masked_fill((steps >= sequence.lengths.unsqueeze(1)).unsqueeze(2), padding_value)
-    return (y if batch_first else y.transpose(0, 1)), sequence.lengths
+    return (y if batch_first else y.transpose(0, 1).contiguous()), sequence.lengths
 
 
 @contextlib.contextmanager

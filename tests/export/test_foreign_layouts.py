@@ -250,6 +250,19 @@ def test_time_first_module_that_needs_its_state_is_exported(exported: Any) -> No
     assert graph.largest_difference() < 2e-6
 
 
+def test_output_of_a_time_first_layer_can_be_viewed(exported: Any) -> None:
+    def forward(self: Any, x: Tensor) -> Tensor:
+        y = self.rnn(x)[0]
+        return self.score(y.view(y.size(0) * y.size(1), H)).view(y.size(0), y.size(1), 1)
+
+    module = module_with(forward)
+
+    graph = exported(module)
+
+    assert graph.exportable.network.input_layout == InputLayout("TBI")
+    assert_right_for_ragged_rows(graph, lambda x: module(x.unsqueeze(1)))
+
+
 class ChannelsFirst(nn.Module):
     def __init__(self) -> None:
         super().__init__()
