@@ -5,6 +5,7 @@ Rules of this file: it reads signatures and runs nothing; whether the parts are 
 """
 
 import inspect
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -14,14 +15,15 @@ from torch import nn
 from .errors import SignatureError
 
 _ROLES: Final = ("sequence", "lengths", "state")
-_LENGTH_NAMES: Final = frozenset(
-    {"lengths", "length", "lens", "seq_lens", "seq_lengths", "sequence_lengths", "x_lengths", "input_lengths"}
-)
+# text_lengths, x_lens, seq_len, ...; a number that limits an output (max_len, pred_len) is none.
+_LENGTHS: Final = re.compile(r"(?!max|min|pred|out|target|tgt|label|horizon)\w*(?:lengths?|lens?)")
 # In the order in which the layers take them: hidden before cell, whatever the order of the arguments.
 _STATE_NAMES: Final = (
-    *("state", "states", "hx", "hidden", "hidden_state", "initial_state", "prev_state"),
-    *("h", "h0", "h_0"),
-    *("c", "c0", "c_0", "cell", "cell_state"),
+    *("state", "states", "hx", "hxs", "hidden", "hiddens", "hid", "hidden_state", "hidden_states", "hidden_cell"),
+    *("initial_state", "initial_states", "init_state", "init_states", "init_hidden", "prev_state", "prev_hidden"),
+    *("rnn_state", "rnn_states", "rnn_hxs", "lstm_state", "h_state"),
+    *("h", "h0", "h_0", "hn", "h_n", "h_t", "h_in", "h_prev", "prev_h"),
+    *("c", "c0", "c_0", "cn", "c_n", "c_t", "c_in", "c_prev", "prev_c", "cx", "cell", "cell_state", "c_state"),
 )
 
 
@@ -62,11 +64,17 @@ def find_roles(module: nn.Module, told: Mapping[str, str] | None = None) -> Role
             without default has no role.
     """
     told = told or {}
+    name = type(module).__name__
+    if type(module).forward is nn.Module.forward:
+        raise SignatureError(
+            f"{name} has no forward of its own, expected forward(self, x); give it one, or name a factory that returns "
+            "the part of it that has one"
+        )
     parameters = inspect.signature(module.forward).parameters
     named = {n: p for n, p in parameters.items() if p.kind not in {p.VAR_POSITIONAL, p.VAR_KEYWORD}}
-    what = f"{type(module).__name__}.forward({', '.join(parameters)})"
+    what = f"{name}.forward({', '.join(parameters)})"
     state = tuple(told["state"].split(",")) if told.get("state") else tuple(n for n in _STATE_NAMES if n in named)
-    lengths = told.get("lengths") or next((n for n in named if n in _LENGTH_NAMES), None)
+    lengths = told.get("lengths") or next((n for n in named if _LENGTHS.fullmatch(n)), None)
     sequence = told.get("sequence") or next((n for n in named if n not in {*state, lengths}), None)
     if sequence is None:
         raise SignatureError(f"{what} has no argument for the sequence, expected forward(self, x)")

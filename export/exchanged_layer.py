@@ -16,6 +16,7 @@ from .errors import UnsupportedLayerError
 from .ragged import Ragged
 
 _SEQUENCE_RANK: Final = 3
+_ALONE_RANK: Final = 2  # [T, I]: torch's layers take one sequence without an axis for the batch
 
 
 @dataclass(slots=True)
@@ -26,6 +27,7 @@ class Carry:
         lengths: integer [B], or None for all T.
         initial: for layers by number their state tensors [L*D, B, width]; zeros for those that are not in it.
         overrules: whether ``initial`` comes before a state that the module gives (zeros that it made itself).
+        mapped: whether the module is mapped over the rows (foreign_network.py), where a gather freezes their number.
         fill: what an exchanged layer's output holds after a row's length: "zero", or the "last" real step again.
         calls: how often each layer ran; this and what follows is filled by the run.
         final: the state that each layer ended with.
@@ -37,6 +39,7 @@ class Carry:
     lengths: Tensor | None = None
     initial: dict[int, list[Tensor]] = field(default_factory=dict)
     overrules: bool = False
+    mapped: bool = False
     fill: str = "zero"
     calls: dict[int, int] = field(default_factory=dict)
     final: dict[int, list[Tensor]] = field(default_factory=dict)
@@ -87,33 +90,54 @@ class ExchangedLayer(nn.Module):
             data = input.data if self.batch_first else input.data.transpose(0, 1)
             output, state = self(data, hx, input.lengths)
             return Ragged(output if self.batch_first else output.transpose(0, 1), input.lengths), state
+        if isinstance(input, Tensor) and input.dim() == _ALONE_RANK:
+            return self._run_alone(input, hx)
         if not isinstance(input, Tensor) or input.dim() != _SEQUENCE_RANK:
             found = f"shape {list(input.shape)}" if isinstance(input, Tensor) else type(input).__name__
-            raise UnsupportedLayerError(f"a recurrent layer was given {found}, expected a batch of sequences [B, T, I]")
+            raise UnsupportedLayerError(
+                f"a recurrent layer was given {found}, expected a batch of sequences [B, T, I], or one"
+            )
         output, final = self._run(input if self.batch_first else input.transpose(0, 1), hx, lengths)
         state = [tensor.squeeze(0) for tensor in final] if self.squeezed else final
-        return output if self.batch_first else output.transpose(0, 1), state[0] if len(state) == 1 else tuple(state)
+        # Time first, torch's output is contiguous, and people call view() on it.
+        output = output if self.batch_first else output.transpose(0, 1).contiguous()
+        return output, state[0] if len(state) == 1 else tuple(state)
+
+    def _run_alone(self, input: Tensor, hx: Any) -> tuple[Any, Any]:  # noqa: A002
+        """Run on one sequence [T, I] with state tensors [L*D, width], and return [T, O] and such states."""
+        axis = 0 if self.squeezed else 1
+        given = hx if hx is None or isinstance(hx, Tensor) else tuple(tensor.unsqueeze(axis) for tensor in hx)
+        given = given.unsqueeze(axis) if isinstance(given, Tensor) else given
+        batch = 0 if self.batch_first else 1
+        output, state = self(input.unsqueeze(batch), given)
+        alone = state.squeeze(axis) if isinstance(state, Tensor) else tuple(tensor.squeeze(axis) for tensor in state)
+        return output.squeeze(batch), alone
 
     def _run(self, signal: Tensor, hx: Any, lengths: Tensor | None) -> tuple[Tensor, list[Tensor]]:
         carry, number = self.carry, self.number
         lengths = carry.lengths if lengths is None else lengths
-        initial = self._initial(hx)
+        initial = self._initial(hx, signal.dtype)
         output, final = self.stack(signal, initial, lengths)
         carry.calls[number] = carry.calls.get(number, 0) + 1
         carry.shapes[number] = (signal.shape[0], signal.shape[1])
         carry.used[number], carry.final[number] = initial, final
         if carry.fill == "last" and lengths is not None:
-            output = _repeat_last_real_step(output, lengths)
+            output = (_last_real_step_by_mask if carry.mapped else _repeat_last_real_step)(output, lengths)
         return output, final
 
-    def _initial(self, hx: Any) -> list[Tensor] | None:
+    def _initial(self, hx: Any, dtype: torch.dtype) -> list[Tensor] | None:
         carried = self.carry.initial.get(self.number)
         if hx is None:
             return carried
-        tensors = [hx] if isinstance(hx, Tensor) else list(hx)
+        # Zeros that a module makes itself are float32 also where it runs in float64 to be held against.
+        tensors = [tensor if tensor.dtype == dtype else tensor.to(dtype) for tensor in _tensors_of(hx)]
         given = [tensor.unsqueeze(0) for tensor in tensors] if self.squeezed else tensors
         self.carry.given[self.number] = given
         return carried if self.carry.overrules and carried is not None else given
+
+
+def _tensors_of(state: Any) -> list[Tensor]:
+    return [state] if isinstance(state, Tensor) else list(state)
 
 
 def _plain_attributes(module: nn.Module) -> dict[str, Any]:
@@ -129,3 +153,11 @@ def _repeat_last_real_step(output: Tensor, lengths: Tensor) -> Tensor:
     steps = torch.arange(output.size(1), device=output.device).unsqueeze(0)
     index = torch.minimum(steps, lengths.to(torch.int64).unsqueeze(1) - 1)
     return output.gather(1, index.unsqueeze(2).expand(-1, -1, output.size(2)))
+
+
+def _last_real_step_by_mask(output: Tensor, lengths: Tensor) -> Tensor:
+    """As _repeat_last_real_step, to the bit: one step and zeros are summed."""
+    steps, count = torch.arange(output.size(1), device=output.device).unsqueeze(0), lengths.unsqueeze(1)
+    zeros = torch.zeros_like(output)
+    last = torch.where((steps == count - 1).unsqueeze(2), output, zeros).sum(1, keepdim=True)
+    return torch.where((steps < count).unsqueeze(2), output, last)

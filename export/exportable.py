@@ -17,7 +17,7 @@ from ..model.layer import LSTMLayer
 from ..model.network import SequenceModel, StateTensor
 from ..model.stack import RecurrentStack
 from .cuda_kernels import runs_on_cuda
-from .errors import SourceError
+from .errors import SourceError, UnsupportedLayerError
 from .exchange import Exchange
 from .foreign_network import ForeignNetwork
 from .input_width import input_dim_of
@@ -132,7 +132,7 @@ def prepare(
     signature = _signature_of(network)
     return Exportable(
         network=network,
-        graph_call=FlatCall(lowered, has_lengths=signature.lengths is not None).eval(),
+        graph_call=_graph_call(lowered, layers, signature),
         scriptable=source if isinstance(network, ForeignNetwork) else network,
         signature=signature,
         layers=layers,
@@ -144,13 +144,26 @@ def prepare(
 
 def for_cuda(exportable: Exportable) -> Exportable | None:
     """Return the same network lowered to what the CUDA provider has kernels for; None where it is that already."""
-    if exportable.float64_gates:
-        return None  # all are scans already
+    network = exportable.network
+    if exportable.float64_gates or (isinstance(network, ForeignNetwork) and network.input_layout.one_at_a_time):
+        return None  # all are scans already, or none can be
     lowered, layers = lower(exportable.network, runs_on_cuda)
     if layers == exportable.layers:
         return None
-    graph_call = FlatCall(lowered, has_lengths=exportable.signature.lengths is not None).eval()
-    return replace(exportable, graph_call=graph_call, layers=layers)
+    return replace(exportable, graph_call=_graph_call(lowered, layers, exportable.signature), layers=layers)
+
+
+def _graph_call(lowered: nn.Module, layers: tuple[LoweredLayer, ...], signature: GraphSignature) -> FlatCall:
+    if isinstance(lowered, ForeignNetwork):
+        lowered.in_graph = True
+        # The capturer cannot map a Scan over rows, nor one recurrent operator behind another.
+        if lowered.input_layout.one_at_a_time and (len(layers) > 1 or layers[0].operator == "Scan"):
+            found = f"{len(layers)} recurrent layers" if len(layers) > 1 else f"{layers[0].path} as a Scan"
+            raise UnsupportedLayerError(
+                f"{type(lowered.module).__name__} takes one sequence at a time and has {found}, expected one fused "
+                "layer there; let its forward take a batch [B, T, I], without a view() to one row"
+            )
+    return FlatCall(lowered, has_lengths=signature.lengths is not None).eval()
 
 
 def _copied(source: nn.Module) -> nn.Module:

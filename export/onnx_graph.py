@@ -49,18 +49,30 @@ def _capture(exportable: Exportable) -> torch.export.ExportedProgram:
         {k: axes[axis] for k, axis in enumerate(spec.shape) if isinstance(axis, str)}
         for spec in exportable.signature.inputs
     )
-    # forward is (x, *rest), so the shapes of the rest are one tuple.
-    shapes = (free[0], free[1:]) if free[1:] else free
+    # forward is (x, *rest), so the shapes of the rest are one tuple, if there is a rest.
+    shapes = (free[0], free[1:]) if free[1:] else (free[0],)
     guards: list[str] = []
     try:
         with quiet_capture(), size_guards_recorded(guards), torch.no_grad():
-            return torch.export.export(exportable.graph_call, exportable.example(), dynamic_shapes=shapes, strict=False)
+            program = torch.export.export(
+                exportable.graph_call, exportable.example(), dynamic_shapes=shapes, strict=False
+            )
     except torch._dynamo.exc.UserError as err:  # noqa: SLF001 - its only name
         raise frozen_axis_error(str(err), guards) from err
     except (RuntimeError, ValueError, TypeError, NotImplementedError, AssertionError) as err:
         if guards:
             raise frozen_axis_error(str(err), guards) from err
         raise ExportError(f"the network could not be captured as a graph: {_first_line(err)}") from err
+    return _without_assertions(program)
+
+
+def _without_assertions(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    """Take out what only checks dtype and device; it cannot run where a module is mapped over rows of a free number."""
+    graph = program.graph_module.graph
+    for node in [node for node in graph.nodes if node.target is torch.ops.aten._assert_tensor_metadata.default]:  # noqa: SLF001 - its only name
+        graph.erase_node(node)
+    program.graph_module.recompile()
+    return program
 
 
 def _translate(program: torch.export.ExportedProgram, exportable: Exportable) -> onnx.ModelProto:

@@ -38,7 +38,7 @@ def _pad(
     if padding_value != 0.0:
         steps = torch.arange(y.size(1), device=y.device).unsqueeze(0)
         y = y.masked_fill((steps >= sequence.lengths.unsqueeze(1)).unsqueeze(2), padding_value)
-    return (y if batch_first else y.transpose(0, 1)), sequence.lengths
+    return (y if batch_first else y.transpose(0, 1).contiguous()), sequence.lengths
 
 
 @contextlib.contextmanager
@@ -48,10 +48,9 @@ def packing_understood(module: nn.Module) -> Iterator[None]:
         rnn.pack_padded_sequence: _pack,
         rnn.pad_packed_sequence: _pad,
     }
-    homes = {id(vars(sys.modules[name])): vars(sys.modules[name]) for name in _modules_of(module)}
     undo: list[tuple[dict[str, Any], str, Any]] = []
     try:
-        for home in homes.values():
+        for home in homes_of(module):
             for name, value in list(home.items()):
                 replacement = next((new for old, new in stand_ins.items() if value is old), None)
                 if replacement is not None:
@@ -61,6 +60,12 @@ def packing_understood(module: nn.Module) -> Iterator[None]:
     finally:
         for home, name, value in undo:
             home[name] = value
+
+
+def homes_of(module: nn.Module) -> list[dict[str, Any]]:
+    """Return the globals in which the code of ``module`` and of its children looks up its names, each once."""
+    homes = {id(vars(sys.modules[name])): vars(sys.modules[name]) for name in _modules_of(module)}
+    return list(homes.values())
 
 
 def _modules_of(module: nn.Module) -> set[str]:

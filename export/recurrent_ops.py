@@ -71,6 +71,15 @@ def _(x: Tensor, lengths: Tensor | None, h0: Tensor, c0: Tensor, w: Tensor, r: T
     return y, torch.empty_like(h0), torch.empty_like(c0)
 
 
+@lstm.register_vmap
+def _(info: Any, in_dims: Any, x: Tensor, lengths: Tensor | None, h0: Tensor, c0: Tensor, *rest: Any) -> Any:
+    rows = info.batch_size
+    sequence, counts = _fold(x, in_dims[0], 1, rows), _fold_lengths(lengths, in_dims[1], rows)
+    state = [_fold(tensor, mapped, 1, rows) for tensor, mapped in zip((h0, c0), in_dims[2:4], strict=True)]
+    found = torch.ops.cellgate.lstm(sequence, counts, *state, *rest)
+    return tuple(tensor.unflatten(1, (rows, -1)) for tensor in found), (1, 1, 1)
+
+
 @torch.library.custom_op("cellgate::gru", mutates_args=())
 def gru(
     x: Tensor,
@@ -90,6 +99,27 @@ def gru(
 @gru.register_fake
 def _(x: Tensor, lengths: Tensor | None, h0: Tensor, w: Tensor, r: Tensor, *rest: object) -> Any:  # noqa: ARG001
     return x.new_empty(x.shape[0], x.shape[1], w.shape[0] * r.shape[2]), torch.empty_like(h0)
+
+
+@gru.register_vmap
+def _(info: Any, in_dims: Any, x: Tensor, lengths: Tensor | None, h0: Tensor, *rest: Any) -> Any:
+    rows = info.batch_size
+    sequence, counts = _fold(x, in_dims[0], 1, rows), _fold_lengths(lengths, in_dims[1], rows)
+    found = torch.ops.cellgate.gru(sequence, counts, _fold(h0, in_dims[2], 1, rows), *rest)
+    return tuple(tensor.unflatten(1, (rows, -1)) for tensor in found), (1, 1)
+
+
+def _fold(tensor: Tensor, mapped: int | None, axis: int, rows: int) -> Tensor:
+    """Join the rows over which a module is mapped (foreign_network.py) with the batch that it sees, at ``axis``."""
+    if mapped is None:  # the same for all rows, as zeros are that the module made itself
+        sizes = [-1] * (tensor.dim() + 1)
+        sizes[axis] = rows
+        return tensor.unsqueeze(axis).expand(sizes).flatten(axis, axis + 1)
+    return tensor.movedim(mapped, axis).flatten(axis, axis + 1)
+
+
+def _fold_lengths(lengths: Tensor | None, mapped: int | None, rows: int) -> Tensor | None:
+    return None if lengths is None else _fold(lengths, mapped, 0, rows)
 
 
 def _activation_attributes(activations: str, default: str, direction: str) -> dict[str, Any]:

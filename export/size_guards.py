@@ -83,6 +83,6 @@ def frozen_axis_error(message: str, places: list[str]) -> FrozenAxisError:
         what = f"allows {axis} at most {bounded.group(2)}"
     place = f" at {places[0]}" if places else ""
     return FrozenAxisError(
-        f"something in the network {what}{place}; expected both free. Loop over time in a cell inside "
-        "cellgate.model.LSTMLayer, and let no Python value depend on a tensor's size"
+        f"something in the network {what}{place}; expected both free. Call a head on all steps at once, "
+        "loop over time in a cell inside cellgate.model.LSTMLayer, and let no Python value depend on a tensor's size"
     )

@@ -22,6 +22,7 @@ from torch import nn
 from ..model.checkpoint import network_from_checkpoint
 from ..model.weight_file import WeightsError, read_weights
 from ..model.weights import load_weights
+from .call_modes import CpuOnly
 from .errors import SourceError
 
 CHECKPOINTS: Final = (".safetensors", ".pt", ".pth", ".ckpt")
@@ -191,7 +192,8 @@ def _make(factory: Any, what: str) -> nn.Module:
         raise SourceError(f"{what} is {_article(factory)}, expected a function, class or torch.nn.Module")
     _check_arguments(factory, what)
     try:
-        network = factory()
+        with CpuOnly():
+            network = factory()
     except (Exception, SystemExit) as err:
         raise SourceError(f"{what} failed when called: {_say(err)}; mend the factory") from err
     if not isinstance(network, nn.Module):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from .exportable import Exportable
+from .foreign_network import ForeignNetwork
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,10 @@ def export_torchscript(exportable: Exportable) -> Scripted:
     For a network of this house the compiled forward takes (x, lengths, state: list of tensors); a foreign module keeps
     its own arguments.
     """
+    kept = exportable.network.keeps if isinstance(exportable.network, ForeignNetwork) else ()
+    if kept:
+        what = ", ".join(f"self.{name}" for name in sorted(kept))
+        return Scripted(None, b"", f"not applicable: its forward assigns to {what}, which would last from call to call")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)

@@ -1,0 +1,193 @@
+"""What a foreign module gives, found out on runs: its output, its state, its lengths; and proved on runs.
+
+A padded batch is compared with its rows alone, and a module that passes neither as it is nor with the last real step
+repeated in the padding gets no lengths at all. In the end the exchanged module must give what the module gave as it
+came, for each row alone.
+
+Rules of this file: every guess is checked on a run; where none holds, a SignatureError says what was tried.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from functools import partial
+from itertools import product
+from typing import TYPE_CHECKING, Final
+
+import torch
+from torch import Tensor, nn
+
+from .call_layout import output_layout, output_layouts
+from .errors import ExportError, SignatureError
+from .input_probe import PROBE_ROWS, PROBE_STEPS, example, first_line, least_steps, needs_steps
+
+if TYPE_CHECKING:
+    from .foreign_network import ForeignNetwork
+
+_LENGTHS: Final = (4, 7, 1)  # one for each of the probe's rows; not sorted, for some modules sort them
+_PROOF_STEPS: Final = (7, 4, 2, 1)
+
+
+@torch.no_grad()
+def find_output(network: ForeignNetwork) -> None:
+    """Find which layers run, that the module draws nothing by chance, and how it lays out y."""
+    name, taken = type(network.module).__name__, network.input_layout
+    rows = 1 if taken.one_at_a_time else PROBE_ROWS
+    shapes = [list(network.call(example(network, steps)).shape) for steps in PROBE_STEPS]
+    network.stacks = {n: tensors for n, tensors in network.stacks.items() if n in network.carry.calls}
+    x = example(network, PROBE_STEPS[0])
+    if not torch.allclose(network.call(x), network.call(x), rtol=1e-5, atol=1e-5, equal_nan=True):
+        raise SignatureError(
+            f"{name}.forward gives another output each time for the same input, expected the same; start from zeros in "
+            "the place of torch.randn, give F.dropout training=self.training, and change no attribute in place"
+        )
+    fitting = output_layouts(taken, shapes, PROBE_STEPS, rows)
+    for axes in fitting:
+        network.output_layout = output_layout(axes, shapes, PROBE_STEPS, rows)
+        if taken.one_at_a_time or _rows_stay_apart(network):
+            return
+    if fitting:
+        raise SignatureError(
+            f"{name}.forward lets a row change the output of another, expected each row by itself; "
+            "look for a view() or reshape() that mixes the batch with another axis, and for a mean over the batch"
+        )
+    remedy = "; end its forward with .flatten(1)" if shapes[0] == shapes[1] and shapes[0][:1] == [rows] else ""
+    whom, wanted = f"{PROBE_ROWS} rows", "[B, T, O] or [B, O]"
+    if taken.one_at_a_time:
+        whom, wanted = "a sequence", "[T, O] or [O]"
+    raise SignatureError(
+        f"{name}.forward returns shape {shapes[0]} for {whom} of {PROBE_STEPS[0]} steps and {shapes[1]} for "
+        f"{PROBE_STEPS[1]}, expected {wanted} with one O for every length{remedy}"
+    )
+
+
+def _rows_stay_apart(network: ForeignNetwork) -> bool:
+    x = example(network, PROBE_STEPS[1])
+    other = x.clone()
+    other[1] = example(network, PROBE_STEPS[1], seed=1)[1]
+    one, two = network(x)[0], network(other)[0]
+    return all(torch.allclose(one[row], two[row], rtol=1e-4, atol=1e-5) for row in range(PROBE_ROWS) if row != 1)
+
+
+@torch.no_grad()
+def find_state(network: ForeignNetwork) -> None:
+    """Carry the state if a random one, given as the module takes it, is what each layer begins with."""
+    x = example(network, PROBE_STEPS[0])
+    network.call(x)
+    runs_once = all(count == 1 for count in network.carry.calls.values())
+    own = [tensor for tensors in network.carry.given.values() for tensor in tensors]
+    starts_at_zero = not any(bool(tensor.abs().sum() > 0) for tensor in own)
+    if not (runs_once and starts_at_zero) or (network.roles.state and len(network.stacks) > 1):
+        return
+    first = network.state_squeezed
+    forms = (first, not first) if network.roles.state else (first,)
+    for overrules, squeezed in product((False, True), forms):
+        network.carry.overrules, network.state_squeezed = overrules, squeezed
+        if _state_arrives(network, x):
+            network.carries_state = True
+            return
+    network.carry.overrules, network.state_squeezed = False, first
+
+
+def _state_arrives(network: ForeignNetwork, x: Tensor) -> bool:
+    state = network.zero_state(x.size(0), seed=1)
+    try:
+        network.call(x, None, state)
+    except Exception:  # noqa: BLE001 - then it does not take it in this form
+        return False
+    given = [tensor for tensors in network.carry.given.values() for tensor in tensors]
+    if network.carry.overrules and any(bool(tensor.abs().sum() > 0) for tensor in given):
+        return False  # the module makes something of the state, which must not be passed by
+    used = [tensor for number in network.stacks for tensor in network.carry.used.get(number) or []]
+    return len(used) == len(state) and all(
+        a.shape == b.shape and torch.equal(a, b) for a, b in zip(used, state, strict=True)
+    )
+
+
+def find_lengths(network: ForeignNetwork) -> None:
+    """Compare a padded batch with its rows alone, for each way to fill the padding; without a state where that is why.
+
+    A module that sorts its rows by length would give each row the state of another.
+    """
+    for carries_state in (True, False) if network.carries_state else (False,):
+        carried, network.carries_state = network.carries_state, carries_state
+        if _lengths_are_honoured(network):
+            return
+        network.carries_state = carried
+    network.carry.fill, network.honours_lengths = "zero", False
+
+
+def _lengths_are_honoured(network: ForeignNetwork) -> bool:
+    """Compare in float64, so that even a small leak shows; in the module's dtype where its code is bound to that."""
+    twin = copy.deepcopy(network).double()
+    twin.honours_lengths = True
+    for fill in ("zero", "last"):
+        twin.carry.fill = fill
+        agree = _rows_alone_agree(twin, 1e-9)
+        if agree is None:
+            network.carry.fill, network.honours_lengths = fill, True
+            agree = _rows_alone_agree(network, 1e-5)
+        if agree:
+            network.carry.fill, network.honours_lengths = fill, True
+            return True
+    return False
+
+
+@torch.no_grad()
+def _rows_alone_agree(network: ForeignNetwork, tolerance: float) -> bool | None:
+    """Return whether they do, or None where the module does not run so."""
+    x = example(network, max(PROBE_STEPS), PROBE_ROWS, seed=1)
+    lengths = torch.tensor(_LENGTHS)
+    try:
+        y, final = network(x, lengths)
+        for row, count in enumerate(_LENGTHS):
+            y_alone, final_alone = network(x[row : row + 1, :count], lengths[row : row + 1])
+            y_row = y[row : row + 1, :count] if network.per_step else y[row : row + 1]
+            pairs = [(y_row, y_alone), *((a[:, row : row + 1], b) for a, b in zip(final, final_alone, strict=True))]
+            if not all(torch.allclose(a, b, rtol=tolerance, atol=tolerance) for a, b in pairs):
+                return False
+    except ExportError:
+        raise
+    except Exception:  # noqa: BLE001 - a stranger's forward may fail in any way
+        return None
+    return True
+
+
+@torch.no_grad()
+def prove_as_it_came(network: ForeignNetwork, module: nn.Module) -> None:
+    """Hold the network against the module before any exchange, each row of a batch alone, for several lengths.
+
+    Raises:
+        SignatureError: the module fails for one row or for few steps, or gives something else.
+    """
+    theirs = copy.deepcopy(module).eval()
+    for steps in _PROOF_STEPS:
+        x = example(network, steps, PROBE_ROWS, seed=2)
+
+        def ours(x: Tensor = x) -> Tensor:
+            return network(x)[0]  # type: ignore[no-any-return]
+
+        y = _run_or_refuse(network, steps, PROBE_ROWS, ours)
+        rows = [x[k : k + 1] for k in range(PROBE_ROWS)]
+        alone = [_run_or_refuse(network, steps, 1, partial(network.call_as_it_came, theirs, row)) for row in rows]
+        scale = max(1.0, float(y.abs().max()))
+        if not torch.allclose(torch.cat(alone), y, rtol=1e-4, atol=1e-4 * scale, equal_nan=True):
+            raise SignatureError(
+                f"{type(module).__name__} gives something else with its recurrent layers exchanged, for {steps} steps, "
+                "and cellgate cannot tell why; write the network from the parts of cellgate.model"
+            )
+
+
+def _run_or_refuse(network: ForeignNetwork, steps: int, rows: int, run: Callable[[], Tensor]) -> Tensor:
+    try:
+        return run()
+    except Exception as err:
+        name, said = type(network.module).__name__, f"{type(err).__name__}: {first_line(err)}"
+        least = least_steps(network) if steps < PROBE_STEPS[0] else None
+        if least is not None:
+            raise SignatureError(needs_steps(network, least, said)) from err
+        raise SignatureError(
+            f"{name}.forward fails for {rows} row{'s' * (rows > 1)} of {steps} step{'s' * (steps > 1)} ({said}), "
+            "expected any number of both; where it calls squeeze(), say which axis: squeeze(-1)"
+        ) from err

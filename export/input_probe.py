@@ -1,0 +1,181 @@
+"""How a foreign module takes its sequence, found out on runs: the layout, the width, and whether it needs the CPU.
+
+Rules of this file: where nothing runs, further runs find out why, and a SignatureError says it with its remedy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+import torch
+from torch import Tensor, nn
+
+from .call_layout import InputLayout, input_layouts
+from .call_modes import wants_cuda
+from .errors import ExportError, SignatureError
+
+if TYPE_CHECKING:
+    from .foreign_network import ForeignNetwork
+
+PROBE_STEPS: Final = (5, 7)
+PROBE_ROWS: Final = 3
+_MANY_STEPS: Final = (61, 127)  # where a front needs more than the usual
+_LONGEST_FIXED: Final = 2**12
+_SHOWN: Final = 200
+
+
+def example(network: ForeignNetwork, steps: int, rows: int | None = None, seed: int = 0) -> Tensor:
+    """Return a random sequence [B, T, I], or tokens [B, T]; one row where the module takes one at a time."""
+    generator = torch.Generator().manual_seed(seed)
+    rows = rows or (1 if network.input_layout.one_at_a_time else PROBE_ROWS)
+    if network.takes_tokens:
+        return torch.randint(0, network.input_dim, (rows, steps), generator=generator)
+    return torch.randn(rows, steps, network.input_dim, generator=generator, dtype=network.dtype())
+
+
+@torch.no_grad()
+def find_input(network: ForeignNetwork, tried: list[tuple[bool, int]]) -> None:
+    """Try (takes tokens, width) in each layout, first come first tried, until one runs."""
+    complaint: Exception | None = None
+    for layout, takes_tokens, width in _inputs(tried):
+        network.input_layout, network.takes_tokens, network.input_dim = layout, takes_tokens, width
+        for squeezed in _state_forms(network):
+            network.state_squeezed = squeezed
+            err = _complaint_of(network)
+            if err is not None and not network.stays_on_cpu and wants_cuda(err):
+                network.stays_on_cpu = True
+                err = _complaint_of(network)
+            if err is None:
+                _refuse_shortening(network, PROBE_STEPS)
+                return
+            complaint = complaint or err
+    raise SignatureError(_no_input(network, tried, complaint))
+
+
+def _inputs(tried: list[tuple[bool, int]]) -> Iterator[tuple[InputLayout, bool, int]]:
+    """Yield every layout with every width, usual layouts before unusual ones and one sequence at a time last."""
+    every = [
+        (rank, layout, takes_tokens, width)
+        for takes_tokens, width in tried
+        for rank, layout in enumerate(input_layouts(takes_tokens=takes_tokens, width=width))
+    ]
+    yield from (item[1:] for item in sorted(every, key=lambda item: (item[1].one_at_a_time, item[0])))
+
+
+def _state_forms(network: ForeignNetwork) -> tuple[bool, ...]:
+    return (False, True) if network.roles.needs_state else (network.state_squeezed,)
+
+
+def _complaint_of(network: ForeignNetwork, probed: tuple[int, ...] = PROBE_STEPS) -> Exception | None:
+    """Return why the module does not run so; None where it runs for each number of steps, row beside row."""
+    try:
+        for steps in probed:
+            x = example(network, steps)
+            network.call(x)
+            seen = [rows for rows, _ in network.carry.shapes.values()]
+            if seen and x.size(0) not in seen:
+                return ExportError(f"its recurrent layers saw {seen[0]} rows where {x.size(0)} were given")
+    except Exception as err:  # noqa: BLE001 - a stranger's forward may fail in any way
+        return err
+    return None
+
+
+def _no_input(network: ForeignNetwork, tried: list[tuple[bool, int]], complaint: Exception | None) -> str:
+    """Say why no input was found, with a remedy for what is found out on further runs."""
+    name = type(network.module).__name__
+    widths = ", ".join(str(width) for _, width in tried) or "none"
+    said = f"{type(complaint).__name__}: {first_line(complaint)}"
+    network.state_squeezed = False
+    if any(_complaint_of(network, _MANY_STEPS) is None for _ in _settings(network, tried)):
+        _refuse_shortening(network, _MANY_STEPS)
+        return needs_steps(network, least_steps(network) or 1, said)
+    only = _only_length(network, tried)
+    if only is not None:
+        return (
+            f"{name}.forward runs for sequences of {only} steps alone (for {PROBE_STEPS[0]} it said {said}), expected "
+            "any number; let it take the length from x.size(1), and let its head read one step or a mean over them"
+        )
+    if _takes_single_steps(network, tried):
+        return (
+            f"{name}.forward takes a single step, expected a whole sequence; let it give its recurrent layer all "
+            "steps, [B, T, I], in one call"
+        )
+    if any(isinstance(child, nn.Conv2d | nn.Conv3d) for child in network.module.modules()):
+        return (
+            f"{name}.forward takes images (it has nn.Conv2d; it said {said}), expected a sequence of vectors or "
+            "tokens; name a factory that returns its recurrent part alone"
+        )
+    fixed = {n for child in network.module.modules() for n, v in vars(child).items() if "batch" in n and type(v) is int}
+    remedy = f"make it with {min(fixed)} = 1, or " if fixed else ""
+    return f"{name}.forward runs for no input width (tried {widths}); it said {said}; {remedy}say --input-dim"
+
+
+def needs_steps(network: ForeignNetwork, least: int, said: str) -> str:
+    """Say that the module runs from a number of steps on."""
+    name = type(network.module).__name__
+    return f"{name}.forward needs at least {least} steps (for fewer it said {said}), expected any number from 1"
+
+
+def _refuse_shortening(network: ForeignNetwork, probed: tuple[int, ...]) -> None:
+    """Refuse what no graph with a free time can say: a front after which there are fewer steps than were given.
+
+    Raises:
+        SignatureError: the recurrent layers see fewer steps, and more of them the more there are.
+    """
+    seen = []
+    for steps in probed:
+        network.call(example(network, steps))
+        seen.append(min((count for _, count in network.carry.shapes.values()), default=steps))
+    if seen[0] < seen[1] < probed[1]:
+        raise SignatureError(
+            f"{type(network.module).__name__}.forward shortens the sequence before its recurrent layer, {probed[1]} "
+            f"steps to {seen[1]}, expected as many as were given; leave out pooling, strides and convolutions without "
+            "padding, or name a factory that returns the part behind them"
+        )
+
+
+def _settings(network: ForeignNetwork, tried: list[tuple[bool, int]]) -> Iterator[None]:
+    """Set one layout and width after the other."""
+    for layout, takes_tokens, width in _inputs(tried):
+        network.input_layout, network.takes_tokens, network.input_dim = layout, takes_tokens, width
+        yield
+
+
+def _takes_single_steps(network: ForeignNetwork, tried: list[tuple[bool, int]]) -> bool:
+    for takes_tokens, width in tried:
+        network.takes_tokens, network.input_dim = takes_tokens, width
+        network.input_layout = InputLayout("B" if takes_tokens else "BI")
+        if _complaint_of(network, (1,)) is None:
+            return True
+    return False
+
+
+def _only_length(network: ForeignNetwork, tried: list[tuple[bool, int]]) -> int | None:
+    """Return a number of steps that the module names itself, or that its head reads, where it runs for that alone."""
+    named = {
+        value
+        for child in network.module.modules()
+        for name, value in vars(child).items()
+        if type(value) is int and any(word in name.lower() for word in ("len", "step", "window", "time", "seq"))
+    }
+    hidden = {tensor.width for tensors in network.stacks.values() for tensor in tensors}
+    linear = {child.in_features for child in network.module.modules() if isinstance(child, nn.Linear)}
+    named |= {width // (H * k) for width in linear for H in hidden for k in (1, 2) if width % (H * k) == 0}
+    for steps in sorted(value for value in named if 1 < value <= _LONGEST_FIXED and value not in PROBE_STEPS):
+        if any(_complaint_of(network, (steps,)) is None for _ in _settings(network, tried)):
+            return steps
+    return None
+
+
+def least_steps(network: ForeignNetwork) -> int | None:
+    """Return the least number of steps for which the module runs, where that is more than one."""
+    for steps in range(1, max(_MANY_STEPS)):
+        if _complaint_of(network, (steps,)) is None:
+            return steps if steps > 1 else None
+    return None
+
+
+def first_line(err: Exception | None) -> str:
+    """Return the first line of an error's text, cut to what a sentence can hold."""
+    return str(err).strip().split("\n")[0][:_SHOWN] if err is not None else ""
