@@ -13,6 +13,8 @@ from cellgate.export.errors import ExportError, FrozenAxisError, SignatureError,
 from cellgate.export.exportable import prepare
 from cellgate.export.foreign_network import ForeignNetwork, find_roles
 
+pytestmark = pytest.mark.long
+
 I, H = 4, 6
 
 

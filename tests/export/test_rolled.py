@@ -12,6 +12,8 @@ from cellgate.export.errors import ExportError, SourceError, UnsupportedLayerErr
 from cellgate.export.exportable import prepare
 from cellgate.export.foreign_network import ForeignNetwork
 
+pytestmark = pytest.mark.long
+
 I, H, O = 4, 6, 3
 
 

@@ -19,6 +19,8 @@ from cellgate.model import SequenceModel
 
 from . import graph_surgery as surgery
 
+pytestmark = pytest.mark.long
+
 _OPTIONS = ExportOptions(name="checked", verify=VerifyOptions(drift_steps=50, threads=1))
 # Enough to tell right from wrong, where a test needs one case and not the whole grid.
 _CASE = "B3-T7-ragged-random"
