@@ -1,7 +1,7 @@
 """A hand-written loop over time in any module, rolled up again and proved: recurrent layers in the place of the loop.
 
 The module is captured at two numbers of steps with its loop written out (unrolled.py), the loop is found in both
-(rolled_loop.py), and what the two have in common is a program for any number of steps (rolled_program.py). That is made
+(loop.py), and what the two have in common is a program for any number of steps (program.py). That is made
 a module here and run beside the one it stands for, for numbers of steps that neither capture had. Where any output
 differs by more than rounding, there is no rolled module.
 
@@ -17,13 +17,13 @@ from typing import Any, Final
 import torch
 from torch import Tensor, fx, nn
 
-from ..model.layer import LSTMLayer
-from ..model.stack import RecurrentStack
-from .call_roles import Roles
-from .errors import ExportError, UnsupportedLayerError
-from .exchanged_layer import Carry, ExchangedLayer
-from .rolled_loop import NONE_FOUND, NoLoopError, find_loops
-from .rolled_program import CELL, STEPS_ROW, Cell, Program, Row, Steps, merge, program_of
+from ...model.layer import LSTMLayer
+from ...model.stack import RecurrentStack
+from ..call_roles import Roles
+from ..errors import ExportError, UnsupportedLayerError
+from ..exchanged_layer import Carry, ExchangedLayer
+from .loop import NONE_FOUND, NoLoopError, find_loops
+from .program import CELL, STEPS_ROW, Cell, Program, Row, Steps, merge, program_of
 from .unrolled import INPUT, WEIGHT, Ref, Unrolled, unroll
 
 _ROWS: Final = 3

@@ -1,7 +1,7 @@
 """What a module does with so many steps, written out: every operation once, and of each which steps it has seen.
 
 PyTorch's capturer unrolls a Python loop over time. Here that is wanted: a module with its loop written out for a few
-steps is what rolled_loop.py finds the loop in again. Operations are kept as values that are equal where target and
+steps is what loop.py finds the loop in again. Operations are kept as values that are equal where target and
 arguments are, so each step of the loop has the same shape, however it was written down: a slice of the sequence is a
 ``step`` value whether it was indexed, unbound, split or iterated over; a list that was stacked and is read again gives
 its elements; an output that was filled in place is the stack that it amounts to.
@@ -17,8 +17,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from .errors import ExportError
-from .size_guards import frozen_axis_error, quiet_capture, size_guards_recorded
+from ..errors import ExportError
+from ..size_guards import frozen_axis_error, quiet_capture, size_guards_recorded
 
 _aten = torch.ops.aten
 INPUT: Final = "input"

@@ -16,7 +16,7 @@ from typing import Any, Final
 import torch
 
 from . import step_rows
-from .rolled_loop import Loop, NoLoopError
+from .loop import Loop, NoLoopError
 from .unrolled import INPUT, ROWS, STEP, WEIGHT, Ref, Unrolled, Value, refs_in, replace_refs
 
 _aten = torch.ops.aten
