@@ -30,9 +30,9 @@ from .foreign_probes import find_lengths, find_output, find_state, prove_as_it_c
 from .free_length import length_left_free
 from .input_probe import find_input
 from .input_width import input_candidates, loop_candidates
+from .loops.rolled import roll
 from .own_attributes import attributes_kept
 from .ragged import packing_understood
-from .rolled import roll
 
 __all__ = ["ForeignNetwork", "Roles", "find_roles"]
 

@@ -1,4 +1,4 @@
-"""Between a sequence and the rows of its steps: what a rolled network (rolled_program.py) calls to lay values out.
+"""Between a sequence and the rows of its steps: what a rolled network (program.py) calls to lay values out.
 
 A value of one step has the batch on one of its axes. For all steps at once it is either a sequence [B, T, W], its other
 axes flat, which is what a recurrent layer reads and gives; or rows, the same axes as in one step with B * T in the

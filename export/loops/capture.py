@@ -1,0 +1,120 @@
+"""A module captured with its loop written out, as an Unrolled.
+
+PyTorch's capturer runs a Python loop and records its steps one after the other. Elsewhere that is to be avoided; here
+it is wanted.
+
+Rules of this file: it runs the module once, under the capturer, and judges nothing.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ExportError
+from ..size_guards import frozen_axis_error, quiet_capture, size_guards_recorded
+from .unrolled import Unrolled
+from .value import BATCH, INPUT, WEIGHT, Ref
+
+
+def unroll(call: nn.Module, example: Tensor, batch_axis: int) -> Unrolled:
+    """Capture ``call(example)`` with the batch free.
+
+    Args:
+        call: takes the sequence and returns one tensor.
+        example: the sequence; its other leading axis is time.
+        batch_axis: 0 or 1.
+
+    Raises:
+        FrozenAxisError: the batch is not free; names file and line.
+        ExportError: the module cannot be captured.
+    """
+    program = _capture(call, example, batch_axis)
+    unrolled = Unrolled(example.shape[1 - batch_axis])
+    read = _Reader(program, unrolled, batch_axis)
+    read.all()
+    return unrolled
+
+
+def _capture(call: nn.Module, example: Tensor, batch_axis: int) -> torch.export.ExportedProgram:
+    free = {batch_axis: torch.export.Dim("B", min=1)}
+    guards: list[str] = []
+    try:
+        with quiet_capture(), size_guards_recorded(guards), torch.no_grad():
+            program = torch.export.export(call, (example,), dynamic_shapes=(free,), strict=False)
+            functional: torch.export.ExportedProgram = program.run_decompositions({})
+            return functional
+    except torch._dynamo.exc.UserError as err:  # noqa: SLF001 - its only name
+        raise frozen_axis_error(str(err), guards) from err
+    except Exception as err:
+        if guards:
+            raise frozen_axis_error(str(err), guards) from err
+        lines = str(err).strip().split("\n")
+        raise ExportError(f"the network could not be captured as a graph: {type(err).__name__}: {lines[0]}") from err
+
+
+class _Reader:
+    """Turns a captured program into values."""
+
+    def __init__(self, program: torch.export.ExportedProgram, unrolled: Unrolled, batch_axis: int) -> None:
+        self._program = program
+        self._unrolled = unrolled
+        self._batch_axis = batch_axis
+        self._numbers: dict[Any, int] = {}
+        self._batch: Any = None
+
+    def all(self) -> None:
+        signature = self._program.graph_signature
+        names = {
+            **signature.inputs_to_parameters,
+            **signature.inputs_to_buffers,
+            **signature.inputs_to_lifted_tensor_constants,
+        }
+        for node in self._program.graph.nodes:
+            if node.op == "placeholder":
+                self._placeholder(node, names.get(node.name))
+            elif node.op == "call_function":
+                self._operation(node)
+            elif node.op == "output":
+                outputs = [
+                    spec.arg.name
+                    for spec in signature.output_specs
+                    if spec.kind == torch.export.graph_signature.OutputKind.USER_OUTPUT
+                ]
+                by_name = {known.name: number for known, number in self._numbers.items()}
+                self._unrolled.result = by_name[outputs[0]]
+
+    def _placeholder(self, node: Any, weight: str | None) -> None:
+        shown = node.meta["val"]
+        if weight is None:
+            self._batch = shown.shape[self._batch_axis]
+            self._numbers[node] = self._unrolled.add(INPUT, (), (), self._shape(shown), shown.dtype)
+            return
+        tensors = {**self._program.state_dict, **self._program.constants}
+        self._unrolled.weights[weight] = tensors[weight]
+        self._numbers[node] = self._unrolled.add(WEIGHT, (weight,), (), self._shape(shown), shown.dtype)
+
+    def _operation(self, node: Any) -> None:
+        shown = node.meta.get("val")
+        if isinstance(shown, torch.SymInt) and str(shown) == str(self._batch):
+            self._numbers[node] = self._unrolled.add(BATCH, ())
+            return
+        if str(node.target).startswith(("aten._assert", "aten.sym_constrain")):
+            return
+        shape, dtype = (self._shape(shown), shown.dtype) if isinstance(shown, Tensor) else (None, None)
+        args = self._argument(tuple(node.args))
+        kwargs = tuple(sorted((name, self._argument(value)) for name, value in node.kwargs.items()))
+        self._numbers[node] = self._unrolled.add(node.target, args, kwargs, shape, dtype)
+
+    def _argument(self, argument: Any) -> Any:
+        if isinstance(argument, torch.fx.Node):
+            return Ref(self._numbers[argument])
+        if isinstance(argument, list | tuple):
+            return tuple(self._argument(part) for part in argument)
+        return argument
+
+    def _shape(self, shown: Any) -> tuple[Any, ...]:
+        def size(n: Any) -> Any:
+            return int(n) if isinstance(n, int) else "B" if str(n) == str(self._batch) else "?"
+
+        return tuple(size(n) for n in shown.shape)

@@ -1,0 +1,109 @@
+"""When an operation gives a value that is there already under another name: then it is that value.
+
+The same step of a loop can be written down in many ways, and steps are compared operation by operation, so each value
+has to have one form. What copies is what it copies, ``cat`` of unsqueezed steps is their ``stack``, and so on; reading
+one step of a sequence is in step_reads.py, filling an output step by step in step_writes.py.
+
+Rules of this file: a rule gets the arguments of an operation and gives the number of an equal value, or None; it
+believes shapes and operators, and never looks at numbers in a tensor.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+
+from .step_reads import item, select, slice_one
+from .step_writes import select_scatter, slice_scatter
+from .value import Ref
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .unrolled import Unrolled
+
+_aten = torch.ops.aten
+# What gives back its first argument, once a module is in evaluation mode and its graph is functional.
+_SAME: Final = frozenset(
+    {
+        _aten.alias.default,
+        _aten.clone.default,
+        _aten.contiguous.default,
+        _aten.detach.default,
+        _aten.lift_fresh_copy.default,
+    }
+)
+_DROPOUT: Final = frozenset({_aten.dropout.default, _aten.feature_dropout.default})
+_SAME_IF_SHAPED_ALIKE: Final = frozenset(
+    {
+        _aten._to_copy.default,  # noqa: SLF001 - an operator's name
+        _aten.expand.default,
+        _aten.reshape.default,
+        _aten.to.dtype,
+        _aten.to.dtype_layout,
+        _aten.view.default,
+    }
+)
+
+
+def equal_value(unrolled: Unrolled, target: Any, args: tuple[Any, ...], shape: Any, dtype: Any) -> int | None:
+    """Return the number of a value that an operation would only repeat, or None."""
+    if target in _SAME or (target in _DROPOUT and args[2] is False):
+        return args[0].number  # type: ignore[no-any-return]
+    if target is _aten.copy.default and unrolled.shape_of(args[0]) == unrolled.shape_of(args[1]):
+        return args[1].number  # type: ignore[no-any-return]
+    if target in _SAME_IF_SHAPED_ALIKE and isinstance(args[0], Ref):
+        before = unrolled.values[args[0].number]
+        alike = before.shape == shape and before.dtype == dtype and "?" not in (shape or ("?",))
+        return args[0].number if alike else None
+    rule = _RULES.get(target)
+    return None if rule is None else rule(unrolled, *args)
+
+
+def _squeeze_all(unrolled: Unrolled, source: Ref) -> int:
+    """Return what squeeze() gives for any batch but one row, where it would take the batch's axis too."""
+    shape = unrolled.shape_of(source)
+    axes = tuple(k for k, size in enumerate(shape) if size == 1)
+    if not axes:
+        return source.number
+    rest = tuple(size for size in shape if size != 1)
+    return unrolled.add(_aten.squeeze.dims, (source, axes), (), rest, unrolled.values[source.number].dtype)
+
+
+def _squeeze_rule(unrolled: Unrolled, source: Ref, axis: Any) -> int | None:
+    """Return what was unsqueezed where this undoes it."""
+    value, rank = unrolled.values[source.number], len(unrolled.shape_of(source))
+    axes = [axis % rank] if isinstance(axis, int) else [k % rank for k in axis]
+    undone = value.target is _aten.unsqueeze.default and axes == [value.args[1] % rank]
+    return value.args[0].number if undone else None
+
+
+def _cat(unrolled: Unrolled, parts: tuple[Ref, ...], axis: int = 0) -> int | None:
+    """Return the stack that joining steps along a new axis of one amounts to."""
+    rank = len(unrolled.shape_of(parts[0]))
+    inner = []
+    for part in parts:
+        value = unrolled.values[part.number]
+        if value.target is not _aten.unsqueeze.default or value.args[1] % rank != axis % rank:
+            return None
+        inner.append(value.args[0])
+    shape = unrolled.shape_of(parts[0])
+    shape = (*shape[: axis % rank], len(parts), *shape[axis % rank + 1 :])
+    return unrolled.add(
+        _aten.stack.default, (tuple(inner), axis % rank), (), shape, unrolled.values[parts[0].number].dtype
+    )
+
+
+_RULES: Final[dict[Any, Callable[..., int | None]]] = {
+    _aten.select.int: select,
+    _aten.cat.default: _cat,
+    _aten.squeeze.default: _squeeze_all,
+    _aten.squeeze.dim: _squeeze_rule,
+    _aten.squeeze.dims: _squeeze_rule,
+    operator.getitem: item,
+    _aten.slice.Tensor: slice_one,
+    _aten.slice_scatter.default: slice_scatter,
+    _aten.select_scatter.default: select_scatter,
+}

@@ -1,0 +1,64 @@
+"""The loop in what was unrolled: which values every step repeats, and what each step hands to the next.
+
+A value that has seen the steps 0 to k belongs to iteration k of a loop forwards, one that has seen k to T - 1 to a loop
+backwards. The values of one iteration in the middle are held against those of the one before: where all agree but for
+the step's number, arguments that lie one iteration back are what is carried. From there every other iteration is
+foretold (iterations.py); a loop in which any differs is none.
+
+Rules of this file: it finds or finds not, and builds nothing; what it found is proved later, on runs (proof.py).
+"""
+
+from .direction import Direction
+from .iterations import Body, all_iterations
+from .late_values import late_places
+from .loop import MIDDLE, NONE_FOUND, UNLIKE, Loop, NoLoopError
+from .unrolled import Unrolled
+
+
+def find_loops(unrolled: Unrolled) -> list[Loop]:
+    """Return the loops over time, one or one for each direction.
+
+    Raises:
+        NoLoopError: none, or steps that differ.
+    """
+    directions = (Direction(unrolled, reverse=reverse) for reverse in (False, True))
+    loops = [loop for direction in directions if (loop := _find(direction)) is not None]
+    if not loops:
+        raise NoLoopError(NONE_FOUND)
+    return loops
+
+
+def _find(direction: Direction) -> Loop | None:
+    now, before = direction.places(MIDDLE), direction.places(MIDDLE - 1)
+    if not any(direction.steps[number] == direction.seen(MIDDLE) for number in now):
+        return None
+    if [direction.target(n) for n in now] != [direction.target(n) for n in before]:
+        raise NoLoopError(UNLIKE)
+    body = _body(now, before, late_places(direction, now))
+    needs, needs_old = [], []
+    for number in body.values:
+        reads = set(direction.value(number).reads())
+        needs.append(frozenset(body.place[n] for n in reads if n in body.place))
+        needs_old.append(frozenset(body.old[n] for n in reads if n in body.old and n not in body.place))
+        if any(n not in body.place and n not in body.old and direction.steps[n] for n in reads):
+            raise NoLoopError("a step of its loop over time looks further back than the step before")
+    iterations, initial = all_iterations(direction, body)
+    return Loop(
+        reverse=direction.reverse,
+        iterations=tuple(iterations),
+        carried=initial,
+        needs=tuple(needs),
+        needs_old=tuple(needs_old),
+    )
+
+
+def _body(now: list[int], before: list[int], late: list[int]) -> Body:
+    """Return the body of the loop; late values of the iteration before come first in it."""
+    values = [before[j] for j in late] + [n for j, n in enumerate(now) if j not in late]
+    kept = [n for j, n in enumerate(before) if j not in late]
+    return Body(
+        values=values,
+        place={n: j for j, n in enumerate(values)},
+        old={n: j + len(late) for j, n in enumerate(kept)},
+        late=len(late),
+    )

@@ -1,0 +1,37 @@
+"""A loop over time in what was unrolled, as data.
+
+Rules of this file: plain data; finder.py makes it.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+NONE_FOUND: Final = "no loop over time was found in it"
+UNLIKE: Final = (
+    "its loop over time does not do the same in every step; let each step do what the others do, the first from zeros"
+)
+MIDDLE: Final = 2  # an iteration that has two before it and two behind it, for any T of 5 or more
+
+
+class NoLoopError(Exception):
+    """There is no loop, or its steps are not alike; the text says which."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Loop:
+    """One direction of a loop.
+
+    Attributes:
+        reverse: whether it runs from the last step to the first.
+        iterations: in the loop's own order, each the numbers of its values by place: ``iterations[k][j]`` does in
+            iteration k what ``iterations[0][j]`` does in the first. None stands in the last where nobody needed it.
+        carried: places whose value the next iteration reads, each with the value that the first one reads instead.
+        needs: for each place the places of the same iteration that it reads.
+        needs_old: for each place the carried places of the iteration before that it reads.
+    """
+
+    reverse: bool
+    iterations: tuple[tuple[int | None, ...], ...]
+    carried: dict[int, int]
+    needs: tuple[frozenset[int], ...]
+    needs_old: tuple[frozenset[int], ...]

@@ -1,0 +1,106 @@
+"""A hand-written loop over time in any module, rolled up again and proved: recurrent layers in the place of the loop.
+
+The module is captured at two numbers of steps with its loop written out (capture.py), the loop is found in both
+(finder.py), and each gives a program (program_builder.py); what the two have in common is a program for any number of
+steps (merged_program.py). That is made a module (rolled_module.py) and run beside the one it stands for (proof.py).
+Where any output differs by more than rounding, there is no rolled module.
+
+Rules of this file: it says in which order, and which refusal is told; the steps themselves are elsewhere.
+"""
+
+import copy
+from dataclasses import dataclass
+
+from torch import nn
+
+from ..call_roles import Roles
+from ..errors import ExportError, UnsupportedLayerError
+from ..exchanged_layer import Carry
+from .capture import unroll
+from .chance import refuse_chance
+from .finder import find_loops
+from .loop import NONE_FOUND, NoLoopError
+from .merged_program import merge
+from .program_builder import program_of
+from .proof import prove
+from .rolled_module import make_module
+from .sequence_call import FirstOutput, example, failure, free_steps
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rolled:
+    """A module whose loop was rolled up.
+
+    Attributes:
+        module: takes the sequence, laid out as the original takes it, and returns what the original returns first.
+        takes_tokens: whether the sequence is int64.
+        width: features of a step, or the number of tokens.
+        layers: how many recurrent layers the loop became.
+    """
+
+    module: nn.Module
+    takes_tokens: bool
+    width: int
+    layers: int
+
+
+def roll(module: nn.Module, roles: Roles, carry: Carry, candidates: list[tuple[bool, int]]) -> Rolled:
+    """Return ``module`` with its loop over time rolled up.
+
+    Args:
+        module: has no recurrent layer that is known; not changed.
+        roles: which argument is the sequence.
+        carry: for the layers.
+        candidates: (takes tokens, width) to try, in order.
+
+    Raises:
+        UnsupportedLayerError: there is no loop, or none that could be proved; the message says which.
+    """
+    call = FirstOutput(copy.deepcopy(module).eval(), roles)
+    complaints: list[tuple[int, str]] = []
+    for takes_tokens, width in candidates:
+        for batch_axis in (0, 1):
+            first = example(free_steps(module, width)[0], width, batch_axis, takes_tokens=takes_tokens)
+            failed = failure(call, first)
+            if failed:
+                complaints.append((0, _no_sequence(roles, failed)))
+                continue
+            try:
+                rolled, layers = _rolled(call, carry, batch_axis, width, takes_tokens=takes_tokens)
+            except (NoLoopError, ExportError) as err:
+                complaints.append((2 if isinstance(err, NoLoopError) and str(err) != NONE_FOUND else 1, str(err)))
+                continue
+            return Rolled(module=rolled, takes_tokens=takes_tokens, width=width, layers=layers)
+    # What came nearest to a loop says most; of equals the first.
+    raise UnsupportedLayerError(max(complaints, key=lambda one: one[0])[1] if complaints else NONE_FOUND)
+
+
+def _no_sequence(roles: Roles, said: str) -> str:
+    """Say why no sequence could be run, and what helps."""
+    if roles.needs_state:
+        return (
+            f"forward needs {', '.join(roles.state)}, and a loop is looked for from zero state; give it the default "
+            "None, make zeros in forward, and loop over the steps there if forward is one step"
+        )
+    if roles.lengths is not None and "missing" in said:
+        return f"forward needs {roles.lengths}; take it out of the loop, padding is passed over without it"
+    return (
+        f"forward takes no sequence [B, T, I], and said {said}; say --input-dim, or, if it takes [B, T], wrap it in a "
+        "module that hands on x[..., 0]"
+    )
+
+
+def _rolled(
+    call: FirstOutput, carry: Carry, batch_axis: int, width: int, *, takes_tokens: bool
+) -> tuple[nn.Module, int]:
+    steps = free_steps(call, width)
+    programs, weights = [], {}
+    for T in steps:
+        unrolled = unroll(call, example(T, width, batch_axis, takes_tokens=takes_tokens), batch_axis)
+        refuse_chance(unrolled)
+        programs.append(program_of(unrolled, find_loops(unrolled), batch_axis))
+        weights = unrolled.weights
+    program = merge(programs[0], programs[1], steps)
+    made = make_module(program, weights, carry, type(call.module).__name__)
+    prove(call, made, width, batch_axis, takes_tokens=takes_tokens)
+    return made, len(program.cells)

@@ -1,0 +1,173 @@
+"""Modules with a loop over time in their own forward, as people write them."""
+
+import torch
+from torch import Tensor, nn
+
+I, H, O = 4, 6, 3
+
+
+def scaled(*shape: int) -> nn.Parameter:
+    return nn.Parameter(torch.randn(*shape) * 0.3)
+
+
+class Written(nn.Module):
+    """An LSTM from nothing: one matrix for x and one for h, columns first, and the list that people make of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.from_x, self.from_h, self.offset = scaled(I, 4 * H), scaled(H, 4 * H), scaled(4 * H)
+
+    def forward(self, x: Tensor, start: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        rows, steps, _ = x.size()
+        h, c = start if start is not None else (torch.zeros(rows, H), torch.zeros(rows, H))
+        seen = []
+        for t in range(steps):
+            mixed = x[:, t, :] @ self.from_x + h @ self.from_h + self.offset
+            keep, let, show = torch.sigmoid(mixed[:, : 3 * H]).chunk(3, 1)
+            c = keep * c + let * torch.tanh(mixed[:, 3 * H :])
+            h = show * torch.tanh(c)
+            seen.append(h.unsqueeze(0))
+        return torch.cat(seen, dim=0).transpose(0, 1).contiguous(), (h, c)
+
+
+class Classifier(nn.Module):
+    """Tokens, a layer written by hand deep inside, its last step, a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(11, I)
+        self.encoder = Written()
+        self.head = nn.Linear(H, O)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return torch.log_softmax(self.head(self.encoder(self.words(tokens))[0][:, -1, :]), dim=1)
+
+
+class TwoCells(nn.Module):
+    """Two of torch's cells in one loop, with a head in the loop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.low, self.high = nn.LSTMCell(I, H), nn.LSTMCell(H, H)
+        self.head = nn.Linear(H, O)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a = b = c = d = torch.zeros(x.size(0), H)
+        said = []
+        for piece in x.split(1, dim=1):
+            a, b = self.low(piece.squeeze(1), (a, b))
+            c, d = self.high(nn.functional.dropout(a, 0.5, self.training), (c, d))
+            said += [self.head(c)]
+        return torch.stack(said, 1)
+
+
+class Filled(nn.Module):
+    """A GRU of separate maps that fills its output in place, time first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.x_maps, self.h_maps = nn.Linear(I, 3 * H), nn.Linear(H, 3 * H)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x.new_zeros(x.size(1), H)
+        out = torch.zeros(x.size(0), x.size(1), H)
+        for t in range(x.size(0)):
+            for_x, for_h = self.x_maps(x[t]).chunk(3, -1), self.h_maps(h).chunk(3, -1)
+            z = torch.sigmoid(for_x[0] + for_h[0])
+            n = torch.tanh(for_x[2] + torch.sigmoid(for_x[1] + for_h[1]) * for_h[2])
+            h = z * h + (1 - z) * n
+            out[t, :, :] = h
+        return out
+
+
+class BothWays(nn.Module):
+    """A cell for each direction, in loops of their own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.there, self.back = nn.GRUCell(I, H), nn.GRUCell(I, H)
+
+    def forward(self, x: Tensor) -> Tensor:
+        forwards, backwards = [], []
+        h = None
+        for step in x.unbind(1):
+            h = self.there(step, h)
+            forwards.append(h)
+        h = None
+        for t in reversed(range(x.size(1))):
+            h = self.back(x[:, t], h)
+            backwards.insert(0, h)
+        return torch.cat([torch.stack(forwards, 1), torch.stack(backwards, 1)], 2)
+
+
+class Layered(nn.Module):
+    """A list of states, one for each layer, stacked anew at every step; what x alone decides comes before the loop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gates = nn.Linear(I, H)
+        self.maps = nn.ModuleList([nn.Linear(H, H) for _ in range(2)])
+        self.peep = scaled(H)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows, steps, _ = x.shape
+        gates = torch.sigmoid(self.gates(x.reshape(-1, I))).view(rows, steps, H)
+        states = torch.zeros(2, rows, H)
+        for t in range(steps):
+            below, new = gates[:, t], []
+            for k, one in enumerate(self.maps):
+                old = states[k]
+                below = torch.tanh(one(old) + self.peep * old) * below + (1 - below) * old
+                new.append(below)
+            states = torch.stack(new)
+        return states[-1]
+
+
+class KeptInSelf(nn.Module):
+    """The state held as an attribute, begun anew in forward from what was learned; the mean over time as output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.RNNCell(I, H, nonlinearity="relu")
+        self.start = scaled(1, H)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.h = self.start.expand(x.size(0), -1)
+        total = []
+        for t in range(x.shape[1]):
+            self.h = self.cell(x[:, t], self.h)
+            total.append(self.h)
+        return torch.stack(total, 1).mean(1)
+
+
+class ByColumns(nn.Module):
+    """The batch as columns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.from_x, self.from_h, self.offset, self.out = scaled(H, I), scaled(H, H), scaled(H, 1), scaled(O, H)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.zeros(H, x.size(0))
+        for t in range(x.size(1)):
+            h = torch.tanh(self.from_x @ x[:, t].t() + self.from_h @ h + self.offset)
+        return (self.out @ h).t()
+
+
+class TokensInTheLoop(nn.Module):
+    """The embedding is read step by step, and the output gate only after the state is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.maps, self.peep = nn.Embedding(11, H), nn.Linear(H, 2 * H), scaled(H)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        c = torch.zeros(tokens.size(0), H)
+        out = []
+        for t in range(tokens.size(1)):
+            word = self.words(tokens[:, t])
+            keep, show = torch.split(self.maps(word), H, dim=1)
+            keep = torch.sigmoid(keep + self.peep * c)
+            c = keep * c + (1 - keep) * word
+            out.append(torch.sigmoid(show) * torch.tanh(c))
+        return torch.stack(out, dim=1)

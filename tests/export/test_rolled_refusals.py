@@ -1,0 +1,192 @@
+"""Loops over time that cannot be rolled up are refused in one sentence, and the remedy in it works."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from cellgate.export.errors import ExportError, SourceError, UnsupportedLayerError
+from cellgate.export.exportable import prepare
+
+from .looped_modules import H, I, O
+
+
+class Looped(nn.Module):
+    """A cell and a loop that tests give."""
+
+    def __init__(self, loop: Callable[..., Any]) -> None:
+        super().__init__()
+        self.cell = nn.GRUCell(I, H)
+        self.head = nn.Linear(H, O)
+        self.loop = loop
+
+    def forward(self, x: Tensor) -> Any:
+        return self.loop(self, x)
+
+
+def from_chance(net: Looped, x: Tensor) -> Tensor:
+    h = torch.randn(x.size(0), H)
+    for step in x.unbind(1):
+        h = net.cell(step, h)
+    return h
+
+
+def drops_for_ever(net: Looped, x: Tensor) -> Tensor:
+    h = torch.zeros(x.size(0), H)
+    for step in x.unbind(1):
+        h = net.cell(step, nn.functional.dropout(h, 0.5))
+    return h
+
+
+def by_number(net: Looped, x: Tensor) -> Tensor:
+    h = torch.zeros(x.size(0), H)
+    for t, step in enumerate(x.unbind(1)):
+        h = net.cell(step * (t + 1), h)
+    return h
+
+
+def further_back(net: Looped, x: Tensor) -> Tensor:
+    states = [torch.zeros(x.size(0), H), torch.zeros(x.size(0), H)]
+    for step in x.unbind(1):
+        states.append(net.cell(step, states[-1] + states[-2]))
+    return states[-1]
+
+
+def single_steps(net: Looped, x: Tensor) -> Tensor:
+    h, seen = torch.zeros(x.size(0), H), []
+    for step in x.unbind(1):
+        h = net.cell(step, h)
+        seen.append(h)
+    return seen[1] + seen[-1]
+
+
+def no_loop(net: Looped, x: Tensor) -> Tensor:
+    return net.head(net.cell(x[:, 0]))
+
+
+def another_device(net: Looped, x: Tensor) -> Tensor:
+    raise RuntimeError("no such device")
+
+
+@pytest.mark.parametrize(
+    ("loop", "complaint"),
+    [
+        pytest.param(from_chance, r"draws random numbers \(randn\)", id="random-start"),
+        pytest.param(drops_for_ever, r"draws random numbers \((native_)?dropout\)", id="dropout-in-evaluation"),
+        pytest.param(by_number, "does not do the same in every step", id="counts-its-steps"),
+        pytest.param(further_back, "looks further back than the step before", id="two-steps-back"),
+        pytest.param(single_steps, "reads single steps of it", id="reads-one-step"),
+        pytest.param(no_loop, "no loop over time was found", id="one-step"),
+        pytest.param(another_device, "said RuntimeError: no such device", id="does-not-run"),
+    ],
+)
+def test_loop_that_cannot_be_rolled_up_is_refused_in_one_sentence(loop: Callable[..., Any], complaint: str) -> None:
+    with pytest.raises(UnsupportedLayerError, match=complaint) as caught:
+        prepare(Looped(loop))
+
+    assert "Looped has no recurrent layer" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+class OneStep(nn.Module):
+    """A step; the loop is in somebody's training code."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.joint = nn.Linear(I + H, H)
+
+    def forward(self, x: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = torch.tanh(self.joint(torch.cat([x, hidden], 1)))
+        return hidden, hidden
+
+
+class OneStepLooped(nn.Module):
+    """What the refusal of OneStep advises."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.step = OneStep()
+
+    def forward(self, x: Tensor, hidden: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        hidden = torch.zeros(x.size(0), H) if hidden is None else hidden
+        outputs = []
+        for t in range(x.size(1)):
+            y, hidden = self.step(x[:, t], hidden)
+            outputs.append(y)
+        return torch.stack(outputs, 1), hidden
+
+
+def test_module_of_one_step_is_refused_and_the_remedy_works() -> None:
+    with pytest.raises(UnsupportedLayerError, match="give it the default None, make zeros in forward, and loop"):
+        prepare(OneStep())
+
+    assert prepare(OneStepLooped()).signature.state
+
+
+class Scalars(nn.Module):
+    """Reads [B, T]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.LSTMCell(1, H)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = c = torch.zeros(x.size(0), H)
+        for piece in x.split(1, dim=1):
+            h, c = self.cell(piece, (h, c))
+        return h
+
+
+class HandsOn(nn.Module):
+    """What the refusal of Scalars advises."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = Scalars()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x[..., 0])
+
+
+def test_sequence_of_numbers_is_refused_and_the_remedy_works() -> None:
+    with pytest.raises(UnsupportedLayerError, match=r"if it takes \[B, T\], wrap it in a module that hands on x"):
+        prepare(Scalars())
+
+    assert prepare(HandsOn(), input_dim=1).signature.inputs[0].shape == ("B", "T", 1)
+
+
+class WithLengths(nn.Module):
+    """Masks in its loop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.GRUCell(I, H)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        h = torch.zeros(x.size(0), H)
+        for t in range(x.size(1)):
+            h = torch.where((t < lengths).unsqueeze(1), self.cell(x[:, t], h), h)
+        return h
+
+
+def test_lengths_in_a_loop_are_refused_with_what_to_do() -> None:
+    with pytest.raises(UnsupportedLayerError, match="needs lengths; take it out of the loop"):
+        prepare(WithLengths())
+
+
+def test_compiled_torchscript_is_refused_with_what_to_do() -> None:
+    class Compiled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = torch.jit.script(nn.Linear(I, H))
+            self.rnn = nn.GRU(H, H, batch_first=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.rnn(self.inner(x))[0]
+
+    with pytest.raises(SourceError, match=r"\(inner is a torch.jit.ScriptModule\).*PYTORCH_JIT=0") as caught:
+        prepare(Compiled())
+
+    assert isinstance(caught.value, ExportError)
