@@ -541,7 +541,11 @@ class _CellMaker:
             self._width += _width(rest)
         start, width = self._inputs[(kind, which)]
         # Whether it is all of x is known when all is read; a part that is all of it does no harm.
-        return self._unflat(self._rows.add(step_rows.part, self._x, start, width), batch_axis, rest)
+        row = self._unflat(self._rows.add(step_rows.part, self._x, start, width), batch_axis, rest)
+        source = which if kind == "constant" else self._loop.turns[_MIDDLE][which]
+        # Side by side with numbers, truth values became numbers.
+        truth = builder._unrolled.values[source].dtype == torch.bool  # type: ignore[index] # noqa: SLF001
+        return self._rows.add(_aten.ne.Scalar, row, 0) if truth else row
 
 
 def _width(rest: Iterable[int]) -> int:
