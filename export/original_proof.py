@@ -41,6 +41,8 @@ def prove_as_it_came(network: ForeignNetwork, module: nn.Module) -> None:
         x = example(network, steps, PROBE_ROWS if steps <= _FEW else 1, seed=2)
         y = _run_or_refuse(network, theirs, x, lambda x=x: network(x)[0])  # type: ignore[misc]
         alone = _rows_alone(network, theirs, x)
+        if steps > max(PROBE_STEPS) and not bool(alone.isfinite().all()):
+            continue  # it grows without bounds, and nothing is told by what is left of it
         if bool(alone.isnan().any()):
             raise SignatureError(
                 f"{type(module).__name__}.forward gives NaN for {steps} step{'s' * (steps > 1)}, expected numbers; "

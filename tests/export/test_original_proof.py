@@ -30,6 +30,21 @@ class Loop(nn.Module):
         return self.end(torch.stack(seen, 1))  # type: ignore[no-any-return]
 
 
+class Growing(nn.Module):
+    """A loop without anything that bounds its state."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.step = nn.Linear(I + H, H)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, seen = torch.zeros(x.size(0), H), []
+        for t in range(x.size(1)):
+            h = self.step(torch.cat([x[:, t], h], 1))
+            seen.append(h)
+        return torch.stack(seen, 1)
+
+
 class Around(nn.Module):
     """An nn.LSTM with something before it."""
 
@@ -105,6 +120,15 @@ def test_nan_for_one_step_is_refused_and_the_remedy_works() -> None:
     assert prepare(
         Around(lambda _, x: (x - x.mean(1, keepdim=True)) / (x.std(1, keepdim=True, unbiased=False) + 1e-5))
     ).is_foreign
+
+
+def test_loop_that_grows_beyond_all_bounds_is_taken_all_the_same() -> None:
+    net = Growing()
+    net.step.weight.data[:, I:] = 3.0 * torch.eye(H)
+
+    with torch.no_grad():
+        assert not net(torch.ones(1, 1100, I)).isfinite().all()
+    assert prepare(net).is_foreign
 
 
 def test_module_that_is_chaotic_in_float32_is_not_taken_for_another_one() -> None:
