@@ -30,6 +30,7 @@ class ExportResult:
         report: of the verification.
         layers: where each layer is, what it was, and the operator that runs it.
         exchanges: further rows, on layers of a stranger's module.
+        left_out: how many tensors a stranger's module returns that the bundle does not give.
     """
 
     out: Path
@@ -37,6 +38,7 @@ class ExportResult:
     report: Report
     layers: tuple[tuple[str, str, str], ...]
     exchanges: tuple[Row, ...] = ()
+    left_out: int = 0
 
 
 def result_of_network(exported: Exported, out: Path) -> ExportResult:
@@ -51,6 +53,7 @@ def result_of_network(exported: Exported, out: Path) -> ExportResult:
             ("exchanged", f"{exchange.path or 'the network'}, a {exchange.was}: {exchange.proof}")
             for exchange in exportable.exchanges
         ),
+        left_out=int(getattr(exportable.network, "left_out", 0)),
     )
 
 
@@ -81,6 +84,11 @@ def print_result(result: ExportResult, elapsed_s: float, terminal: Terminal) -> 
     terminal.say()
     terminal.say(f"report   {out / 'equivalence.html'}")
     terminal.say(f"next     cellgate serve {shlex.quote(str(out))}")
+    if result.left_out:
+        terminal.note(
+            f"{manifest.network['kind']}.forward returns {result.left_out} tensor{'s'[: result.left_out > 1]} more, "
+            "beside y and the states that it carries; the bundle leaves them out"
+        )
     if report.verdict == "sensitive":
         terminal.warn(
             f"the network is chaotic in {sum(bool(case.sensitive) for case in report.cases)} cases: rounding alone "

@@ -39,6 +39,39 @@ class CpuOnly(TorchFunctionMode):
         return func(*args, **named)
 
 
+class SinglesDoubled(TorchFunctionMode):
+    """While entered, code that names float32 gets float64: ``x.float()``, ``x.to(torch.float32)``, ``dtype=``.
+
+    A module is judged in float64, and what its code makes for itself has to follow its weights there.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run ``func`` with float64 for float32."""
+        del types
+        if func is Tensor.float:
+            return args[0].double()
+        if func in {Tensor.to, Tensor.type}:
+            args = tuple(_doubled(value) for value in args)
+        return func(*args, **{name: _doubled(value) for name, value in (kwargs or {}).items()})
+
+    def __enter__(self) -> Self:
+        """Make float64 what tensors are by default."""
+        self._kept = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float64)
+        return super().__enter__()  # type: ignore[no-any-return, no-untyped-call]
+
+    def __exit__(self, *raised: object) -> None:
+        """Leave torch as it was."""
+        torch.set_default_dtype(self._kept)
+        super().__exit__(*raised)  # type: ignore[no-untyped-call]
+
+
+def _doubled(value: Any) -> Any:
+    return torch.float64 if value is torch.float32 else value
+
+
 class TensorsKept(TorchFunctionMode):
     """While a graph is captured: what would take numbers out of it gives the tensor.
 

@@ -13,6 +13,10 @@ class SignatureError(ExportError):
     """It cannot be told which argument of forward is the sequence, the lengths or the state."""
 
 
+class AnswerError(SignatureError):
+    """What forward returns is no tensor and does not begin with one."""
+
+
 class FrozenAxisError(ExportError):
     """Something in the network freezes the batch or the time to the example's size; the message names the place."""
 

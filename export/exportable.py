@@ -4,7 +4,6 @@ Rules of this file: it decides names and shapes (design: x or tokens, lengths, h
 nothing but a copy.
 """
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,11 +16,12 @@ from ..model.layer import LSTMLayer
 from ..model.network import SequenceModel, StateTensor
 from ..model.stack import RecurrentStack
 from .cuda_kernels import runs_on_cuda
-from .errors import SourceError, UnsupportedLayerError
+from .errors import UnsupportedLayerError
 from .exchange import Exchange
 from .foreign_network import ForeignNetwork
 from .input_width import input_dim_of
 from .lowering import LoweredLayer, lower
+from .plain_module import plain_copy
 
 
 class StackNetwork(nn.Module):
@@ -123,10 +123,10 @@ def prepare(
         float64_gates: see Exportable; every layer becomes a Scan for it.
 
     Raises:
-        SourceError: ``source`` is no module, cannot be copied, or has parameters of another dtype than float32.
+        SourceError: see plain_copy.
         ExportError: one of its classes, saying what in the module cannot be exported.
     """
-    source = _copied(source)
+    source = plain_copy(source)
     network = _with_house_call(source, told, input_dim).eval()
     lowered, layers = lower(network, can_fuse=lambda _: not float64_gates)
     signature = _signature_of(network)
@@ -164,30 +164,6 @@ def _graph_call(lowered: nn.Module, layers: tuple[LoweredLayer, ...], signature:
                 "layer there; let its forward take a batch [B, T, I], without a view() to one row"
             )
     return FlatCall(lowered, has_lengths=signature.lengths is not None).eval()
-
-
-def _copied(source: nn.Module) -> nn.Module:
-    """Return a copy on the CPU that neither trains nor draws gradients; the source stays as it is."""
-    if not isinstance(source, nn.Module):
-        raise SourceError(f"the source gave a {type(source).__name__}, expected a torch.nn.Module")
-    kind = type(source).__name__
-    compiled = [name or "it" for name, module in source.named_modules() if isinstance(module, torch.jit.ScriptModule)]
-    if compiled and torch.jit._state._enabled.enabled:  # noqa: SLF001 - PYTORCH_JIT=0 leaves the class in place
-        raise SourceError(
-            f"{kind} is compiled TorchScript ({compiled[0]} is a torch.jit.ScriptModule), expected a module as Python "
-            "runs it; run the same command with PYTORCH_JIT=0 in front, or give a factory that does not compile"
-        )
-    for name, parameter in source.named_parameters():
-        if parameter.dtype != torch.float32:
-            # A graph in another dtype than was trained would be another network, so nobody converts unasked.
-            dtype = str(parameter.dtype).removeprefix("torch.")
-            raise SourceError(
-                f"{kind}.{name} is {dtype}, expected float32; give a factory that returns the module's .float()"
-            )
-    try:
-        return copy.deepcopy(source).cpu().eval().requires_grad_(requires_grad=False)
-    except (RuntimeError, TypeError) as err:
-        raise SourceError(f"{kind} cannot be copied, expected copy.deepcopy to take it: {err}") from err
 
 
 def _with_house_call(source: nn.Module, told: Mapping[str, str] | None, input_dim: int | None) -> nn.Module:

@@ -10,6 +10,7 @@ Rules of this file: the module's parameters and buffers are never changed, and w
 is put back after each call.
 """
 
+import copy
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
@@ -20,17 +21,19 @@ from torch import Tensor, nn
 
 from ..model.network import StateTensor
 from ..model.stack import RecurrentStack
+from .answer import count_left_out, first_tensor, tensors_in
 from .call_layout import InputLayout, OutputLayout
-from .call_modes import CpuOnly, TensorsKept
+from .call_modes import CpuOnly, SinglesDoubled, TensorsKept
 from .call_roles import Roles, find_roles
 from .errors import SignatureError, UnsupportedLayerError
 from .exchange import Exchange, exchange
 from .exchanged_layer import ExchangedLayer
-from .foreign_probes import find_lengths, find_output, find_state, prove_as_it_came
+from .foreign_probes import find_lengths, find_output, find_precision, find_state
 from .free_length import length_left_free
 from .input_probe import find_input
 from .input_width import input_candidates, loop_candidates
 from .loops.rolled import roll
+from .original_proof import prove_as_it_came
 from .own_attributes import attributes_kept
 from .ragged import packing_understood
 
@@ -50,7 +53,10 @@ class ForeignNetwork(nn.Module):
         carries_state: whether a state can be given and is returned.
         state_squeezed: whether the module takes a state of one layer without its axis of layers.
         stays_on_cpu: whether the module wanted a GPU and is kept from it.
+        returned: all tensors that the module returned last, outside of a graph.
+        left_out: how many tensors beside the answer and the carried state the module returns.
         keeps: attributes that ``forward`` assigns to; put back after each call.
+        names_float32: whether its code makes float32 for itself, which then follows the weights' dtype.
         in_graph: whether a graph is captured from this copy, where nothing may depend on the example's sizes.
     """
 
@@ -63,8 +69,9 @@ class ForeignNetwork(nn.Module):
             tried = [self._roll_up(module, loop_candidates(module) if input_dim is None else tried)]
         self.takes_tokens, self.input_dim = False, 0
         self.input_layout, self.output_layout = InputLayout("BTI"), OutputLayout("BTO", 0)
-        self.carries_state = self.honours_lengths = self.stays_on_cpu = self.in_graph = False
+        self.carries_state = self.honours_lengths = self.stays_on_cpu = self.in_graph = self.names_float32 = False
         self.keeps: set[str] = set()
+        self.returned: tuple[Tensor, ...] = ()
         self.state_squeezed = isinstance(self.module, ExchangedLayer) and self.module.squeezed
         if isinstance(self.module, ExchangedLayer):  # the module was itself a layer, and its arguments went with it
             self.roles = Roles(sequence="input")
@@ -77,9 +84,11 @@ class ForeignNetwork(nn.Module):
             )
         find_input(self, tried)
         find_output(self)
+        find_precision(self)
         find_state(self)
         find_lengths(self)
         prove_as_it_came(self, module)
+        self.left_out = count_left_out(self, copy.deepcopy(module).eval())
 
     @property
     def per_step(self) -> bool:
@@ -145,6 +154,8 @@ class ForeignNetwork(nn.Module):
             entered.enter_context(packing_understood(self.module))
             if self.in_graph:
                 entered.enter_context(TensorsKept())
+            if self.names_float32 and self.dtype() == torch.float64:
+                entered.enter_context(SinglesDoubled())
             return self._tensor_of(self.module, self.roles, arguments)
 
     def call_as_it_came(self, module: nn.Module, x: Tensor) -> Tensor:
@@ -186,12 +197,8 @@ class ForeignNetwork(nn.Module):
             changed = entered.enter_context(attributes_kept(module))
             result = roles.call(module, arguments)
         self.keeps.update(changed)
-        first = result[0] if isinstance(result, tuple | list) and len(result) > 0 else result
-        if not isinstance(first, Tensor):
-            name, found = type(self.module).__name__, type(result).__name__
-            found = found if first is result else f"a {found} of {type(first).__name__}"
-            raise SignatureError(f"{name}.forward returns {found}, expected a tensor, or a tuple whose first is one")
-        return first
+        self.returned = () if self.in_graph else tuple(tensors_in(result))
+        return first_tensor(result, type(self.module).__name__)
 
     def _rows(self, x: Tensor, lengths: Tensor | None, state: list[Tensor] | None) -> tuple[Tensor, list[Tensor]]:
         """Return y [B, T, O] or [B, O] and the final state, if one is carried, of one call."""

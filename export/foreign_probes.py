@@ -1,8 +1,8 @@
 """What a foreign module gives, found out on runs: its output, its state, its lengths; and proved on runs.
 
 A padded batch is compared with its rows alone, and a module that passes neither as it is nor with the last real step
-repeated in the padding gets no lengths at all. In the end the exchanged module must give what the module gave as it
-came, for each row alone.
+repeated in the padding gets no lengths at all. That the whole is what the module was as it came is proved in
+original_proof.py.
 
 Rules of this file: every guess is checked on a run; where none holds, a SignatureError says what was tried.
 """
@@ -10,23 +10,20 @@ Rules of this file: every guess is checked on a run; where none holds, a Signatu
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING, Final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .call_layout import output_layout, output_layouts
 from .errors import ExportError, SignatureError
-from .input_probe import PROBE_ROWS, PROBE_STEPS, example, first_line, least_steps, needs_steps
+from .input_probe import PROBE_ROWS, PROBE_STEPS, example
 
 if TYPE_CHECKING:
     from .foreign_network import ForeignNetwork
 
 _LENGTHS: Final = (4, 7, 1)  # one for each of the probe's rows; not sorted, for some modules sort them
-_PROOF_STEPS: Final = (7, 4, 2, 1)
 
 
 @torch.no_grad()
@@ -34,7 +31,12 @@ def find_output(network: ForeignNetwork) -> None:
     """Find which layers run, that the module draws nothing by chance, and how it lays out y."""
     name, taken = type(network.module).__name__, network.input_layout
     rows = 1 if taken.one_at_a_time else PROBE_ROWS
-    shapes = [list(network.call(example(network, steps)).shape) for steps in PROBE_STEPS]
+    answers = [network.call(example(network, steps)) for steps in PROBE_STEPS]
+    if answers[0].dtype != torch.float32:
+        dtype = str(answers[0].dtype).removeprefix("torch.")
+        remedy = "end its forward with .float()" if answers[0].is_floating_point() else "return scores, not argmax"
+        raise SignatureError(f"{name}.forward returns {dtype}, expected float32; {remedy}")
+    shapes = [list(y.shape) for y in answers]
     network.stacks = {n: tensors for n, tensors in network.stacks.items() if n in network.carry.calls}
     x = example(network, PROBE_STEPS[0])
     if not torch.allclose(network.call(x), network.call(x), rtol=1e-5, atol=1e-5, equal_nan=True):
@@ -68,6 +70,17 @@ def _rows_stay_apart(network: ForeignNetwork) -> bool:
     other[1] = example(network, PROBE_STEPS[1], seed=1)[1]
     one, two = network(x)[0], network(other)[0]
     return all(torch.allclose(one[row], two[row], rtol=1e-4, atol=1e-5) for row in range(PROBE_ROWS) if row != 1)
+
+
+@torch.no_grad()
+def find_precision(network: ForeignNetwork) -> None:
+    """Find whether the module runs in float64 as it is, which it is judged in, or names float32 in its code."""
+    twin = copy.deepcopy(network).double()
+    try:
+        runs = twin.call(example(twin, PROBE_STEPS[0])).dtype == torch.float64
+    except Exception:  # noqa: BLE001 - a stranger's forward may fail in any way
+        runs = False
+    network.names_float32 = not runs
 
 
 @torch.no_grad()
@@ -152,42 +165,3 @@ def _rows_alone_agree(network: ForeignNetwork, tolerance: float) -> bool | None:
     except Exception:  # noqa: BLE001 - a stranger's forward may fail in any way
         return None
     return True
-
-
-@torch.no_grad()
-def prove_as_it_came(network: ForeignNetwork, module: nn.Module) -> None:
-    """Hold the network against the module before any exchange, each row of a batch alone, for several lengths.
-
-    Raises:
-        SignatureError: the module fails for one row or for few steps, or gives something else.
-    """
-    theirs = copy.deepcopy(module).eval()
-    for steps in _PROOF_STEPS:
-        x = example(network, steps, PROBE_ROWS, seed=2)
-
-        def ours(x: Tensor = x) -> Tensor:
-            return network(x)[0]  # type: ignore[no-any-return]
-
-        y = _run_or_refuse(network, steps, PROBE_ROWS, ours)
-        rows = [x[k : k + 1] for k in range(PROBE_ROWS)]
-        alone = [_run_or_refuse(network, steps, 1, partial(network.call_as_it_came, theirs, row)) for row in rows]
-        scale = max(1.0, float(y.abs().max()))
-        if not torch.allclose(torch.cat(alone), y, rtol=1e-4, atol=1e-4 * scale, equal_nan=True):
-            raise SignatureError(
-                f"{type(module).__name__} gives something else with its recurrent layers exchanged, for {steps} steps, "
-                "and cellgate cannot tell why; write the network from the parts of cellgate.model"
-            )
-
-
-def _run_or_refuse(network: ForeignNetwork, steps: int, rows: int, run: Callable[[], Tensor]) -> Tensor:
-    try:
-        return run()
-    except Exception as err:
-        name, said = type(network.module).__name__, f"{type(err).__name__}: {first_line(err)}"
-        least = least_steps(network) if steps < PROBE_STEPS[0] else None
-        if least is not None:
-            raise SignatureError(needs_steps(network, least, said)) from err
-        raise SignatureError(
-            f"{name}.forward fails for {rows} row{'s' * (rows > 1)} of {steps} step{'s' * (steps > 1)} ({said}), "
-            "expected any number of both; where it calls squeeze(), say which axis: squeeze(-1)"
-        ) from err

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .call_layout import InputLayout, input_layouts
 from .call_modes import wants_cuda
-from .errors import ExportError, SignatureError
+from .errors import AnswerError, ExportError, SignatureError
 
 if TYPE_CHECKING:
     from .foreign_network import ForeignNetwork
@@ -76,6 +76,8 @@ def _complaint_of(network: ForeignNetwork, probed: tuple[int, ...] = PROBE_STEPS
             seen = [rows for rows, _ in network.carry.shapes.values()]
             if seen and x.size(0) not in seen:
                 return ExportError(f"its recurrent layers saw {seen[0]} rows where {x.size(0)} were given")
+    except AnswerError:
+        raise  # it runs, and no other input would make another kind of answer
     except Exception as err:  # noqa: BLE001 - a stranger's forward may fail in any way
         return err
     return None

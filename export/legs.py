@@ -234,7 +234,7 @@ class ControlLeg:
 
 
 class _TorchStack(nn.Module):
-    """torch's layer behind the call of RecurrentStack, for full-length rows."""
+    """torch's layer behind the call of RecurrentStack, for one row."""
 
     def __init__(self, stack: RecurrentStack) -> None:
         super().__init__()
@@ -247,9 +247,12 @@ class _TorchStack(nn.Module):
     def zero_state(self, input: Tensor) -> list[Tensor]:  # noqa: A002 - as in the stack
         return self.stack_zero_state(input)
 
-    def forward(self, input: Tensor, state: Any = None, lengths: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:  # noqa: A002, ARG002
+    def forward(self, input: Tensor, state: Any = None, lengths: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:  # noqa: A002
         hx = None if state is None else state[0] if len(state) == 1 else tuple(state)
-        y, final = self.layer(input, hx)
+        # Rows come alone; one that its own module gives a length, as by packing, ends there.
+        steps = input.size(1) if lengths is None else int(lengths[0])
+        y, final = self.layer(input[:, :steps], hx)
+        y = nn.functional.pad(y, (0, 0, 0, input.size(1) - steps))
         return y, [final] if isinstance(final, Tensor) else list(final)
 
 

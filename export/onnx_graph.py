@@ -8,18 +8,18 @@ import onnx
 import torch
 
 from ..bundle.manifest import GraphSignature
+from .capture_error import not_captured
 from .clean_graph import clean
 from .errors import ExportError, FrozenAxisError
 from .exportable import Exportable
 from .hoist import hoist
 from .recurrent_ops import OPSET, translation_table
-from .size_guards import frozen_axis_error, quiet_capture, size_guards_recorded
+from .size_guards import LONGEST_AXIS, frozen_axis_error, quiet_capture, size_guards_recorded
 from .spare_nodes import read_last_state, spare_zeros
 from .wide_gates import widen_gates
 
 # Said to the capturer alone, not written into the graph: else a convolution's own guard against overflow (torch 2.10:
 # T <= 2147483647/5) counts as a limit. No batch and no sequence is as long.
-_LONGEST_AXIS = 2**24
 
 
 def export_onnx(exportable: Exportable) -> bytes:
@@ -44,7 +44,7 @@ def export_onnx(exportable: Exportable) -> bytes:
 
 
 def _capture(exportable: Exportable) -> torch.export.ExportedProgram:
-    axes = {name: torch.export.Dim(name, min=1, max=_LONGEST_AXIS) for name in ("B", "T")}
+    axes = {name: torch.export.Dim(name, min=1, max=LONGEST_AXIS) for name in ("B", "T")}
     free = tuple(
         {k: axes[axis] for k, axis in enumerate(spec.shape) if isinstance(axis, str)}
         for spec in exportable.signature.inputs
@@ -62,7 +62,7 @@ def _capture(exportable: Exportable) -> torch.export.ExportedProgram:
     except (RuntimeError, ValueError, TypeError, NotImplementedError, AssertionError) as err:
         if guards:
             raise frozen_axis_error(str(err), guards) from err
-        raise ExportError(f"the network could not be captured as a graph: {_first_line(err)}") from err
+        raise not_captured(err) from err
     return _without_assertions(program)
 
 

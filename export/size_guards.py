@@ -5,6 +5,7 @@ It logs while the network's code is on the stack, so the innermost frame outside
 """
 
 import contextlib
+import io
 import logging
 import re
 import sys
@@ -20,6 +21,8 @@ from .errors import FrozenAxisError
 
 _LOGGER: Final = "torch.fx.experimental.symbolic_shapes"
 _CONDITION: Final = re.compile(r"eval (?:Eq\(\w+, \d+\)|\w+ <= \d+) \[guard added\]")
+_SIZE: Final = re.compile(r"L\['\w+'\](?:\[\d+\])*\.size\(\)\[\d+\]")
+LONGEST_AXIS: Final = 2**24  # the most that a capture is asked for
 _CALLS: Final = frozenset({"FlatCall.forward", "FirstOutput.forward"})
 _STRANGERS: Final = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1] / "export"), "<", logging.__file__)
 
@@ -53,7 +56,8 @@ def quiet_capture() -> Iterator[None]:
     for logger in loggers:
         logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
+        # The capturer prints the graph that it had so far where it fails.
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
@@ -75,12 +79,19 @@ def _place_in_user_code() -> str | None:
 def frozen_axis_error(message: str, places: list[str]) -> FrozenAxisError:
     """Turn the capturer's complaint into one sentence with the axis, the value and the place."""
     constant = re.search(r"marked (\w+) as dynamic but your code specialized it to be a constant \((\d+)\)", message)
-    bounded = re.search(r"(\w+) = Dim\('\w+', (?:min=\d+, )?max=(\d+)\)", message)
+    bounded = re.search(r"(\w+) = Dim\('\w+', (?:min=(\d+), )?max=(\d+)\)", message)
+    guarded = re.search(r"satisfy the generated guard (.+?)\.?$", message, re.MULTILINE)
     found = constant or bounded
     axis = {"B": "the batch", "T": "the time"}.get(found.group(1), found.group(1)) if found else "the batch or the time"
-    what = f"freezes {axis} to {found.group(2)}, the example's" if constant and found else f"freezes {axis}"
-    if bounded and not constant:
-        what = f"allows {axis} at most {bounded.group(2)}"
+    what = f"freezes {axis}"
+    if constant:
+        what += f" to {constant.group(2)}, the example's"
+    elif bounded and int(bounded.group(3)) < LONGEST_AXIS:
+        what = f"allows {axis} at most {bounded.group(3)}"
+    elif bounded and bounded.group(2):
+        what = f"needs {axis} to be at least {bounded.group(2)}"
+    elif guarded:
+        what += f": it takes for granted that {_SIZE.sub('the size', guarded.group(1))}"
     place = f" at {places[0]}" if places else ""
     return FrozenAxisError(
         f"something in the network {what}{place}; expected both free. Call a head on all steps at once, "

@@ -38,6 +38,8 @@ def export_torchscript(exportable: Exportable) -> Scripted:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             module = torch.jit.script(exportable.scriptable)
+            if not hasattr(module, "forward"):  # torch's own layers have several, and none of that name
+                return Scripted(None, b"", "not applicable: torch compiles a recurrent layer only inside a module")
             buffer = io.BytesIO()
             torch.jit.save(module, buffer)
     except Exception as err:  # noqa: BLE001 - the compiler refuses a stranger's code in many ways, and may be gone

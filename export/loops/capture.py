@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import ExportError
+from ..capture_error import not_captured
 from ..size_guards import frozen_axis_error, quiet_capture, size_guards_recorded
 from .unrolled import Unrolled
 from .value import BATCH, INPUT, WEIGHT, Ref
@@ -49,8 +49,7 @@ def _capture(call: nn.Module, example: Tensor, batch_axis: int) -> torch.export.
     except Exception as err:
         if guards:
             raise frozen_axis_error(str(err), guards) from err
-        lines = str(err).strip().split("\n")
-        raise ExportError(f"the network could not be captured as a graph: {type(err).__name__}: {lines[0]}") from err
+        raise not_captured(err) from err
 
 
 class _Reader:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from . import step_rows
-from .loop import NoLoopError
+from .loop import MIDDLE, NoLoopError
 from .program import Cell, Code
 from .value import INPUT, Ref
 
@@ -116,4 +116,10 @@ class CellMaker:
             self._width += math.prod(rest)
         start, width = self._inputs[(kind, which)]
         # Whether it is all of x is known when all is read; a part that is all of it does no harm.
-        return self._unflat(self._code.add(step_rows.part, self._x, start, width), batch_axis, rest)
+        part = self._unflat(self._code.add(step_rows.part, self._x, start, width), batch_axis, rest)
+        # Side by side with numbers, truth values became numbers.
+        return self._code.add(_aten.ne.Scalar, part, 0) if self._is_truth(kind, which) else part
+
+    def _is_truth(self, kind: str, which: int) -> bool:
+        number = which if kind == "constant" else self._loop.iterations[MIDDLE][which]
+        return self._values.unrolled.values[number].dtype == torch.bool  # type: ignore[index] # the middle has all

@@ -84,6 +84,13 @@ def test_a_strangers_module_is_exchanged_and_takes_its_roles_from_options(odd):
     assert "streamable  no: " in odd.done.out
 
 
+@pytest.mark.slow
+def test_outputs_that_the_bundle_leaves_out_are_told_on_stderr(classifier, odd):
+    assert "Odd.forward returns 1 tensor more, beside y and the states that it carries; the bundle" in odd.done.err
+    assert "the bundle leaves them out" not in odd.done.out
+    assert "leaves them out" not in classifier.done.err
+
+
 def test_one_case_runs_alone_and_writes_nothing(run, networks, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = run("export", f"{networks / 'networks.py'}:noisy", "--case", "B3-T7-ragged", *QUICK)

@@ -1,0 +1,87 @@
+"""What the capturer says of a stranger's module becomes one true sentence, and nothing is printed beside it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from cellgate.export.errors import ExportError
+from cellgate.export.exportable import prepare
+from cellgate.export.onnx_graph import export_onnx
+
+I, H = 4, 6
+
+
+class Net(nn.Module):
+    """A recurrent layer in a forward of a test's own."""
+
+    def __init__(self, forward: Callable[..., Any]) -> None:
+        super().__init__()
+        self.rnn = nn.LSTM(I, H, batch_first=True)
+        self.cell = nn.GRUCell(I, H)
+        self.call = forward
+
+    def forward(self, x: Tensor) -> Any:
+        return self.call(self, x)
+
+
+def loud(net: Net, x: Tensor) -> Tensor:
+    return net.rnn(x / 10 if x.abs().max() > 20 else x)[0]  # type: ignore[no-any-return]
+
+
+def loud_by_row(net: Net, x: Tensor) -> Tensor:
+    return net.rnn(torch.where(x.abs().amax((1, 2), keepdim=True) > 20, x / 10, x))[0]  # type: ignore[no-any-return]
+
+
+def early_end(net: Net, x: Tensor) -> Tensor:
+    h = torch.zeros(x.size(0), H)
+    for t in range(x.size(1)):
+        h = net.cell(x[:, t], h)
+        if h.abs().min() > 0.9:
+            break
+    return h
+
+
+@pytest.mark.parametrize("forward", [pytest.param(loud, id="layer"), pytest.param(early_end, id="loop")])
+def test_a_decision_by_values_is_refused_with_its_place(
+    forward: Callable[..., Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    net = Net(forward)
+    if forward is loud:
+        del net.cell
+    else:
+        del net.rnn
+
+    place = rf"test_capture_error\.py:\d+ \({forward.__name__}\)"
+    with pytest.raises(ExportError, match=f"decides by values of a tensor at {place}"):
+        export_onnx(prepare(net))
+
+    assert capfd.readouterr() == ("", "")
+
+
+def test_its_remedy_works() -> None:
+    net = Net(loud_by_row)
+    del net.cell
+
+    assert export_onnx(prepare(net))
+
+
+@pytest.mark.parametrize(
+    ("forward", "said"),
+    [
+        pytest.param(lambda net, x: net.rnn(x)[0][:, -3:].mean(1), "needs the time to be at least 3", id="last-three"),
+        pytest.param(
+            lambda net, x: net.rnn(x)[0] * (2 if x.size(1) % 100 == 0 else 1),
+            r"granted that \(the size % 100\)",
+            id="mod",
+        ),
+    ],
+)
+def test_a_condition_on_the_length_is_named(forward: Callable[..., Any], said: str) -> None:
+    net = Net(forward)
+    del net.cell
+
+    with pytest.raises(ExportError, match=said):
+        export_onnx(prepare(net))
