@@ -5,9 +5,11 @@ gone or refuses a module, the rest goes on and the report says so. Nothing else 
 """
 
 import io
+import re
 import warnings
 import zipfile
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -43,9 +45,20 @@ def export_torchscript(exportable: Exportable) -> Scripted:
             buffer = io.BytesIO()
             torch.jit.save(module, buffer)
     except Exception as err:  # noqa: BLE001 - the compiler refuses a stranger's code in many ways, and may be gone
-        lines = [line.strip().rstrip(":") for line in str(err).split("\n") if line.strip()]
-        return Scripted(None, b"", f"{type(err).__name__}: {lines[0][:300] if lines else 'no reason given'}")
+        return Scripted(None, b"", _reason(err))
     return Scripted(module, _without_sources(buffer.getvalue()))
+
+
+def _reason(err: Exception) -> str:
+    """Return the compiler's first line, the place in the user's code, and what helps where it had to guess a type."""
+    lines = [line.strip().rstrip(":") for line in str(err).split("\n") if line.strip()]
+    said = f"{type(err).__name__}: {lines[0][:300] if lines else 'no reason given'}"
+    place = re.search(r'File "([^"]+)", line (\d+)', str(err))
+    if place is not None:
+        said += f" ({Path(place[1]).name}:{place[2]})"
+    if "(inferred)" in said:
+        said += "; give that argument its type, as in state: tuple[Tensor, Tensor]"
+    return said
 
 
 def _without_sources(content: bytes) -> bytes:

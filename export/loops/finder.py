@@ -10,7 +10,7 @@ Rules of this file: it finds or finds not, and builds nothing; what it found is 
 
 from .direction import Direction
 from .iterations import Body, all_iterations
-from .late_values import late_places
+from .late_values import is_product, late_places
 from .loop import MIDDLE, NONE_FOUND, UNLIKE, Loop, NoLoopError
 from .unrolled import Unrolled
 
@@ -34,7 +34,18 @@ def _find(direction: Direction) -> Loop | None:
         return None
     if [direction.target(n) for n in now] != [direction.target(n) for n in before]:
         raise NoLoopError(UNLIKE)
-    body = _body(now, before, late_places(direction, now))
+    # What the next iteration had better compute is not always what the first one can: it may begin from another value.
+    late = late_places(direction, now)
+    products = [j for j in late if is_product(direction.target(now[j]))]
+    try:
+        return _loop(direction, _body(now, before, late))
+    except NoLoopError:
+        if products == late:
+            raise
+    return _loop(direction, _body(now, before, products))
+
+
+def _loop(direction: Direction, body: Body) -> Loop:
     needs, needs_old = [], []
     for number in body.values:
         reads = set(direction.value(number).reads())

@@ -55,6 +55,11 @@ def late_places(direction: Direction, now: list[int]) -> list[int]:
         late |= found
 
 
+def is_product(target: object) -> bool:
+    """Whether an operator is a product, or only lays a tensor out."""
+    return str(target).startswith(_MOVED_ANYHOW)
+
+
 def _is_later(direction: Direction, number: int, late: set[int]) -> bool:
     return number in late or (number >= 0 and direction.steps[number] == direction.seen(MIDDLE + 1))
 
@@ -76,7 +81,7 @@ def _gains(direction: Direction, group: set[int], users: dict[int, set[int]], la
     read_anyway = {n for n in reads if any(_is_later(direction, u, late) for u in users[n])}
     added = sum(_width(direction, n) for n in reads - group - read_anyway)
     spared = sum(_width(direction, n) for n in group)
-    eager = len(group) > 1 or any(str(direction.target(n)).startswith(_MOVED_ANYHOW) for n in group)
+    eager = len(group) > 1 or any(is_product(direction.target(n)) for n in group)
     return added < spared or (added == spared and eager)
 
 

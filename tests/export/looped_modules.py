@@ -61,6 +61,35 @@ class TwoCells(nn.Module):
         return torch.stack(said, 1)
 
 
+class WithoutOutputGate(nn.Module):
+    """What a step gives is computed from its cell alone, but the first begins from zeros; only the last is read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.from_x, self.from_h = nn.Linear(I, H), nn.Linear(H, H)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, c = torch.zeros(x.size(0), H), torch.ones(x.size(0), H)
+        for step in x.unbind(1):
+            c = c + torch.tanh(self.from_x(step) + self.from_h(h))
+            h = torch.tanh(c)
+        return h
+
+
+class LastTwo(nn.Module):
+    """Each step reads the sum of the last two states: the sum is what has to be carried."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.GRUCell(I, H)
+
+    def forward(self, x: Tensor) -> Tensor:
+        states = [torch.zeros(x.size(0), H), torch.zeros(x.size(0), H)]
+        for step in x.unbind(1):
+            states.append(self.cell(step, states[-1] + states[-2]))
+        return states[-1]
+
+
 class Filled(nn.Module):
     """A GRU of separate maps that fills its output in place, time first."""
 

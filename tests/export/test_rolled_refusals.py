@@ -50,7 +50,7 @@ def by_number(net: Looped, x: Tensor) -> Tensor:
 def further_back(net: Looped, x: Tensor) -> Tensor:
     states = [torch.zeros(x.size(0), H), torch.zeros(x.size(0), H)]
     for step in x.unbind(1):
-        states.append(net.cell(step, states[-1] + states[-2]))
+        states.append(net.cell(step, states[-1]) + states[-2])
     return states[-1]
 
 

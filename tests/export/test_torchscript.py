@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import cellgate
 from cellgate.export.exportable import prepare
+from cellgate.export.source import load_source
 from cellgate.export.torchscript import export_torchscript, load_torchscript
 from cellgate.model import SequenceModel
 
@@ -72,13 +73,40 @@ def test_without_torchscript_the_reason_is_kept_and_nothing_raised(monkeypatch: 
     assert "\n" not in scripted.reason
 
 
-def test_reason_does_not_end_on_the_colon_before_the_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: Any, **__: Any) -> None:
-        message = '\nTensor (inferred) cannot be used as a tuple:\n  File "net.py", line 10\n'
-        raise RuntimeError(message)
+UNTYPED = """
+import torch
+from torch import nn
 
-    monkeypatch.setattr(torch.jit, "script", refuse)
+class Cell(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.from_x, self.from_h = nn.Linear(4, 5), nn.Linear(5, 5)
 
-    scripted = export_torchscript(prepare(SequenceModel(3, 4, 2)))
+    def forward(self, x, state):
+        h, c = state
+        c = c + torch.tanh(self.from_x(x) + self.from_h(h))
+        return torch.tanh(c), c
 
-    assert scripted.reason == "RuntimeError: Tensor (inferred) cannot be used as a tuple"
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cell = Cell()
+
+    def forward(self, x):
+        state = torch.zeros(x.size(0), 5), torch.zeros(x.size(0), 5)
+        for t in range(x.size(1)):
+            state = self.cell(x[:, t], state)
+        return state[0]
+"""
+
+
+def test_reason_names_the_place_and_what_helps_where_a_type_was_guessed(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(UNTYPED, encoding="utf-8")
+
+    scripted = export_torchscript(prepare(load_source(f"{tmp_path / 'net.py'}:Net").network))
+
+    assert scripted.content == b""
+    assert scripted.reason == (
+        "RuntimeError: Tensor (inferred) cannot be used as a tuple (net.py:11); give that argument its type, as in "
+        "state: tuple[Tensor, Tensor]"
+    )
