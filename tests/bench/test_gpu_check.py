@@ -10,7 +10,7 @@ import pytest
 from cellgate.serve.device_facts import DeviceFacts
 
 ROOT = Path(__file__).parents[2]
-pytestmark = [pytest.mark.tree, pytest.mark.long]
+pytestmark = [pytest.mark.tree, pytest.mark.long, pytest.mark.no_cover]
 # The tests against the wheel have no bench/ and leave these out by their mark, but collect the file.
 check = pytest.importorskip("check")
 child = pytest.importorskip("child")

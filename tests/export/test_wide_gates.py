@@ -48,6 +48,7 @@ def missing(report: Report) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     ("hidden_dim", "seed", "reads"),
     [
@@ -71,6 +72,7 @@ def test_lstms_that_miss_the_control_hold_it_in_float64(hidden_dim: int, seed: i
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     ("options", "verdict"),
     [

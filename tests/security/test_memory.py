@@ -5,7 +5,7 @@ import json
 import pytest
 from tests.security.conftest import chunked, request
 
-pytestmark = [pytest.mark.slow, pytest.mark.long]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.no_cover]
 
 WARM, ROUNDS, SAMPLES = 400, 400, 10
 ALLOWED_BYTES = 2**20

@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from tests.security.conftest import PATIENCE_S, serving
 
 schemathesis = pytest.importorskip("schemathesis")
-pytestmark = [pytest.mark.slow, pytest.mark.long]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.no_cover]
 
 EXAMPLES = 40
 ALLOWED_BYTES = 4 * 2**20

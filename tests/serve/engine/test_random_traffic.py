@@ -16,7 +16,7 @@ from cellgate.serve.device_choice import open_runtime
 from cellgate.serve.engine.engine import Engine
 from cellgate.serve.engine.work import Work
 
-pytestmark = [pytest.mark.slow, pytest.mark.long]  # exports and verifies nine networks
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.no_cover]  # exports and verifies nine networks
 
 I, V, O = 3, 11, 2
 LONGEST = 60

@@ -13,7 +13,7 @@ from cellgate.serve.processes.engine_client import EngineClient
 from cellgate.serve.processes.supervisor import Supervisor
 from cellgate.serve.served_model import BundlePlace
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.no_cover]
 
 WAIT_S = 60.0
 CLIENTS = 10_000
