@@ -50,7 +50,7 @@ def result_of_network(exported: Exported, out: Path) -> ExportResult:
         report=exported.report,
         layers=tuple((layer.path, layer.cell, layer.operator) for layer in exportable.layers),
         exchanges=tuple(
-            ("exchanged", f"{exchange.path or 'the network'}, a {exchange.was}: {exchange.proof}")
+            ("exchanged", f"{exchange.path or 'the network'}, {exchange.was}: {exchange.proof}")
             for exchange in exportable.exchanges
         ),
         left_out=int(getattr(exportable.network, "left_out", 0)),

@@ -6,12 +6,11 @@ Rules of this file: a complaint in, an error of this house out; nothing is captu
 from pathlib import Path
 from typing import Final
 
-import torch
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from .errors import ExportError
+from .size_guards import STRANGERS
 
-_NOT_THE_USERS: Final = (str(Path(torch.__file__).parent), str(Path(__file__).parent), "<")
 _SHOWN: Final = 300
 
 
@@ -33,7 +32,7 @@ def place_of(err: BaseException) -> str:
     found, frame = "", err.__traceback__
     while frame is not None:
         code = frame.tb_frame.f_code
-        if not code.co_filename.startswith(_NOT_THE_USERS):
+        if not code.co_filename.startswith(STRANGERS):
             found = f" at {Path(code.co_filename).name}:{frame.tb_lineno} ({code.co_name})"
         frame = frame.tb_next
     return found

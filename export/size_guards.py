@@ -24,7 +24,8 @@ _CONDITION: Final = re.compile(r"eval (?:Eq\(\w+, \d+\)|\w+ <= \d+) \[guard adde
 _SIZE: Final = re.compile(r"L\['\w+'\](?:\[\d+\])*\.size\(\)\[\d+\]")
 LONGEST_AXIS: Final = 2**24  # the most that a capture is asked for
 _CALLS: Final = frozenset({"FlatCall.forward", "FirstOutput.forward"})
-_STRANGERS: Final = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1] / "export"), "<", logging.__file__)
+# Whose code is not the user's, by the beginning of its file's name: torch, this house, what has no file, and the log.
+STRANGERS: Final = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1] / "export"), "<", logging.__file__)
 
 
 @contextlib.contextmanager
@@ -70,7 +71,7 @@ def _place_in_user_code() -> str | None:
     found: str | None = None
     # Only what lies within these calls is the network; beyond stands whoever asked for the export.
     while frame is not None and frame.f_code.co_qualname not in _CALLS:
-        if found is None and not frame.f_code.co_filename.startswith(_STRANGERS):
+        if found is None and not frame.f_code.co_filename.startswith(STRANGERS):
             found = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} ({frame.f_code.co_name})"
         frame = frame.f_back
     return found if frame is not None else None

@@ -77,7 +77,7 @@ def test_machines_get_one_json_document(tagger):
 def test_a_strangers_module_is_exchanged_and_takes_its_roles_from_options(odd):
     manifest = read_bundle(odd.path).manifest
 
-    assert "exchanged   lstm, a " in odd.done.out
+    assert "exchanged   lstm, nn.LSTM: weights and probes equal\n" in odd.done.out
     assert manifest.graph.lengths is None
     assert manifest.labels == ("no", "yes")
     assert manifest.normalisation == {"mean": (1.0, 2.0, 3.0), "std": (0.5, 1.0, 2.0)}
