@@ -8,6 +8,8 @@ import io
 import re
 import warnings
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,8 +39,7 @@ def export_torchscript(exportable: Exportable) -> Scripted:
         what = ", ".join(f"self.{name}" for name in sorted(kept))
         return Scripted(None, b"", f"not applicable: its forward assigns to {what}, which would last from call to call")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
+        with _unwarned():
             module = torch.jit.script(exportable.scriptable)
             if not hasattr(module, "forward"):  # torch's own layers have several, and none of that name
                 return Scripted(None, b"", "not applicable: torch compiles a recurrent layer only inside a module")
@@ -47,6 +48,15 @@ def export_torchscript(exportable: Exportable) -> Scripted:
     except Exception as err:  # noqa: BLE001 - the compiler refuses a stranger's code in many ways, and may be gone
         return Scripted(None, b"", _reason(err))
     return Scripted(module, _without_sources(buffer.getvalue()))
+
+
+@contextmanager
+def _unwarned() -> Iterator[None]:
+    """Keep what announces TorchScript's end from people who cannot act on it: a FutureWarning since torch 2.14."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
 
 
 def _reason(err: Exception) -> str:
@@ -73,7 +83,6 @@ def _without_sources(content: bytes) -> bytes:
 
 def load_torchscript(content: bytes) -> torch.nn.Module:
     """Load what ``export_torchscript`` gave. It is code: only for files of one's own bundles."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
+    with _unwarned():
         module: torch.nn.Module = torch.jit.load(io.BytesIO(content))  # type: ignore[no-untyped-call]
     return module

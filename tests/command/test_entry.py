@@ -91,6 +91,19 @@ def test_help_and_wrong_use_load_nothing_heavy(words):
     assert heavy == []
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("asked", [None, "active"])
+def test_waiting_threads_of_openmp_sleep_unless_somebody_asked_otherwise(tmp_path, asked):
+    environ = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | {
+        "OMP_DISPLAY_ENV": "true"
+    }
+    weights = tmp_path / "weights.pt"
+    weights.write_bytes(b"no checkpoint, but torch has to say so")
+    done = python("-m", "cellgate", "inspect", weights, env=environ | ({"OMP_WAIT_POLICY": asked} if asked else {}))
+
+    assert f"OMP_WAIT_POLICY = '{(asked or 'passive').upper()}'" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
