@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # wheel_test.sh PYTHON [TORCH_INDEX_URL]: builds the wheel, installs it into an environment of its own, and runs the tests
-# against it from a folder that holds no source, so that a module missing from the wheel shows.
+# against it from a folder that holds no source, so that a module missing from the wheel shows. Of the two runs of the
+# tests that CI makes, this one counts branch coverage.
 set -euo pipefail
 python=${1:?usage: wheel_test.sh PYTHON [TORCH_INDEX_URL]} index=${2:-}
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -21,4 +22,5 @@ cp -r tests examples docs README.md pyproject.toml Makefile "$work/away/"
 cd "$work/away"
 # tests/deploy reads files of the source tree, all of it, and already where it is imported.
 "$work/venv/bin/python" -c 'import cellgate; print("testing", cellgate.__file__)'
-OMP_NUM_THREADS=1 "$work/venv/bin/python" -m pytest -p no:cacheprovider -m 'not tree' --ignore tests/deploy -q --numprocesses auto --dist loadfile --no-loadscope-reorder
+OMP_NUM_THREADS=1 "$work/venv/bin/python" -m pytest -p no:cacheprovider -m 'not tree' --ignore tests/deploy -q --numprocesses auto --dist loadfile --no-loadscope-reorder \
+    --cov=cellgate --cov-report=term-missing:skip-covered --cov-fail-under=95
