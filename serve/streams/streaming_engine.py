@@ -144,7 +144,7 @@ class StreamingEngine:
             self._engine.cancel(ticket)
             return
         entry = held.entry
-        is_head = entry.queue[0] is held
+        is_head = entry.queue[0] is held and not entry.is_given_up  # what was given up was for nobody in the queue
         if is_head and entry.phase is Phase.COMMITTING:
             self._table.release(held)
             held.ticket = None
