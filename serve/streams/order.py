@@ -12,7 +12,7 @@ Rules of this file: pure.
 """
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from ..engine.work import StreamOrder, StreamReport
 from ..errors import BadInput
@@ -21,6 +21,8 @@ from ..stream_errors import ModelChanged, StreamEnded, StreamExists, StreamExpir
 from .record import CLOSED, EXPIRED, StreamKey, StreamRecord
 from .record_bytes import RecordError, pack_record, unpack_record
 from .versions import Versions
+
+_MOST_STEPS: Final = 2**53  # nobody counts so far, and what is counted on from there has room in a record
 
 
 def decide_order(
@@ -82,8 +84,10 @@ def _brought(order: StreamOrder, there: StreamRecord | None, versions: Versions,
     if not model.is_streamable or not model.fits(record):
         raise BadInput("body", "the states of the model", "others")
     arrays = (*record.states, *(record.answer or {}).values())
-    if not all(is_finite(array) for array in arrays) or not set(record.answer or {}) <= set(model.outputs):
+    if not all(is_finite(array) for array in arrays) or not model.fits_answer(record):
         raise BadInput("body", "finite values of the model's outputs", "others")
+    if record.step > _MOST_STEPS:
+        raise BadInput("body", f"a stream of at most {_MOST_STEPS} requests", str(record.step))
     if there is not None and there.ended is None:
         raise StreamExists(order.id, there.step + 1)
     return replace(record, touched_s=now_s)
