@@ -29,6 +29,7 @@ CREATE TABLE streams (
 """
 _COLUMNS: Final = "key, model, revision, is_live, state_bytes, size_bytes, expires_s, keep_until_s, record"
 _SET: Final = ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS.split(", ")[2:])
+_OLDEST: Final = (3, 37)  # that knows STRICT
 _MOST_ROWS: Final = 500  # of a statement
 # Of 4 KiB: 32 MiB of log are read at a start after a crash. The usual 1,000 would move every page to the file several
 # times as often, for streams write the same pages again and again.
@@ -67,8 +68,8 @@ class SqliteStore:
         patience_s: how long to wait for another process that still holds the file, such as one that was just killed.
 
     Raises:
-        ServerStartError: another server holds the file, it is of another program or version, or damaged, or the disk
-            does not take it.
+        ServerStartError: another server holds the file, it is of another program or version, or damaged, the disk does
+            not take it, or Python's SQLite is too old.
     """
 
     is_durable = True
@@ -79,6 +80,10 @@ class SqliteStore:
         self.usage = Usage()
         self._path = path
         self._max_ended = max_ended
+        if sqlite3.sqlite_version_info < _OLDEST:
+            expected, found = (".".join(map(str, version)) for version in (_OLDEST, sqlite3.sqlite_version_info))
+            remedy = "use a Python with a newer one, or another --stream-store"
+            raise self._refusal(f"SQLite {expected} or newer in this Python", found, remedy)
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))

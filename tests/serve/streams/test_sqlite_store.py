@@ -107,6 +107,15 @@ def test_files_of_others_and_of_other_versions_are_left_alone(path, tmp_path):
         assert place == path or place.read_bytes() == before
 
 
+def test_an_sqlite_that_is_too_old_is_told_and_nothing_is_made(path, monkeypatch):
+    """As the Python of a distribution may have it: it would take the table for a fault of the file."""
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 34, 1))
+
+    with pytest.raises(ServerStartError, match=r"expected SQLite 3\.37 or newer in this Python, found 3\.34\.1; use"):
+        SqliteStore(path, 10)
+    assert not path.exists()
+
+
 def test_a_damaged_file_is_refused(path, make_record):
     store = SqliteStore(path, 10)
     for number in range(50):
