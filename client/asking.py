@@ -13,6 +13,20 @@ from .infer_message import Call, Prediction, Reply, check_status, model_path, pa
 from .model_facts import ModelFacts, facts_from_metadata
 
 
+def key_headers(api_key: str | None) -> dict[str, str]:
+    """Return the header that carries a key, where there is one.
+
+    Raises:
+        InputError: it could not stand in a header; the message does not hold it.
+    """
+    if api_key is None:
+        return {}
+    if not (api_key and api_key.isascii() and api_key.isprintable() and " " not in api_key):
+        remedy = "a line that was read from a file has its end still: strip it"
+        raise InputError("api_key", "visible ASCII characters", "none, or others", remedy)
+    return {"Authorization": f"Bearer {api_key}"}
+
+
 def read_call(path: str) -> Call:
     """Return the call that reads a JSON object."""
     return Call(method="GET", path=path, headers={})
@@ -38,6 +52,19 @@ def object_of(reply: Reply) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ModelError("answer", "a JSON object", type(found).__name__, "is it a model server?")
     return found
+
+
+def names_of(reply: Reply) -> list[str]:
+    """Return the names of the served models.
+
+    Raises:
+        InferenceError: the server refused.
+        ModelError: the answer is no list of models.
+    """
+    found = object_of(reply).get("models")
+    if not isinstance(found, list):
+        raise ModelError("answer", "a list of models", type(found).__name__, "is it a model server?")
+    return [str(name) for name in found]
 
 
 def facts_of(server: Mapping[str, Any], metadata: Mapping[str, Any]) -> ModelFacts:

@@ -13,7 +13,7 @@ from typing import Any, Self
 import httpx
 
 from .address import parse_address
-from .asking import Question, facts_of, metadata_call, object_of, read_call
+from .asking import Question, facts_of, key_headers, metadata_call, names_of, object_of, read_call
 from .infer_message import Call, Prediction, Reply
 from .model_facts import ModelFacts
 from .retry import NoReply, RetryPolicy, Step, Told, converse
@@ -32,6 +32,7 @@ class Client:
 
     Raises:
         AddressError: the address cannot be one.
+        InputError: the key cannot.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class Client:
         http: httpx.Client | None = None,
     ) -> None:
         self.url = parse_address(url).url
-        self._headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
+        self._headers = key_headers(api_key)
         self._retry = retry or RetryPolicy()
         self._http = http or httpx.Client(timeout=timeout_s)
 
@@ -71,7 +72,7 @@ class Client:
         Raises:
             ClientError: the server does not answer, or refuses.
         """
-        return [str(name) for name in object_of(self.ask(read_call("/v2/models"))).get("models", [])]
+        return names_of(self.ask(read_call("/v2/models")))
 
     def model(self, name: str) -> "Model":
         """Return a model, its metadata read.
@@ -109,7 +110,7 @@ class Client:
             found = self._http.request(
                 call.method, self.url + call.path, headers={**self._headers, **call.headers}, content=call.content
             )
-        except httpx.TransportError as err:
+        except httpx.RequestError as err:
             return NoReply(f"{type(err).__name__} {err}".strip())
         return Reply(status=found.status_code, headers=found.headers, content=found.content)
 
@@ -164,7 +165,9 @@ class Model:
         Raises:
             InputError: no such id or step.
         """
-        return Stream(self._client, self.facts, StreamPosition(stream or secrets.token_hex(16), step))
+        return Stream(
+            self._client, self.facts, StreamPosition(secrets.token_hex(16) if stream is None else stream, step)
+        )
 
 
 class Stream:

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import numpy as np
 
 from .arrays import DTYPES, Array
-from .errors import AnswerError, InferenceError
+from .errors import AnswerError, InferenceError, InputError
 
 _DATATYPES: Final = {dtype: datatype for datatype, dtype in DTYPES.items()}
 _HEAD_LENGTH: Final = "Inference-Header-Content-Length"
@@ -108,6 +108,9 @@ def pack_infer(
         tensors: by name, little-endian and C-contiguous, of a dtype in `DTYPES`.
         outputs: names; none for all but the states.
         parameters: of the request.
+
+    Raises:
+        InputError: a parameter is nothing that JSON knows.
     """
     inputs = [
         {
@@ -120,7 +123,10 @@ def pack_infer(
     ]
     wanted = {"outputs": [{"name": name} for name in outputs]} if outputs else {}
     said = {**parameters, "binary_data_output": True}
-    head = json.dumps({"inputs": inputs, "parameters": said, **wanted}, separators=(",", ":")).encode()
+    try:
+        head = json.dumps({"inputs": inputs, "parameters": said, **wanted}, separators=(",", ":")).encode()
+    except (TypeError, ValueError) as err:
+        raise InputError("parameters", "text, whole numbers and booleans of Python", str(err)) from err
     return Call(
         method="POST",
         path=f"{model_path(model)}/infer",
