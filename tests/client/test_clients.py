@@ -103,6 +103,7 @@ def test_rows_of_unequal_length_come_back_with_their_lengths(serve_aside, open_c
 
     assert found["y"][:, 0].tolist() == [15.0, 21.0]
     assert found.lengths.tolist() == [2, 1]
+    assert [row.tolist() for row in found.rows("y")] == [[15.0, 15.0], [21.0, 21.0]]  # one value for each row: not cut
 
 
 def test_states_go_in_and_come_out_on_request(serve_aside, open_client):
