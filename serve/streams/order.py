@@ -26,7 +26,7 @@ _MOST_STEPS: Final = 2**53  # nobody counts so far, and what is counted on from 
 
 
 def decide_order(
-    order: StreamOrder, record: StreamRecord | None, versions: Versions, now_s: float
+    order: StreamOrder, record: StreamRecord | None, versions: Versions, now_s: float, max_record_bytes: int
 ) -> StreamReport | StreamRecord:
     """Decide about an order.
 
@@ -35,6 +35,7 @@ def decide_order(
         record: of its stream, as of now.
         versions: that are served.
         now_s: on the clock of the store.
+        max_record_bytes: that may be given out.
 
     Returns:
         The answer, or the record to be written, whose revision is not set yet.
@@ -51,7 +52,11 @@ def decide_order(
     if record.ended is not None:
         raise StreamExpired(order.id) if record.ended == EXPIRED else StreamEnded(order.id)
     if order.kind == "export":
-        return replace(report_of(StreamKey(order.model, order.id), record, now_s), data=pack_record(record))
+        data = pack_record(record)
+        if len(data) > max_record_bytes:
+            remedy = "a shorter request leaves a shorter answer, and larger max_answer_elements let more pass"
+            raise BadInput("stream", f"a record of at most {max_record_bytes} bytes", str(len(data)), remedy)
+        return replace(report_of(StreamKey(order.model, order.id), record, now_s), data=data)
     return replace(record.tombstone(CLOSED), touched_s=now_s)
 
 

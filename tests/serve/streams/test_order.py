@@ -139,6 +139,19 @@ def test_only_a_live_state_of_the_same_bundle_is_brought_and_only_where_none_liv
     assert isinstance(order(driver, "show", 8), UnknownStream)
 
 
+def test_a_record_that_no_frame_between_the_processes_has_room_for_is_not_given_out(
+    make_driver, make_work, make_x, order
+):
+    driver, x = make_driver(max_record_bytes=1000), make_x(100)
+    driver.ask(make_work(x, StreamRef(id=7, is_start=True, step=0)))
+    refused = order(driver, "export", 7)
+    assert isinstance(refused, BadInput)
+    assert "stream: expected a record of at most 1000 bytes, found 1" in str(refused)
+    driver.ask(make_work(x[:, :5], StreamRef(id=7, step=1)))
+
+    assert 0 < len(order(driver, "export", 7).data) <= 1000
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
