@@ -1,7 +1,8 @@
 """Streams in a file: SQLite with a write-ahead log that is on the disk before a commit returns.
 
 Rules of this file: one server holds the file, exclusively, as long as it runs; a second one is told so. What fails is
-rolled back and raised. The columns that a sweep reads stand before the record, so that it does not read the records.
+rolled back and raised. The columns that a sweep reads stand before the record, so that it reads the records only of
+streams that turned idle, once each: their states make room.
 Source: https://www.sqlite.org/wal.html, https://www.sqlite.org/pragma.html.
 """
 
@@ -14,8 +15,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..start_errors import ServerStartError
-from .record import StreamKey, StreamRecord
-from .record_bytes import pack_record, unpack_record
+from .record import EXPIRED, StreamKey, StreamRecord
+from .record_bytes import RecordError, pack_record, unpack_record
 from .store import StoreError, Usage, Write
 
 SCHEMA: Final = 1
@@ -128,13 +129,14 @@ class SqliteStore:
         return won
 
     def sweep(self, now_s: float) -> dict[str, int]:
-        """See `StreamStore.sweep`. What turned idle keeps its state on the disk until it is forgotten."""
+        """See `StreamStore.sweep`."""
         with self._asking():
             self._db.execute("BEGIN IMMEDIATE")
             idle = "is_live = 1 AND expires_s <= ?"
             asked = f"SELECT model, count(*) FROM streams WHERE {idle} GROUP BY model"  # noqa: S608 - a constant
             expired = dict(self._db.execute(asked, (now_s,)).fetchall())
-            self._db.execute(f"UPDATE streams SET is_live = 0 WHERE {idle}", (now_s,))  # noqa: S608 - likewise
+            emptied = "is_live = 0, state_bytes = 0, size_bytes = 0, record = expired(record)"
+            self._db.execute(f"UPDATE streams SET {emptied} WHERE {idle}", (now_s,))  # noqa: S608 - likewise
             self._db.execute("DELETE FROM streams WHERE is_live = 0 AND keep_until_s <= ?", (now_s,))
             over = "SELECT rowid FROM streams WHERE is_live = 0 ORDER BY keep_until_s DESC LIMIT -1 OFFSET ?"
             self._db.execute(f"DELETE FROM streams WHERE rowid IN ({over})", (self._max_ended,))  # noqa: S608 - likewise
@@ -177,6 +179,7 @@ class SqliteStore:
         # Exclusive first: the log then needs no memory that is shared with other processes.
         self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
         self._is_new()  # before anything is changed in it
+        self._db.create_function("expired", 1, _expired, deterministic=True)
         (mode,) = self._db.execute("PRAGMA journal_mode = WAL").fetchone()
         if mode != "wal":
             raise self._refusal("a disk that takes a write-ahead log", f"the mode {mode}", "use a local disk")
@@ -235,3 +238,11 @@ def _row_of(write: Write) -> _Row:
     sizes = (record.ended is None, record.state_bytes, record.size_bytes)
     moments = (write.expires_s, write.keep_until_s)
     return (write.key.text(), write.key.model, record.revision, *sizes, *moments, pack_record(record), write.expected)
+
+
+def _expired(data: bytes) -> bytes:
+    """Return what is left of a record when its stream has expired; of a damaged one, it."""
+    try:
+        return pack_record(unpack_record(data).tombstone(EXPIRED))
+    except RecordError:
+        return data

@@ -152,6 +152,16 @@ def test_a_full_disk_is_an_error_that_changes_nothing(path, make_record, is_same
     store.close()
 
 
+def test_a_record_that_is_damaged_does_not_stop_a_sweep(path, make_record):
+    store = SqliteStore(path, 10)
+    for name in (1, 2):
+        put(store, make_record(4), key=StreamKey("m", name))
+    store._db.execute("UPDATE streams SET record = x'00' WHERE key = 'm:n:1'")
+
+    assert store.sweep(1e12) == {"m": 2}
+    store.close()
+
+
 def test_a_store_that_is_closed_says_so(path, make_record):
     store = SqliteStore(path, 10)
     store.close()
