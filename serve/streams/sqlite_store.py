@@ -1,8 +1,7 @@
 """Streams in a file: SQLite with a write-ahead log that is on the disk before a commit returns.
 
 Rules of this file: one server holds the file, exclusively, as long as it runs; a second one is told so. What fails is
-rolled back and raised. The columns that a sweep reads stand before the record, so that it reads the records only of
-streams that turned idle, once each: their states make room.
+rolled back and raised. The columns that a sweep reads stand before the record: it reads those of expired streams only.
 Source: https://www.sqlite.org/wal.html, https://www.sqlite.org/pragma.html.
 """
 
@@ -32,6 +31,7 @@ _COLUMNS: Final = "key, model, revision, is_live, state_bytes, size_bytes, expir
 _SET: Final = ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS.split(", ")[2:])
 _OLDEST: Final = (3, 37)  # that knows STRICT
 _MOST_ROWS: Final = 500  # of a statement
+_MOST_EMPTIED: Final = 1000  # records that one sweep reads, for commits wait meanwhile
 # Of 4 KiB: 32 MiB of log are read at a start after a crash. The usual 1,000 would move every page to the file several
 # times as often, for streams write the same pages again and again.
 _CHECKPOINT_PAGES: Final = 8192
@@ -135,9 +135,11 @@ class SqliteStore:
             idle = "is_live = 1 AND expires_s <= ?"
             asked = f"SELECT model, count(*) FROM streams WHERE {idle} GROUP BY model"  # noqa: S608 - a constant
             expired = dict(self._db.execute(asked, (now_s,)).fetchall())
-            emptied = "is_live = 0, state_bytes = 0, size_bytes = 0, record = expired(record)"
-            self._db.execute(f"UPDATE streams SET {emptied} WHERE {idle}", (now_s,))  # noqa: S608 - likewise
+            self._db.execute(f"UPDATE streams SET is_live = 0 WHERE {idle}", (now_s,))  # noqa: S608 - likewise
             self._db.execute("DELETE FROM streams WHERE is_live = 0 AND keep_until_s <= ?", (now_s,))
+            full = "SELECT rowid FROM streams WHERE is_live = 0 AND state_bytes > 0 LIMIT ?"
+            emptied = "state_bytes = 0, size_bytes = 0, record = expired(record)"
+            self._db.execute(f"UPDATE streams SET {emptied} WHERE rowid IN ({full})", (_MOST_EMPTIED,))  # noqa: S608
             over = "SELECT rowid FROM streams WHERE is_live = 0 ORDER BY keep_until_s DESC LIMIT -1 OFFSET ?"
             self._db.execute(f"DELETE FROM streams WHERE rowid IN ({over})", (self._max_ended,))  # noqa: S608 - likewise
             self._db.execute("COMMIT")

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from cellgate.serve.start_errors import ServerStartError
+from cellgate.serve.streams import sqlite_store
 from cellgate.serve.streams.record import StreamKey
 from cellgate.serve.streams.sqlite_store import SqliteStore
 from cellgate.serve.streams.store import StoreError, Write
@@ -150,6 +151,18 @@ def test_a_full_disk_is_an_error_that_changes_nothing(path, make_record, is_same
     store._db.execute("PRAGMA max_page_count = 1000000")
     assert put(store, make_record(5, rows=5000, revision=6), expected=5) == [True]
     store.close()
+
+
+def test_what_turned_idle_at_once_is_emptied_some_records_a_sweep(path, make_record, monkeypatch):
+    monkeypatch.setattr(sqlite_store, "_MOST_EMPTIED", 2)
+    store = SqliteStore(path, 10)
+    for name in (1, 2, 3):
+        record = make_record(4)
+        store.commit([Write(key=StreamKey("m", name), expected=None, record=record, expires_s=10.0, keep_until_s=99.0)])
+    found = [(store.sweep(11.0 + turn), store.usage.total_live, store.usage.total_bytes) for turn in range(2)]
+    store.close()
+
+    assert found == [({"m": 3}, 0, record.size_bytes), ({}, 0, 0)]
 
 
 def test_a_record_that_is_damaged_does_not_stop_a_sweep(path, make_record):
