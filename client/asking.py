@@ -80,6 +80,17 @@ def facts_of(server: Mapping[str, Any], metadata: Mapping[str, Any]) -> ModelFac
         raise ModelError("model", expected, f"{type(err).__name__} {err}", "is it a model server?") from err
 
 
+def check_streamable(facts: ModelFacts) -> None:
+    """Pass a model whose streams the server says that it keeps.
+
+    Raises:
+        ModelError: it does not: a server of another kind would apply a chunk once more each time it is sent again.
+    """
+    if not facts.streamable:
+        expected, found = "a network that can be streamed", "that its metadata does not say so (streamable)"
+        raise ModelError(f"model {facts.name}", expected, found, "send whole sequences")
+
+
 class Question:
     """One inference, from what the caller gave to what the caller gets.
 

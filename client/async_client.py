@@ -13,7 +13,7 @@ import anyio
 import httpx
 
 from .address import parse_address
-from .asking import Question, facts_of, key_headers, metadata_call, names_of, object_of, read_call
+from .asking import Question, check_streamable, facts_of, key_headers, metadata_call, names_of, object_of, read_call
 from .infer_message import Call, Prediction, Reply
 from .model_facts import ModelFacts
 from .retry import NoReply, RetryPolicy, Step, Told, converse
@@ -165,7 +165,9 @@ class AsyncModel:
 
         Raises:
             InputError: no such id or step.
+            ModelError: the server does not say that the model can be streamed.
         """
+        check_streamable(self.facts)
         return AsyncStream(
             self._client, self.facts, StreamPosition(secrets.token_hex(16) if stream is None else stream, step)
         )

@@ -320,6 +320,16 @@ def test_an_id_or_step_that_cannot_be_is_refused(serve_aside, open_client, strea
         client.model("toy").stream(stream, step=step)
 
 
+@pytest.mark.parametrize("properties", [None, {"optional_inputs": '["lengths", "h0", "c0"]', "streamable": "false"}])
+def test_a_model_whose_server_promises_nothing_of_streams_has_none(serve_aside, open_client, properties):
+    """Another server would take a chunk that is sent again for the next one, without a word."""
+    plain = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, -1, 3]}], "properties": properties}
+    with serve_aside(**plain) as server, open_client(server.url) as client:
+        model = client.model("toy")
+        with pytest.raises(ModelError, match="model toy: expected a network that can be streamed"):
+            model.stream("a")
+
+
 def test_numbers_of_numpy_name_a_stream_too(serve_aside, open_client, toy):
     with serve_aside(StreamsByThePage(toy)) as server, open_client(server.url) as client:
         client.model("toy").stream(np.uint64(7), step=np.int32(0)).send(X[:1])
