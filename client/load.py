@@ -11,7 +11,6 @@ connection is free waits here, and its latency counts from the moment at which i
 import asyncio
 import itertools
 import math
-import secrets
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
@@ -20,7 +19,7 @@ from .address import Address
 from .connection import Connection
 from .errors import ServerGoneError
 from .http_answer import Answer
-from .infer_request import FIRST_STREAM
+from .infer_request import some_stream
 from .jobs import Job
 from .load_plan import LoadPlan
 from .pool import Pool
@@ -29,8 +28,6 @@ from .samples import GARBLED, LOST, OK, TIMEOUT, Recorder
 Clock = Callable[[], float]
 
 _SWEEP_S: Final = 0.1
-_STREAMS: Final = 10**6  # of a run, before they may be another one's
-_RUNS: Final = 8 * 10**9  # that are told apart; every id stays below 2**53, which all JSON has room for
 
 
 class Load:
@@ -48,7 +45,7 @@ class Load:
         self, address: Address, jobs: Sequence[Job], plan: LoadPlan, arrivals: Iterator[float] | None, clock: Clock
     ) -> None:
         self._url, self._plan, self._clock = address.url, plan, clock
-        self._jobs, self._streams = itertools.cycle(jobs), itertools.count(_some_stream())
+        self._jobs, self._streams = itertools.cycle(jobs), itertools.count(some_stream())
         self._arrivals = arrivals
         self._pool = Pool(address, self, plan.connections, clock)
         self._due: deque[float] = deque()
@@ -230,8 +227,3 @@ class Load:
             self._check_over()
             if now - self._alive_s > self._plan.gone_s and not over.done():
                 over.set_exception(ServerGoneError(self._url, self.recorder.answers, now - self._alive_s))
-
-
-def _some_stream() -> int:
-    """Return the id to count a run's streams from, drawn: two loads on one server must not take each other's."""
-    return FIRST_STREAM + _STREAMS * (1 + secrets.randbelow(_RUNS - 1))
