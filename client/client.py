@@ -26,7 +26,7 @@ class Client:
     Args:
         url: http://HOST:PORT or https://HOST:PORT, with an optional path before /v2.
         api_key: sent as a bearer token; None sends none.
-        timeout_s: for each attempt to be answered.
+        timeout_s: for each attempt to be answered; a client that is given has its own.
         retry: how often an attempt is repeated.
         http: a client of httpx to use in the place of one's own, for certificates or proxies; closed with this one.
 

@@ -184,8 +184,12 @@ def check_status(reply: Reply) -> None:
     if reply.status == _OK:
         return
     found = error_object(reply)
-    said = str(found.pop("error", "")) or reply.content[:_SHOWN].decode("utf-8", "replace") or "the server said nothing"
-    raise InferenceError(reply.status, str(found.pop("code", "")), said, found)
+    said = (
+        str(found.pop("error", None) or "")
+        or reply.content[:_SHOWN].decode("utf-8", "replace")
+        or "the server said nothing"
+    )
+    raise InferenceError(reply.status, str(found.pop("code", None) or ""), said, found)
 
 
 def error_object(reply: Reply) -> dict[str, Any]:

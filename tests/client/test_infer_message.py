@@ -84,7 +84,12 @@ def test_a_refusal_is_told_in_the_servers_words():
 
 @pytest.mark.parametrize(
     ("content", "expected"),
-    [(b"Bad Gateway", "Bad Gateway"), (b"[1]", r"\[1\]"), (b"", "the server said nothing")],
+    [
+        (b"Bad Gateway", "Bad Gateway"),
+        (b"[1]", r"\[1\]"),
+        (b"", "the server said nothing"),
+        (b'{"error": null, "code": null}', "null"),
+    ],
 )
 def test_a_refusal_without_an_error_object_is_told_as_it_came(content, expected):
     with pytest.raises(InferenceError, match=expected) as found:
