@@ -3,10 +3,8 @@
 import pytest
 
 from cellgate.serve.errors import QueueFull, QueueTooLong
-from cellgate.serve.processes import engine_child, engine_client, engine_link
+from cellgate.serve.processes import engine_link
 from cellgate.serve.processes.frames import FrameDecoder, Kind, id_of, pack_json
-from cellgate.serve.settings import Settings
-from cellgate.serve.streams.limits import StreamLimits
 
 from .hand_engine import turns, until
 
@@ -128,12 +126,3 @@ async def test_while_others_fill_the_engine_no_more_is_sent_to_it_than_leaves_it
         found.append(client.has_room())
 
     assert found == [False, True, False, True]
-
-
-@pytest.mark.parametrize("changes", [{}, {"max_answer_elements": 1000}, {"max_waiting_bytes": 2**20}])
-def test_a_record_of_a_stream_that_is_given_out_fits_into_a_frame_each_way(changes):
-    settings = Settings(**changes)
-    answer_bytes = engine_client._ELEMENT_BYTES * settings.max_answer_elements
-    request_bytes = max(settings.max_waiting_bytes, engine_child._GROWTH * settings.max_body_bytes)
-
-    assert StreamLimits.of(settings).max_record_bytes == min(answer_bytes, request_bytes)
