@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .async_client import AsyncClient, AsyncModel, AsyncStream
     from .client import Client, Model, Stream
-    from .errors import ClientError, GaveUpError, InferenceError, InputError
+    from .errors import AddressError, AnswerError, ClientError, GaveUpError, InferenceError, InputError, ModelError
     from .infer_message import Prediction
     from .retry import RetryPolicy
 
 _HOME = {
+    "AddressError": "errors",
+    "AnswerError": "errors",
     "AsyncClient": "async_client",
     "AsyncModel": "async_client",
     "AsyncStream": "async_client",
@@ -24,12 +26,15 @@ _HOME = {
     "InferenceError": "errors",
     "InputError": "errors",
     "Model": "client",
+    "ModelError": "errors",
     "Prediction": "infer_message",
     "RetryPolicy": "retry",
     "Stream": "client",
 }
 
 __all__ = [
+    "AddressError",
+    "AnswerError",
     "AsyncClient",
     "AsyncModel",
     "AsyncStream",
@@ -39,6 +44,7 @@ __all__ = [
     "InferenceError",
     "InputError",
     "Model",
+    "ModelError",
     "Prediction",
     "RetryPolicy",
     "Stream",

@@ -60,6 +60,7 @@ def parse_address(text: str) -> Address:
     try:
         parts = urlsplit(text)
         port = parts.port
+        (parts.hostname or "").encode("idna")  # as whoever connects will do: no label is empty, or too long
     except ValueError as err:
         raise AddressError(text, str(err)) from err
     if parts.scheme not in _PORTS or not parts.hostname:

@@ -54,7 +54,7 @@ def to_rows(sequence: Any, lengths: Any, facts: ModelFacts) -> Rows:
         raise InputError(facts.sequence, _wanted(axes), f"shape {list(values.shape)}", "add the axis of rows: x[None]")
     if lengths is None:
         return Rows(values, None)
-    return Rows(values, np.ascontiguousarray(to_array("lengths", lengths), dtype="<i4"))
+    return Rows(values, _as_lengths(to_array("lengths", lengths)))
 
 
 def to_array(name: str, given: Any) -> Array:
@@ -64,10 +64,10 @@ def to_array(name: str, given: Any) -> Array:
         InputError: no array of numbers.
     """
     if hasattr(given, "detach") and hasattr(given, "cpu"):  # a torch tensor, wherever it lies
-        given = given.detach().cpu().numpy()
+        given = given.detach().cpu()
     try:
-        array = np.asarray(given)
-    except ValueError as err:
+        array = given.numpy() if hasattr(given, "numpy") else np.asarray(given)
+    except (ValueError, TypeError) as err:  # TypeError: a tensor that NumPy has no kind for, bfloat16 or a sparse one
         raise InputError(name, "an array of numbers", str(err)) from err
     if array.dtype.kind not in "fiu":
         raise InputError(name, "an array of numbers", f"the dtype {array.dtype}")
@@ -117,6 +117,16 @@ def _as_values(name: str, given: Any, facts: ModelFacts) -> Array:
     if array.dtype.kind == "f":
         raise InputError(name, "tokens, which are integers", f"the dtype {array.dtype}")
     return np.ascontiguousarray(array, dtype="<i8")
+
+
+def _as_lengths(array: Array) -> Array:
+    """Return lengths as int32, none of them changed by it."""
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise InputError("lengths", "whole numbers", "NaN or infinity")
+    found = np.ascontiguousarray(array, dtype="<i8").astype("<i4")
+    if not np.array_equal(found, array):
+        raise InputError("lengths", "whole numbers of 32 bits", str(array.tolist()))
+    return found
 
 
 def _wanted(axes: int) -> str:

@@ -13,6 +13,20 @@ from .infer_message import Call, Prediction, Reply, check_status, model_path, pa
 from .model_facts import ModelFacts, facts_from_metadata
 
 
+def key_headers(api_key: str | None) -> dict[str, str]:
+    """Return the header that carries a key, where there is one.
+
+    Raises:
+        InputError: it could not stand in a header; the message does not hold it.
+    """
+    if api_key is None:
+        return {}
+    if not (api_key and api_key.isascii() and api_key.isprintable() and " " not in api_key):
+        remedy = "a line that was read from a file has its end still: strip it"
+        raise InputError("api_key", "visible ASCII characters", "none, or others", remedy)
+    return {"Authorization": f"Bearer {api_key}"}
+
+
 def read_call(path: str) -> Call:
     """Return the call that reads a JSON object."""
     return Call(method="GET", path=path, headers={})
@@ -40,6 +54,19 @@ def object_of(reply: Reply) -> dict[str, Any]:
     return found
 
 
+def names_of(reply: Reply) -> list[str]:
+    """Return the names of the served models.
+
+    Raises:
+        InferenceError: the server refused.
+        ModelError: the answer is no list of models.
+    """
+    found = object_of(reply).get("models")
+    if not isinstance(found, list):
+        raise ModelError("answer", "a list of models", type(found).__name__, "is it a model server?")
+    return [str(name) for name in found]
+
+
 def facts_of(server: Mapping[str, Any], metadata: Mapping[str, Any]) -> ModelFacts:
     """Return what it takes to ask a model.
 
@@ -51,6 +78,17 @@ def facts_of(server: Mapping[str, Any], metadata: Mapping[str, Any]) -> ModelFac
     except (KeyError, TypeError, ValueError, IndexError) as err:
         expected = "metadata with inputs, outputs, their datatypes and shapes"
         raise ModelError("model", expected, f"{type(err).__name__} {err}", "is it a model server?") from err
+
+
+def check_streamable(facts: ModelFacts) -> None:
+    """Pass a model whose streams the server says that it keeps.
+
+    Raises:
+        ModelError: it does not: a server of another kind would apply a chunk once more each time it is sent again.
+    """
+    if not facts.streamable:
+        expected, found = "a network that can be streamed", "that its metadata does not say so (streamable)"
+        raise ModelError(f"model {facts.name}", expected, found, "send whole sequences")
 
 
 class Question:
@@ -87,7 +125,7 @@ class Question:
                 raise InputError("states", f"only {', '.join(known) or 'none'}", repr(name))
             dtype = "<f2" if known[name].datatype == "FP16" else "<f4"
             tensors[name] = to_array(name, given).astype(dtype, order="C")
-        self._example, self._lengths = sequence, rows.lengths
+        self._example, self._lengths, self._per_step = sequence, rows.lengths, facts.per_step
         self.call = pack_infer(facts.name, tensors, outputs, parameters or {})
 
     def prediction(self, reply: Reply) -> Prediction:
@@ -99,4 +137,4 @@ class Question:
         """
         found = unpack_infer(reply)
         outputs = {name: like(self._example, array) for name, array in found.outputs.items()}
-        return Prediction(outputs, self._lengths, found.parameters, found.model_version)
+        return Prediction(outputs, self._lengths, found.parameters, found.model_version, self._per_step)

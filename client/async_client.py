@@ -13,7 +13,7 @@ import anyio
 import httpx
 
 from .address import parse_address
-from .asking import Question, facts_of, metadata_call, object_of, read_call
+from .asking import Question, check_streamable, facts_of, key_headers, metadata_call, names_of, object_of, read_call
 from .infer_message import Call, Prediction, Reply
 from .model_facts import ModelFacts
 from .retry import NoReply, RetryPolicy, Step, Told, converse
@@ -26,13 +26,14 @@ class AsyncClient:
     Args:
         url: http://HOST:PORT or https://HOST:PORT, with an optional path before /v2.
         api_key: sent as a bearer token; None sends none.
-        timeout_s: for each attempt to be answered.
+        timeout_s: for each attempt to be answered; a client that is given has its own.
         retry: how often an attempt is repeated.
         http: an async client of httpx to use in the place of one's own, for certificates or proxies; closed with
             this one.
 
     Raises:
         AddressError: the address cannot be one.
+        InputError: the key cannot.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class AsyncClient:
         http: httpx.AsyncClient | None = None,
     ) -> None:
         self.url = parse_address(url).url
-        self._headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
+        self._headers = key_headers(api_key)
         self._retry = retry or RetryPolicy()
         self._http = http or httpx.AsyncClient(timeout=timeout_s)
 
@@ -72,7 +73,7 @@ class AsyncClient:
         Raises:
             ClientError: the server does not answer, or refuses.
         """
-        return [str(name) for name in object_of(await self.ask(read_call("/v2/models"))).get("models", [])]
+        return names_of(await self.ask(read_call("/v2/models")))
 
     async def model(self, name: str) -> "AsyncModel":
         """Return a model, its metadata read.
@@ -110,7 +111,7 @@ class AsyncClient:
             found = await self._http.request(
                 call.method, self.url + call.path, headers={**self._headers, **call.headers}, content=call.content
             )
-        except httpx.TransportError as err:
+        except httpx.RequestError as err:
             return NoReply(f"{type(err).__name__} {err}".strip())
         return Reply(status=found.status_code, headers=found.headers, content=found.content)
 
@@ -164,8 +165,12 @@ class AsyncModel:
 
         Raises:
             InputError: no such id or step.
+            ModelError: the server does not say that the model can be streamed.
         """
-        return AsyncStream(self._client, self.facts, StreamPosition(stream or secrets.token_hex(16), step))
+        check_streamable(self.facts)
+        return AsyncStream(
+            self._client, self.facts, StreamPosition(secrets.token_hex(16) if stream is None else stream, step)
+        )
 
 
 class AsyncStream:

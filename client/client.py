@@ -13,7 +13,7 @@ from typing import Any, Self
 import httpx
 
 from .address import parse_address
-from .asking import Question, facts_of, metadata_call, object_of, read_call
+from .asking import Question, check_streamable, facts_of, key_headers, metadata_call, names_of, object_of, read_call
 from .infer_message import Call, Prediction, Reply
 from .model_facts import ModelFacts
 from .retry import NoReply, RetryPolicy, Step, Told, converse
@@ -26,12 +26,13 @@ class Client:
     Args:
         url: http://HOST:PORT or https://HOST:PORT, with an optional path before /v2.
         api_key: sent as a bearer token; None sends none.
-        timeout_s: for each attempt to be answered.
+        timeout_s: for each attempt to be answered; a client that is given has its own.
         retry: how often an attempt is repeated.
         http: a client of httpx to use in the place of one's own, for certificates or proxies; closed with this one.
 
     Raises:
         AddressError: the address cannot be one.
+        InputError: the key cannot.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class Client:
         http: httpx.Client | None = None,
     ) -> None:
         self.url = parse_address(url).url
-        self._headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
+        self._headers = key_headers(api_key)
         self._retry = retry or RetryPolicy()
         self._http = http or httpx.Client(timeout=timeout_s)
 
@@ -71,7 +72,7 @@ class Client:
         Raises:
             ClientError: the server does not answer, or refuses.
         """
-        return [str(name) for name in object_of(self.ask(read_call("/v2/models"))).get("models", [])]
+        return names_of(self.ask(read_call("/v2/models")))
 
     def model(self, name: str) -> "Model":
         """Return a model, its metadata read.
@@ -109,7 +110,7 @@ class Client:
             found = self._http.request(
                 call.method, self.url + call.path, headers={**self._headers, **call.headers}, content=call.content
             )
-        except httpx.TransportError as err:
+        except httpx.RequestError as err:
             return NoReply(f"{type(err).__name__} {err}".strip())
         return Reply(status=found.status_code, headers=found.headers, content=found.content)
 
@@ -163,8 +164,12 @@ class Model:
 
         Raises:
             InputError: no such id or step.
+            ModelError: the server does not say that the model can be streamed.
         """
-        return Stream(self._client, self.facts, StreamPosition(stream or secrets.token_hex(16), step))
+        check_streamable(self.facts)
+        return Stream(
+            self._client, self.facts, StreamPosition(secrets.token_hex(16) if stream is None else stream, step)
+        )
 
 
 class Stream:

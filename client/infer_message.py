@@ -5,7 +5,7 @@ REST, and its binary tensor extension.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
@@ -13,7 +13,7 @@ from urllib.parse import quote
 import numpy as np
 
 from .arrays import DTYPES, Array
-from .errors import AnswerError, InferenceError
+from .errors import AnswerError, InferenceError, InputError
 
 _DATATYPES: Final = {dtype: datatype for datatype, dtype in DTYPES.items()}
 _HEAD_LENGTH: Final = "Inference-Header-Content-Length"
@@ -48,9 +48,10 @@ class Prediction(Mapping[str, Any]):
         lengths: int32 [B], real steps of each row that was sent, or None where all were T.
         parameters: of the answer, such as `replayed`.
         model_version: as the server says it.
+        per_step: names of the outputs that have a value for each step; None: they are not known, and all are taken so.
     """
 
-    __slots__ = ("lengths", "model_version", "outputs", "parameters")
+    __slots__ = ("lengths", "model_version", "outputs", "parameters", "per_step")
 
     def __init__(
         self,
@@ -58,8 +59,10 @@ class Prediction(Mapping[str, Any]):
         lengths: Array | None = None,
         parameters: Mapping[str, Any] | None = None,
         model_version: str = "",
+        per_step: Collection[str] | None = None,
     ) -> None:
         self.outputs = outputs
+        self.per_step = per_step
         self.lengths = lengths
         self.parameters = parameters or {}
         self.model_version = model_version
@@ -78,13 +81,21 @@ class Prediction(Mapping[str, Any]):
         return f"Prediction({shapes})"
 
     def rows(self, name: str) -> list[Any]:
-        """Return an output per step row by row, each as long as its sequence.
+        """Return an output row by row; one per step is cut to the length of each row's sequence.
+
+        Raises:
+            InputError: it has no row for each sequence, as a state, whose first axis is the layers.
 
         >>> Prediction({"y": np.zeros((2, 3, 4))}, np.array([3, 1])).rows("y")[1].shape
         (1, 4)
         """
         found = self.outputs[name]
         if self.lengths is None:
+            return list(found)
+        if len(found) != len(self.lengths):
+            expected = f"an output with {len(self.lengths)} rows"
+            raise InputError(name, expected, f"shape {list(found.shape)}", "it is in the answer as it came")
+        if self.per_step is not None and name not in self.per_step:
             return list(found)
         return [row[:length] for row, length in zip(found, self.lengths.tolist(), strict=True)]
 
@@ -108,6 +119,9 @@ def pack_infer(
         tensors: by name, little-endian and C-contiguous, of a dtype in `DTYPES`.
         outputs: names; none for all but the states.
         parameters: of the request.
+
+    Raises:
+        InputError: a parameter is nothing that JSON knows.
     """
     inputs = [
         {
@@ -120,7 +134,10 @@ def pack_infer(
     ]
     wanted = {"outputs": [{"name": name} for name in outputs]} if outputs else {}
     said = {**parameters, "binary_data_output": True}
-    head = json.dumps({"inputs": inputs, "parameters": said, **wanted}, separators=(",", ":")).encode()
+    try:
+        head = json.dumps({"inputs": inputs, "parameters": said, **wanted}, separators=(",", ":")).encode()
+    except (TypeError, ValueError) as err:
+        raise InputError("parameters", "text, whole numbers and booleans of Python", str(err)) from err
     return Call(
         method="POST",
         path=f"{model_path(model)}/infer",
@@ -167,8 +184,12 @@ def check_status(reply: Reply) -> None:
     if reply.status == _OK:
         return
     found = error_object(reply)
-    said = str(found.pop("error", "")) or reply.content[:_SHOWN].decode("utf-8", "replace") or "the server said nothing"
-    raise InferenceError(reply.status, str(found.pop("code", "")), said, found)
+    said = (
+        str(found.pop("error", None) or "")
+        or reply.content[:_SHOWN].decode("utf-8", "replace")
+        or "the server said nothing"
+    )
+    raise InferenceError(reply.status, str(found.pop("code", None) or ""), said, found)
 
 
 def error_object(reply: Reply) -> dict[str, Any]:

@@ -1,11 +1,12 @@
 """Inference requests as bytes that are ready to be sent, made before the clock runs.
 
-Rules of this file: pure. A part is one HTTP request of a sequence; what changes from one sending to the next (the
-state, the id of a stream) is put into a place that was left for it. Source: the Open Inference Protocol, REST, and its
-binary tensor extension: a JSON head, then the tensors, little-endian, in the order of the head.
+Rules of this file: pure, but for drawing an id. A part is one HTTP request of a sequence; what changes from one sending
+to the next (the state, the id of a stream) is put into a place that was left for it. Source: the Open Inference
+Protocol, REST, and its binary tensor extension: a JSON head, then the tensors, little-endian, in the order of the head.
 """
 
 import json
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol
@@ -20,7 +21,9 @@ from .model_facts import StateFacts
 Body = Literal["binary", "json"]
 Array = NDArray[Any]
 
-FIRST_STREAM: Final = 10**15  # the probe's. Every id has as many digits, since a place of one width is left for it
+FIRST_STREAM: Final = 10**15  # every id has as many digits, since a place of one width is left for it
+_STREAMS: Final = 10**6  # of a run, before they may be another one's
+_RUNS: Final = 8 * 10**9  # that are told apart; every id stays below 2**53, which all JSON has room for
 _DATATYPES: Final = {"float32": "FP32", "float16": "FP16", "int32": "INT32", "int64": "INT64"}
 _MARK: Final = str(FIRST_STREAM)
 _DIGITS: Final = 4  # of numbers in JSON: as many as a sensor gives
@@ -181,6 +184,11 @@ class Writer:
             f"POST {path} HTTP/1.1\r\nHost: {self.address.authority}\r\n"
             f"User-Agent: cellgate-bench\r\nContent-Type: {kind}\r\n{key}"
         ).encode("ascii")
+
+
+def some_stream() -> int:
+    """Return the id to count a run's streams from, drawn: two loads on one server must not take each other's."""
+    return FIRST_STREAM + _STREAMS * secrets.randbelow(_RUNS)
 
 
 def _dump(document: Mapping[str, Any]) -> bytes:

@@ -19,7 +19,7 @@ from .address import Address
 from .connection import Connection
 from .errors import ServerGoneError
 from .http_answer import Answer
-from .infer_request import FIRST_STREAM
+from .infer_request import some_stream
 from .jobs import Job
 from .load_plan import LoadPlan
 from .pool import Pool
@@ -45,7 +45,7 @@ class Load:
         self, address: Address, jobs: Sequence[Job], plan: LoadPlan, arrivals: Iterator[float] | None, clock: Clock
     ) -> None:
         self._url, self._plan, self._clock = address.url, plan, clock
-        self._jobs, self._streams = itertools.cycle(jobs), itertools.count(FIRST_STREAM + 1)
+        self._jobs, self._streams = itertools.cycle(jobs), itertools.count(some_stream())
         self._arrivals = arrivals
         self._pool = Pool(address, self, plan.connections, clock)
         self._due: deque[float] = deque()

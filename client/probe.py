@@ -11,7 +11,7 @@ from typing import Final
 from .address import Address
 from .errors import AnswerError, RefusedError, UnreachableError
 from .http_answer import Answer, AnswerReader
-from .infer_request import FIRST_STREAM
+from .infer_request import some_stream
 from .jobs import Job
 from .samples import OK
 
@@ -32,11 +32,11 @@ def probe(address: Address, job: Job, remedy: str, timeout_s: float = 60.0) -> N
         RefusedError: a status other than 200 and 503; repeats what the server said.
         UnreachableError: no answer, or none that can be understood.
     """
-    body = b""
+    stream, body = some_stream(), b""
     try:
         with _open(address, timeout_s) as connection:
             for part in job.parts:
-                connection.sendall(part.request(FIRST_STREAM, body))
+                connection.sendall(part.request(stream, body))
                 answer = _receive(connection)
                 if answer.status == BUSY:
                     return

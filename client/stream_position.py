@@ -4,6 +4,7 @@ Rules of this file: pure; the plain and the async stream share it. A step counts
 only when its answer has come: whatever fails before that is sent again under the same number.
 """
 
+import operator
 from typing import Any
 
 from .errors import InputError
@@ -21,12 +22,14 @@ class StreamPosition:
     """
 
     def __init__(self, stream: int | str, step: int) -> None:
-        if not stream or (isinstance(stream, int) and not 0 < stream < 2**64):
+        number = _whole(stream)
+        if not (stream if isinstance(stream, str) else number is not None and 0 < number < 2**64):
             raise InputError("stream", "a whole number from 1 to 2**64 - 1, or a text", repr(stream))
-        if step < 0:
-            raise InputError("step", "0 to begin, or the one after the last that was answered", str(step))
-        self.id = stream
-        self.step = step
+        place = _whole(step)
+        if place is None or place < 0:
+            raise InputError("step", "0 to begin, or the one after the last that was answered", repr(step))
+        self.id = stream if number is None else number
+        self.step = place
         self.has_ended = False
 
     def parameters(self, *, end: bool) -> dict[str, Any]:
@@ -51,3 +54,11 @@ class StreamPosition:
         """The answer to the next request has come."""
         self.step += 1
         self.has_ended = end
+
+
+def _whole(given: Any) -> int | None:
+    """Return an integer of whatever kind, such as NumPy's, as Python's own; None: it is none."""
+    try:
+        return operator.index(given)
+    except TypeError:
+        return None

@@ -13,9 +13,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .errors import ServeError
+from .errors import QueueFull, ServeError
 from .fault_report import report_fault
 from .json_response import render_object
+from .refused_connections import FULL
 from .request_id import KEY
 
 logger = logging.getLogger("cellgate.serve")
@@ -46,6 +47,8 @@ def answer_fault(error: Exception, request_id: str | None = None) -> Response:
 async def on_serve_error(request: Request, error: Exception) -> Response:
     """Handle a ServeError."""
     assert isinstance(error, ServeError)
+    if isinstance(error, QueueFull):
+        request.scope[FULL] = True
     return answer_error(error, request.scope.get(KEY))
 
 

@@ -102,6 +102,7 @@ class HotProtocol(HotReplies):
         request = self._request
         if request is None:
             super().on_message_complete()
+            self._pause_if_told_full()
             return
         self._request = None
         self._reading = IDLE

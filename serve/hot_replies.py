@@ -16,7 +16,7 @@ from .errors import ServeError
 from .guarded_protocol import GuardedProtocol
 from .hot_cycle import HotCycle
 from .raw_response import STATUS_LINES, header_lines
-from .refused_connections import PAUSE_S, RefusedConnections
+from .refused_connections import FULL, PAUSE_S, RefusedConnections
 from .request_meter import RequestMeter
 from .socket_queues import has_unread, is_encrypted
 
@@ -114,6 +114,17 @@ class HotReplies(GuardedProtocol):
                 duration_s=seconds,
                 request_id=self._id.decode("ascii"),
             )
+
+    def on_response_complete(self) -> None:
+        """As the class says; then do as here with whom a route has refused."""
+        super().on_response_complete()
+        self._pause_if_told_full()
+
+    def _pause_if_told_full(self) -> None:
+        """Pause where a route said that too much waits, and nothing of that request's body is to come any more."""
+        scope = getattr(self.cycle, "scope", None)
+        if scope is not None and self._reading == IDLE and scope.pop(FULL, False):
+            self._pause()
 
     def _pause(self) -> None:
         if not self._is_draining:

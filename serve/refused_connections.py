@@ -17,6 +17,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final, Protocol
 
+FULL: Final = "cellgate.full"  # in a request's scope: a route of the framework's has refused it so
 PAUSE_S: Final = 1.0
 TICK_S: Final = 0.01
 _AT_ONCE: Final = 16  # that are read on in one look, for each may fill the room

@@ -15,9 +15,10 @@ from typing import Final
 
 from grpc import StatusCode
 
+from ..access_log import CLIENT_GONE
 from ..engine.work import Outcome
 from ..errors import NotReady, ServeError
-from ..request_watch import Watch
+from ..request_watch import CLIENT_GONE_CODE, Watch
 from ..serving_state import ServingState
 from .answer_message import to_parameter
 from .call_meter import CallNotes, status_of_error
@@ -35,13 +36,13 @@ Receive = Callable[[], Awaitable[bytes | None]]
 Send = Callable[[bytes], Awaitable[None]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Asked:
-    """A request that was read: when, its `id` in the protocol, and what else is known of it."""
+    """A request that was read, compared by identity: when, its `id` in the protocol, and what else is known of it."""
 
     begun_s: float
-    id: str
     notes: CallNotes
+    id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ class InferStream:
         self._remaining_s = remaining_s
         self._watch = watch
         self._room = asyncio.Semaphore(_UNDER_WAY)
-        self._under_way = 0
+        self._under_way: set[Asked] = set()
         self._ended: asyncio.Queue[Ended | None] = asyncio.Queue()  # None: the last request was read
         self._tickets: set[int] = set()
         self._receiving: asyncio.Future[bytes | None] | None = None
@@ -116,20 +117,19 @@ class InferStream:
                     is_read = True
                     continue
                 await self._send(await self._answer(ended))
-                self._under_way -= 1
                 self._room.release()
             await reader
         finally:
             reader.cancel()
             for ticket in self._tickets:
                 self._serving.engine.cancel(ticket)
+            self._note_left()
         if self._stopped.is_set():
             raise NotReady
 
     async def _read_all(self) -> None:
         try:
             while (body := await self._next()) is not None:
-                self._under_way += 1
                 await self._begin(body)
         finally:
             self._ended.put_nowait(None)
@@ -148,10 +148,11 @@ class InferStream:
 
     async def _begin(self, body: bytes) -> None:
         notes = CallNotes(request=None if self._watch is None else self._watch.begin_next())
-        asked = Asked(perf_counter(), "", notes)
+        asked = Asked(perf_counter(), notes)
+        self._under_way.add(asked)
         try:
             facts = scan_request(body)
-            asked = Asked(asked.begun_s, facts.id, notes)
+            asked.id = facts.id
             call = await read_call(self._serving, body, facts, self._remaining_s(), notes)
             self._submit(asked, call)
         except Exception as err:  # noqa: BLE001 - it is told in the answer, and logged where it is a fault of ours
@@ -178,10 +179,19 @@ class InferStream:
             status, code, rpc_status = status_of_error(err), str(fate.facts["error_code"]), fate.code
             message = _error_message(asked.id, fate)
         body: bytes = message.SerializeToString()
-        self._serving.meters.of(asked.notes.model).answered(status, perf_counter() - asked.begun_s)
-        if request is not None:
-            request.ended(status, len(body), error=code, grpc_status=rpc_status.name)
+        self._under_way.discard(asked)
+        self._note(asked, status, len(body), code, rpc_status)
         return body
+
+    def _note_left(self) -> None:
+        """Nobody waits any more for what was read and not answered."""
+        for asked in self._under_way:
+            self._note(asked, CLIENT_GONE, 0, CLIENT_GONE_CODE, StatusCode.CANCELLED)
+
+    def _note(self, asked: Asked, status: int, answer_bytes: int, error: str, rpc_status: StatusCode) -> None:
+        self._serving.meters.of(asked.notes.model).answered(status, perf_counter() - asked.begun_s)
+        if asked.notes.request is not None:
+            asked.notes.request.ended(status, answer_bytes, error=error, grpc_status=rpc_status.name)
 
 
 async def _response_of(ended: Ended) -> ModelInferResponse:

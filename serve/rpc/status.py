@@ -52,6 +52,7 @@ _OF_STATUS: Final[Mapping[int, StatusCode]] = {
     412: StatusCode.FAILED_PRECONDITION,
     413: StatusCode.RESOURCE_EXHAUSTED,
     415: StatusCode.INVALID_ARGUMENT,
+    421: StatusCode.PERMISSION_DENIED,  # a name that is not this server's, from the gate that says so of an origin
     422: StatusCode.FAILED_PRECONDITION,
     429: StatusCode.RESOURCE_EXHAUSTED,
     501: StatusCode.UNIMPLEMENTED,

@@ -8,6 +8,8 @@ from typing import Final
 
 from ..settings import Settings
 
+_ELEMENT_BYTES: Final = 8  # of the widest dtype
+_GROWTH: Final = 8  # from a body to its tensors; as `processes` have it
 STORE_LIMIT_S: Final = 2.0  # longest wait for a store before those who wait are told
 
 
@@ -23,6 +25,7 @@ class StreamLimits:
         max_waiting: requests that are held or in the engine.
         max_waiting_bytes: of their tensors.
         store_limit_s: longest wait for the store.
+        max_record_bytes: of a record that is given out: it goes from process to process in one piece.
     """
 
     idle_s: float
@@ -32,6 +35,7 @@ class StreamLimits:
     max_waiting: int
     max_waiting_bytes: int
     store_limit_s: float = STORE_LIMIT_S
+    max_record_bytes: int = 2**26
 
     @classmethod
     def of(cls, settings: Settings) -> "StreamLimits":
@@ -43,6 +47,10 @@ class StreamLimits:
             max_stream_bytes=settings.max_stream_bytes,
             max_waiting=settings.max_waiting,
             max_waiting_bytes=settings.max_waiting_bytes,
+            max_record_bytes=min(
+                _ELEMENT_BYTES * settings.max_answer_elements,
+                max(settings.max_waiting_bytes, _GROWTH * settings.max_body_bytes),
+            ),
         )
 
     @property

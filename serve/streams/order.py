@@ -12,7 +12,7 @@ Rules of this file: pure.
 """
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from ..engine.work import StreamOrder, StreamReport
 from ..errors import BadInput
@@ -22,9 +22,11 @@ from .record import CLOSED, EXPIRED, StreamKey, StreamRecord
 from .record_bytes import RecordError, pack_record, unpack_record
 from .versions import Versions
 
+_MOST_STEPS: Final = 2**53  # nobody counts so far, and what is counted on from there has room in a record
+
 
 def decide_order(
-    order: StreamOrder, record: StreamRecord | None, versions: Versions, now_s: float
+    order: StreamOrder, record: StreamRecord | None, versions: Versions, now_s: float, max_record_bytes: int
 ) -> StreamReport | StreamRecord:
     """Decide about an order.
 
@@ -33,6 +35,7 @@ def decide_order(
         record: of its stream, as of now.
         versions: that are served.
         now_s: on the clock of the store.
+        max_record_bytes: that may be given out.
 
     Returns:
         The answer, or the record to be written, whose revision is not set yet.
@@ -49,7 +52,11 @@ def decide_order(
     if record.ended is not None:
         raise StreamExpired(order.id) if record.ended == EXPIRED else StreamEnded(order.id)
     if order.kind == "export":
-        return replace(report_of(StreamKey(order.model, order.id), record, now_s), data=pack_record(record))
+        data = pack_record(record)
+        if len(data) > max_record_bytes:
+            remedy = "a shorter request leaves a shorter answer, and larger max_answer_elements let more pass"
+            raise BadInput("stream", f"a record of at most {max_record_bytes} bytes", str(len(data)), remedy)
+        return replace(report_of(StreamKey(order.model, order.id), record, now_s), data=data)
     return replace(record.tombstone(CLOSED), touched_s=now_s)
 
 
@@ -82,8 +89,10 @@ def _brought(order: StreamOrder, there: StreamRecord | None, versions: Versions,
     if not model.is_streamable or not model.fits(record):
         raise BadInput("body", "the states of the model", "others")
     arrays = (*record.states, *(record.answer or {}).values())
-    if not all(is_finite(array) for array in arrays) or not set(record.answer or {}) <= set(model.outputs):
+    if not all(is_finite(array) for array in arrays) or not model.fits_answer(record):
         raise BadInput("body", "finite values of the model's outputs", "others")
+    if record.step > _MOST_STEPS:
+        raise BadInput("body", f"a stream of at most {_MOST_STEPS} requests", str(record.step))
     if there is not None and there.ended is None:
         raise StreamExists(order.id, there.step + 1)
     return replace(record, touched_s=now_s)

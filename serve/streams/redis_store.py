@@ -43,6 +43,9 @@ class RedisStore:
         url: redis://[[USER]:PASSWORD@]HOST[:PORT][/NUMBER], rediss:// with TLS, unix://.
         timeout_s: for connecting, and for each answer.
 
+    Raises:
+        ValueError: the URL is none. Its message may hold a part of the password.
+
     Attributes:
         fault: why the server could not be reached at the start, in one sentence, or None.
     """
@@ -120,6 +123,8 @@ class RedisStore:
         """Find out what this Redis can promise: whether to wait for its disk, and the words for it."""
         if self._facts is None:
             info = self._ask_again(lambda: {**self._client.info("server"), **self._client.info("persistence")})
+            if info.get("redis_mode") == "cluster":  # a commit of many streams is one script, on one server
+                raise StoreError(f"redis at {self._where}: expected a single server, found a node of a cluster")
             version = tuple(int(part) for part in str(info["redis_version"]).split(".")[:2])
             if not info.get("aof_enabled"):
                 self._facts = (
@@ -153,6 +158,12 @@ def _name(key: StreamKey) -> str:
 
 
 def _shown(url: str) -> str:
-    """Return the address without user and password."""
+    """Return the address without user and password.
+
+    Raises:
+        ValueError: the URL is none, or its password holds what ends an address.
+    """
     parts = urlsplit(url)
+    if parts.scheme != "unix" and "@" in f"{parts.path}{parts.query}{parts.fragment}":
+        raise ValueError("an @ behind the address")
     return parts.path if parts.scheme == "unix" else f"{parts.hostname or 'localhost'}:{parts.port or 6379}"

@@ -102,6 +102,18 @@ class ServedStreams:
         expected = [(np.dtype(spec.dtype), sized(spec, size)) for spec in self.inputs]
         return record.ended is not None or [(state.dtype, state.shape) for state in record.states] == expected
 
+    def fits_answer(self, record: StreamRecord) -> bool:
+        """Whether the last answer of a record, if it keeps one, can be one of this model."""
+        steps: set[int] = set()
+        for name, array in (record.answer or {}).items():
+            spec = self.outputs.get(name)
+            if spec is None or len(spec.shape) != array.ndim or array.dtype != np.dtype(spec.dtype):
+                return False
+            steps.update(found for axis, found in zip(spec.shape, array.shape, strict=True) if axis == "T")
+            if array.shape != sized(spec, BatchSize(record.rows, min(steps, default=1))):
+                return False
+        return len(steps) <= 1
+
     def record_of(
         self,
         work: Work,

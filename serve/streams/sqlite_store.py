@@ -1,7 +1,7 @@
 """Streams in a file: SQLite with a write-ahead log that is on the disk before a commit returns.
 
 Rules of this file: one server holds the file, exclusively, as long as it runs; a second one is told so. What fails is
-rolled back and raised. The columns that a sweep reads stand before the record, so that it does not read the records.
+rolled back and raised. The columns that a sweep reads stand before the record: it reads those of expired streams only.
 Source: https://www.sqlite.org/wal.html, https://www.sqlite.org/pragma.html.
 """
 
@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..start_errors import ServerStartError
-from .record import StreamKey, StreamRecord
-from .record_bytes import pack_record, unpack_record
+from .record import EXPIRED, StreamKey, StreamRecord
+from .record_bytes import RecordError, pack_record, unpack_record
 from .store import StoreError, Usage, Write
 
 SCHEMA: Final = 1
@@ -29,7 +29,9 @@ CREATE TABLE streams (
 """
 _COLUMNS: Final = "key, model, revision, is_live, state_bytes, size_bytes, expires_s, keep_until_s, record"
 _SET: Final = ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS.split(", ")[2:])
+_OLDEST: Final = (3, 37)  # that knows STRICT
 _MOST_ROWS: Final = 500  # of a statement
+_MOST_EMPTIED: Final = 1000  # records that one sweep reads, for commits wait meanwhile
 # Of 4 KiB: 32 MiB of log are read at a start after a crash. The usual 1,000 would move every page to the file several
 # times as often, for streams write the same pages again and again.
 _CHECKPOINT_PAGES: Final = 8192
@@ -67,8 +69,8 @@ class SqliteStore:
         patience_s: how long to wait for another process that still holds the file, such as one that was just killed.
 
     Raises:
-        ServerStartError: another server holds the file, it is of another program or version, or damaged, or the disk
-            does not take it.
+        ServerStartError: another server holds the file, it is of another program or version, or damaged, the disk does
+            not take it, or Python's SQLite is too old.
     """
 
     is_durable = True
@@ -79,6 +81,10 @@ class SqliteStore:
         self.usage = Usage()
         self._path = path
         self._max_ended = max_ended
+        if sqlite3.sqlite_version_info < _OLDEST:
+            expected, found = (".".join(map(str, version)) for version in (_OLDEST, sqlite3.sqlite_version_info))
+            remedy = "use a Python with a newer one, or another --stream-store"
+            raise self._refusal(f"SQLite {expected} or newer in this Python", found, remedy)
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
@@ -123,7 +129,7 @@ class SqliteStore:
         return won
 
     def sweep(self, now_s: float) -> dict[str, int]:
-        """See `StreamStore.sweep`. What turned idle keeps its state on the disk until it is forgotten."""
+        """See `StreamStore.sweep`."""
         with self._asking():
             self._db.execute("BEGIN IMMEDIATE")
             idle = "is_live = 1 AND expires_s <= ?"
@@ -131,6 +137,9 @@ class SqliteStore:
             expired = dict(self._db.execute(asked, (now_s,)).fetchall())
             self._db.execute(f"UPDATE streams SET is_live = 0 WHERE {idle}", (now_s,))  # noqa: S608 - likewise
             self._db.execute("DELETE FROM streams WHERE is_live = 0 AND keep_until_s <= ?", (now_s,))
+            full = "SELECT rowid FROM streams WHERE is_live = 0 AND state_bytes > 0 LIMIT ?"
+            emptied = "state_bytes = 0, size_bytes = 0, record = expired(record)"
+            self._db.execute(f"UPDATE streams SET {emptied} WHERE rowid IN ({full})", (_MOST_EMPTIED,))  # noqa: S608
             over = "SELECT rowid FROM streams WHERE is_live = 0 ORDER BY keep_until_s DESC LIMIT -1 OFFSET ?"
             self._db.execute(f"DELETE FROM streams WHERE rowid IN ({over})", (self._max_ended,))  # noqa: S608 - likewise
             self._db.execute("COMMIT")
@@ -172,6 +181,7 @@ class SqliteStore:
         # Exclusive first: the log then needs no memory that is shared with other processes.
         self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
         self._is_new()  # before anything is changed in it
+        self._db.create_function("expired", 1, _expired, deterministic=True)
         (mode,) = self._db.execute("PRAGMA journal_mode = WAL").fetchone()
         if mode != "wal":
             raise self._refusal("a disk that takes a write-ahead log", f"the mode {mode}", "use a local disk")
@@ -230,3 +240,11 @@ def _row_of(write: Write) -> _Row:
     sizes = (record.ended is None, record.state_bytes, record.size_bytes)
     moments = (write.expires_s, write.keep_until_s)
     return (write.key.text(), write.key.model, record.revision, *sizes, *moments, pack_record(record), write.expected)
+
+
+def _expired(data: bytes) -> bytes:
+    """Return what is left of a record when its stream has expired; of a damaged one, it."""
+    try:
+        return pack_record(unpack_record(data).tombstone(EXPIRED))
+    except RecordError:
+        return data

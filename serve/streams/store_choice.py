@@ -41,8 +41,11 @@ def _open_redis(url: str, *, is_restart: bool) -> StreamStore:
         raise ServerStartError("stream store: expected the package redis, found none; install cellgate[redis]") from err
     try:
         store = RedisStore(url)
-    except ValueError as err:
-        raise ServerStartError(f"stream store: expected the URL of a Redis server, found none: {err}") from err
+    except ValueError:  # it may hold a part of the password
+        raise ServerStartError(
+            "stream store: expected the URL of a Redis server, redis://[[USER]:PASSWORD@]HOST[:PORT][/NUMBER], found "
+            "another; in a password write / ? # @ [ ] % as %2F %3F %23 %40 %5B %5D %25"
+        ) from None
     if store.fault is not None:
         if not is_restart:
             store.close()

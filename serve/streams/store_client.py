@@ -96,6 +96,8 @@ class StoreClient:
         if entry.is_known:
             return True
         entry.record = self.cache.get(entry.key)
+        if entry.record is not None and self._kept_until_s(entry.record) <= self.now_s():
+            entry.record = None  # the store may have forgotten it by now
         entry.is_known = entry.record is not None
         if not entry.is_known:
             self._load(entry)
@@ -114,16 +116,14 @@ class StoreClient:
         expected = None if entry.record is None else entry.record.revision
         # A random first one: one that a forgotten stream of the same name had never comes back.
         revision = secrets.randbits(61) if expected is None else expected + 1
-        lives_until_s = record.touched_s + self._limits.idle_s
-        ends_s = lives_until_s if record.ended is None else record.touched_s
         self._table.ask(entry, Phase.COMMITTING, self._clock())
         self.port.post(
             Write(
                 key=entry.key,
                 expected=expected,
                 record=replace(record, revision=revision),
-                expires_s=lives_until_s,
-                keep_until_s=ends_s + self._limits.tombstone_s,
+                expires_s=record.touched_s + self._limits.idle_s,
+                keep_until_s=self._kept_until_s(record),
             )
         )
 
@@ -153,6 +153,11 @@ class StoreClient:
         for done in self.port.close():
             if isinstance(done.order, Write):
                 self._take_commit(done.order, done)
+
+    def _kept_until_s(self, record: StreamRecord) -> float:
+        """Return when a record may be forgotten, on the clock of the store."""
+        lives_s = self._limits.idle_s if record.ended is None else 0.0
+        return record.touched_s + lives_s + self._limits.tombstone_s
 
     def _load(self, entry: Entry) -> None:
         entry.forget()

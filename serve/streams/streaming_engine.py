@@ -65,7 +65,7 @@ class StreamingEngine:
         self._client = StoreClient(store, limits, table, answers, counts, clock, wall_clock, self._wake)
         # Looked at before every run.
         self._port, self._sweep, self._results = self._client.port, self._client.sweep, answers.results
-        self._turns = Turns(engine, self._versions, table, self._client, answers, counts)
+        self._turns = Turns(engine, self._versions, table, self._client, answers, counts, limits.max_record_bytes)
 
     @property
     def models(self) -> tuple[EngineModel, ...]:
@@ -144,7 +144,7 @@ class StreamingEngine:
             self._engine.cancel(ticket)
             return
         entry = held.entry
-        is_head = entry.queue[0] is held
+        is_head = entry.queue[0] is held and not entry.is_given_up  # what was given up was for nobody in the queue
         if is_head and entry.phase is Phase.COMMITTING:
             self._table.release(held)
             held.ticket = None

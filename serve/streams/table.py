@@ -210,7 +210,7 @@ class StreamTable:
         found: list[Held] = []
         later: list[float] = []
         for entry in self._entries.values():
-            is_busy = entry.phase in (Phase.RUNNING, Phase.COMMITTING)
+            is_busy = entry.phase in (Phase.RUNNING, Phase.COMMITTING) and not entry.is_given_up
             for place, held in enumerate(entry.queue):
                 deadline_s = held.work.deadline_s
                 if deadline_s is None or (is_busy and place == 0):

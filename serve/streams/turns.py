@@ -34,6 +34,7 @@ class Turns:
         client: asks the store.
         answers: to those who wait.
         counts: of what happens to streams.
+        max_record_bytes: of a record that is given out.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Turns:
         client: StoreClient,
         answers: Answers,
         counts: StreamCounts,
+        max_record_bytes: int,
     ) -> None:
         self._engine = engine
         self._versions = versions
@@ -52,6 +54,7 @@ class Turns:
         self._room = client.room
         self._answers = answers
         self._counts = counts
+        self._max_record_bytes = max_record_bytes
 
     def take(self, entry: Entry) -> None:
         """Decide about the head of a queue, if there is one and its stream's record is at hand."""
@@ -109,7 +112,7 @@ class Turns:
         """Do what an order says; what writes goes to the store first."""
         now_s = self._client.now_s()
         record = self._client.record_at(entry, now_s)
-        decided = decide_order(order, record, self._versions, now_s)
+        decided = decide_order(order, record, self._versions, now_s, self._max_record_bytes)
         if isinstance(decided, StreamReport):
             if not self._client.doubts(entry):
                 self._answers.end_head(entry, decided)

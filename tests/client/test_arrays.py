@@ -45,6 +45,11 @@ def test_a_torch_tensor_goes_without_its_graph():
     assert rows.lengths.tolist() == [2]
 
 
+def test_lengths_may_be_whole_numbers_of_any_kind():
+    for lengths in ([2, 1], np.array([2.0, 1.0]), torch.tensor([2, 1], dtype=torch.uint8)):
+        assert to_rows(np.ones((2, 2, 2)), lengths, FACTS).lengths.tolist() == [2, 1]
+
+
 def test_tokens_go_as_int64():
     assert to_rows(np.ones((1, 4), np.uint8), None, TOKENS).values.dtype == np.dtype("<i8")
 
@@ -65,6 +70,11 @@ def test_equal_rows_need_no_lengths_where_the_network_takes_none():
         pytest.param(np.ones((1, 2)), None, TOKENS, "tokens, which are integers, found the dtype float64", id="reals"),
         pytest.param(np.array([["a"]]), None, FACTS, "an array of numbers, found the dtype <U1", id="text"),
         pytest.param([[[1.0], [1.0, 2.0]]], None, FACTS, "an array of numbers", id="crooked"),
+        pytest.param(torch.ones(1, 1, 2, dtype=torch.bfloat16), None, FACTS, "found .*BFloat16", id="bfloat16"),
+        pytest.param(torch.ones(1, 1, 2).to_sparse(), None, FACTS, "an array of numbers", id="sparse"),
+        pytest.param(np.ones((1, 2, 2)), [1.5], FACTS, r"whole numbers of 32 bits, found \[1.5\]", id="half-a-step"),
+        pytest.param(np.ones((1, 2, 2)), [2**32 + 1], FACTS, "whole numbers of 32 bits", id="length-beyond-32-bits"),
+        pytest.param(np.ones((1, 2, 2)), [np.nan], FACTS, "whole numbers, found NaN", id="length-that-is-no-number"),
     ],
 )
 def test_what_is_no_sequence_is_refused_in_a_sentence(sequence, lengths, facts, expected):

@@ -103,6 +103,7 @@ def test_rows_of_unequal_length_come_back_with_their_lengths(serve_aside, open_c
 
     assert found["y"][:, 0].tolist() == [15.0, 21.0]
     assert found.lengths.tolist() == [2, 1]
+    assert [row.tolist() for row in found.rows("y")] == [[15.0, 15.0], [21.0, 21.0]]  # one value for each row: not cut
 
 
 def test_states_go_in_and_come_out_on_request(serve_aside, open_client):
@@ -127,6 +128,17 @@ def test_the_key_and_the_parameters_are_sent(serve_aside, open_client):
 
     assert server.asked[0].headers["authorization"] == "Bearer k"
     assert server.asked[0].parameters["priority"] == 1
+
+
+@pytest.mark.parametrize("key", ["", "secret\n", "sch\u00fcssel", "two words"])
+def test_a_key_that_fits_in_no_header_is_told_before_anything_is_sent_and_not_shown(open_client, key):
+    with (
+        pytest.raises(InputError, match="api_key: expected visible ASCII") as found,
+        open_client("http://h", api_key=key),
+    ):
+        pass
+
+    assert not key or key.strip() not in str(found.value)
 
 
 def test_models_are_listed_and_readiness_is_told(serve_aside, open_client):
@@ -194,13 +206,31 @@ def test_what_the_model_does_not_take_is_not_sent(serve_aside, open_client):
     [
         ({"/v2/models/toy": {"name": "toy"}}, "expected metadata with inputs"),
         ({"/v2": [1]}, "expected a JSON object, found list"),
+        ({"/v2/models": {"models": None}}, "expected a list of models, found NoneType"),
     ],
 )
 def test_a_server_of_another_kind_is_told_as_such(serve_aside, open_client, pages, expected):
     with serve_aside() as server, open_client(server.url) as client:
         server.pages.update(pages)
         with pytest.raises(ModelError, match=expected):
-            client.model("toy")
+            [client.models(), client.model("toy")]
+
+
+def test_an_answer_that_cannot_be_unpacked_is_no_answer(serve_aside, open_client):
+    garbled = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc"
+    with serve_aside(lambda _: garbled) as server, open_client(server.url) as client:
+        model = client.model("toy")
+        with pytest.raises(GaveUpError, match="the last time DecodingError"):
+            model.infer(X)
+
+
+def test_a_parameter_that_is_nothing_of_json_is_told(serve_aside, open_client):
+    with serve_aside() as server, open_client(server.url) as client:
+        model = client.model("toy")
+        with pytest.raises(InputError, match="parameters: expected text, whole numbers and booleans"):
+            model.infer(X, parameters={"priority": np.int64(1)})
+
+    assert server.asked == []
 
 
 def test_an_unknown_model_is_told_in_the_servers_words(serve_aside, open_client):
@@ -284,10 +314,27 @@ def test_a_gap_is_told_with_the_step_that_is_expected(serve_aside, open_client, 
     assert found.value.facts == {"expected_step": 0}
 
 
-@pytest.mark.parametrize(("stream", "step"), [(-1, 0), (2**64, 0), ("a", -1)])
+@pytest.mark.parametrize(("stream", "step"), [(-1, 0), (2**64, 0), ("a", -1), (0, 0), ("", 0), (7.0, 0), ("a", 1.0)])
 def test_an_id_or_step_that_cannot_be_is_refused(serve_aside, open_client, stream, step):
     with serve_aside() as server, open_client(server.url) as client, pytest.raises(InputError):
         client.model("toy").stream(stream, step=step)
+
+
+@pytest.mark.parametrize("properties", [None, {"optional_inputs": '["lengths", "h0", "c0"]', "streamable": "false"}])
+def test_a_model_whose_server_promises_nothing_of_streams_has_none(serve_aside, open_client, properties):
+    """Another server would take a chunk that is sent again for the next one, without a word."""
+    plain = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, -1, 3]}], "properties": properties}
+    with serve_aside(**plain) as server, open_client(server.url) as client:
+        model = client.model("toy")
+        with pytest.raises(ModelError, match="model toy: expected a network that can be streamed"):
+            model.stream("a")
+
+
+def test_numbers_of_numpy_name_a_stream_too(serve_aside, open_client, toy):
+    with serve_aside(StreamsByThePage(toy)) as server, open_client(server.url) as client:
+        client.model("toy").stream(np.uint64(7), step=np.int32(0)).send(X[:1])
+
+    assert server.asked[0].parameters["sequence_id"] == 7
 
 
 def test_an_ended_stream_takes_nothing_more(serve_aside, open_client, toy):

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from cellgate.client.errors import AnswerError, InferenceError
+from cellgate.client.errors import AnswerError, InferenceError, InputError
 from cellgate.client.infer_message import Prediction, Reply, pack_infer, unpack_infer
 
 
@@ -84,7 +84,12 @@ def test_a_refusal_is_told_in_the_servers_words():
 
 @pytest.mark.parametrize(
     ("content", "expected"),
-    [(b"Bad Gateway", "Bad Gateway"), (b"[1]", r"\[1\]"), (b"", "the server said nothing")],
+    [
+        (b"Bad Gateway", "Bad Gateway"),
+        (b"[1]", r"\[1\]"),
+        (b"", "the server said nothing"),
+        (b'{"error": null, "code": null}', "null"),
+    ],
 )
 def test_a_refusal_without_an_error_object_is_told_as_it_came(content, expected):
     with pytest.raises(InferenceError, match=expected) as found:
@@ -104,3 +109,10 @@ def test_rows_of_an_answer_are_as_long_as_their_sequences():
 
     assert [row.tolist() for row in Prediction(per_step, np.array([3, 1])).rows("y")] == [[0, 1, 2], [3]]
     assert [row.tolist() for row in Prediction(per_step).rows("y")] == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_an_output_that_has_no_row_for_each_sequence_is_not_cut_into_any():
+    state = Prediction({"h_n": np.zeros((1, 2, 3))}, np.array([3, 1]))
+
+    with pytest.raises(InputError, match=r"h_n: expected an output with 2 rows, found shape \[1, 2, 3\]"):
+        state.rows("h_n")

@@ -111,6 +111,15 @@ def test_a_probe_sends_every_part_of_a_sequence(serve_aside, make_jobs_for, keep
     assert [asked.inputs["x"].shape[1] for asked in server.asked] == [2, 2, 1]
 
 
+def test_two_probes_of_one_server_do_not_take_each_others_stream(serve_aside, make_jobs_for):
+    with serve_aside() as server:
+        job = make_jobs_for(server, "fixed:3", stream_steps=2, stream_state="server")[0]
+        for _ in range(2):
+            probe(parse_address(server.url), job, "")
+
+    assert len({asked.parameters["sequence_id"] for asked in server.asked}) == 2
+
+
 def test_a_probe_tells_what_the_server_said_and_the_remedy(serve_aside, make_jobs_for):
     with serve_aside(lambda _: (400, b'{"error": "parameters.sequence_id: no"}')) as server:
         with pytest.raises(RefusedError) as raised:

@@ -1,9 +1,11 @@
 """What the folder offers, and that it is loaded on first use."""
 
 import doctest
+import re
 import subprocess
 import sys
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +20,16 @@ def test_every_offered_name_exists(name):
 
 def test_offered_names_are_sorted_and_those_of_the_table():
     assert sorted(client.__all__) == client.__all__ == sorted(client._HOME)
+
+
+def test_every_error_of_the_page_is_offered():
+    rows = re.findall(
+        r"^\| (`\w+Error`.*?) \|", (Path(__file__).parents[2] / "docs/client.md").read_text(), re.MULTILINE
+    )
+    named = {name for row in rows for name in re.findall(r"\w+Error", row)}
+
+    assert len(named) == 6
+    assert named <= set(client.__all__)
 
 
 def test_an_unknown_name_is_an_attribute_error():

@@ -4,9 +4,11 @@ import json
 import time
 from contextlib import asynccontextmanager
 
+import pytest
 from tests.both_loops import anyio_backend, the_loop_asked_for  # noqa: F401 - fixtures
 from tests.serve.hot_wire import (
     BAD,
+    INFER,
     JSON,
     PATIENCE_S,
     Wire,
@@ -246,3 +248,31 @@ async def test_who_is_refused_by_the_engine_itself_is_not_read_from_for_a_moment
         port.answer(ticket, QueueFull(1))
 
         assert (status_of(transport.writes[0]), transport.reading) == (503, False)
+
+
+CHUNKED = (
+    b"POST %b HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    b"%x\r\n%b\r\n0\r\n\r\n" % (INFER.encode(), len(JSON), JSON)
+)
+
+
+@pytest.mark.parametrize("late", [0, 9], ids=["refused-when-all-is-there", "refused-in-the-middle-of-the-body"])
+async def test_who_was_refused_by_a_route_is_not_read_from_for_a_moment_either(
+    served_models, make_manual_port, monkeypatch, late
+):
+    """What the hot route leaves to the routes, such as chunks; a body is read to its end first."""
+    monkeypatch.setattr(refused_connections, "PAUSE_S", PATIENCE_S)
+    port = make_manual_port()
+    port.is_full = True
+    async with listen([served_models["steps"]], port) as served, Wire.open(served) as wire:
+        wire.send(CHUNKED[: len(CHUNKED) - late])
+        found = [status_of(await wire.response())]
+        (wire.connection,) = served.state.connections
+        was_read = not late or not wire.connection.flow.read_paused
+        wire.send(CHUNKED[len(CHUNKED) - late :])
+        await until(lambda: wire.connection.flow.read_paused)
+        port.is_full = False
+        await until(lambda: not wire.connection.flow.read_paused)
+        is_whole = await has_all_its_time(wire, port)
+
+    assert (found, was_read, is_whole) == ([503], True, True)

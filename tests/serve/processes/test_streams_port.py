@@ -6,10 +6,13 @@ import pytest
 
 from cellgate.serve.engine.work import StreamAnswer, StreamOrder, StreamRef
 from cellgate.serve.errors import EngineLost, NotReady
+from cellgate.serve.processes import engine_child as child
+from cellgate.serve.processes import engine_client
 from cellgate.serve.processes.engine_client import EngineClient
 from cellgate.serve.processes.frames import FrameError, Kind, id_of, json_of, mixed_of, pack_bare, pack_json, pack_mixed
 from cellgate.serve.settings import Settings
 from cellgate.serve.stream_errors import StepGap, StreamExists, UnknownStream
+from cellgate.serve.streams.limits import StreamLimits
 
 PATIENCE_S = 30
 
@@ -166,3 +169,12 @@ async def test_an_order_whose_engine_dies_is_told(tmp_path, served_models, hello
     async with EngineClient(path, Settings()).running(PATIENCE_S) as client:
         with pytest.raises(EngineLost):
             await asyncio.wait_for(client.order(StreamOrder(kind="show", model="steps", id=1)), PATIENCE_S)
+
+
+@pytest.mark.parametrize("changes", [{}, {"max_answer_elements": 1000}, {"max_waiting_bytes": 2**20}])
+def test_a_record_of_a_stream_that_is_given_out_fits_into_a_frame_each_way(changes):
+    settings = Settings(**changes)
+    answer_bytes = engine_client._ELEMENT_BYTES * settings.max_answer_elements
+    request_bytes = max(settings.max_waiting_bytes, child._GROWTH * settings.max_body_bytes)
+
+    assert StreamLimits.of(settings).max_record_bytes == min(answer_bytes, request_bytes)

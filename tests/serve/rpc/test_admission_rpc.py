@@ -58,6 +58,16 @@ async def test_a_call_without_its_key_is_refused(open_asker, keys_file, message,
     assert refused.code() is code
 
 
+async def test_a_call_that_names_another_host_is_refused_and_no_fault_of_ours(open_asker, message):
+    async with open_asker(allowed_hosts="good.example") as asker:
+        refused = await asker.refusal(message, metadata=(("host", "evil.example"),))
+        answer = await asker.infer(message, metadata=(("host", "good.example"),))
+
+    assert refused.code() is grpc.StatusCode.PERMISSION_DENIED
+    assert "evil.example" in refused.details()
+    assert answer.outputs[0].name == "y"
+
+
 @pytest.mark.parametrize("metadata", [(("x-api-key", KEY),), (("authorization", f"Bearer {KEY}"),)])
 async def test_a_call_with_its_key_is_answered(open_asker, keys_file, message, metadata):
     async with open_asker(api_keys_file=keys_file) as asker:

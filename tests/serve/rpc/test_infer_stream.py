@@ -1,12 +1,15 @@
 """ModelStreamInfer: answers as they come, errors in the stream, nothing left behind."""
 
 import asyncio
+import json
+import logging
 
 import grpc
 import numpy as np
 import pytest
 from anyio import wait_all_tasks_blocked
 
+from cellgate.serve.counter_layout import PROTOCOLS, REQUESTS, STATUSES
 from cellgate.serve.errors import EngineLost
 from cellgate.serve.rpc import infer_stream
 from cellgate.serve.rpc import inference_pb2 as messages
@@ -111,6 +114,32 @@ async def test_a_cancelled_stream_leaves_no_work_behind(open_asker, make_message
         assert not asker.service._streams
 
     assert set(port.cancelled) == tickets
+
+
+async def test_what_a_client_leaves_behind_is_counted_and_told_as_left(
+    open_asker, make_message, make_manual_port, caplog
+):
+    caplog.set_level(logging.INFO, logger="cellgate.access")
+    port = make_manual_port()
+    async with open_asker(port, access_log=True) as asker:
+        stream = asker.stream()
+        for _ in range(3):
+            await stream.write(make_message().SerializeToString())
+        while len(port.waiting) < 3:
+            await asker.call(b"", "ServerLive")
+        port.answer(next(iter(port.waiting)))
+        await read(stream)
+        stream.cancel()
+        async with asyncio.timeout(30):
+            while asker.service._streams:
+                await asker.call(b"", "ServerLive")
+        page, layout = asker.serving.counters.own, asker.serving.counters.own.layout
+        at = layout.place(REQUESTS, 1, PROTOCOLS.index("grpc"), STATUSES.index(499))
+
+    lines = [json.loads(record.getMessage()) for record in caplog.records if record.name == "cellgate.access"]
+    told = [(line["status"], line["grpc_status"]) for line in lines if line["method"] == "ModelStreamInfer"]
+    assert sorted(told) == [(200, "OK"), (499, "CANCELLED"), (499, "CANCELLED")]
+    assert page.cells[at] == 2
 
 
 async def test_who_does_not_read_is_not_read_from(open_asker, make_message, make_manual_port, monkeypatch):

@@ -235,6 +235,30 @@ def test_what_is_being_committed_stays_though_nobody_waits_for_it(make_durable, 
     assert driver.engine.statistics()["streams_waiting"] == 0
 
 
+@pytest.mark.parametrize("end", ["cancelled", "late"])
+def test_what_came_behind_a_commit_that_was_given_up_and_is_gone_again_is_not_applied(
+    make_durable, make_work, make_x, end
+):
+    driver, gate, x = make_durable(store_limit_s=2.0), threading.Event(), make_x(4)
+    driver.store.before = lambda _writes: gate.wait(PATIENCE_S)
+    stuck = driver.post(make_work(x, StreamRef(id=1, is_start=True, step=0)))
+    while not driver.store.commits:
+        driver.turn()
+        driver.clock.now += 1e-4
+    driver.clock.now += 2.0
+    assert isinstance(driver.drain_until(stuck)[0], StoreUnavailable)
+    gate.set()
+    while driver.engine._client.is_late:  # until the store has answered; nobody has looked yet
+        driver.woken.wait(0.01)
+    deadline_s = driver.clock.now + (PATIENCE_S if end == "cancelled" else 0.0)
+    gone = driver.post(make_work(x, StreamRef(id=1, step=1), deadline_s=deadline_s))
+    if end == "cancelled":
+        driver.engine.cancel(gone)
+
+    assert driver.ask(make_work(x, StreamRef(id=1, step=0, is_start=True))).is_replayed is True
+    assert isinstance(driver.outcomes.get(gone), DeadlineExceeded if end == "late" else type(None))
+
+
 def test_closing_answers_what_is_on_its_way_to_the_store(make_durable, make_work, make_x):
     driver, x = make_durable(), make_x(4)
     committing = driver.post(make_work(x, StreamRef(id=1, is_start=True)))

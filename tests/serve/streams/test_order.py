@@ -1,5 +1,7 @@
 """A stream can be looked at, closed, moved and forked, and goes on with the bits of the whole."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -15,7 +17,7 @@ from cellgate.serve.stream_errors import (
 )
 from cellgate.serve.streams.memory_store import MemoryStore
 from cellgate.serve.streams.record import StreamKey
-from cellgate.serve.streams.record_bytes import pack_record
+from cellgate.serve.streams.record_bytes import pack_record, unpack_record
 
 
 @pytest.fixture
@@ -135,6 +137,40 @@ def test_only_a_live_state_of_the_same_bundle_is_brought_and_only_where_none_liv
         assert isinstance(order(driver, "bring", 8, wrong), error), wrong[:8]
     assert isinstance(order(driver, "bring", 8, data, model="last"), ModelChanged)
     assert isinstance(order(driver, "show", 8), UnknownStream)
+
+
+def test_a_record_that_no_frame_between_the_processes_has_room_for_is_not_given_out(
+    make_driver, make_work, make_x, order
+):
+    driver, x = make_driver(max_record_bytes=1000), make_x(100)
+    driver.ask(make_work(x, StreamRef(id=7, is_start=True, step=0)))
+    refused = order(driver, "export", 7)
+    assert isinstance(refused, BadInput)
+    assert "stream: expected a record of at most 1000 bytes, found 1" in str(refused)
+    driver.ask(make_work(x[:, :5], StreamRef(id=7, step=1)))
+
+    assert 0 < len(order(driver, "export", 7).data) <= 1000
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        pytest.param({"step": 2**64 - 1}, "requests", id="a-step-that-nobody-can-count-on-from"),
+        pytest.param({"answer": {"y": np.zeros((1, 3, 4))}}, "outputs", id="another-dtype"),
+        pytest.param({"answer": {"y": np.zeros((2, 3, 4), np.float32)}}, "outputs", id="other-rows"),
+        pytest.param({"answer": {"y": np.zeros((1, 4), np.float32)}}, "outputs", id="another-rank"),
+        pytest.param({"answer": {"z": np.zeros((1, 3, 4), np.float32)}}, "outputs", id="another-name"),
+        pytest.param({"answer": {"h_n": np.zeros((1, 1, 4), np.float32)}}, "outputs", id="another-width"),
+    ],
+)
+def test_a_state_that_no_server_gave_is_not_taken(begun, order, changes, words):
+    """Its checksum is right: anybody can compute one."""
+    driver, _ = begun
+    record = unpack_record(order(driver, "export", 7).data)
+
+    refused = order(driver, "bring", 8, pack_record(replace(record, **changes)))
+    assert isinstance(refused, BadInput)
+    assert words in str(refused)
 
 
 def test_what_is_brought_needs_room_too(make_driver, make_work, make_x, order):

@@ -90,6 +90,27 @@ def test_a_password_is_asked_for_and_never_told(redis_server, make_record):
     assert _shown("redis://localhost") == "localhost:6379"
 
 
+@pytest.mark.parametrize("url", ["redis://:s3c/ret@host", "redis://me:12/34@host:6379", "rediss://:s3c#ret@host/0"])
+def test_a_password_that_breaks_its_url_is_not_told_either(url):
+    from cellgate.serve.start_errors import ServerStartError
+
+    with pytest.raises(ServerStartError, match=r"in a password write / .* as %2F") as caught:
+        open_store(Settings(stream_store=url))
+    assert not any(part in str(caught.value) for part in ("s3c", "ret", "12", "34"))
+    assert caught.value.__suppress_context__
+
+
+def test_a_node_of_a_cluster_is_refused_at_the_start(redis_server):
+    """A commit is one script, and a cluster runs none over the keys of several places."""
+    from cellgate.serve.start_errors import ServerStartError
+
+    with (
+        redis_server("--cluster-enabled", "yes") as server,
+        pytest.raises(ServerStartError, match="expected a single server, found a node of a cluster"),
+    ):
+        open_store(Settings(stream_store=server.url))
+
+
 def test_a_redis_that_is_not_there_stops_a_start_but_not_a_restart(tmp_path, caplog, make_record):
     from cellgate.serve.start_errors import ServerStartError
 

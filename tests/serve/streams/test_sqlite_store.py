@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from cellgate.serve.start_errors import ServerStartError
+from cellgate.serve.streams import sqlite_store
 from cellgate.serve.streams.record import StreamKey
 from cellgate.serve.streams.sqlite_store import SqliteStore
 from cellgate.serve.streams.store import StoreError, Write
@@ -107,6 +108,15 @@ def test_files_of_others_and_of_other_versions_are_left_alone(path, tmp_path):
         assert place == path or place.read_bytes() == before
 
 
+def test_an_sqlite_that_is_too_old_is_told_and_nothing_is_made(path, monkeypatch):
+    """As the Python of a distribution may have it: it would take the table for a fault of the file."""
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 34, 1))
+
+    with pytest.raises(ServerStartError, match=r"expected SQLite 3\.37 or newer in this Python, found 3\.34\.1; use"):
+        SqliteStore(path, 10)
+    assert not path.exists()
+
+
 def test_a_damaged_file_is_refused(path, make_record):
     store = SqliteStore(path, 10)
     for number in range(50):
@@ -140,6 +150,28 @@ def test_a_full_disk_is_an_error_that_changes_nothing(path, make_record, is_same
     assert store.usage.total_bytes == make_record(4).size_bytes
     store._db.execute("PRAGMA max_page_count = 1000000")
     assert put(store, make_record(5, rows=5000, revision=6), expected=5) == [True]
+    store.close()
+
+
+def test_what_turned_idle_at_once_is_emptied_some_records_a_sweep(path, make_record, monkeypatch):
+    monkeypatch.setattr(sqlite_store, "_MOST_EMPTIED", 2)
+    store = SqliteStore(path, 10)
+    for name in (1, 2, 3):
+        record = make_record(4)
+        store.commit([Write(key=StreamKey("m", name), expected=None, record=record, expires_s=10.0, keep_until_s=99.0)])
+    found = [(store.sweep(11.0 + turn), store.usage.total_live, store.usage.total_bytes) for turn in range(2)]
+    store.close()
+
+    assert found == [({"m": 3}, 0, record.size_bytes), ({}, 0, 0)]
+
+
+def test_a_record_that_is_damaged_does_not_stop_a_sweep(path, make_record):
+    store = SqliteStore(path, 10)
+    for name in (1, 2):
+        put(store, make_record(4), key=StreamKey("m", name))
+    store._db.execute("UPDATE streams SET record = x'00' WHERE key = 'm:n:1'")
+
+    assert store.sweep(1e12) == {"m": 2}
     store.close()
 
 

@@ -130,6 +130,19 @@ def test_a_sweep_forgets_what_was_kept_for_long_enough(open_store, make_record):
         assert (store.usage.records, store.usage.total_bytes) == (0, 0)
 
 
+def test_a_stream_that_turned_idle_leaves_no_bytes_behind(open_store, make_record):
+    """Else nobody could begin another one before it is forgotten, though none lives."""
+    with open_store() as store:
+        if store.usage is None:
+            pytest.skip("Redis does not count")
+        store.commit([write_of(A, make_record(4)), write_of(B, make_record(4, ended=END, touched_s=1059.0))])
+        store.sweep(1060.0)
+        left = store.load(A)
+
+        assert (left.ended, left.states, left.answer, left.step, left.revision) == (EXPIRED, (), None, 4, 5)
+        assert store.usage.total_bytes == store.load(B).size_bytes
+
+
 def test_a_stream_that_turned_idle_may_still_be_written_by_who_saw_it_alive(open_store, make_record):
     with open_store() as store:
         store.commit([write_of(A, make_record(4))])

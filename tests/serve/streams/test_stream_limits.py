@@ -25,6 +25,23 @@ def test_an_idle_stream_expires_and_is_forgotten_later(make_driver, make_work, m
     assert driver.ask(make_work(x, StreamRef(id=7, is_start=True, step=0))).step == 0
 
 
+def test_an_id_whose_trace_the_store_has_forgotten_is_as_good_as_new(make_durable, make_work, make_x):
+    """The records that were used last lie in memory too, and must not outlive those of the store."""
+    driver, x = make_durable(idle_s=60.0, tombstone_s=30.0), make_x(4)
+    driver.ask(make_work(x, StreamRef(id="ended", is_start=True, is_end=True, step=0)))
+    driver.ask(make_work(x, StreamRef(id="idle", is_start=True, step=0)))
+    driver.wall.now += 31.0
+    driver.store.sweep(driver.wall.now)
+    assert isinstance(driver.ask(make_work(x, StreamRef(id="ended", step=1))), UnknownStream)
+    assert driver.ask(make_work(x, StreamRef(id="ended", is_start=True, step=0))).is_replayed is False
+    assert isinstance(driver.ask(make_work(x, StreamRef(id="idle", is_start=True, step=0))), StreamAnswer)
+
+    driver.wall.now += 91.0
+    for _ in range(2):  # what is idle becomes a trace, and a trace is forgotten
+        driver.store.sweep(driver.wall.now)
+    assert isinstance(driver.ask(make_work(x, StreamRef(id="idle", step=1))), UnknownStream)
+
+
 def test_an_engine_with_streams_in_it_wakes_up_to_sweep_and_sleeps_when_there_are_none(make_driver, make_work, make_x):
     driver = make_driver(idle_s=60.0, tombstone_s=30.0)
     assert driver.engine.wait_s() is None
