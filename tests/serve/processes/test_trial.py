@@ -1,6 +1,7 @@
 """The trial of one bundle, in a real process: what it survives, what it dies of, and that nothing is left of it."""
 
 import os
+import select
 import shutil
 import signal
 import sys
@@ -25,6 +26,7 @@ from cellgate.serve.start_errors import GoldenMismatchError
 from .deadly_network import DeadlyNetwork
 from .trial_watch import children_of
 
+PATIENCE_S = 30
 SETTINGS = Settings(device="cpu", threads=1)
 STAGES = "(it was read|its graph was opened|the time of its runs was measured)"
 pytestmark = pytest.mark.slow
@@ -113,7 +115,7 @@ def test_a_trial_that_is_stopped_ends_at_once_and_says_nothing_of_the_bundle(end
         pass
     trial.stop()
     trial.stop()
-    thread.join(30)
+    thread.join(PATIENCE_S)
 
     assert [type(err) for err in caught] == [NotReady]
 
@@ -149,7 +151,9 @@ def tried(endless):
 
 def test_a_trial_ends_with_the_process_that_started_it_also_in_the_middle_of_a_run(tried):
     tried._process.stdin.close()
+    has_ended, *_ = select.select([tried.reports], [], [], PATIENCE_S)
 
+    assert has_ended
     assert tried.read_reports() is None
     assert tried.reap() == -signal.SIGIO
 
