@@ -113,13 +113,13 @@ def role_of(pid: int) -> str:
     return modules[0] if modules else "other"
 
 
-def resident_mib(pid: int) -> float:
-    """Return the resident memory of a process; 0 where it is gone."""
+def resident_mib(pid: int, field: str = "VmRSS") -> float:
+    """Return the resident memory of a process, or another field of its status; 0 where it is gone."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
     except OSError:
         return 0.0
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS:")), 0.0)
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{field}:")), 0.0)
 
 
 def cpu_s(pid: int) -> float:

@@ -2,6 +2,8 @@
 
     python bench/takeover.py BUNDLE [--times 5] [--connections 8] [--steps 20] [--seconds 3]
 
+Beside it: seconds and memory of the trial of each new version. CELLGATE_TRIAL_LIMIT_S=0 shows a server without trials.
+
 A copy of the bundle with another version is made, a server is started with both in its repository, and clients ask it
 without a pause over connections that are kept. Then one version takes over from the other, several times. Every answer
 must be a 200 and name the version that it was asked under or the one that took over; nothing may be lost. Exit 1 where
@@ -24,7 +26,7 @@ from typing import Final
 import numpy as np
 from rich.console import Console
 from rich.table import Table
-from served import HOST, serving
+from served import HOST, Server, children_of, resident_mib, role_of, serving
 
 from cellgate.bundle.manifest_json import manifest_to_json
 from cellgate.bundle.reader import read_bundle
@@ -67,6 +69,41 @@ class Client(threading.Thread):
             self.seen.wrong.append(f"a request was lost: {err or type(err).__name__}")
         finally:
             connection.close()
+
+
+class TrialWatch(threading.Thread):
+    """Looks a hundred times a second for a trial of the engine, and what it takes.
+
+    Attributes:
+        seen_s: moments of the first and the last look at each trial.
+        most_mib: resident memory of the largest one, and what of it belongs to no file that others use too.
+    """
+
+    def __init__(self, server: Server) -> None:
+        super().__init__(daemon=True)
+        self.seen_s: dict[int, tuple[float, float]] = {}
+        self.most_mib = (0.0, 0.0)
+        self.is_over = False
+        self._engines = [pid for pid, role in server.pids.items() if role == "engine_child"]
+
+    def run(self) -> None:
+        """Look until it is told to end."""
+        while not self.is_over:
+            for pid in (child for engine in self._engines for child in children_of(engine)):
+                if role_of(pid) == "trial_child":
+                    now_s = time.monotonic()
+                    self.seen_s[pid] = (self.seen_s.get(pid, (now_s,))[0], now_s)
+                    self.most_mib = max(self.most_mib, (resident_mib(pid), resident_mib(pid, "RssAnon")))
+            time.sleep(0.01)
+
+    def line(self) -> str:
+        """Return it in words."""
+        took_s = [last_s - first_s for first_s, last_s in self.seen_s.values()]
+        if not took_s:
+            return "no trial was seen"
+        whole, own = self.most_mib
+        counted = f"{len(took_s)} trials of {min(took_s):.2f} to {max(took_s):.2f} s"
+        return f"{counted}, up to {whole:.0f} MiB, {own:.0f} without the files that others map too"
 
 
 def copy_as(bundle: str, folder: Path, version: int) -> Path:
@@ -121,8 +158,9 @@ def measure(bundle: str, plan: argparse.Namespace, console: Console) -> list[str
         with serving(str(folder / "version-1"), options=options) as server:
             body = request_of(bundle, plan.steps)
             clients = [Client(server.port, f"/v2/models/{name}/infer", body) for _ in range(plan.connections)]
-            for client in clients:
-                client.start()
+            watch = TrialWatch(server)
+            for thread in (watch, *clients):
+                thread.start()
             took_s = []
             for version in range(2, plan.times + 2):
                 for when in WHEN:
@@ -135,9 +173,11 @@ def measure(bundle: str, plan: argparse.Namespace, console: Console) -> list[str
             back_s = load(server.control_port, name, 1)
             for client in clients:
                 client.is_over = True
-            for client in clients:
-                client.join()
+            watch.is_over = True
+            for thread in (watch, *clients):
+                thread.join()
     show(clients, took_s, back_s, console)
+    console.print(watch.line())
     wrong = [text for client in clients for text in client.seen.wrong]
     versions = set().union(*(client.seen.versions for client in clients))
     missing = {str(version) for version in range(1, plan.times + 2)} - versions

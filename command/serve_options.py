@@ -36,6 +36,7 @@ _SETTINGS_HELP: Final[Mapping[str, str]] = {
     "keep_alive_s": "seconds after which an idle connection is closed",
     "shutdown_grace_s": "seconds for running requests to end after SIGTERM",
     "engine_hang_s": "seconds without a turn of its loop after which the engine is killed and started again; 0: never",
+    "trial_limit_s": "seconds that the trial of a bundle may take before it is loaded; 0: it is loaded untried",
     "access_log": "write one JSON line a request to stderr",
     "stream_store": "where streams are kept: memory (a restart loses them), sqlite:PATH, redis://[:PASSWORD@]HOST[:PORT]",
     "state_keys_path": "file of keys, one a line, with which states that clients carry are signed",

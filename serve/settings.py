@@ -33,6 +33,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "keep_alive_s": (0.0, 3600.0),
     "shutdown_grace_s": (0.0, 3600.0),
     "engine_hang_s": (0.0, 86_400.0),
+    "trial_limit_s": (0.0, 86_400.0),
     "max_head_bytes": (1024, 2**20),
     "max_headers": (8, 10_000),
     "max_chunks": (1, 2**24),
@@ -112,6 +113,7 @@ class Settings:
         keep_alive_s: an idle connection is closed after this time.
         shutdown_grace_s: time for running requests to end after SIGTERM.
         engine_hang_s: an engine that begins no turn of its loop for so long is killed and started again; 0: never.
+        trial_limit_s: longest trial of a bundle that is loaded, in a process of its own; 0: none is tried.
         access_log: write one JSON line a request to stderr.
         example_request_path: a file with a request body that the start-up curl line sends instead of an inline one.
         metrics: answer GET /metrics, on the same port as all else.
@@ -162,6 +164,7 @@ class Settings:
     keep_alive_s: float = 15.0
     shutdown_grace_s: float = 30.0
     engine_hang_s: float = 60.0
+    trial_limit_s: float = 120.0
     access_log: bool = False
     example_request_path: str | None = None
     metrics: bool = True

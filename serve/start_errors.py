@@ -37,6 +37,16 @@ class GoldenMismatchError(ServerStartError):
         )
 
 
+class BundleCrashError(ServerStartError):
+    """The engine's process died of a bundle, most likely inside the runtime, which nothing can catch."""
+
+    def __init__(self, path: str, how: str, doing: str) -> None:
+        super().__init__(
+            f"bundle {path}: expected the engine's process to live, found that it died by {how} while {doing}; look at "
+            f"it with: cellgate verify {path}, and serve without it"
+        )
+
+
 class NameConflictError(ServerStartError):
     """Two bundles want to be served under one name."""
 

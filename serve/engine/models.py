@@ -3,7 +3,7 @@
 Rules of this file: it opens and closes; whatever fails, nothing stays open.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -31,6 +31,13 @@ from .plan import POOL_ROWS
 # Several threads must be faster than one by this factor, for they take CPUs from the frontends.
 _WORTH_MORE_THREADS = 1.3
 _TYPICAL_ROWS, _TYPICAL_STEPS = 8, 32
+
+# What is begun with a bundle, as a clause after "while": a runtime that takes the process down says nothing any more.
+Tell = Callable[[ServedBundle, str], None]
+
+
+def tell_nobody(_read: ServedBundle, _doing: str) -> None:
+    """Say to nobody what is begun with a bundle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,27 +77,34 @@ class EngineModel:
         return f"{how}; {costs}"
 
 
-def open_engine_models(places: Sequence[BundlePlace], settings: Settings) -> list[EngineModel]:
+def open_engine_models(
+    places: Sequence[BundlePlace], settings: Settings, tell: Tell = tell_nobody
+) -> list[EngineModel]:
     """Read every bundle, open its graph, run its golden cases, measure its costs; or close all and raise.
+
+    Args:
+        places: of the bundles.
+        settings: of the server.
+        tell: called before each thing that the runtime does with a bundle.
 
     Raises:
         BundleError: a bundle is damaged or none.
         ServerStartError: no bundle, two of one name, the device does not work, golden cases are not reproduced.
     """
     with ExitStack() as opened:
-        models = [_open_model(read, settings, opened) for read in read_served_bundles(places)]
+        models = [_open_model(read, settings, opened, tell) for read in read_served_bundles(places)]
         opened.pop_all()
     return models
 
 
-def open_engine_model(read: ServedBundle, settings: Settings) -> EngineModel:
+def open_engine_model(read: ServedBundle, settings: Settings, tell: Tell = tell_nobody) -> EngineModel:
     """Do the same with one bundle that was read. May be called on a thread beside an engine that runs.
 
     Raises:
         ServerStartError: as `open_engine_models`.
     """
     with ExitStack() as opened:
-        model = _open_model(read, settings, opened)
+        model = _open_model(read, settings, opened, tell)
         opened.pop_all()
     return model
 
@@ -109,8 +123,9 @@ def open_proved(place: BundlePlace, settings: Settings) -> tuple[ServedModel, Ru
     return served, runtime
 
 
-def _open_model(read: ServedBundle, settings: Settings, opened: ExitStack) -> EngineModel:
-    runtime, cost, device_lanes = _open_fastest(read, settings, opened)
+def _open_model(read: ServedBundle, settings: Settings, opened: ExitStack, tell: Tell) -> EngineModel:
+    runtime, cost, device_lanes = _open_fastest(read, settings, opened, tell)
+    tell(read, "its golden cases were run")
     return EngineModel(_prove(read, runtime), runtime, cost, device_lanes, str(read.bundle.path))
 
 
@@ -127,10 +142,14 @@ def _open(read: ServedBundle, settings: Settings, threads: int | None, opened: E
     return runtime
 
 
-def _open_fastest(read: ServedBundle, settings: Settings, opened: ExitStack) -> tuple[OnnxRuntime, CostModel, bool]:
+def _open_fastest(
+    read: ServedBundle, settings: Settings, opened: ExitStack, tell: Tell
+) -> tuple[OnnxRuntime, CostModel, bool]:
     """Open with one thread and with as many as there are CPUs, and keep what is faster; as told where told."""
     rows = min(settings.max_lanes, POOL_ROWS)
+    tell(read, "its graph was opened")
     first = _open(read, settings, settings.threads or 1, opened)
+    tell(read, "the time of its runs was measured")
     on_device = keeps_states_on_device(first, read.bundle)
     cost = calibrate(first, rows, on_device=on_device)
     cpus = usable_cpus()

@@ -5,11 +5,12 @@
 Rules of this file: composition only; it serves as a frontend does, and answers no request for inference.
 """
 
+import asyncio
 import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
@@ -17,6 +18,7 @@ from typing import Any, Final
 from ..access_log import access_logging
 from ..admission import Admission, admission_rules
 from ..control_app import create_control_app
+from ..errors import ServeError
 from ..operation_log import operation_logging
 from ..serving_state import ServingState
 from .child_border import ChildBorder, run_child, settings_of
@@ -44,14 +46,30 @@ def serve_control(border: ChildBorder, config: dict[str, Any]) -> None:
     client.on_models = state.take_models
     app = create_control_app(state, client, partial(_running, client, state, config["control_rpc_address"]))
     listener = socket.socket(fileno=config["listener"])
-    server = FrontendServer(
-        uvicorn_config(app, settings), state, border.lifeline, lambda: border.report({"listening": True})
-    )
+    config_of_uvicorn = uvicorn_config(app, settings)
+    server = ControlServer(config_of_uvicorn, state, border.lifeline, lambda: border.report({"listening": True}))
+    server.client = client
     with (
         operation_logging(settings.log_format, _NAME),
         access_logging(_NAME, enabled=settings.access_log),
     ):
         server.run(sockets=[listener])
+
+
+class ControlServer(FrontendServer):
+    """A frontend's server that keeps no stop waiting for a trial: whoever asked for the load is told 503 at once.
+
+    Attributes:
+        client: reaches the engine; set before it runs.
+    """
+
+    client: EngineClient
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Have the engine give up what is not opened yet, then stop as a frontend does."""
+        with suppress(ServeError, TimeoutError):
+            await asyncio.wait_for(self.client.control("give_up", ""), _HELLO_PATIENCE_S)
+        await super().shutdown(sockets)
 
 
 @asynccontextmanager

@@ -28,7 +28,7 @@ class Desk(Protocol):
         ...
 
     def control(self, action: ControlAction, name: str, version: str | None, on_done: OnControl) -> None:
-        """Load or unload a model.
+        """Load or unload a model, or give up what is not opened yet.
 
         Args:
             action: what to do.

@@ -15,10 +15,10 @@ from typing import Any, Final
 from ...bundle.errors import BundleError
 from ..counter_page import Counters
 from ..engine.engine import Engine, EngineLimits
-from ..engine.models import EngineModel, open_engine_model, open_engine_models
+from ..engine.models import EngineModel, Tell, open_engine_model, open_engine_models
 from ..operation_log import operation_logging
 from ..repository import Repository
-from ..served_model import read_served_bundle
+from ..served_model import ServedBundle, read_served_bundle
 from ..settings import Settings
 from ..start_errors import ServerStartError
 from ..streams.limits import StreamLimits
@@ -52,7 +52,11 @@ def serve_engine(border: ChildBorder, config: dict[str, Any]) -> None:
 
 def _serve(border: ChildBorder, config: dict[str, Any], settings: Settings) -> None:
     repository = repository_of(config, settings)
-    models = _open_models(config, settings, repository)
+
+    def tell(read: ServedBundle, doing: str) -> None:
+        border.report({"opening": [str(read.bundle.path), read.bundle.digest, doing]})
+
+    models = _open_models(config, settings, repository, tell)
     store = open_store(settings, is_restart=config.get("is_restart", False))
     roster = Roster(store.line, config.get("names", ()))
     for model, is_current in models:
@@ -67,16 +71,18 @@ def _serve(border: ChildBorder, config: dict[str, Any], settings: Settings) -> N
         loop.run(border.lifeline)
 
 
-def _open_models(config: dict[str, Any], settings: Settings, repository: Repository) -> list[tuple[EngineModel, bool]]:
+def _open_models(
+    config: dict[str, Any], settings: Settings, repository: Repository, tell: Tell
+) -> list[tuple[EngineModel, bool]]:
     """Open the bundles of a configuration; say of each whether it is current."""
     places = places_of(config)
     current = [place for place, is_current in places if is_current]
     if not places and not config.get("is_restart", False):
         current = repository.newest()
-    found = [(model, True) for model in open_engine_models(current, settings)] if current else []
+    found = [(model, True) for model in open_engine_models(current, settings, tell)] if current else []
     for place in (place for place, is_current in places if not is_current):
         try:
-            found.append((open_engine_model(read_served_bundle(place), settings), False))
+            found.append((open_engine_model(read_served_bundle(place), settings, tell), False))
         except (BundleError, ServerStartError) as err:  # its streams are told; the others must not wait for it
             logger.warning("a version that was replaced is not opened again: %s", err)
     return found
@@ -100,7 +106,7 @@ def make_loop(
         if not entry.is_current:
             engine.add(entry.model)
             engine.prefer(entry.name, _key_of(roster.current(entry.name)))
-    loader = ModelLoader(repository, settings)
+    loader = ModelLoader(repository, settings, is_tried=settings.trial_limit_s > 0)
     loop = EngineLoop(
         engine,
         ModelDesk(engine, roster, loader, settings, counters.own.layout, border.report),

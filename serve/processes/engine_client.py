@@ -99,7 +99,7 @@ class EngineClient:
         return await self._link.questions.order(order)
 
     async def control(self, action: ControlAction, name: str, version: str | None = None) -> Any:
-        """Have the engine load or unload a model.
+        """Have the engine load or unload a model, or give up what it tries.
 
         Args:
             action: what to do.

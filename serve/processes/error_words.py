@@ -4,6 +4,7 @@ Rules of this file: only classes that are named here or in the two vocabularies 
 ours and says so.
 """
 
+import signal
 import traceback
 from collections.abc import Mapping
 from typing import Any, Final, TypeVar
@@ -101,6 +102,15 @@ def ended_early(who: str, status: int | None) -> ServerStartError:
 def how_it_ended(status: int | None) -> str:
     """Return an exit status, or minus a signal, in words."""
     return f"signal {-status}" if status is not None and status < 0 else f"status {status}"
+
+
+def how_it_died(status: int | None) -> str:
+    """Return the same for whoever has to find out why: with the signal's name, and what it most likely means."""
+    if status is None or status >= 0:
+        return f"exit code {status}"
+    name = next((known.name for known in signal.Signals if known == -status), "one that has no name")
+    hint = ", as where memory runs out" if -status == signal.SIGKILL else ""
+    return f"signal {-status} ({name}{hint})"
 
 
 def _start_class(name: str) -> type[Exception] | None:

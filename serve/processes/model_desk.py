@@ -97,8 +97,13 @@ class ModelDesk:
         return pack_json(Kind.HELLO, 0, self._roster.hello())
 
     def control(self, action: ControlAction, name: str, version: str | None, on_done: OnControl) -> None:
-        """Load or unload a model; see `Desk`."""
+        """Load or unload a model, or give up; see `Desk`."""
         self.next_look_s = 0.0
+        if action == "give_up":
+            for job in self._loader.give_up():
+                self._asked.pop(job)(NotReady())
+            on_done({})
+            return
         if action == "load":
             job = LoadJob(name, version)
             self._asked[job] = on_done

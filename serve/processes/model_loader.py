@@ -1,5 +1,8 @@
 """Opens bundles on a thread beside the engine: read, digests checked, golden cases reproduced, costs measured.
 
+    trial    first in a process of its own (`trial`), which may die of the bundle; not where `is_tried` is off
+    open     then here, for the engine
+
 Rules of this file: one at a time, in the order in which they were asked for. The thread touches nothing of the engine;
 what it made is taken by whoever drives that. A failure is a sentence for whoever asked, and changes nothing.
 """
@@ -14,10 +17,11 @@ from ...bundle.errors import BundleError
 from ..engine.models import EngineModel, open_engine_model
 from ..errors import LoadRefused, NotReady, ServeError
 from ..repository import Repository
-from ..served_model import ServedBundle, read_served_bundle
+from ..served_model import BundlePlace, ServedBundle, read_served_bundle
 from ..settings import Settings
 from ..start_errors import ServerStartError
 from .tensor_frames import ModelCodec
+from .trial import Trial
 
 logger = logging.getLogger("cellgate.engine")
 
@@ -49,15 +53,19 @@ class ModelLoader:
     Args:
         repository: where bundles lie.
         settings: of the server.
+        is_tried: whether a process of its own opens each bundle first. An engine that is embedded has none: it would
+            start this program again.
 
     Attributes:
         waker: called by the thread when a job is done; whoever drives the engine sets it.
     """
 
-    def __init__(self, repository: Repository, settings: Settings) -> None:
+    def __init__(self, repository: Repository, settings: Settings, *, is_tried: bool = False) -> None:
         self.waker: Callable[[], None] = lambda: None
         self._repository = repository
         self._settings = settings
+        self._is_tried = is_tried
+        self._trial = Trial(settings)
         self._waiting: deque[LoadJob] = deque()
         self._running: LoadJob | None = None
         self._is_done = threading.Event()
@@ -84,6 +92,7 @@ class ModelLoader:
         job = self._running = self._waiting.popleft()
         job.held = dict(held_of(job.name))
         self._is_done.clear()
+        self._trial = Trial(self._settings)
         self._thread = threading.Thread(target=self._run, args=(job,), name="cellgate-loader")
         self._thread.start()
 
@@ -94,11 +103,18 @@ class ModelLoader:
         job, self._running = self._running, None
         return job
 
+    def give_up(self) -> list[LoadJob]:
+        """End the trial that is at work, and return what had not begun, which is forgotten."""
+        self._trial.stop()
+        forgotten = list(self._waiting)
+        self._waiting.clear()
+        return forgotten
+
     def close(self) -> None:
         """Begin nothing more, and wait for what is at work. Closing twice is fine."""
         # The bundle is opened for nobody; but a process that ends in the middle of that is aborted by the runtime.
         self._is_closed = True
-        self._waiting.clear()
+        self.give_up()
         if self._thread is not None:
             self._thread.join()
         if self._running is not None and self._running.model is not None:
@@ -137,9 +153,11 @@ class ModelLoader:
             return
         if version in job.held:
             raise _other_of(read, version)
+        ModelCodec(0, read.name, read.bundle.manifest.graph)  # refuses what no frame can carry
+        if self._is_tried:
+            self._trial.prove(BundlePlace(read.bundle.path, read.name, read.bundle.digest))
         if self._is_closed:
             raise NotReady
-        ModelCodec(0, read.name, read.bundle.manifest.graph)  # refuses what no frame can carry
         job.model = open_engine_model(read, self._settings)
 
     def _lies_there(self, job: LoadJob) -> bool:

@@ -3,6 +3,7 @@
     start    the engine; when it is ready, all frontends; when they listen, the server is up
     death    before the server is up: the start has failed, with the child's own sentence;
              later: the child is started again at once, or, where it was not ready yet, after a pause that grows
+    opening  an engine that dies of one bundle again and again is not started for ever (`opening`)
     hang     an engine whose loop stands still is killed, and so started again
     stop     the frontends, which answer what they have accepted; then the engine; whoever is late is killed
 
@@ -28,6 +29,7 @@ from .counter_files import CounterFiles
 from .engine_socket import engine_listener
 from .error_words import ended_early, how_it_ended, start_error_from_report
 from .hang_watch import HangWatch
+from .opening import Opening, Stage, without_retired
 from .slot import Slot
 from .slots import ControlListeners, Slots
 
@@ -76,6 +78,8 @@ class Supervisor:
         self._hello: Mapping[str, Any] | None = None  # what is served, which the next engine serves too
         self._first_names: Sequence[str] | None = None
         self._on_up: OnUp | None = None
+        self._opening = Opening()
+        self._failure: Exception | None = None  # that ends the server, after an orderly stop
         self._is_stopping = False
         self._is_engine_told = False
         self._kill_at_s: float | None = None
@@ -115,7 +119,7 @@ class Supervisor:
             on_up: called once with the engine's hello, when all frontends listen.
 
         Raises:
-            BundleError, ServerStartError: the server cannot start.
+            BundleError, ServerStartError: the server cannot start, or not go on.
         """
         self._on_up = on_up
         try:
@@ -126,6 +130,8 @@ class Supervisor:
                 self._act(time.monotonic())
         finally:
             self._close()
+        if self._failure is not None:
+            raise self._failure
 
     def _wait_s(self) -> float | None:
         """Return how long nothing is due, or None: until something happens."""
@@ -161,6 +167,8 @@ class Supervisor:
             self._bury(slot, None)
             return
         slot.fill(child)
+        if slot is self._engine:
+            self._opening.begin()
         self._selector.register(child.reports, EVENT_READ, partial(self._hear, slot, child))
 
     def _hear(self, slot: Slot, child: ChildProcess) -> None:
@@ -172,6 +180,8 @@ class Supervisor:
         for report in reports:
             if "error" in report:
                 slot.failure = start_error_from_report(report)
+            elif "opening" in report:
+                self._opening.hear(Stage(*report["opening"]))
             elif "models" in report:
                 self._hello = report["models"]
             elif slot is self._engine:
@@ -182,7 +192,7 @@ class Supervisor:
 
     def _greet_engine(self, hello: Mapping[str, Any]) -> None:
         is_first, self._hello = self._hello is None, hello
-        self._engine.is_ready = True
+        self._engine.is_ready, self._opening = True, Opening()
         if is_first:
             self._first_names = hello["names"]
             for slot in self._frontends:
@@ -198,12 +208,29 @@ class Supervisor:
 
     def _bury(self, slot: Slot, status: int | None) -> None:
         """A child has ended, or could not be started."""
+        if slot is self._engine and not slot.is_ready and slot.failure is None:
+            slot.failure = self._opening.died(status)
         if self._on_up is not None and not self._is_stopping:
             raise slot.failure or ended_early(slot.name, status)
         if not self._is_stopping:
             slot.complain(str(slot.failure or f"its process ended with {how_it_ended(status)}; it is started again"))
             self._counters.add(ENGINE_RESTARTS if slot is self._engine else FRONTEND_RESTARTS)
         slot.leave(time.monotonic())
+        if slot is self._engine and not self._is_stopping:
+            self._do_without()
+
+    def _do_without(self) -> None:
+        """Leave out a bundle of which one engine after the other has died; where that cannot be, it is the end."""
+        hopeless = self._opening.hopeless
+        if hopeless is None or self._hello is None:
+            return
+        hello = without_retired(self._hello, hopeless)
+        if hello is None:
+            self._failure = self._engine.failure
+            self._begin_to_stop()
+        else:
+            self._hello, self._opening = hello, Opening()
+            logger.warning("engine: it starts without that bundle, which was replaced; its streams are told")
 
     def _read_wishes(self) -> None:
         wishes = os.read(self._wake_read, 4096)
@@ -212,15 +239,18 @@ class Supervisor:
                 if slot.child is not None and slot.is_ready:
                     slot.child.read_keys()
         if wishes.strip(_KEYS) and not self._is_stopping:
-            self._is_stopping = True
-            logger.info("stopping")
-            self._kill_at_s = time.monotonic() + self._grace_s + EXIT_S
-            self._close_listeners()
-            for slot, child in self._slots.living():
-                if slot is not self._engine:
-                    child.terminate()
+            self._begin_to_stop()
         if b"!" in wishes:
             self._kill_all()
+
+    def _begin_to_stop(self) -> None:
+        self._is_stopping = True
+        logger.info("stopping")
+        self._kill_at_s = time.monotonic() + self._grace_s + EXIT_S
+        self._close_listeners()
+        for slot, child in self._slots.living():
+            if slot is not self._engine:
+                child.terminate()
 
     def _kill_all(self) -> None:
         self._kill_at_s = None

@@ -79,6 +79,7 @@ def test_table_of_errors_has_every_class_with_its_status():
         "max_lanes",
         "run_limit_s",
         "engine_hang_s",
+        "trial_limit_s",
     ],
 )
 def test_numbers_in_the_tables_are_the_defaults(name):

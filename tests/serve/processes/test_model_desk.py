@@ -269,6 +269,20 @@ def test_loads_are_done_one_after_the_other(office):
     assert office.offered() == {"steps/3": False, "steps/4": False, "steps/5": True}
 
 
+def test_who_is_given_up_is_told_and_what_is_opened_already_is_served(office):
+    office.is_done.clear()
+    for version in ("4", "5"):
+        office.desk.control("load", "steps", version, office.answers.append)
+    office.desk.control("give_up", "", None, office.answers.append)
+    told = [*office.answers]
+    assert office.is_done.wait(PATIENCE_S)
+    office.desk.look(EVERYBODY)
+
+    assert [type(answer) for answer in told] == [NotReady, dict]
+    assert office.answers[2:] == [{"name": "steps", "version": "4", "state": "loaded"}]
+    assert office.offered() == {"steps/3": False, "steps/4": True}
+
+
 def test_who_waits_when_the_engine_ends_is_told(office):
     office.load("4", taken=0)
     office.desk.control("load", "steps", "5", office.answers.append)
