@@ -14,7 +14,7 @@ async def test_more_than_may_wait_is_refused_at_once_in_number_and_in_bytes(meet
         engine = await next_engine(hello)
         done = []
         client.submit(make_work(steps=2**17), done.append)  # larger than all that may wait, but alone
-        with pytest.raises(QueueFull):
+        with pytest.raises(QueueFull, match="at most 1048576 bytes in the tensors of waiting requests"):
             client.submit(make_work(), done.append)
         engine.send(answer(await engine.receive()))
         while not done:
