@@ -103,7 +103,8 @@ class InferCheck:
             make_form(fields, signature, size, _wanted(request, names)),
             carry=lambda answer: carrier.sign(answer, rows, step),
         )
-        outputs = (*names, *(name for name in carrier.streams.states if name not in names))
+        states = (name for name in carrier.streams.states if name not in names)
+        outputs = check_outputs(signature, (*names, *states), size, self._limits)  # the states are in the answer too
         return self._head(request, arrays, blobs, form, outputs)
 
     def _bring(self, carried: Carried, request: JsonRequest, arrays: dict[str, Array]) -> None:

@@ -72,7 +72,7 @@ class RequestLimits:
         max_batch_rows: B, rows of a request.
         max_steps: T, steps of the longest row.
         max_row_steps: B * T, which bounds what the runtime takes for intermediate values.
-        max_answer_elements: elements of all requested outputs together.
+        max_answer_elements: elements of all requested outputs together, and of a state that the answer carries.
         max_json_elements: values, arrays and objects of the JSON.
     """
 
