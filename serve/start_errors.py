@@ -23,8 +23,8 @@ class DeviceUnavailableError(ServerStartError):
 class GraphMismatchError(ServerStartError):
     """The runtime sees other tensors in the model than the manifest promises."""
 
-    def __init__(self, what: str, expected: str, found: str) -> None:
-        super().__init__(f"model.onnx: {what}: expected {expected} as in the manifest, found {found}; export again")
+    def __init__(self, graph: str, what: str, expected: str, found: str) -> None:
+        super().__init__(f"{graph}: {what}: expected {expected} as in the manifest, found {found}; export again")
 
 
 class GoldenMismatchError(ServerStartError):
