@@ -16,9 +16,9 @@ from .engine.work import StreamRef
 from .errors import BadInput
 from .input_check import LENGTHS, check_heads, check_outputs, value_rule
 from .json_data import array_from_flat, array_from_json
+from .request_limits import RequestLimits
 from .request_record import JsonRequest, JsonTensor
 from .served_model import ServedModel
-from .settings import RequestLimits
 from .state_carrier import Carried, StateCarrier
 
 
