@@ -14,7 +14,7 @@ from .errors import ServeError
 from .serving_state import ServingState
 
 # What a page may send. All else that it could want is refused by its browser before it gets here.
-_METHODS = "GET, POST"
+_METHODS = "DELETE, GET, POST, PUT"
 _HEADERS = "authorization, content-type, inference-header-content-length, x-api-key, x-request-id"
 _EXPOSED = "inference-header-content-length, retry-after, x-request-id"
 _PREFLIGHT_AGE_S = "600"

@@ -296,6 +296,7 @@ async def test_page_of_a_listed_origin_is_told_that_it_may_read(connect):
     assert (preflight.status_code, preflight.content) == (204, b"")
     assert preflight.headers["access-control-allow-origin"] == "https://page.example"
     assert "x-api-key" in preflight.headers["access-control-allow-headers"]
+    assert preflight.headers["access-control-allow-methods"] == "DELETE, GET, POST, PUT"  # every verb of the routes
     assert "access-control-allow-credentials" not in preflight.headers
     assert other.status_code == 200
     assert "access-control-allow-origin" not in other.headers
