@@ -225,8 +225,9 @@ class Engine:
     def _fail(self, queue: ModelQueue, err: Exception) -> list[Result]:
         """A run failed: those who were in it are told; the others go on."""
         failed = queue.take_failed()
-        # Here or nowhere: what the runtime says of it is the cause of its error, and clients are told the shapes only.
-        logger.error("model %s: a run of the engine failed", queue.model.served.name, exc_info=err)
+        if not isinstance(err, ServeError) or err.__cause__ is not None:
+            # Here or nowhere: what the runtime says of it is the cause of its error, and clients are told shapes only.
+            logger.error("model %s: a run of the engine failed", queue.model.served.name, exc_info=err)
         if not isinstance(err, ServeError):
             err = EngineError("engine: expected the run to end, found a fault in it")
         self._counts["failed"] += len(failed)
