@@ -78,9 +78,10 @@ WORKDIR /srv
 # The golden cases once in the environment that serves. It also leaves compiled what the server imports, for at run time
 # nobody may write here. Then nothing that could install packages remains.
 RUN cellgate verify example/japanese-vowels --device cpu --no-record \
-    && python -c "import cellgate.command.ready_command, cellgate.command.serve_command, cellgate.serve.app, \
+    && python -c "import cellgate.command.load_command, cellgate.command.ready_command, \
+    cellgate.command.serve_command, cellgate.serve.app, cellgate.serve.processes.control_frontend, \
     cellgate.serve.processes.engine_child, cellgate.serve.processes.frontend, \
-    cellgate.serve.processes.rpc_frontend" \
+    cellgate.serve.processes.rpc_frontend, cellgate.serve.rpc.control_calls, cellgate.serve.streams.redis_store" \
     && rm -rf /usr/local/lib/python3*/site-packages/pip* /usr/local/lib/python3*/ensurepip /usr/local/bin/pip* /tmp/*
 # Where streams may be kept; a volume that is mounted here belongs to the server's user, as this folder does.
 RUN mkdir /state && chown 10001:10001 /state

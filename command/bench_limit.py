@@ -14,8 +14,8 @@ from ..serve.engine.engine import Engine, EngineLimits
 from ..serve.engine.limit import LimitRow, choose_count, make_sequences, make_works, measure_limit
 from ..serve.engine.limit_ways import OUTSTANDING, CountingRuntime, LanesWay
 from ..serve.engine.models import EngineModel, open_engine_models
+from ..serve.environment import settings_from_env
 from ..serve.served_model import BundlePlace
-from ..serve.settings import settings_from_env
 from .bench_limit_plot import plot_limit
 from .errors import DONE
 from .terminal import Terminal

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from ..bundle.manifest import GraphSignature
 from ..serve.inference import infer_arrays
+from ..serve.request_limits import RequestLimits
 from ..serve.runtime import Runtime
-from ..serve.settings import RequestLimits
 from .sequence_file import Sequences
 
 Array = NDArray[Any]
@@ -23,7 +23,7 @@ Array = NDArray[Any]
 _BATCH_ROWS: Final = 256
 _BATCH_ROW_STEPS: Final = 2**17
 _LIMITS: Final = RequestLimits(
-    max_batch_rows=_BATCH_ROWS, max_steps=2**24, max_row_steps=2**28, max_answer_elements=2**30
+    max_batch_rows=_BATCH_ROWS, max_steps=2**24, max_row_steps=2**28, max_answer_elements=2**30, max_json_elements=0
 )
 
 

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 
+from ..serve.environment import settings_from_env
 from ..serve.served_model import parse_place
 from ..serve.server import run_server
-from ..serve.settings import PREFIX, Settings, settings_from_env
+from ..serve.settings import PREFIX, Settings
 from .errors import DONE, UsageError
 from .extras import require
 

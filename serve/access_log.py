@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Final
+from typing import Final, NamedTuple
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -22,6 +22,7 @@ logger = logging.getLogger("cellgate.access")
 _MAX_PATH = 200
 _MAX_METHOD = 32
 CLIENT_GONE = 499  # no answer was sent; the number is customary in logs and never on the wire
+REFUSED: Final = "cellgate.refused"  # in a request's scope, where its connection has answered it: the `RequestEnd`
 # An answer's begin and its pieces, by the type of the scope. Of a WebSocket only its refusal is answered by the layers
 # below; its messages are requests of their own (`request_watch`).
 _ANSWERS: Final[Mapping[str, tuple[str, str]]] = {
@@ -85,6 +86,33 @@ def log_request(
     if request_id is not None:
         line["request_id"] = request_id
     logger.info(AccessLine(line))
+
+
+class RequestEnd(NamedTuple):
+    """How a request ended.
+
+    Attributes:
+        status: of the answer; 499: there was none.
+        answer_bytes: of its body.
+        error: code of what went wrong, or "".
+    """
+
+    status: int
+    answer_bytes: int
+    error: str
+
+
+def end_of(scope: Scope, status: int, answer_bytes: int = 0, error: str = "") -> RequestEnd:
+    """Return how a request ended for its client: as its connection refused it, else as its routes say.
+
+    Args:
+        scope: of the request.
+        status: of the routes' answer; 499: they gave none.
+        answer_bytes: of it.
+        error: code of what went wrong, as the routes say.
+    """
+    found: RequestEnd | None = scope.get(REFUSED)
+    return RequestEnd(status, answer_bytes, error) if found is None else found
 
 
 class AccessFormat(logging.Formatter):
@@ -165,6 +193,7 @@ class AccessLog:
         try:
             await self._app(scope, receive, send_counting)
         finally:
+            status, size_bytes, _ = end_of(scope, status, size_bytes)
             if kind == "http" or status != CLIENT_GONE:
                 log_request(
                     protocol=kind,

@@ -151,6 +151,12 @@ class Admission:
             raise UnknownPath(method, raw_path.decode("latin-1"))
         return admitted
 
+    def listed_origin(self, headers: Headers) -> bytes | None:
+        """Return the listed origin whose page sent these headers, admitted or not; None: there is none."""
+        found = [value for name, value in headers if name == b"origin"]
+        is_listed = len(found) == 1 and found[0].decode("latin-1").lower() in self.rules.origins
+        return found[0] if is_listed else None
+
     def _is_too_long(self, length: bytes) -> bool:
         return length.isdigit() and (len(length) > _MOST_DIGITS or int(length) > self.rules.max_body_bytes)
 

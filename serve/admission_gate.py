@@ -14,7 +14,7 @@ from .errors import ServeError
 from .serving_state import ServingState
 
 # What a page may send. All else that it could want is refused by its browser before it gets here.
-_METHODS = "GET, POST"
+_METHODS = "DELETE, GET, POST, PUT"
 _HEADERS = "authorization, content-type, inference-header-content-length, x-api-key, x-request-id"
 _EXPOSED = "inference-header-content-length, retry-after, x-request-id"
 _PREFLIGHT_AGE_S = "600"
@@ -38,12 +38,15 @@ class AdmissionGate:
             await self._app(scope, receive, send)
             return
         is_http = scope["type"] == "http"
+        admission = self._serving.admission
         try:
-            admitted = self._serving.admission.admit(
+            admitted = admission.admit(
                 scope["method"] if is_http else "WEBSOCKET", raw_path_of(scope), scope["headers"], _peer_of(scope)
             )
         except ServeError as err:
-            await answer_error(err)(scope, receive, send)  # a WebSocket that is refused is answered as HTTP
+            if is_http:  # its page is to see why; a WebSocket that is refused is answered as HTTP, to no page
+                send = _adding(Admitted(origin=admission.listed_origin(scope["headers"])), send)
+            await answer_error(err)(scope, receive, send)
             return
         if not is_http:
             await self._app(scope, receive, send)

@@ -11,11 +11,12 @@ from typing import Any, ClassVar, Final, NamedTuple
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from .access_log import REFUSED, RequestEnd
 from .error_answer import answer_error
 from .errors import ServeError
 from .head_errors import RequestTimeout
 from .raw_response import STATUS_LINES, header_lines
-from .request_id import HEADER
+from .request_id import HEADER, KEY, given_id
 from .serving_state import ServingState
 from .settings import Settings
 from .socket_queues import has_unsent, is_encrypted
@@ -137,14 +138,35 @@ class EndingProtocol(HttpToolsProtocol):
             self._owed = error
             return
         if can_answer:
-            word = self.serving.ids.make()
+            word = self._name_refused()
             response = answer_error(error, word.decode("ascii"))
             lines = header_lines([*self.server_state.default_headers, *response.raw_headers, (HEADER, word)])
-            self.serving.meters.of(None).answered(error.status, 0.0)
+            self._note_refused(RequestEnd(error.status, len(response.body), error.code))
             self.transport.write(b"".join([STATUS_LINES[error.status], lines, b"\r\n", response.body]))
         for cycle in self._cycles:  # whoever is at work must not write behind it
             cycle.disconnected = True
         self.transport.close()
+
+    def _scope_of_refused(self) -> Any:
+        """Return the scope of the request that is refused, if the routes have it; None: they never see it."""
+        return None if self._reading != BODY or self._owed is not None else self.cycle.scope
+
+    def _name_refused(self) -> bytes:
+        """Return its name, by which the layers round the routes will call it too."""
+        scope = self._scope_of_refused()
+        if scope is None:
+            return self.serving.ids.make()
+        if KEY not in scope:  # they begin with it in the next turn of the loop
+            scope[KEY] = self.serving.ids.take(given_id(scope["headers"])).decode("ascii")
+        return bytes(scope[KEY], "ascii")
+
+    def _note_refused(self, end: RequestEnd) -> None:
+        """Count it; one that the routes have is counted and logged by the layers round them, and only there."""
+        scope = self._scope_of_refused()
+        if scope is None:
+            self.serving.meters.of(None).answered(end.status, 0.0)
+        else:
+            scope[REFUSED] = end
 
     def _put_off(self) -> bool:
         """Whether what is refused comes after requests whose answers are due; a whole head of it is begun no more."""

@@ -120,6 +120,17 @@ class QueueFull(ServeError):  # noqa: N818
         super().__init__(f"queue: expected fewer than {max_waiting} waiting requests, found it full; try again later")
 
 
+class QueueBytesFull(QueueFull):
+    """The tensors of the requests that wait take as many bytes as they may."""
+
+    def __init__(self, max_waiting_bytes: int) -> None:
+        ServeError.__init__(
+            self,
+            f"queue: expected at most {max_waiting_bytes} bytes in the tensors of waiting requests, found no room for "
+            "these; send fewer rows a request, or try again later",
+        )
+
+
 class QueueTooLong(QueueFull):
     """More waits than can be done before the request's deadline: told at once, instead of after it."""
 

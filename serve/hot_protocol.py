@@ -12,7 +12,7 @@ Of the class that it derives from it uses the callbacks of asyncio and of the pa
 from time import monotonic, perf_counter
 from typing import Any, ClassVar
 
-from .access_log import CLIENT_GONE
+from .access_log import CLIENT_GONE, RequestEnd
 from .answer_form import AnswerForm
 from .connection_end import IDLE
 from .engine.work import Outcome, Work
@@ -70,8 +70,9 @@ class HotProtocol(HotReplies):
         """Nobody waits any more: the work is cancelled."""
         if self._ticket is not None:
             self.serving.engine.cancel(self._ticket)
-            self._ticket = None
+        if self._ticket is not None or self._request is not None:  # at work, or in the middle of its body
             self._note(CLIENT_GONE, 0, perf_counter(), 0.0)
+        self._ticket = self._request = None
         super().connection_lost(exc)
 
     # the parser's callbacks
@@ -223,6 +224,18 @@ class HotProtocol(HotReplies):
     def _may_answer(self) -> bool:
         """The request that is being read has no cycle in uvicorn, the one that is at work has no other mark."""
         return self._ticket is None and (self._request is not None or super()._may_answer())
+
+    def _name_refused(self) -> bytes:
+        """As the class says; the request whose body is being read has its name here."""
+        return super()._name_refused() if self._request is None else self._id
+
+    def _note_refused(self, end: RequestEnd) -> None:
+        """As the class says; the request whose body is being read has its meter here."""
+        if self._request is None:
+            super()._note_refused(end)
+            return
+        self._request = None
+        self._note(end.status, end.answer_bytes, perf_counter(), 0.0)
 
 
 def _age(work: Work, unread_s: float) -> None:

@@ -16,9 +16,9 @@ from .engine.work import StreamRef
 from .errors import BadInput
 from .input_check import LENGTHS, check_heads, check_outputs, value_rule
 from .json_data import array_from_flat, array_from_json
+from .request_limits import RequestLimits
 from .request_record import JsonRequest, JsonTensor
 from .served_model import ServedModel
-from .settings import RequestLimits
 from .state_carrier import Carried, StateCarrier
 
 
@@ -103,7 +103,8 @@ class InferCheck:
             make_form(fields, signature, size, _wanted(request, names)),
             carry=lambda answer: carrier.sign(answer, rows, step),
         )
-        outputs = (*names, *(name for name in carrier.streams.states if name not in names))
+        states = (name for name in carrier.streams.states if name not in names)
+        outputs = check_outputs(signature, (*names, *states), size, self._limits)  # the states are in the answer too
         return self._head(request, arrays, blobs, form, outputs)
 
     def _bring(self, carried: Carried, request: JsonRequest, arrays: dict[str, Array]) -> None:

@@ -13,7 +13,7 @@ from time import perf_counter
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive
 
-from .access_log import CLIENT_GONE
+from .access_log import CLIENT_GONE, end_of
 from .body import check_headers, joined_headers, read_body
 from .engine.port import EnginePort
 from .engine.work import Outcome, Reply, Work
@@ -84,7 +84,7 @@ async def traced_exchange(
         trace.status, trace.error = err.status, err.code
         raise
     except (asyncio.CancelledError, ClientDisconnect):
-        trace.status, trace.error = CLIENT_GONE, "client_gone"
+        trace.status, _, trace.error = end_of(request.scope, CLIENT_GONE, error="client_gone")
         raise
     except Exception:
         trace.status, trace.error = ServeError.status, ServeError.code

@@ -21,9 +21,9 @@ from .infer_check import CheckedHead, InferCheck
 from .input_check import LENGTHS
 from .json_request import parse_request
 from .json_size import check_json_size
+from .request_limits import RequestLimits
 from .request_record import JsonRequest
 from .served_model import ServedModel
-from .settings import RequestLimits
 from .state_carrier import StateCarrier
 from .stream_errors import ModelChanged
 from .timed_head import STAND_IN_S, TIMEOUT, take_timeout

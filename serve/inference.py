@@ -11,8 +11,8 @@ from .arrays import Array, Arrays
 from .datatypes import datatype_of
 from .errors import EngineError
 from .input_check import check_heads, check_outputs, complete_feeds, is_finite
+from .request_limits import RequestLimits
 from .runtime import Runtime
-from .settings import RequestLimits
 
 
 @dataclass(frozen=True, slots=True)

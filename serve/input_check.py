@@ -17,7 +17,7 @@ from ..bundle.manifest import GraphSignature, TensorSpec
 from .arrays import Array, Arrays
 from .datatypes import accepted_datatypes
 from .errors import BadInput, shown
-from .settings import RequestLimits
+from .request_limits import RequestLimits
 
 LENGTHS = "lengths"
 _SEE = "see the model's metadata"

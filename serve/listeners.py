@@ -3,6 +3,7 @@
 Rules of this file: connections wait from the moment an address is taken, and nobody accepts them yet.
 """
 
+import errno
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -12,7 +13,7 @@ from typing import Final
 from .processes.slots import ControlListeners
 from .rpc.port import hold_port, missing_package
 from .settings import Settings
-from .start_errors import PortBusyError
+from .start_errors import NoAddressError, PortBusyError
 
 _BACKLOG: Final = 4096
 _LOOPBACK: Final = "127.0.0.1"
@@ -79,7 +80,8 @@ def bind_listener(host: str, port: int, option: str = "--port") -> socket.socket
         option: gives another port, for the message.
 
     Raises:
-        PortBusyError: in use, not allowed, or no address of this machine; says which.
+        PortBusyError: in use, or not allowed; says which.
+        NoAddressError: the host is no address of this machine.
     """
     listener: socket.socket | None = None
     try:
@@ -89,11 +91,20 @@ def bind_listener(host: str, port: int, option: str = "--port") -> socket.socket
         listener.bind(address)
         # Another server may have bound the address too and listen already; only listening finds out.
         listener.listen(_BACKLOG)
-    except OSError as err:
+    except (OSError, UnicodeError) as err:
         if listener is not None:
             listener.close()
-        raise PortBusyError(host, port, (err.strerror or str(err)).lower(), option) from err
+        raise _refusal(err, host, port, option) from err
     return listener
+
+
+def _refusal(err: OSError | UnicodeError, host: str, port: int, option: str) -> PortBusyError:
+    if isinstance(err, UnicodeError):  # of the codec of host names: a label of it is empty, or too long
+        return NoAddressError(host, port, "no host name")
+    reason = (err.strerror or str(err)).lower()
+    if isinstance(err, socket.gaierror) or err.errno == errno.EADDRNOTAVAIL:
+        return NoAddressError(host, port, reason)
+    return PortBusyError(host, port, reason, option)
 
 
 def scheme_of(settings: Settings) -> str:

@@ -138,6 +138,10 @@ class LiveConnection:
         except ServeError as err:
             done.set_result(err)
             return Asked(begun_s, None, done, request)
+        except Exception as err:  # noqa: BLE001 - as in `_answer_all`
+            done.set_exception(err)
+            done.exception()  # looked at, for nobody may be left who asks
+            return Asked(begun_s, None, done, request)
         return asked
 
     def _resolve(self, ticket: int, asked: Asked, outcome: Outcome) -> None:

@@ -160,7 +160,7 @@ def _server(view: ServerView) -> Iterator[Metric]:
     info = GaugeMetricFamily("cellgate_model_info", "1 for each served model.", labels=labels)
     for model in view.models:
         facts = model.facts
-        info.add_metric((model.name, model.version, facts.device, facts.provider, model.manifest.precision), 1)
+        info.add_metric((model.name, model.version, facts.device, facts.provider, facts.precision), 1)
     yield info
 
 

@@ -35,7 +35,7 @@ def model_config(model: ServedModel, settings: Settings) -> dict[str, Any]:
         "input": [_input(spec, optional=spec.name != graph.sequence) for spec in graph.inputs],
         "output": [_tensor(spec) for spec in graph.outputs],
         "instance_group": [{"name": model.name, "kind": _KINDS.get(facts.device, "KIND_AUTO"), "count": 1}],
-        "default_model_filename": "model.onnx",
+        "default_model_filename": facts.graph,
         "parameters": _parameters(model, settings),
     }
     if model.manifest.streamable and "sequence" in EXTENSIONS:
@@ -56,7 +56,7 @@ def _parameters(model: ServedModel, settings: Settings) -> dict[str, dict[str, s
         "bundle_digest": model.digest,
         "max_batch_rows": str(settings.max_batch_rows),
         "max_steps": str(settings.max_steps),
-        "precision": model.manifest.precision,
+        "precision": model.facts.precision,
         "provider": model.facts.provider,
         "streamable": str(model.manifest.streamable).lower(),
     }

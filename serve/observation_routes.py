@@ -18,7 +18,7 @@ from .repository_index import parse_index_request, repository_index
 from .serving_state import Serving
 
 ModelName = Annotated[str, Path(description="Name of a served model; see GET /v2/models.")]
-ModelVersion = Annotated[str, Path(description="Its version; there is one.")]
+ModelVersion = Annotated[str, Path(description="Its version: the current one, or one that is still there.")]
 
 _MAX_INDEX_BYTES: Final = 2**16
 _INDEX_REQUEST: Final[dict[str, Any]] = {"type": "object", "properties": {"ready": {"type": "boolean"}}}

@@ -48,6 +48,7 @@ _ALLOWED_ENTRIES = frozenset(
 )
 # The runtime also raises what went wrong, so its own lines on stderr would only repeat it: 4 is "fatal".
 _LOG_SEVERITY = 4
+_BESIDE = "graph beside the model"
 _RECORD_PLACEMENT = "session.record_ep_graph_assignment_info"
 
 
@@ -98,7 +99,7 @@ class OnnxRuntime:
         self._signature = signature
         self._tf32 = tf32
         self._names = [spec.name for spec in signature.outputs]
-        self._session: Any = _open_session(model, options, device, threads, tf32=tf32)
+        self._session: Any = _open_session(graph, model, options, device, threads, tf32=tf32)
         provider = self._session.get_providers()[0]
         self._facts = RuntimeFacts(
             device="cuda" if provider == CUDA_PROVIDER else "cpu",
@@ -111,8 +112,8 @@ class OnnxRuntime:
             precision="tf32" if tf32 and precision == "float32" and provider == CUDA_PROVIDER else precision,
             placement=_placement(self._session, CUDA_PROVIDER if device == "cuda" else CPU_PROVIDER),
         )
-        check_tensors("inputs", signature.inputs, self._session.get_inputs())
-        check_tensors("outputs", signature.outputs, self._session.get_outputs())
+        check_tensors(graph, "inputs", signature.inputs, self._session.get_inputs())
+        check_tensors(graph, "outputs", signature.outputs, self._session.get_outputs())
 
     @property
     def signature(self) -> GraphSignature:
@@ -159,13 +160,11 @@ class OnnxRuntime:
 
     def open_beside(self, model: bytes) -> BoundGraph:
         """Open another, small graph on the same device; see `DeviceRuntime`."""
-        session = _open_session(model, SessionOptions(), self.device, 1, tf32=self._tf32)
+        session = _open_session(_BESIDE, model, SessionOptions(), self.device, 1, tf32=self._tf32)
         elsewhere = _placement(session, self.provider).elsewhere
         if elsewhere:
             found = ", ".join(elsewhere)
-            raise ServerStartError(
-                f"graph beside the model: expected every node on {self.provider}, found {found} elsewhere"
-            )
+            raise ServerStartError(f"{_BESIDE}: expected every node on {self.provider}, found {found} elsewhere")
         return BoundGraph(session, self.device)
 
     def close(self) -> None:
@@ -177,7 +176,7 @@ def _shapes(feeds: Arrays) -> str:
     return ", ".join(f"{name} {array.shape}" for name, array in feeds.items())
 
 
-def _open_session(model: bytes, options: SessionOptions, device: str, threads: int, *, tf32: bool) -> Any:
+def _open_session(graph: str, model: bytes, options: SessionOptions, device: str, threads: int, *, tf32: bool) -> Any:
     foreign = sorted(options.config.keys() - _ALLOWED_ENTRIES)
     if foreign:
         raise ServerStartError(
@@ -195,7 +194,7 @@ def _open_session(model: bytes, options: SessionOptions, device: str, threads: i
         )
     except Exception as err:  # onnxruntime raises a dozen unrelated classes
         remedy = "export again" if device == "cpu" else "use --device cpu, or export again"
-        raise ServerStartError(f"model.onnx: expected onnxruntime to load it, found: {err}; {remedy}") from err
+        raise ServerStartError(f"{graph}: expected onnxruntime to load it, found: {err}; {remedy}") from err
     session.disable_fallback()  # else a failed run would quietly open the model again on another provider
     return session
 

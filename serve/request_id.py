@@ -64,8 +64,9 @@ class NameRequests:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        word = self._ids.take(given_id(scope["headers"]))
-        scope[KEY] = word.decode("ascii")
+        if KEY not in scope:  # the connection may have refused it meanwhile, and said a name
+            scope[KEY] = self._ids.take(given_id(scope["headers"])).decode("ascii")
+        word = scope[KEY].encode("ascii")
 
         async def send_named(message: Message) -> None:
             if message["type"] in _BEGINS:

@@ -4,20 +4,18 @@ Rules of this file: it never blocks the event loop: the engine computes elsewher
 rendered in the queue's threads. Source: the protocol's REST specification; the list of models is KServe's addition.
 """
 
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from . import wire_schema
 from .infer_exchange import exchange, traced_exchange
 from .json_response import render_object
 from .metadata import model_metadata, server_metadata
+from .observation_routes import ModelName, ModelVersion
 from .observation_routes import router as observation
 from .serving_state import Serving, ServingState
-
-ModelName = Annotated[str, Path(description="Name of a served model; see GET /v2/models.")]
-ModelVersion = Annotated[str, Path(description="Its version: the current one, or one that is still there.")]
 
 _ERRORS = {
     400: "The request says something impossible, or does not fit the model.",

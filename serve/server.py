@@ -40,7 +40,7 @@ def run_server(places: Sequence[BundlePlace], settings: Settings, echo: Echo) ->
 
     Raises:
         KeysFileError, CertificateError: a file of keys, a certificate or its key cannot be used.
-        PortBusyError: the address cannot be listened on.
+        PortBusyError, NoAddressError: the address cannot be listened on.
         BundleError, ServerStartError: a bundle cannot be served; the message says which and why.
     """
     warnings = exposure_warnings(settings)
@@ -88,7 +88,7 @@ def is_loopback(host: str) -> bool:
     """Whether an address to listen on is reached from this machine only; a name that does not resolve is none."""
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except OSError:
+    except (OSError, UnicodeError):  # listening on it says why
         return False
     return all(ipaddress.ip_address(str(entry[4][0]).partition("%")[0]).is_loopback for entry in found)
 

@@ -1,15 +1,15 @@
 """The settings of a server: one frozen record, checked when it is made.
 
-Rules of this file: no other file has a default; every number has a range and says its unit; the environment is an
-argument, never read here.
+Rules of this file: no other file has a default; every number has a range and says its unit. Where the values come from
+is not known here: the command line, or the environment (`environment`).
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from .authority import parse_hosts, parse_origins
 from .open_paths import parse_open_paths
+from .request_limits import RequestLimits
 
 Device = Literal["auto", "cpu", "cuda"]
 LogFormat = Literal["text", "json"]
@@ -49,7 +49,6 @@ RANGES: dict[str, tuple[float, float]] = {
 
 FLAGS = frozenset({"tf32", "grpc", "control", "hot_route", "access_log", "metrics"})
 STORE_SCHEMES = ("memory", "sqlite:PATH", "redis://HOST", "rediss://HOST", "unix://PATH")
-_FLAG_WORDS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 # Lists within one text, and what reads each.
 _LISTS = {
     "open_paths": (parse_open_paths, "health, metrics, docs, separated by commas, or none"),
@@ -63,25 +62,6 @@ class SettingsError(ValueError):
 
     def __init__(self, name: str, expected: str, found: object) -> None:
         super().__init__(f"{name} ({PREFIX}{name.upper()}): expected {expected}, found {found!r}")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RequestLimits:
-    """How large a request may be once it is parsed.
-
-    Attributes:
-        max_batch_rows: B, rows of a request.
-        max_steps: T, steps of the longest row.
-        max_row_steps: B * T, which bounds what the runtime takes for intermediate values.
-        max_answer_elements: elements of all requested outputs together.
-        max_json_elements: values, arrays and objects of the JSON.
-    """
-
-    max_batch_rows: int
-    max_steps: int
-    max_row_steps: int
-    max_answer_elements: int
-    max_json_elements: int = 2**21
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -254,43 +234,9 @@ class Settings:
         )
 
 
-def settings_from_env(environ: Mapping[str, str], **given: Any) -> Settings:
-    """Return settings from `CELLGATE_…` variables, overruled by what the caller gives.
-
-    Args:
-        environ: usually os.environ; foreign names and empty values are ignored.
-        given: settings by name, as from a command line; None means not given.
-
-    Raises:
-        SettingsError: a value has the wrong form or lies outside its range.
-    """
-    found: dict[str, Any] = {}
-    for field in fields(Settings):
-        text = environ.get(PREFIX + field.name.upper(), "")
-        if text:
-            found[field.name] = _from_text(field.name, text)
-    found.update({name: value for name, value in given.items() if value is not None})
-    return Settings(**found)
-
-
 def _check_range(name: str, value: Any, low: float, high: float) -> None:
     in_seconds = name.endswith("_s")
     is_number = isinstance(value, int | float) if in_seconds else isinstance(value, int)
     if isinstance(value, bool) or not is_number or not low <= value <= high:
         unit = " seconds" if in_seconds else ""
         raise SettingsError(name, f"{low} .. {high}{unit}", value)
-
-
-def _from_text(name: str, text: str) -> str | int | float | bool:
-    """Numbers are the settings that have a range; those in seconds may have a fraction."""
-    if name in FLAGS:
-        if text.lower() not in _FLAG_WORDS:
-            raise SettingsError(name, "true or false", text)
-        return _FLAG_WORDS[text.lower()]
-    if name not in RANGES:
-        return text
-    try:
-        return float(text) if name.endswith("_s") else int(text)
-    except ValueError as err:
-        low, high = RANGES[name]
-        raise SettingsError(name, f"a number in {low} .. {high}", text) from err

@@ -31,7 +31,7 @@ async def stream(websocket: WebSocket, model_name: str) -> None:
 
 @socket_router.websocket("/v2/models/{model_name}/versions/{model_version}/stream")
 async def stream_version(websocket: WebSocket, model_name: str, model_version: str) -> None:
-    """As without a version, which must be the one that is served."""
+    """As without a version, which means the one that is current at each message."""
     await _serve(websocket, model_name, model_version)
 
 

@@ -4,7 +4,7 @@ Rules of this file: those of `errors`: a class builds the message from facts, an
 and the remedy; whoever starts the server reads it, so it may name files and options.
 """
 
-from .errors import ServeError
+from .errors import ServeError, shown
 
 
 class ServerStartError(ServeError):
@@ -23,8 +23,8 @@ class DeviceUnavailableError(ServerStartError):
 class GraphMismatchError(ServerStartError):
     """The runtime sees other tensors in the model than the manifest promises."""
 
-    def __init__(self, what: str, expected: str, found: str) -> None:
-        super().__init__(f"model.onnx: {what}: expected {expected} as in the manifest, found {found}; export again")
+    def __init__(self, graph: str, what: str, expected: str, found: str) -> None:
+        super().__init__(f"{graph}: {what}: expected {expected} as in the manifest, found {found}; export again")
 
 
 class GoldenMismatchError(ServerStartError):
@@ -70,6 +70,17 @@ class PortBusyError(ServerStartError):
     def __init__(self, host: str, port: int, reason: str, option: str = "--port") -> None:
         super().__init__(
             f"port: expected to listen on {host} port {port}, found {reason}; stop what listens there or give {option}"
+        )
+
+
+class NoAddressError(PortBusyError):
+    """The host to listen on has no address, or that of another machine: no port of it would do."""
+
+    def __init__(self, host: str, port: int, reason: str) -> None:
+        ServerStartError.__init__(
+            self,
+            f"host: expected to listen on {shown(host)} port {port}, found {reason}; give an address of this machine: "
+            "--host",
         )
 
 

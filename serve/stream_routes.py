@@ -17,8 +17,8 @@ from .engine.work import OrderKind, StreamOrder, StreamReport
 from .errors import BadInput, shown
 from .json_object import parse_object
 from .json_response import render_object
+from .observation_routes import ModelName
 from .request_parameters import stream_of
-from .routes import ModelName
 from .serving_state import Serving, ServingState
 
 StreamName = Annotated[str, Path(description="Id of a stream; a number, or text. `s:7` is the text 7.")]

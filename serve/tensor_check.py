@@ -13,10 +13,11 @@ from .start_errors import GraphMismatchError
 _ELEMENT_TYPES = {"float": "float32", "float16": "float16", "int32": "int32", "int64": "int64"}
 
 
-def check_tensors(what: str, specs: tuple[TensorSpec, ...], found: list[Any]) -> None:
+def check_tensors(graph: str, what: str, specs: tuple[TensorSpec, ...], found: list[Any]) -> None:
     """Compare names, order, dtypes and shapes.
 
     Args:
+        graph: file of the graph, for the message.
         what: "inputs" or "outputs", for the message.
         specs: of the manifest.
         found: of the runtime.
@@ -27,13 +28,13 @@ def check_tensors(what: str, specs: tuple[TensorSpec, ...], found: list[Any]) ->
     names = [tensor.name for tensor in found]
     expected = [spec.name for spec in specs]
     if names != expected:
-        raise GraphMismatchError(what, ", ".join(expected), ", ".join(names))
+        raise GraphMismatchError(graph, what, ", ".join(expected), ", ".join(names))
     for spec, tensor in zip(specs, found, strict=True):
         element = _ELEMENT_TYPES.get(str(tensor.type).removeprefix("tensor(").removesuffix(")"))
         if element != np.dtype(spec.dtype).name:
-            raise GraphMismatchError(f"{what}.{spec.name}", spec.dtype, str(tensor.type))
+            raise GraphMismatchError(graph, f"{what}.{spec.name}", spec.dtype, str(tensor.type))
         if not _shapes_agree(spec.shape, tensor.shape):
-            raise GraphMismatchError(f"{what}.{spec.name}", str(list(spec.shape)), str(tensor.shape))
+            raise GraphMismatchError(graph, f"{what}.{spec.name}", str(list(spec.shape)), str(tensor.shape))
 
 
 def _shapes_agree(expected: tuple[int | str, ...], found: list[Any]) -> bool:

@@ -1,6 +1,6 @@
 """Work off the event loop, a bounded amount at a time, with a bounded number waiting.
 
-Rules of this file: it knows neither models nor HTTP. Deciding (`_enter_nowait`) is apart from waiting, so that a full
+Rules of this file: it knows neither models nor HTTP. Deciding (`check_room`) is apart from waiting, so that a full
 queue is refused without an await.
 """
 

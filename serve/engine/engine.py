@@ -12,7 +12,7 @@ from typing import Any
 
 from ..counter_layout import CounterLayout
 from ..counter_page import CounterPage
-from ..errors import DeadlineExceeded, EngineError, NotReady, QueueFull, ServeError
+from ..errors import DeadlineExceeded, EngineError, NotReady, QueueBytesFull, QueueFull, ServeError
 from ..model_table import unknown_model
 from ..settings import Settings
 from .model_queue import ModelQueue
@@ -153,9 +153,12 @@ class Engine:
             raise unknown_model(work.model, (queue.model.served for queue in self._queues))
         size_bytes = work.size_bytes
         live, limits = self._live, self._limits
-        if len(live) >= limits.max_waiting or (live and self._waiting_bytes + size_bytes > limits.max_waiting_bytes):
+        if len(live) >= limits.max_waiting:
             self._counts["refused"] += 1
             raise QueueFull(limits.max_waiting)
+        if live and self._waiting_bytes + size_bytes > limits.max_waiting_bytes:
+            self._counts["refused"] += 1
+            raise QueueBytesFull(limits.max_waiting_bytes)
         request = Request(ticket, work, size_bytes, work.sequence.shape[0])
         request.queue = queue
         live[ticket] = request
@@ -222,8 +225,10 @@ class Engine:
     def _fail(self, queue: ModelQueue, err: Exception) -> list[Result]:
         """A run failed: those who were in it are told; the others go on."""
         failed = queue.take_failed()
-        if not isinstance(err, ServeError):
+        if not isinstance(err, ServeError) or err.__cause__ is not None:
+            # Here or nowhere: what the runtime says of it is the cause of its error, and clients are told shapes only.
             logger.error("model %s: a run of the engine failed", queue.model.served.name, exc_info=err)
+        if not isinstance(err, ServeError):
             err = EngineError("engine: expected the run to end, found a fault in it")
         self._counts["failed"] += len(failed)
         self._drop(failed)

@@ -25,6 +25,7 @@ _FIRST_PAUSE_S: Final = 0.01
 _LONGEST_PAUSE_S: Final = 1.0
 _SLACK_BYTES: Final = 2**16  # of a frame beside its tensors' elements
 _ELEMENT_BYTES: Final = 8  # of the widest dtype
+_MOST_OTHER_BYTES: Final = 2**28  # hello, statistics, the record of a stream: no setting bounds these
 
 OnModels = Callable[[ModelTable, Sequence[str]], None]
 
@@ -57,7 +58,7 @@ class EngineClient:
         self._limits = LinkLimits(
             max_waiting=settings.max_waiting,
             max_waiting_bytes=settings.max_waiting_bytes,
-            max_frame_bytes=settings.max_answer_elements * _ELEMENT_BYTES + _SLACK_BYTES,
+            max_frame_bytes=max(settings.max_answer_elements * _ELEMENT_BYTES, _MOST_OTHER_BYTES) + _SLACK_BYTES,
             max_lanes=settings.max_lanes,
         )
         self._link: EngineLink | None = None  # one that said hello

@@ -15,7 +15,7 @@ from typing import Any, Final, cast
 
 from ..engine.port import OnDone
 from ..engine.work import Outcome, RunTimes, StreamReport, Work
-from ..errors import EngineLost, QueueFull, QueueTooLong
+from ..errors import EngineLost, QueueBytesFull, QueueFull, QueueTooLong
 from .backlog import Backlog
 from .error_words import error_from_words
 from .frames import FrameDecoder, FrameError, Kind, id_of, json_of, mixed_of, pack_bare, times_of
@@ -136,7 +136,7 @@ class EngineLink(asyncio.Protocol):
         ticket = next(_TICKETS)
         pieces, size = codec.pack_work(ticket, work)
         if pending and self._pending_bytes + size > self._max_waiting_bytes:
-            raise QueueFull(self._max_waiting)
+            raise QueueBytesFull(self._max_waiting_bytes)
         pending[ticket] = (on_done, size, work.outputs, backlog)
         backlog.came(now)
         self._pending_bytes += size

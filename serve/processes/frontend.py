@@ -9,13 +9,13 @@ answered, then the end.
 import asyncio
 import gc
 import logging
-import resource
 import signal
 import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from math import ceil
 from typing import Any, Final
@@ -39,12 +39,14 @@ from .counter_files import counters_of
 from .crowd import Crowd
 from .engine_client import EngineClient, table_of
 from .hello import offers_of
+from .open_files import allow_connections
+
+logger = logging.getLogger("cellgate.serve")
 
 _HELLO_PATIENCE_S: Final = 1.0  # before listening without an engine, which readiness tells
 _BACKLOG: Final = 4096
 # uvicorn logs this as an error whenever a WebSocket is refused as HTTP, which is what a refusal should be.
 _REFUSED_SOCKET: Final = "ASGI callable returned without completing handshake."
-_OTHER_FILES: Final = 256  # that a process holds besides its connections
 _TICKS_A_LOOK: Final = 10  # of uvicorn, which ticks ten times a second
 
 
@@ -55,6 +57,12 @@ def serve_frontend(border: ChildBorder, config: dict[str, Any]) -> None:
         KeysFileError, ServerStartError: a file of keys cannot be used any more.
     """
     settings = settings_of(config)
+    name = config["counters"]["own"] if "counters" in config else "frontend"
+    with operation_logging(settings.log_format, name), access_logging(name, enabled=settings.access_log):
+        _serve(border, config, _within_limits(settings))
+
+
+def _serve(border: ChildBorder, config: dict[str, Any], settings: Settings) -> None:
     hello = config["hello"]
     client = EngineClient(config["engine_path"], settings)
     counters = counters_of(config, hello["names"])
@@ -67,12 +75,9 @@ def serve_frontend(border: ChildBorder, config: dict[str, Any]) -> None:
         uvicorn_config(app, settings), app.state.serving, border.lifeline, lambda: border.report({"listening": True})
     )
     logging.getLogger("uvicorn.error").addFilter(lambda record: record.msg != _REFUSED_SOCKET)
-    name = config["counters"]["own"] if "counters" in config else "frontend"
-    with operation_logging(settings.log_format, name), access_logging(name, enabled=settings.access_log):
-        gc.collect()
-        gc.freeze()  # the application stays: the collector need not look at it between two requests
-        _allow_files(settings.max_connections + _OTHER_FILES)
-        server.run(sockets=[listener])
+    gc.collect()
+    gc.freeze()  # the application stays: the collector need not look at it between two requests
+    server.run(sockets=[listener])
 
 
 def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
@@ -99,13 +104,17 @@ def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     return config
 
 
-def _allow_files(files: int) -> None:
-    """Raise the soft limit on open files as far as it takes, or as far as the system lets us."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = files if hard == resource.RLIM_INFINITY else min(files, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        with suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+def _within_limits(settings: Settings) -> Settings:
+    """Return the settings with as many connections as this process may hold; say so where those are fewer."""
+    connections = allow_connections(settings.max_connections)
+    if connections < settings.max_connections:
+        logger.warning(
+            "max_connections: expected open files for %d connections of a process, found some for %d, and no more are "
+            "taken; raise the limit on open files (ulimit -n), or set it lower",
+            settings.max_connections,
+            connections,
+        )
+    return replace(settings, max_connections=connections)
 
 
 class FrontendServer(uvicorn.Server):

@@ -28,6 +28,7 @@ class Slot:
         is_ready: the child said so.
         start_at_s: when to fill the place again, or None.
         failure: why the child could not start, in its own words, or None.
+        owes_keys: the child is to read its file of keys again when it is ready, for it may have read the old one.
     """
 
     def __init__(self, name: str, module: str, files: Sequence[int]) -> None:
@@ -38,6 +39,7 @@ class Slot:
         self.is_ready = False
         self.start_at_s: float | None = None
         self.failure: Exception | None = None
+        self.owes_keys = False
         self._early_deaths = 0
         self._complaint = ""
 
@@ -47,6 +49,7 @@ class Slot:
         self.is_ready = False
         self.start_at_s = None
         self.failure = None
+        self.owes_keys = False
 
     def leave(self, now: float) -> None:
         """The child has ended: plan the next one, at once if this one was ready, else after a pause that grows."""

@@ -188,7 +188,14 @@ class Supervisor:
                 self._greet_engine(report["ready"])
             else:
                 slot.is_ready = True
+                self._have_keys_read(slot)
                 self._tell_up()
+
+    def _have_keys_read(self, slot: Slot) -> None:
+        """Pass the wish on to a child that listens for it; before, the signal would mean nothing to it."""
+        if slot.owes_keys and slot.is_ready and slot.child is not None:
+            slot.owes_keys = False
+            slot.child.read_keys()
 
     def _greet_engine(self, hello: Mapping[str, Any]) -> None:
         is_first, self._hello = self._hello is None, hello
@@ -234,10 +241,10 @@ class Supervisor:
 
     def _read_wishes(self) -> None:
         wishes = os.read(self._wake_read, 4096)
-        if _KEYS in wishes:  # a frontend that is still starting reads them anyway
+        if _KEYS in wishes:
             for slot in self._frontends:
-                if slot.child is not None and slot.is_ready:
-                    slot.child.read_keys()
+                slot.owes_keys = True
+                self._have_keys_read(slot)
         if wishes.strip(_KEYS) and not self._is_stopping:
             self._begin_to_stop()
         if b"!" in wishes:

@@ -17,7 +17,7 @@ from ..engine.engine import Engine, Result
 from ..engine.models import EngineModel
 from ..engine.port import OnReport
 from ..engine.work import StreamOrder, Work
-from ..errors import DeadlineExceeded, NotReady, QueueFull
+from ..errors import DeadlineExceeded, NotReady, QueueBytesFull, QueueFull
 from ..stream_errors import StoreUnavailable
 from .answers import Answers
 from .judge import check_request
@@ -212,8 +212,10 @@ class StreamingEngine:
         inside_bytes = self._engine.inside_bytes + self._table.held_bytes
         is_first = not held and not self._engine.inside
         is_too_large = not is_first and inside_bytes + work.size_bytes > limits.max_waiting_bytes
-        if held + self._engine.inside >= limits.max_waiting or is_too_large:
+        if held + self._engine.inside >= limits.max_waiting:
             raise QueueFull(limits.max_waiting)
+        if is_too_large:
+            raise QueueBytesFull(limits.max_waiting_bytes)
 
     def _look_at_the_time(self) -> None:
         now = self._clock()

@@ -71,6 +71,7 @@ def test_what_is_no_address_or_no_time_is_wrong_use(run, words):
         ({}, "http://127.0.0.1:8000"),
         ({"CELLGATE_PORT": ""}, "http://127.0.0.1:8000"),
         ({"CELLGATE_PORT": "8123", "CELLGATE_HOST": "0.0.0.0"}, "http://127.0.0.1:8123"),
+        ({"CELLGATE_TLS_CERT": "cert.pem"}, "https://127.0.0.1:8000"),
     ],
 )
 def test_without_an_address_it_asks_where_a_server_of_this_environment_listens(environ, url):

@@ -73,6 +73,14 @@ def test_a_server_serves_the_example_unless_it_is_told_a_bundle(name):
     assert SERVICES[name]["volumes"] == ["${CELLGATE_BUNDLES:-./bundles}:/srv/bundles:ro", "state:/state"]
 
 
+@pytest.mark.parametrize("name", SERVERS)
+def test_a_server_takes_orders_where_it_is_told_to_as_the_page_says(name):
+    page = (ROOT / "docs" / "deploy.md").read_text()
+
+    assert SERVICES[name]["environment"]["CELLGATE_CONTROL"] == "${CELLGATE_CONTROL:-0}"
+    assert "with `CELLGATE_CONTROL=1`, `docker-compose exec`" in page
+
+
 def test_the_gpu_server_reserves_a_gpu_and_takes_no_other_device():
     service = SERVICES["cellgate-gpu"]
     (device,) = service["deploy"]["resources"]["reservations"]["devices"]

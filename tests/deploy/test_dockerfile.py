@@ -6,6 +6,7 @@ import tomllib
 import pytest
 
 from cellgate import __version__
+from cellgate.serve.processes.slots import CONTROL, ENGINE, FRONTEND, RPC_FRONTEND
 
 from .queries import ROOT
 
@@ -53,6 +54,12 @@ def test_the_image_starts_and_stops_without_a_shell():
     assert re.search(r'^CMD \["serve", "example/japanese-vowels"\]', body, re.MULTILINE)
     assert re.search(r'^HEALTHCHECK .*CMD \["cellgate", "ready"\]', body, re.MULTILINE)
     assert "STOPSIGNAL SIGTERM" in body
+
+
+def test_every_process_of_a_server_is_compiled_in_the_image_where_nobody_may_write_later():
+    compiled = re.search(r'python -c "import ([^"]*)"', stages()["image"][1])[1]
+
+    assert {ENGINE, FRONTEND, RPC_FRONTEND, CONTROL} <= set(re.split(r",\s*", compiled))
 
 
 def test_the_image_has_a_user_by_number_and_no_telemetry():

@@ -138,6 +138,11 @@ def test_keys_are_in_no_line_of_any_output(locked):
     assert any('"Authorization: Bearer $KEY"' in line for line in locked.lines)
 
 
+def until(condition):
+    while not condition():
+        os.sched_yield()
+
+
 def test_keys_are_exchanged_at_sighup_and_a_broken_file_changes_nothing(tmp_path, security_bundle):
     keys = tmp_path / "keys"
     keys.write_text(f"robot:{KEY}\n")
@@ -145,10 +150,6 @@ def test_keys_are_exchanged_at_sighup_and_a_broken_file_changes_nothing(tmp_path
 
     def status_with(server, key):
         return server.ask(request("GET", "/v2", f"X-API-Key: {key}"))[0]
-
-    def until(condition):
-        while not condition():
-            os.sched_yield()
 
     with serving(tmp_path / "run", security_bundle, "--api-keys-file", str(keys), "--workers", "2") as server:
         assert server.lines[0].startswith("warning: api_keys_file ")
@@ -165,3 +166,17 @@ def test_keys_are_exchanged_at_sighup_and_a_broken_file_changes_nothing(tmp_path
         assert [status_with(server, OTHER_KEY) for _ in range(8)] == [200] * 8
         assert "line 1" in server.logged()
         assert "nobody" not in server.logged()
+
+
+def test_a_frontend_that_starts_at_a_sighup_reads_the_keys_again_when_it_is_ready(tmp_path, security_bundle):
+    """It may have read the old file, and does not listen for the signal yet."""
+    keys = tmp_path / "keys"
+    keys.write_text(f"robot:{KEY}\n")
+    keys.chmod(0o600)
+
+    with serving(tmp_path / "run", security_bundle, "--api-keys-file", str(keys)) as server:
+        (before,) = server.modules()["frontend"]
+        os.kill(before, signal.SIGKILL)
+        until(lambda: "frontend 0: its process ended with signal 9" in server.logged())
+        server.process.send_signal(signal.SIGHUP)
+        until(lambda: server.logged().count("the keys were read again") == 2)  # by gRPC's at once

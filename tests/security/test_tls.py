@@ -1,15 +1,17 @@
 """TLS with a certificate made here: a real connection, two workers, both routes, and files that are wrong."""
 
 import json
+import os
 import shlex
 import shutil
 import socket
 import ssl
 import subprocess
+import sys
 from contextlib import ExitStack
 
 import pytest
-from tests.security.conftest import BODY, KEY, PATIENCE_S, check_error, read_all, request, responses, serving
+from tests.security.conftest import BODY, KEY, PATIENCE_S, PROGRAM, check_error, read_all, request, responses, serving
 
 from cellgate.serve.start_errors import CertificateError
 from cellgate.serve.tls import key_file_warnings, tls_context
@@ -95,6 +97,17 @@ def test_limits_hold_behind_tls(encrypted, certificate):
     _, (found,) = ask(encrypted, certificate, b"GET /v2 HTTP/1.1\r\nHost: 127.0.0.1\r\n" + b"X: a\r\n" * 200 + b"\r\n")
 
     assert check_error(found, 431) == "headers_too_large"
+
+
+def test_the_health_check_of_a_container_asks_over_tls_too(encrypted, certificate):
+    environ = {**os.environ, "CELLGATE_PORT": str(encrypted.port), "CELLGATE_TLS_CERT": str(certificate[0])}
+    named = [f"https://127.0.0.1:{encrypted.port}"]  # by hand, the certificate has to be one that the system believes
+
+    def status_of(*url):
+        command = [sys.executable, "-c", PROGRAM, "ready", *url]
+        return subprocess.run(command, env=environ, timeout=PATIENCE_S, check=False).returncode
+
+    assert (status_of(), status_of(*named)) == (0, 1)
 
 
 def test_lines_of_the_start_say_https_and_the_curl_line_works(encrypted, certificate):

@@ -25,11 +25,11 @@ INFER = "/v2/models/steps/infer"
 
 
 @asynccontextmanager
-async def listen(models, engine, tls=None, **changes):
+async def listen(models, engine, tls=None, tracer=None, **changes):
     """Serve on a free port of this event loop; yield the port, the application and the connections."""
     keep_alive_s = changes.pop("keep_alive_s", 15)
     settings = Settings(**changes)
-    app = create_app(models, settings, engine)
+    app = create_app(models, settings, engine, tracer=tracer)
     app.state.serving.ids.make = lambda: b"made"  # else each route would name a request in its own way
     config = uvicorn.Config(
         app, http=http_protocol(app, settings), ws="none", log_config=None, timeout_keep_alive=keep_alive_s

@@ -296,10 +296,26 @@ async def test_page_of_a_listed_origin_is_told_that_it_may_read(connect):
     assert (preflight.status_code, preflight.content) == (204, b"")
     assert preflight.headers["access-control-allow-origin"] == "https://page.example"
     assert "x-api-key" in preflight.headers["access-control-allow-headers"]
+    assert preflight.headers["access-control-allow-methods"] == "DELETE, GET, POST, PUT"  # every verb of the routes
     assert "access-control-allow-credentials" not in preflight.headers
     assert other.status_code == 200
     assert "access-control-allow-origin" not in other.headers
     assert (refused.status_code, refused.json()["code"]) == (403, "foreign_origin")
+
+
+async def test_page_of_a_listed_origin_may_read_why_it_was_refused(connect, tmp_path):
+    async with connect(
+        cors_origins="https://page.example", api_keys_file=write(tmp_path, "one:the-first-of-two-keys")
+    ) as client:
+        refused, other = [
+            await client.get("/v2", headers={"Origin": origin})
+            for origin in ("https://page.example", "https://other.example")
+        ]
+
+    assert (refused.status_code, other.status_code) == (401, 401)
+    assert refused.headers["access-control-allow-origin"] == "https://page.example"
+    assert refused.headers["vary"].lower() == "origin"
+    assert "access-control-allow-origin" not in other.headers
 
 
 async def test_document_tells_the_page_to_ask_for_a_key(connect, tmp_path):

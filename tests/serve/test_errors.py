@@ -22,6 +22,7 @@ from cellgate.serve import errors, head_errors, stream_errors
         (head_errors.TooManyConnections(3), 503, "too_many_connections", True),
         (errors.EngineError("broken"), 500, "engine", False),
         (errors.QueueFull(3), 503, "queue_full", True),
+        (errors.QueueBytesFull(3), 503, "queue_full", True),
         (errors.NotReady(), 503, "not_ready", True),
         (errors.EngineLost(), 503, "engine_lost", True),
         (errors.DeadlineExceeded(), 504, "deadline", True),

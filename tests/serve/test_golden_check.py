@@ -135,6 +135,15 @@ def test_runtime_that_fails_is_a_problem_and_not_an_exception(bundles, make_fake
     assert all(output.case_id is None and not output.passed for output in result.outputs)
 
 
+def test_what_the_runtime_says_of_a_case_that_it_refuses_is_said_too(bundles, make_fake, make_network):
+    def fail(_found):
+        raise EngineError("refused") from RuntimeError("no kernel\nfor LSTM")
+
+    result = check_golden(make_fake(make_network("steps"), fail), bundles["steps"])
+
+    assert result.summary() == "case one: expected it to run, found refused: no kernel for LSTM"
+
+
 def test_output_without_a_tolerance_is_a_problem(bundles, make_fake, make_network):
     manifest = replace(bundles["steps"].manifest, tolerances={"y": 1.0, "h_n": 1.0})
 

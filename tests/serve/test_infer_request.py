@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from cellgate.serve import binary_request
 from cellgate.serve.errors import BadInput
 from cellgate.serve.infer_request import RequestReader, is_large_answer, is_large_body
 from cellgate.serve.settings import Settings
+from cellgate.serve.state_carrier import StateCarrier
 
 LIMITS = Settings(max_batch_rows=8, max_steps=64, max_row_steps=256, max_answer_elements=2000).limits
 
@@ -35,6 +37,16 @@ def test_json_request_becomes_work(reader, make_network, make_request):
     np.testing.assert_array_equal(work.states[1], feeds["c0"])
     assert (work.priority, work.deadline_s) == (0, None)
     assert form.start == b'{"model_name":"steps","model_version":"3","id":"a","outputs":['
+
+
+def test_a_state_that_the_answer_carries_counts_as_a_part_of_it(served_models, make_network, make_request):
+    model, feeds = served_models["steps"], {"x": make_network("steps").feeds(1, 2)["x"]}
+    carrier = StateCarrier(model=model, keys=(b"k" * 32,))
+    reader = RequestReader(model, replace(LIMITS, max_answer_elements=1 * 2 * 4 + 2 * 3 - 1), carrier=carrier)
+
+    reader.read(json.dumps(make_request(feeds, ["y"])).encode(), None)
+    with pytest.raises(BadInput, match="at most 13 elements in the answer, found 14"):
+        reader.read(json.dumps(make_request(feeds, ["y"], parameters={"sequence_state": ""})).encode(), None)
 
 
 def test_what_is_left_out_is_all_steps_and_no_state(reader, pack_binary, make_network):

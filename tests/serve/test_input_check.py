@@ -9,9 +9,11 @@ from cellgate.bundle.manifest import TensorSpec
 from cellgate.serve.errors import BadInput
 from cellgate.serve.inference import ArrayHead
 from cellgate.serve.input_check import BatchSize, check_heads, check_outputs, complete_feeds
-from cellgate.serve.settings import RequestLimits
+from cellgate.serve.request_limits import RequestLimits
 
-LIMITS = RequestLimits(max_batch_rows=4, max_steps=10, max_row_steps=30, max_answer_elements=100)
+LIMITS = RequestLimits(
+    max_batch_rows=4, max_steps=10, max_row_steps=30, max_answer_elements=100, max_json_elements=1000
+)
 
 
 @pytest.fixture

@@ -132,6 +132,18 @@ async def test_an_outcome_that_is_no_answer_is_a_fault_without_internals(live, m
     assert "secret" not in found["error"]
 
 
+async def test_a_fault_before_the_engine_is_told_in_its_place_and_the_connection_goes_on(live, message, caplog):
+    async with live(ValueError("secret")) as (client, _):
+        found = []
+        for _ in range(2):
+            client.sent.put_nowait(message())
+            found.append(json.loads(await client.answers.get()))
+
+    assert [answer["code"] for answer in found] == ["internal", "internal"]
+    assert "secret" not in str(found)
+    assert caplog.text.count("ValueError: secret") == 2
+
+
 async def test_who_goes_away_leaves_no_work_behind(live, message):
     async with live() as (client, port):
         for _ in range(3):

@@ -59,6 +59,16 @@ def test_the_device_is_said_in_triton_s_word(served_models, device, kind):
     assert config["instance_group"] == [{"name": "last", "kind": kind, "count": 1}]
 
 
+def test_what_really_runs_is_said_and_not_what_the_bundle_was_exported_in(served_models):
+    model = served_models["last"]
+    config = model_config(
+        replace(model, facts=replace(model.facts, precision="tf32", graph="model.cuda.onnx")), Settings()
+    )
+
+    assert config["parameters"]["precision"] == {"string_value": "tf32"}
+    assert config["default_model_filename"] == "model.cuda.onnx"
+
+
 async def test_it_is_answered_with_and_without_a_version(connect, parse):
     async with connect() as client:
         found = [(await client.get(f"/v2/models/last{version}/config")).json() for version in ("", "/versions/3")]

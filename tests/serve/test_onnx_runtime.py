@@ -86,8 +86,8 @@ def test_option_that_could_name_a_file_is_refused(bundles):
 
 
 def test_bytes_that_are_no_model_are_refused(bundles):
-    with pytest.raises(ServerStartError, match="expected onnxruntime to load it"):
-        OnnxRuntime(b"\x00" * 100, bundles["steps"].manifest.graph, SessionOptions())
+    with pytest.raises(ServerStartError, match=r"^model\.cuda\.onnx: expected onnxruntime to load it"):
+        OnnxRuntime(b"\x00" * 100, bundles["steps"].manifest.graph, SessionOptions(), graph="model.cuda.onnx")
 
 
 def _renamed(graph):
@@ -128,8 +128,8 @@ def _free_state(graph):
 def test_model_with_other_tensors_than_the_manifest_says_is_refused(bundles, change, message):
     bundle = bundles["steps"]
 
-    with pytest.raises(GraphMismatchError, match=message):
-        OnnxRuntime(bundle.model, change(bundle.manifest.graph), SessionOptions())
+    with pytest.raises(GraphMismatchError, match=rf"^model\.cuda\.onnx: {message}"):
+        OnnxRuntime(bundle.model, change(bundle.manifest.graph), SessionOptions(), graph="model.cuda.onnx")
 
 
 def test_cuda_that_is_not_there_runs_on_the_cpu_and_says_so(bundles, monkeypatch):

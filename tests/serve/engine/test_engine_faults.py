@@ -45,6 +45,19 @@ def test_request_fails_once_though_some_of_its_rows_still_wait(make_runtime, mak
     assert is_empty(engine)
 
 
+def test_what_the_runtime_says_of_a_refused_run_is_in_the_log_and_nowhere_else(
+    make_runtime, make_model, make_engine, make_work, drain, caplog
+):
+    def refuse(feeds):
+        raise EngineError("runtime: found it refused") from MemoryError("of 7 GB")
+
+    engine, clock = make_engine(make_model(make_runtime(fault=refuse)))
+    engine.submit(1, make_work(3))
+
+    assert [str(outcome) for _, outcome in drain(engine, clock)] == ["runtime: found it refused"]
+    assert "MemoryError: of 7 GB" in caplog.text
+
+
 @pytest.mark.parametrize(
     "spoil",
     [

@@ -77,7 +77,7 @@ def test_full_queue_refuses_by_bytes_of_all_tensors(make_engine, make_work, drai
     engine.submit(2, work)
     before = inside(engine)
 
-    with pytest.raises(QueueFull):
+    with pytest.raises(QueueFull, match=rf"at most {before['inside_bytes']} bytes in the tensors of waiting requests"):
         engine.submit(3, make_work(1))
 
     assert before["inside_bytes"] == 2 * size

@@ -1,10 +1,13 @@
 """What may be on its way to an engine, and what is refused at once: how many, how large, how late."""
 
+import asyncio
+
 import pytest
 
+from cellgate.serve.engine.work import StreamOrder
 from cellgate.serve.errors import QueueFull, QueueTooLong
 from cellgate.serve.processes import engine_link
-from cellgate.serve.processes.frames import FrameDecoder, Kind, id_of, pack_json
+from cellgate.serve.processes.frames import FrameDecoder, Kind, id_of, pack_json, pack_mixed
 
 from .hand_engine import turns, until
 
@@ -14,7 +17,7 @@ async def test_more_than_may_wait_is_refused_at_once_in_number_and_in_bytes(meet
         engine = await next_engine(hello)
         done = []
         client.submit(make_work(steps=2**17), done.append)  # larger than all that may wait, but alone
-        with pytest.raises(QueueFull):
+        with pytest.raises(QueueFull, match="at most 1048576 bytes in the tensors of waiting requests"):
             client.submit(make_work(), done.append)
         engine.send(answer(await engine.receive()))
         while not done:
@@ -26,6 +29,15 @@ async def test_more_than_may_wait_is_refused_at_once_in_number_and_in_bytes(meet
         client.submit(make_work(), done.append)
 
         assert len(done) == 1
+
+
+async def test_what_is_no_answer_may_be_longer_than_the_longest_answer(meet, hello):
+    async with meet(max_answer_elements=1) as (client, next_engine):
+        engine = await next_engine(hello)
+        asked = asyncio.ensure_future(client.order(StreamOrder(kind="export", model="steps", id=7)))
+        engine.send(pack_mixed(Kind.REPORT, id_of(await engine.receive()), {}, bytes(2**20)))
+
+        assert len((await asked).data) == 2**20
 
 
 async def test_an_engine_that_does_not_read_gets_no_more(meet, hello, make_work):

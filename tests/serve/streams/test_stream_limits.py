@@ -98,7 +98,9 @@ def test_bytes_that_wait_are_bounded_too(make_driver, make_work, make_x):
     driver = make_driver(max_waiting_bytes=1000)
     driver.post(make_work(make_x(100), StreamRef(id=1, is_start=True)))  # one alone may be larger
 
-    assert isinstance(driver.ask_only(make_work(make_x(60), StreamRef(id=1))), QueueFull)
+    refused = driver.ask_only(make_work(make_x(60), StreamRef(id=1)))
+    assert isinstance(refused, QueueFull)
+    assert "at most 1000 bytes in the tensors of waiting requests" in str(refused)
     driver.drain()
     assert driver.ask(make_work(make_x(60), StreamRef(id=1))).step == 1
 

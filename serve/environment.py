@@ -1,0 +1,46 @@
+"""Settings as environment variables say them: `CELLGATE_` and a setting's name in capitals.
+
+Rules of this file: the environment is an argument, never read here; which values are allowed is `settings`' to say.
+"""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, Final
+
+from .settings import FLAGS, PREFIX, RANGES, Settings, SettingsError
+
+_FLAG_WORDS: Final = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+
+
+def settings_from_env(environ: Mapping[str, str], **given: Any) -> Settings:
+    """Return settings from `CELLGATE_…` variables, overruled by what the caller gives.
+
+    Args:
+        environ: usually os.environ; foreign names and empty values are ignored.
+        given: settings by name, as from a command line; None means not given.
+
+    Raises:
+        SettingsError: a value has the wrong form or lies outside its range.
+    """
+    found: dict[str, Any] = {}
+    for field in fields(Settings):
+        text = environ.get(PREFIX + field.name.upper(), "")
+        if text:
+            found[field.name] = _from_text(field.name, text)
+    found.update({name: value for name, value in given.items() if value is not None})
+    return Settings(**found)
+
+
+def _from_text(name: str, text: str) -> str | int | float | bool:
+    """Numbers are the settings that have a range; those in seconds may have a fraction."""
+    if name in FLAGS:
+        if text.lower() not in _FLAG_WORDS:
+            raise SettingsError(name, "true or false", text)
+        return _FLAG_WORDS[text.lower()]
+    if name not in RANGES:
+        return text
+    try:
+        return float(text) if name.endswith("_s") else int(text)
+    except ValueError as err:
+        low, high = RANGES[name]
+        raise SettingsError(name, f"a number in {low} .. {high}", text) from err
