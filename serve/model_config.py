@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from ..bundle.manifest import TensorSpec
 from .datatypes import datatype_of, wire_shape
-from .metadata import EXTENSIONS, PLATFORM
+from .metadata import PLATFORM
 from .served_model import ServedModel
 from .settings import Settings
 
@@ -38,7 +38,7 @@ def model_config(model: ServedModel, settings: Settings) -> dict[str, Any]:
         "default_model_filename": facts.graph,
         "parameters": _parameters(model, settings),
     }
-    if model.manifest.streamable and "sequence" in EXTENSIONS:
+    if model.manifest.streamable:
         config["sequence_batching"] = {"oldest": {"max_candidate_sequences": settings.max_lanes}}
     return config
 

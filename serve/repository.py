@@ -16,7 +16,7 @@ from pathlib import Path
 from ..bundle.errors import BundleError
 from ..bundle.manifest import MANIFEST_FILE
 from ..bundle.reader import read_manifest
-from .errors import NotInRepository
+from .errors import LoadRefused, NotInRepository
 from .served_model import BundlePlace
 from .start_errors import ServerStartError
 
@@ -51,28 +51,31 @@ class Repository:
 
         Raises:
             NotInRepository: nowhere.
+            LoadRefused: it lies in two folders.
         """
         in_folder = [found for found in self._in_folder() if found.name == name]
         at_place = [found for found in self._at_places() if found.name == name]
         for bundles in (in_folder, at_place):
             fitting = [found for found in bundles if version in (None, str(found.version))]
             if fitting:
-                return max(fitting, key=lambda found: found.version).place
+                return _only(_highest(fitting)).place
         raise NotInRepository(name, version, sorted({found.version for found in (*in_folder, *at_place)}))
 
     def newest(self) -> list[BundlePlace]:
         """Return the highest version of each name in the folder, by name.
 
         Raises:
-            ServerStartError: there is no bundle in the folder, or no such folder.
+            ServerStartError: there is no bundle in the folder, or no such folder; one lies in two folders.
         """
-        best: dict[str, FoundBundle] = {}
+        of_name: dict[str, list[FoundBundle]] = {}
         for found in self._in_folder():
-            if found.name not in best or found.version > best[found.name].version:
-                best[found.name] = found
-        if not best:
+            of_name.setdefault(found.name, []).append(found)
+        if not of_name:
             raise ServerStartError(f"repository {self._folder}: expected a folder of bundles, found none in it")
-        return [best[name].place for name in sorted(best)]
+        try:
+            return [_only(_highest(of_name[name])).place for name in sorted(of_name)]
+        except LoadRefused as err:
+            raise ServerStartError(str(err)) from err
 
     def _at_places(self) -> Iterator[FoundBundle]:
         for place in self._places:
@@ -85,6 +88,25 @@ class Repository:
             inside = [first] if _has_manifest(first) else _folders_in(first)
             for folder in inside:
                 yield from _found_at(BundlePlace(folder))
+
+
+def _highest(bundles: Sequence[FoundBundle]) -> list[FoundBundle]:
+    highest = max(found.version for found in bundles)
+    return [found for found in bundles if found.version == highest]
+
+
+def _only(bundles: Sequence[FoundBundle]) -> FoundBundle:
+    """Return the one bundle there is; which of several of one version would be served were chance."""
+    first, *others = bundles
+    if others:
+        folders = " and ".join(str(found.place.path) for found in bundles)
+        raise LoadRefused(
+            f"model {first.name} version {first.version}",
+            "one bundle of it in the repository",
+            folders,
+            "move one away, or export it with another --model-version",
+        )
+    return first
 
 
 def _found_at(place: BundlePlace) -> Iterator[FoundBundle]:

@@ -24,22 +24,35 @@ def engine_listener() -> Iterator[tuple[socket.socket, str]]:
     """Listen where frontends will connect; yield the listener and the path of its socket.
 
     Raises:
-        ServerStartError: no folder for temporary files can be written to.
+        ServerStartError: no folder for temporary files can be written to, or it takes no sockets.
     """
+    folder = None
     try:
-        folder = _private_folder()
-    except OSError as err:
-        raise ServerStartError(
-            f"temporary folder: expected to write to one, found: {err}; set TMPDIR to a folder with a short name"
-        ) from err
-    path = f"{folder}/{_NAME}"
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-            listener.bind(path)
-            listener.listen(_BACKLOG)
+        try:
+            folder = _private_folder()
+            path = f"{folder}/{_NAME}"
+            listener = _listen_at(path)
+        except OSError as err:
+            raise ServerStartError(
+                f"temporary folder: expected to make a socket in one, found: {err}; set TMPDIR to a folder of this "
+                "machine's own, with a short name"
+            ) from err
+        with listener:
             yield listener, path
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _listen_at(path: str) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(path)
+        listener.listen(_BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 def _private_folder() -> str:

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 
-from cellgate.serve import model_config as module
 from cellgate.serve.metadata import model_metadata
 from cellgate.serve.model_config import model_config
 from cellgate.serve.settings import Settings
@@ -36,18 +35,13 @@ def test_triton_s_own_message_takes_it_and_it_agrees_with_the_metadata(served_mo
     assert message.parameters["max_batch_rows"].string_value == str(Settings().max_batch_rows)
 
 
-def test_a_network_that_streams_is_batched_by_sequence_once_the_server_speaks_of_sequences(
-    served_models, parse, monkeypatch
-):
+def test_a_network_that_streams_is_batched_by_sequence(served_models, parse):
     model = served_models["steps"]
     whole = replace(model, manifest=replace(model.manifest, streamable=False))
-    monkeypatch.setattr(module, "EXTENSIONS", ("sequence",))
     streaming = parse(model_config(model, Settings(max_lanes=7)))
-    monkeypatch.setattr(module, "EXTENSIONS", ())
 
     assert streaming.WhichOneof("scheduling_choice") == "sequence_batching"
     assert streaming.sequence_batching.oldest.max_candidate_sequences == 7
-    assert parse(model_config(model, Settings())).WhichOneof("scheduling_choice") is None
     assert parse(model_config(whole, Settings())).WhichOneof("scheduling_choice") is None
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cellgate.serve.errors import NotInRepository
+from cellgate.serve.errors import LoadRefused, NotInRepository
 from cellgate.serve.repository import Repository
 from cellgate.serve.served_model import BundlePlace
 from cellgate.serve.start_errors import ServerStartError
@@ -72,6 +72,18 @@ def test_the_folder_comes_before_the_place_of_the_command_line(write, tmp_path):
 
     assert repository.find("steps", None).path == newer
     assert repository.find("steps", "3").path == place
+
+
+def test_two_folders_with_one_version_are_refused_for_which_is_meant_were_chance(write, repository):
+    write("a", 1)
+    write("b", 2)
+    write("c", 2)
+
+    with pytest.raises(LoadRefused, match=r"steps version 2: expected one bundle .*, found \S+/b and \S+/c; move one"):
+        repository.find("steps", None)
+    with pytest.raises(ServerStartError, match=r"steps version 2: expected one bundle .*, found \S+/b and \S+/c; move"):
+        repository.newest()
+    assert repository.find("steps", "1").path.name == "a"
 
 
 def test_what_is_not_there_is_told_with_the_versions_that_are(write, repository):

@@ -205,10 +205,26 @@ def test_no_temporary_folder_is_told_with_the_remedy(monkeypatch, tmp_path):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
 
     with (
-        pytest.raises(ServerStartError, match=r"temporary folder: expected to write to one, found: .* set TMPDIR"),
+        pytest.raises(
+            ServerStartError, match=r"temporary folder: expected to make a socket in one, found: .* set TMPDIR"
+        ),
         engine_listener(),
     ):
         pytest.fail("it listened")
+
+
+def test_a_temporary_folder_that_takes_no_socket_is_told_with_the_remedy_and_left_as_it_was(monkeypatch, tmp_path):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("cellgate.serve.processes.engine_socket._NAME", "folder-that-is-not-there/engine")
+
+    with (
+        pytest.raises(
+            ServerStartError, match=r"temporary folder: expected to make a socket in one, found: .* set TMPDIR"
+        ),
+        engine_listener(),
+    ):
+        pytest.fail("it listened")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_options_for_warnings_reach_a_child(monkeypatch, tmp_path):
