@@ -16,7 +16,7 @@ from ..model.layer import LSTMLayer
 from ..model.network import SequenceModel, StateTensor
 from ..model.stack import RecurrentStack
 from .cuda_kernels import runs_on_cuda
-from .errors import UnsupportedLayerError
+from .errors import SourceError, UnsupportedLayerError
 from .exchange import Exchange
 from .foreign_network import ForeignNetwork
 from .input_width import input_dim_of
@@ -123,7 +123,7 @@ def prepare(
         float64_gates: see Exportable; every layer becomes a Scan for it.
 
     Raises:
-        SourceError: see plain_copy.
+        SourceError: see plain_copy; or a head of another width than the network names.
         ExportError: one of its classes, saying what in the module cannot be exported.
     """
     source = plain_copy(source)
@@ -168,12 +168,23 @@ def _graph_call(lowered: nn.Module, layers: tuple[LoweredLayer, ...], signature:
 
 def _with_house_call(source: nn.Module, told: Mapping[str, str] | None, input_dim: int | None) -> nn.Module:
     if isinstance(source, SequenceModel):
+        _check_head(source)
         return source
     if isinstance(source, RecurrentStack):
         return StackNetwork(source)
     if isinstance(source, LSTMLayer):
         return StackNetwork(RecurrentStack.of_layer(source, input_dim_of(source)))
     return ForeignNetwork(source, told, input_dim)
+
+
+def _check_head(network: SequenceModel) -> None:
+    """Raise SourceError where a head was put in the place of the first and the network still names the old width."""
+    width = getattr(network.head, "out_features", network.output_dim)
+    if width != network.output_dim:
+        raise SourceError(
+            f"{type(network).__name__}.head gives {width} outputs where output_dim says {network.output_dim}, expected "
+            f"one number; set network.output_dim = {width} where the head is exchanged"
+        )
 
 
 def _signature_of(network: nn.Module) -> GraphSignature:
@@ -209,5 +220,5 @@ def _signature_of(network: nn.Module) -> GraphSignature:
 def _describe(source: nn.Module, network: nn.Module) -> dict[str, Any]:
     parameters = sum(p.numel() for p in source.parameters())
     if isinstance(source, SequenceModel):
-        return {"kind": "SequenceModel", "parameters": parameters, **source.describe()}
+        return {"kind": type(source).__name__, "parameters": parameters, **source.describe()}
     return {"kind": type(source).__name__, "parameters": parameters, "input_dim": int(network.input_dim)}  # type: ignore[arg-type]

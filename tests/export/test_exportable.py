@@ -54,6 +54,17 @@ def test_network_of_this_house_is_copied_and_left_in_training() -> None:
     assert exportable.description["hidden_dim"] == [4]
 
 
+def test_head_of_another_width_than_the_network_names_is_refused_with_what_to_set() -> None:
+    network = SequenceModel(3, 4, 2)
+    network.head = nn.Linear(4, 7)
+
+    with pytest.raises(SourceError, match=r"head gives 7 outputs where output_dim says 2.*set network.output_dim = 7"):
+        prepare(network)
+
+    network.output_dim = 7
+    assert prepare(network).signature.outputs[0].shape == ("B", "T", 7)
+
+
 def test_example_is_the_same_each_time_and_ragged() -> None:
     exportable = prepare(SequenceModel(3, 4))
 
