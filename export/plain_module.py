@@ -25,7 +25,7 @@ def plain_copy(source: object) -> nn.Module:
     """
     if not isinstance(source, nn.Module):
         raise SourceError(f"the source gave a {type(source).__name__}, expected a torch.nn.Module")
-    source = _unwrapped(source)
+    source = unwrapped(source)
     kind = type(source).__name__
     compiled = [name or "it" for name, module in source.named_modules() if isinstance(module, torch.jit.ScriptModule)]
     if compiled and torch.jit._state._enabled.enabled:  # noqa: SLF001 - PYTORCH_JIT=0 leaves the class in place
@@ -57,7 +57,8 @@ def plain_copy(source: object) -> nn.Module:
         raise SourceError(f"{kind} cannot be copied, expected copy.deepcopy to take it: {err}") from err
 
 
-def _unwrapped(source: nn.Module) -> nn.Module:
+def unwrapped(source: nn.Module) -> nn.Module:
+    """Return the module without what ``torch.compile`` and ``nn.DataParallel`` put around it."""
     while type(source).__name__ in _WRAPPERS and type(source).__module__.startswith("torch."):
         source = source.get_submodule(_WRAPPERS[type(source).__name__])
     return source

@@ -24,6 +24,7 @@ from ..model.weight_file import WeightsError, read_weights
 from ..model.weights import load_weights
 from .call_modes import CpuOnly
 from .errors import SourceError
+from .plain_module import unwrapped
 
 CHECKPOINTS: Final = (".safetensors", ".pt", ".pth", ".ckpt")
 LABELS_KEY: Final = "cellgate.labels"
@@ -48,33 +49,35 @@ class Source:
     weights: str
 
 
-def load_source(text: str, weights: str | None = None) -> Source:
+def load_source(text: str, weights: str | None = None, *, with_labels: bool = True) -> Source:
     """Return the network that a SOURCE names.
 
     Args:
         text: FILE.py:NAME, MODULE:NAME, or the path of a checkpoint. NAME is a function or class without arguments, or
             a module that is there already.
         weights: file of weights for what a factory made.
+        with_labels: whether to look for the labels that come with it; not where others are told, or none are needed.
 
     Raises:
         SourceError: see the rules above.
     """
     place, name = _split(text)
     if not name:
-        return _from_checkpoint(text, weights)
+        return _from_checkpoint(text, weights, with_labels=with_labels)
     folder = str(Path(place).resolve().parent) if place.endswith(".py") else str(Path.cwd())
     with _import_path(folder):
         module = _load_file(Path(place)) if place.endswith(".py") else _load_module(place)
         network = _make(_attribute(module, name, place), f"{place}:{name}")
-    labels = _module_labels(module, place)
-    said = "as the factory made them (no --weights)"
+    labels, said = None, "as the factory made them (no --weights)"
     if weights is not None:
         try:
-            load_weights(network, weights)
-            labels = _file_labels(read_weights(weights).metadata, weights) or labels
+            load_weights(unwrapped(network), weights)
+            labels = _file_labels(read_weights(weights).metadata, weights) if with_labels else None
         except WeightsError as err:
             raise SourceError(str(err)) from err
         said = weights
+    if with_labels and labels is None:
+        labels = _module_labels(module, place)
     return Source(network=network.cpu().eval(), labels=labels, weights=said)
 
 
@@ -88,14 +91,15 @@ def _split(text: str) -> tuple[str, str]:
     return place, name
 
 
-def _from_checkpoint(text: str, weights: str | None) -> Source:
+def _from_checkpoint(text: str, weights: str | None, *, with_labels: bool) -> Source:
     if weights is not None:
         raise SourceError(f"{text} is itself a file of weights, expected no --weights beside it; leave one of them out")
     try:
         network, facts = network_from_checkpoint(text)
     except WeightsError as err:
         raise SourceError(str(err)) from err
-    return Source(network=network, labels=_file_labels(facts["metadata"], text), weights=text)
+    labels = _file_labels(facts["metadata"], text) if with_labels else None
+    return Source(network=network, labels=labels, weights=text)
 
 
 @contextmanager
@@ -124,7 +128,12 @@ def _load_file(path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as err:
         del sys.modules[name]
-        raise SourceError(f"{path} failed to import: {_say(err)}; mend the file") from err
+        remedy = "mend the file"
+        if isinstance(err, ImportError) and "relative import" in str(err):
+            remedy = (
+                "it belongs to a package, so name it as package.module:factory, from the folder that holds the package"
+            )
+        raise SourceError(f"{path} failed to import: {_say(err)}; {remedy}") from err
     return module
 
 
