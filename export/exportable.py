@@ -4,14 +4,17 @@ Rules of this file: it decides names and shapes (design: x or tokens, lengths, h
 nothing but a copy.
 """
 
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..bundle.manifest import GraphSignature, StatePair, TensorSpec
+from ..bundle.manifest import NAME_PATTERN, GraphSignature, StatePair, TensorSpec
 from ..model.layer import LSTMLayer
 from ..model.network import SequenceModel, StateTensor
 from ..model.stack import RecurrentStack
@@ -202,6 +205,11 @@ def _signature_of(network: nn.Module) -> GraphSignature:
     if honours_lengths:
         inputs.append(TensorSpec(name="lengths", dtype="int32", shape=("B",)))
     for tensor in network.state_tensors():  # type: ignore[operator]
+        if re.fullmatch(NAME_PATTERN, f"{tensor.name}_n{tensor.suffix}") is None:
+            raise SourceError(
+                f"a cell has a state called {tensor.name!r}, expected letters, digits, '.', '_' and '-', a letter or "
+                "digit first, for it names an input of the graph; rename it in its state_spec"
+            )
         pair = StatePair(input=f"{tensor.name}0{tensor.suffix}", output=f"{tensor.name}_n{tensor.suffix}")
         shape = (tensor.rows, "B", tensor.width)
         inputs.append(TensorSpec(name=pair.input, dtype="float32", shape=shape))
@@ -220,5 +228,20 @@ def _signature_of(network: nn.Module) -> GraphSignature:
 def _describe(source: nn.Module, network: nn.Module) -> dict[str, Any]:
     parameters = sum(p.numel() for p in source.parameters())
     if isinstance(source, SequenceModel):
-        return {"kind": type(source).__name__, "parameters": parameters, **source.describe()}
+        return {"kind": type(source).__name__, "parameters": parameters, **_as_json(source.describe())}
     return {"kind": type(source).__name__, "parameters": parameters, "input_dim": int(network.input_dim)}  # type: ignore[arg-type]
+
+
+def _as_json(value: Any) -> Any:
+    """Return options of somebody's own cell as JSON can say them: a function or class by its name."""
+    if isinstance(value, Mapping):
+        return {str(name): _as_json(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_json(item) for item in value]
+    if isinstance(value, np.generic):
+        return _as_json(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return str(getattr(value, "__name__", type(value).__name__))
