@@ -32,7 +32,7 @@ class LawResult:
         statement: the law in words.
         applies: whether the signature allows the comparison.
         comparisons: how many were made.
-        max_abs: the largest absolute difference over all outputs.
+        max_abs: the largest absolute difference over all outputs; of those beyond their tolerance where any is.
         tolerance: the largest allowed where max_abs was found.
         passed: every difference within its tolerance.
         bitwise: no comparison differed in a single bit.
@@ -80,13 +80,13 @@ def check_laws(leg: Leg, signature: GraphSignature, oracle: Judge) -> tuple[LawR
 def _judge(name: str, pairs: list[Pair], allowed: Mapping[Case, Mapping[str, float]]) -> LawResult:
     if not pairs:
         return LawResult(name=name, statement=_STATEMENTS[name], applies=False, bitwise=False)
-    worst, tolerance, passed, bitwise = 0.0, 0.0, True, True
+    broken, worst, tolerance, bitwise = False, 0.0, 0.0, True
     for one, other, case in pairs:
         bitwise = bitwise and same_bits(one, other)
         for output, difference in largest_difference(one, other).items():
-            passed = passed and difference <= allowed[case][output]
-            if difference >= worst:
-                worst, tolerance = difference, allowed[case][output]
+            limit = allowed[case][output]
+            # What breaks the law comes before what differs more and may.
+            broken, worst, tolerance = max((broken, worst, tolerance), (not difference <= limit, difference, limit))
     return LawResult(
         name=name,
         statement=_STATEMENTS[name],
@@ -94,7 +94,7 @@ def _judge(name: str, pairs: list[Pair], allowed: Mapping[Case, Mapping[str, flo
         comparisons=len(pairs),
         max_abs=worst,
         tolerance=tolerance,
-        passed=passed,
+        passed=not broken,
         bitwise=bitwise,
     )
 

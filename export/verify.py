@@ -136,6 +136,7 @@ def compare_all(contest: Contest, options: VerifyOptions, progress: Progress = l
     sound = SERVED_LEG not in collector.failed
     laws = check_laws(served, signature, oracle) if sound and (options.only_case is None or not cases) else ()
     is_whole = sound and options.only_case is None
+    grown = [leg for leg in contest.grown if leg.name not in collector.failed]
     return Report(
         network=contest.description,
         oracle=oracle.name,
@@ -144,7 +145,7 @@ def compare_all(contest: Contest, options: VerifyOptions, progress: Progress = l
         ),
         cases=tuple(results),
         laws=laws,
-        growth=_growth(signature, contest.grown, oracle, options.drift_steps) if is_whole else (),
+        growth=_growth(signature, grown, oracle, options.drift_steps) if is_whole else (),
         histogram=collector.histogram(),
         control=_compare_control(collector, contest.no_control),
         tools=tool_versions(),
