@@ -30,7 +30,9 @@ def example(network: ForeignNetwork, steps: int, rows: int | None = None, seed: 
     generator = torch.Generator().manual_seed(seed)
     rows = rows or (1 if network.input_layout.one_at_a_time else PROBE_ROWS)
     if network.takes_tokens:
-        return torch.randint(0, network.input_dim, (rows, steps), generator=generator)
+        tokens = torch.randint(0, network.input_dim, (rows, steps), generator=generator)
+        tokens[0, 0] = network.input_dim - 1  # another table of the module may be smaller
+        return tokens
     return torch.randn(rows, steps, network.input_dim, generator=generator, dtype=network.dtype())
 
 
@@ -86,6 +88,11 @@ def _complaint_of(network: ForeignNetwork, probed: tuple[int, ...] = PROBE_STEPS
 def _no_input(network: ForeignNetwork, tried: list[tuple[bool, int]], complaint: Exception | None) -> str:
     """Say why no input was found, with a remedy for what is found out on further runs."""
     name = type(network.module).__name__
+    if isinstance(complaint, ImportError):  # the folder of the file is on the path only while the file is loaded
+        return (
+            f"{name}.forward cannot import what it needs ({first_line(complaint)}), expected nothing to import while "
+            "it runs; import it at the top of its file"
+        )
     widths = ", ".join(str(width) for _, width in tried) or "none"
     said = f"{type(complaint).__name__}: {first_line(complaint)}"
     network.state_squeezed = False
