@@ -178,15 +178,18 @@ def _spec(path: Path, part: str, value: ValueFact, frees: tuple[str, ...]) -> Te
 
 
 def _vocabulary(path: Path, model: bytes) -> int:
-    """Return how many tokens there are: the rows of the table that the tokens index, directly or through casts."""
+    """Return how many tokens there are: the rows of the smallest table that they index, directly or through casts."""
     graph = onnx.load_from_string(model).graph
     tokens = {"tokens"}
     tables = {tensor.name: tensor.dims for tensor in graph.initializer}
+    counts = []
     for node in graph.node:  # in topological order, as ONNX demands
         if node.op_type in {"Cast", "Identity", "Transpose"} and node.input[0] in tokens:
             tokens.add(node.output[0])
         if node.op_type == "Gather" and node.input[1] in tokens and node.input[0] in tables:
-            return int(tables[node.input[0]][0])
+            counts.append(int(tables[node.input[0]][0]))
+    if counts:
+        return min(counts)
     raise SignatureError(
         f"{path}: tokens index no table of the file, expected an embedding (Gather), by which their number is known"
     )

@@ -113,6 +113,7 @@ def test_tokens_take_their_number_from_the_table_that_they_index(tmp_path):
     nodes = [
         helper.make_node("Identity", ["tokens"], ["t"]),
         helper.make_node("Gather", ["other", "t0"], ["unused"]),
+        helper.make_node("Gather", ["other", "t"], ["larger"]),
         helper.make_node("Gather", ["table", "t"], ["y"]),
     ]
     zero = numpy_helper.from_array(np.array([0], np.int64), "t0")
