@@ -18,9 +18,6 @@ from .size_guards import LONGEST_AXIS, frozen_axis_error, quiet_capture, size_gu
 from .spare_nodes import read_last_state, spare_zeros
 from .wide_gates import widen_gates
 
-# Said to the capturer alone, not written into the graph: else a convolution's own guard against overflow (torch 2.10:
-# T <= 2147483647/5) counts as a limit. No batch and no sequence is as long.
-
 
 def export_onnx(exportable: Exportable) -> bytes:
     """Return the model as ONNX bytes.
