@@ -6,7 +6,7 @@ is published with the bundle. The runtime's maintainers promise neither; here th
 Rules of this file: it runs one leg against itself and needs no oracle but the tolerance.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
@@ -16,7 +16,7 @@ import numpy as np
 from ..bundle.manifest import GraphSignature
 from .cases import Case, StateKind, make_inputs
 from .compare import Array, largest_difference, same_bits
-from .legs import Leg
+from .leg import Leg
 from .oracle import Judge
 
 SPLIT_STEPS: Final = 24
@@ -97,6 +97,17 @@ def _judge(name: str, pairs: list[Pair], allowed: Mapping[Case, Mapping[str, flo
         passed=not broken,
         bitwise=bitwise,
     )
+
+
+def is_streamable(laws: Iterable[LawResult]) -> bool:
+    """Whether chunks with carried state gave what one pass gives."""
+    return any(law.name == "chunks" and law.applies and law.passed for law in laws)
+
+
+def is_bitwise(laws: Iterable[LawResult], names: Collection[str]) -> bool:
+    """Whether all of the laws named hold to the last bit, those that do not apply left aside."""
+    found = [law for law in laws if law.name in names and law.applies]
+    return bool(found) and all(law.bitwise for law in found)
 
 
 def take_rows(arrays: Mapping[str, Array], rows: list[int], signature: GraphSignature) -> dict[str, Array]:

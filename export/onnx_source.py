@@ -19,9 +19,10 @@ from ..bundle.graph_scan import MAX_MODEL_BYTES, scan_graph
 from ..bundle.manifest import Axis, DType, GraphSignature, Manifest, SessionOptions, StatePair, TensorSpec
 from ..bundle.signature import check_signature
 from ..bundle.writer import write_bundle
+from .error_line import said_by
 from .errors import FrozenAxisError, NotEquivalentError, SignatureError, SourceError
+from .graph_legs import ReferenceLeg, RuntimeLeg
 from .graph_oracle import GraphOracle
-from .legs import ReferenceLeg, RuntimeLeg, first_line
 from .pipeline import ExportOptions, make_contents, make_manifest, refusal
 from .report import Report
 from .verify import Contest, Progress, VerifyOptions, compare_all
@@ -84,7 +85,7 @@ def verify_onnx(
         reference = ReferenceLeg(source.model, signature)
         oracle = GraphOracle(source.model, signature)
     except Exception as err:  # either package raises what it likes for a graph that it does not know
-        raise SourceError(f"{path} cannot be opened to verify it: {type(err).__name__}: {first_line(err)}") from err
+        raise SourceError(f"{path} cannot be opened to verify it: {said_by(err)}") from err
     if reference.complaint:
         found = reference.complaint.removeprefix("not applicable: ")
         raise SourceError(f"{path} cannot be verified without its network: {found}; export it from PyTorch")

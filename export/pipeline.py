@@ -17,11 +17,12 @@ from .cases import golden_cases, grid, make_inputs
 from .compare import Array
 from .errors import NotEquivalentError, SourceError
 from .exportable import Exportable, for_cuda, prepare
-from .legs import EagerLeg
+from .findings import Worst
 from .onnx_graph import export_onnx
 from .oracle import Judge, Oracle
-from .report import Report, Worst
+from .report import Report
 from .report_page import render_page
+from .torch_legs import EagerLeg
 from .torchscript import Scripted, export_torchscript
 from .verify import Progress, VerifyOptions, tool_versions, verify
 

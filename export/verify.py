@@ -16,10 +16,13 @@ from .cases import Case, grid, make_inputs
 from .collector import Collector
 from .compare import measure, ulp
 from .exportable import Exportable
+from .findings import SERVED_LEG, Control, Growth, LegFact, VariantResult
+from .graph_legs import ReferenceLeg, RuntimeLeg
 from .laws import LAW_CASES, check_laws, take_steps
-from .legs import ControlLeg, EagerLeg, Leg, ReferenceLeg, RuntimeLeg, ScriptLeg
+from .leg import Leg
 from .oracle import Judge, Oracle
-from .report import SERVED_LEG, Control, Growth, LegFact, Report, VariantResult
+from .report import Report
+from .torch_legs import ControlLeg, EagerLeg, ScriptLeg
 from .torchscript import Scripted
 
 Progress = Callable[[str, int, int], None]  # (what is being done, how much of it is done, how much there is)

@@ -11,8 +11,8 @@ from cellgate.export.cases import Case, make_inputs
 from cellgate.export.compare import same_bits
 from cellgate.export.exportable import Exportable, prepare
 from cellgate.export.laws import check_laws, run_in_chunks, splits, take_rows, take_steps
-from cellgate.export.legs import EagerLeg
 from cellgate.export.oracle import Oracle, Truth
+from cellgate.export.torch_legs import EagerLeg
 from cellgate.model import SequenceModel
 
 

@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from cellgate.export.report import Histogram, Worst
+from cellgate.export.findings import Histogram, Worst
 from cellgate.export.report_page import render_page
 from cellgate.export.report_plots import growth_plot, histogram_plot
 from cellgate.export.report_strip import strip_plot, used_share

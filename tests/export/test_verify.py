@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from cellgate.export.cases import grid
+from cellgate.export.graph_legs import RuntimeLeg
 from cellgate.export.laws import LAW_CASES
-from cellgate.export.legs import EagerLeg, RuntimeLeg
 from cellgate.export.oracle import Oracle
 from cellgate.export.pipeline import Artefacts, ExportOptions, build, refusal, verify_artefacts
 from cellgate.export.report import Report
+from cellgate.export.torch_legs import EagerLeg
 from cellgate.export.verify import Contest, VerifyOptions, compare_all, tool_versions, verify
 from cellgate.model import SequenceModel
 
