@@ -29,7 +29,7 @@ from .verify import Contest, Progress, VerifyOptions, compare_all
 
 _CONTRACT: Final = "x [B, T, I] float32 or tokens [B, T] int64, lengths [B] int32, h0, c0, ... -> y, h_n, c_n, ..."
 _DTYPES: Final[dict[str, DType]] = {"float32": "float32", "int32": "int32", "int64": "int64"}
-_STATE: Final = re.compile(r"([A-Za-z][A-Za-z0-9.-]*)0(_\d+)?")
+_STATE: Final = re.compile(r"([A-Za-z][A-Za-z0-9._-]*?)0(_\d+)?")  # the shortest name: h0_10 is the h of stack 10
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,6 +5,7 @@ import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from torch import nn
 
 from cellgate.bundle.reader import read_bundle
 from cellgate.export import onnx_source
@@ -75,6 +76,24 @@ def test_the_contract_of_an_exported_file_is_read_back(house):
     exportable, path = house
 
     assert load_onnx(path).signature == exportable.signature
+
+
+@pytest.mark.parametrize("name", ["state", "slow_state", "slow_2"])
+def test_states_of_any_name_are_read_back_each_with_its_output(tmp_path, name):
+    class Own(nn.Module):
+        def __init__(self, input_dim, hidden_dim):
+            super().__init__()
+            self.linear = nn.Linear(input_dim + hidden_dim, hidden_dim)
+            self.state_spec = ((name, hidden_dim),)
+
+        def forward(self, x, h):
+            h = torch.tanh(self.linear(torch.cat([x, h], 1)))
+            return h, h
+
+    exportable = prepare(SequenceModel(3, [4] * 11, 2, cell=Own))
+    (tmp_path / "m.onnx").write_bytes(export_onnx(exportable))
+
+    assert load_onnx(tmp_path / "m.onnx").signature == exportable.signature
 
 
 def test_the_graph_in_float64_is_the_network_in_float64(house):
