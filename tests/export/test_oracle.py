@@ -47,6 +47,17 @@ class _OwnCell(nn.Module):
         return h, h
 
 
+class _Scaled(nn.Module):
+    """With a parameter that is a single number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gru, self.scale = nn.GRU(3, 5, batch_first=True), nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * self.gru(x)[0]
+
+
 class _Squashed(SequenceModel):
     def forward(self, x, lengths=None, state=None):
         y, final = super().forward(x, lengths, state)
@@ -122,6 +133,7 @@ def test_rows_of_equal_length_together_are_the_rows_alone():
         pytest.param(lambda: LSTMLayer(LSTMCell, 3, 4), True, id="layer"),
         pytest.param(lambda: LSTMLayer(LSTMCell, 3, 4, reverse=True), False, id="reversed-layer"),
         pytest.param(_Foreign, False, id="foreign"),
+        pytest.param(_Scaled, False, id="a-number-for-a-weight"),
         pytest.param(lambda: _Squashed(3, 4, 2), False, id="another-forward"),
         pytest.param(
             lambda: _with_another("head", nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))),
