@@ -76,7 +76,8 @@ def verify_onnx(
     """Compare onnxruntime and the onnx evaluator with the graph in float64, and check the laws.
 
     Raises:
-        SourceError: the runtime or the evaluator cannot run the graph, so that nothing can be verified.
+        SourceError: the runtime or the evaluator cannot run the graph, or not for any number of rows and steps, so that
+            nothing can be verified.
         ValueError: ``options.only_case`` names no case.
     """
     signature = source.signature
@@ -98,7 +99,10 @@ def verify_onnx(
         grown=(served,),
         no_control="not applicable: an ONNX file has no PyTorch network beside it",
     )
-    return compare_all(contest, options, progress), oracle
+    try:
+        return compare_all(contest, options, progress), oracle
+    except SourceError as err:
+        raise SourceError(f"{path}: {err}") from err
 
 
 def export_onnx_file(
@@ -174,6 +178,8 @@ def _spec(path: Path, part: str, value: ValueFact, frees: tuple[str, ...]) -> Te
                 f"{path}: {part} {value.name} has axis {place} free ({dim or 'unnamed'}), expected a fixed size; "
                 "declare it"
             )
+        if isinstance(dim, int) and dim < 1:
+            raise SignatureError(f"{path}: {part} {value.name} has axis {place} of size {dim}, expected at least 1")
         shape.append(free or dim)  # type: ignore[arg-type] # an int by the line above
     return TensorSpec(name=value.name, dtype=_DTYPES[value.dtype], shape=tuple(shape))
 

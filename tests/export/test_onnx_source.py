@@ -334,3 +334,35 @@ def test_every_float_of_a_graph_becomes_double_in_subgraphs_too():
     assert numpy_helper.to_array(branch.node[1].attribute[0].t).tolist() == [0.5, 0.25]
     assert branch.node[2].attribute[0].i == TensorProto.DOUBLE
     assert branch.node[3].attribute[0].i == TensorProto.INT64
+
+
+def _reshaped(path, *shape):
+    """A graph that declares batch and time free and then takes the example's for granted."""
+    fixed = numpy_helper.from_array(np.array(shape, np.int64), "shape")
+    nodes = [helper.make_node("Reshape", ["x", "shape"], ["y"])]
+    return save(path, nodes, [value("x", ["B", "T", 3])], [value("y", ["B", "T", 3])], [fixed])
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        ((0, 5, 3), r"cannot be run for 1 row of 1 step .*ValueError: cannot reshape"),
+        ((-1,), r"gives y of shape \[3\] for 1 row of 1 step, expected \[1, 1, 3\]"),
+        ((-1, 1, 3), r"gives y of shape \[2, 1, 3\] for 1 row of 2 steps, expected \[1, 2, 3\]"),
+    ],
+    ids=["length", "rank", "rows"],
+)
+def test_a_graph_that_does_not_keep_the_axes_it_declares_is_refused(tmp_path, shape, said):
+    path = _reshaped(tmp_path / "m.onnx", *shape)
+
+    with pytest.raises(SourceError, match=said):
+        verify_onnx(path, load_onnx(path), VerifyOptions(drift_steps=50))
+
+
+@pytest.mark.parametrize("size", [0, -3])
+def test_a_size_that_no_tensor_has_is_refused(tmp_path, size):
+    nodes = [helper.make_node("Identity", ["x"], ["y"])]
+    path = save(tmp_path / "m.onnx", nodes, [value("x", ["B", "T", size])], [value("y", ["B", "T", size])], [])
+
+    with pytest.raises(SignatureError, match=f"input x has axis 2 of size {size}, expected at least 1"):
+        load_onnx(path)
