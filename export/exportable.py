@@ -182,7 +182,9 @@ def _with_house_call(source: nn.Module, told: Mapping[str, str] | None, input_di
 
 def _check_head(network: SequenceModel) -> None:
     """Raise SourceError where a head was put in the place of the first and the network still names the old width."""
-    width = getattr(network.head, "out_features", network.output_dim)
+    head: nn.Module = network.head
+    last = head[-1] if isinstance(head, nn.Sequential) and len(head) else head
+    width = network.pooled_dim if isinstance(head, nn.Identity) else getattr(last, "out_features", network.output_dim)
     if width != network.output_dim:
         raise SourceError(
             f"{type(network).__name__}.head gives {width} outputs where output_dim says {network.output_dim}, expected "

@@ -57,9 +57,12 @@ def test_network_of_this_house_is_copied_and_left_in_training() -> None:
     assert exportable.description["hidden_dim"] == [4]
 
 
-def test_head_of_another_width_than_the_network_names_is_refused_with_what_to_set() -> None:
-    network = SequenceModel(3, 4, 2)
-    network.head = nn.Linear(4, 7)
+@pytest.mark.parametrize(
+    "head", [nn.Linear(4, 7), nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 7)), nn.Identity()], ids=type
+)
+def test_head_of_another_width_than_the_network_names_is_refused_with_what_to_set(head: nn.Module) -> None:
+    network = SequenceModel(3, 4 if isinstance(head, nn.Linear | nn.Sequential) else 7, 2)
+    network.head = head
 
     with pytest.raises(SourceError, match=r"head gives 7 outputs where output_dim says 2.*set network.output_dim = 7"):
         prepare(network)
