@@ -4,13 +4,11 @@ Rules of this file: it decides names and shapes (design: x or tokens, lengths, h
 nothing but a copy.
 """
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -19,6 +17,7 @@ from ..model.layer import LSTMLayer
 from ..model.network import SequenceModel, StateTensor
 from ..model.stack import RecurrentStack
 from .cuda_kernels import runs_on_cuda
+from .description import describe
 from .errors import SourceError, UnsupportedLayerError
 from .exchange import Exchange
 from .foreign_network import ForeignNetwork
@@ -133,6 +132,7 @@ def prepare(
     network = _with_house_call(source, told, input_dim).eval()
     lowered, layers = lower(network, can_fuse=lambda _: not float64_gates)
     signature = _signature_of(network)
+    width = int(network.input_dim)  # type: ignore[arg-type] # every kind of network has one
     return Exportable(
         network=network,
         graph_call=_graph_call(lowered, layers, signature),
@@ -140,7 +140,7 @@ def prepare(
         signature=signature,
         layers=layers,
         exchanges=network.exchanges if isinstance(network, ForeignNetwork) else (),
-        description=_describe(source, network) | ({"gates": "float64"} if float64_gates else {}),
+        description=describe(source, width) | ({"gates": "float64"} if float64_gates else {}),
         float64_gates=float64_gates,
     )
 
@@ -225,25 +225,3 @@ def _signature_of(network: nn.Module) -> GraphSignature:
         state=tuple(pairs),
         vocabulary_size=I if tokens else None,
     )
-
-
-def _describe(source: nn.Module, network: nn.Module) -> dict[str, Any]:
-    parameters = sum(p.numel() for p in source.parameters())
-    if isinstance(source, SequenceModel):
-        return {"kind": type(source).__name__, "parameters": parameters, **_as_json(source.describe())}
-    return {"kind": type(source).__name__, "parameters": parameters, "input_dim": int(network.input_dim)}  # type: ignore[arg-type]
-
-
-def _as_json(value: Any) -> Any:
-    """Return options of somebody's own cell as JSON can say them: a function or class by its name."""
-    if isinstance(value, Mapping):
-        return {str(name): _as_json(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_as_json(item) for item in value]
-    if isinstance(value, np.generic):
-        return _as_json(value.item())
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    return str(getattr(value, "__name__", type(value).__name__))
