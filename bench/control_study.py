@@ -22,9 +22,11 @@ from cellgate.bundle.manifest import SessionOptions
 from cellgate.export.cases import grid, make_inputs
 from cellgate.export.compare import measure, ulp
 from cellgate.export.exportable import prepare
-from cellgate.export.legs import ControlLeg, Leg, RuntimeLeg
+from cellgate.export.graph_legs import RuntimeLeg
+from cellgate.export.leg import Leg
 from cellgate.export.onnx_graph import export_onnx
 from cellgate.export.oracle import Oracle
+from cellgate.export.torch_legs import ControlLeg
 from cellgate.model import SequenceModel
 
 FORMS: Final = {"fused": False, "float64 gates": True}

@@ -39,9 +39,10 @@ from cellgate.bundle.manifest import GraphSignature, SessionOptions
 from cellgate.export.cases import Case, grid, make_inputs
 from cellgate.export.compare import Array, measure
 from cellgate.export.exportable import prepare
-from cellgate.export.legs import ControlLeg, RuntimeLeg, house_arguments, named
+from cellgate.export.graph_legs import RuntimeLeg
 from cellgate.export.onnx_graph import export_onnx
 from cellgate.export.oracle import Oracle, Truth
+from cellgate.export.torch_legs import ControlLeg, house_arguments, named
 from cellgate.model import SequenceModel
 
 Run = Callable[[Mapping[str, Array]], dict[str, Array]]

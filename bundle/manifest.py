@@ -1,7 +1,7 @@
-"""The manifest: what a bundle says about itself, as frozen records and as JSON.
+"""The manifest: what a bundle says about itself, as frozen records.
 
-Rules of this file: it is pure (no disk); every field that a reader needs is required; an unknown format version or an
-unknown field is refused, never guessed.
+Rules of this file: records and the lists of what may be in them, nothing else; what makes sense together is checked in
+signature.py and manifest_json.py, which also turns them into bytes and back.
 """
 
 from collections.abc import Mapping

@@ -77,7 +77,7 @@ def _options(arguments: argparse.Namespace, out: Path | None) -> ExportOptions:
 def _from_network(
     arguments: argparse.Namespace, out: Path | None, options: ExportOptions, terminal: Terminal
 ) -> ExportResult | int:
-    source = load_source(arguments.source, arguments.weights)
+    source = load_source(arguments.source, arguments.weights, with_labels=options.labels is None)
     options = _completed(options, source)
     terminal.note(f"weights: {source.weights}")
     with terminal.progress() as progress:

@@ -8,8 +8,9 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ..export.findings import Worst
 from ..export.laws import LawResult
-from ..export.report import Report, Worst
+from ..export.report import Report
 from ..export.verify import Progress
 
 Row = tuple[str, str]

@@ -4,14 +4,12 @@ Rules of this file: a complaint in, an error of this house out; nothing is captu
 """
 
 from pathlib import Path
-from typing import Final
 
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
+from .error_line import said_by
 from .errors import ExportError
 from .size_guards import STRANGERS
-
-_SHOWN: Final = 300
 
 
 def not_captured(err: BaseException) -> ExportError:
@@ -22,9 +20,7 @@ def not_captured(err: BaseException) -> ExportError:
             f"the network could not be captured as a graph: it decides by values of a tensor{place}, expected the same "
             "operations for any values; take torch.where(condition, one, other) in the place of if"
         )
-    lines = [line for line in str(err).strip().split("\n") if line.strip()]
-    said = f"{type(err).__name__}: {lines[0][:_SHOWN]}" if lines else type(err).__name__
-    return ExportError(f"the network could not be captured as a graph: {said}")
+    return ExportError(f"the network could not be captured as a graph: {said_by(err)}")
 
 
 def place_of(err: BaseException) -> str:

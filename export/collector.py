@@ -10,10 +10,11 @@ import numpy as np
 from ..bundle.manifest import GraphSignature
 from .cases import Case, make_inputs
 from .compare import Array, Difference, form_complaint, measure
+from .error_line import said_by
+from .findings import SERVED_LEG, CaseResult, Histogram, LegResult
 from .laws import take_rows
-from .legs import Leg, LegUnableError, first_line
+from .leg import Leg, LegUnableError
 from .oracle import Judge, Truth
-from .report import SERVED_LEG, CaseResult, Histogram, LegResult
 
 _EXPONENTS = range(-40, 4)
 
@@ -67,7 +68,7 @@ class Collector:
             return None
         except Exception as err:  # noqa: BLE001 - whatever stops an implementation is a finding about it
             self.failed.add(leg.name)
-            complaint = f"stopped with {type(err).__name__}: {first_line(err)}"
+            complaint = f"stopped with {said_by(err)}"
             return LegResult(leg=leg.name, rows=rows, complaint=complaint, outputs={})
         specs = tuple(spec for spec in self._signature.outputs if spec.name in leg.output_names)
         expected = take_rows(

@@ -5,6 +5,7 @@ the lengths and the state of each layer, after it the state that each layer ende
 its module uses that one.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, Final
@@ -59,7 +60,7 @@ class ExchangedLayer(nn.Module):
 
     Args:
         stack: the layer of this house.
-        was: the layer whose place it takes; its plain attributes (hidden_size, ...) can still be read.
+        was: the layer whose place it takes; its plain attributes (hidden_size, ...) and weights can still be read.
         batch_first: whether the module hands over [B, T, I] or [T, B, I].
         squeezed: whether state tensors are [B, width] (a hand-written layer) or [L*D, B, width] (torch's).
         carry: shared by all exchanged layers of a network.
@@ -75,11 +76,18 @@ class ExchangedLayer(nn.Module):
         self.squeezed = squeezed
         self.carry = carry
         self.number = number
-        self.plain = _plain_attributes(was)
+        # Code asks a weight for its device and dtype, or for zeros like it.
+        weights = {name: weight.detach() for name, weight in was.named_parameters(recurse=False)}
+        self.plain = _plain_attributes(was) | weights
 
     def __getattr__(self, name: str) -> Any:
         plain = self.__dict__.get("plain", {})
         return plain[name] if name in plain else super().__getattr__(name)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        """Move and convert the weights that can be read like those that are used."""
+        self.plain = {name: fn(value) if isinstance(value, Tensor) else value for name, value in self.plain.items()}
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
     def flatten_parameters(self) -> None:
         """Do nothing: modules call it on torch's layers before they run."""

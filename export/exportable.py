@@ -4,6 +4,7 @@ Rules of this file: it decides names and shapes (design: x or tokens, lengths, h
 nothing but a copy.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,12 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..bundle.manifest import GraphSignature, StatePair, TensorSpec
+from ..bundle.manifest import NAME_PATTERN, GraphSignature, StatePair, TensorSpec
 from ..model.layer import LSTMLayer
 from ..model.network import SequenceModel, StateTensor
 from ..model.stack import RecurrentStack
 from .cuda_kernels import runs_on_cuda
-from .errors import UnsupportedLayerError
+from .description import describe
+from .errors import SourceError, UnsupportedLayerError
 from .exchange import Exchange
 from .foreign_network import ForeignNetwork
 from .input_width import input_dim_of
@@ -123,13 +125,14 @@ def prepare(
         float64_gates: see Exportable; every layer becomes a Scan for it.
 
     Raises:
-        SourceError: see plain_copy.
+        SourceError: see plain_copy; or a head of another width than the network names.
         ExportError: one of its classes, saying what in the module cannot be exported.
     """
     source = plain_copy(source)
     network = _with_house_call(source, told, input_dim).eval()
     lowered, layers = lower(network, can_fuse=lambda _: not float64_gates)
     signature = _signature_of(network)
+    width = int(network.input_dim)  # type: ignore[arg-type] # every kind of network has one
     return Exportable(
         network=network,
         graph_call=_graph_call(lowered, layers, signature),
@@ -137,7 +140,7 @@ def prepare(
         signature=signature,
         layers=layers,
         exchanges=network.exchanges if isinstance(network, ForeignNetwork) else (),
-        description=_describe(source, network) | ({"gates": "float64"} if float64_gates else {}),
+        description=describe(source, width) | ({"gates": "float64"} if float64_gates else {}),
         float64_gates=float64_gates,
     )
 
@@ -168,12 +171,25 @@ def _graph_call(lowered: nn.Module, layers: tuple[LoweredLayer, ...], signature:
 
 def _with_house_call(source: nn.Module, told: Mapping[str, str] | None, input_dim: int | None) -> nn.Module:
     if isinstance(source, SequenceModel):
+        _check_head(source)
         return source
     if isinstance(source, RecurrentStack):
         return StackNetwork(source)
     if isinstance(source, LSTMLayer):
         return StackNetwork(RecurrentStack.of_layer(source, input_dim_of(source)))
     return ForeignNetwork(source, told, input_dim)
+
+
+def _check_head(network: SequenceModel) -> None:
+    """Raise SourceError where a head was put in the place of the first and the network still names the old width."""
+    head: nn.Module = network.head
+    last = head[-1] if isinstance(head, nn.Sequential) and len(head) else head
+    width = network.pooled_dim if isinstance(head, nn.Identity) else getattr(last, "out_features", network.output_dim)
+    if width != network.output_dim:
+        raise SourceError(
+            f"{type(network).__name__}.head gives {width} outputs where output_dim says {network.output_dim}, expected "
+            f"one number; set network.output_dim = {width} where the head is exchanged"
+        )
 
 
 def _signature_of(network: nn.Module) -> GraphSignature:
@@ -191,6 +207,11 @@ def _signature_of(network: nn.Module) -> GraphSignature:
     if honours_lengths:
         inputs.append(TensorSpec(name="lengths", dtype="int32", shape=("B",)))
     for tensor in network.state_tensors():  # type: ignore[operator]
+        if re.fullmatch(NAME_PATTERN, f"{tensor.name}_n{tensor.suffix}") is None:
+            raise SourceError(
+                f"a cell has a state called {tensor.name!r}, expected letters, digits, '.', '_' and '-', a letter or "
+                "digit first, for it names an input of the graph; rename it in its state_spec"
+            )
         pair = StatePair(input=f"{tensor.name}0{tensor.suffix}", output=f"{tensor.name}_n{tensor.suffix}")
         shape = (tensor.rows, "B", tensor.width)
         inputs.append(TensorSpec(name=pair.input, dtype="float32", shape=shape))
@@ -204,10 +225,3 @@ def _signature_of(network: nn.Module) -> GraphSignature:
         state=tuple(pairs),
         vocabulary_size=I if tokens else None,
     )
-
-
-def _describe(source: nn.Module, network: nn.Module) -> dict[str, Any]:
-    parameters = sum(p.numel() for p in source.parameters())
-    if isinstance(source, SequenceModel):
-        return {"kind": "SequenceModel", "parameters": parameters, **source.describe()}
-    return {"kind": type(source).__name__, "parameters": parameters, "input_dim": int(network.input_dim)}  # type: ignore[arg-type]

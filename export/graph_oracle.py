@@ -19,6 +19,8 @@ from onnx.reference.op_run import OpRun
 
 from ..bundle.manifest import GraphSignature
 from .compare import Array
+from .error_line import said_by
+from .errors import SourceError
 from .oracle import ACTIVATION_ULPS, DRAWS, F64, UNIT_ROUNDOFF, Truth, join_rows, tolerate
 
 _SINGLE: Final = TensorProto.FLOAT
@@ -53,7 +55,11 @@ class GraphOracle:
         self._moved = [self._shaken_evaluator(draw) for draw in range(DRAWS)]
 
     def truth(self, inputs: Mapping[str, Array]) -> Truth:
-        """Return the outputs of a case and how far float32 may be from them."""
+        """Return the outputs of a case and how far float32 may be from them.
+
+        Raises:
+            SourceError: the graph does not run for that many rows or steps, or gives something of another shape.
+        """
         exact = self.outputs(inputs)
         movement = dict.fromkeys(exact, 0.0)
         for draw, evaluator in enumerate(self._moved):
@@ -98,7 +104,7 @@ class GraphOracle:
         done: dict[int, list[F64]] = {}
         for length in np.unique(lengths):
             places = [int(place) for place in np.flatnonzero(lengths == length)]
-            found = _run_together(evaluator, self._take(inputs, places, int(length)))
+            found = self._run_together(evaluator, self._take(inputs, places, int(length)), len(places), int(length))
             for number, place in enumerate(places):
                 done[place] = [
                     array.take([number], axis=spec.shape.index("B"))
@@ -107,6 +113,27 @@ class GraphOracle:
         joined = join_rows([done[place] for place in range(rows)], signature, steps)
         return dict(zip([spec.name for spec in signature.outputs], joined, strict=True))
 
+    def _run_together(self, evaluator: ReferenceEvaluator, feeds: dict[str, Array], rows: int, steps: int) -> list[F64]:
+        """Run rows of one length; a graph may declare axes free and then take the example's for granted."""
+        what = f"for {rows} row{'s' * (rows > 1)} of {steps} step{'s' * (steps > 1)}"
+        try:
+            # Its sigmoid computes both branches and keeps one; a NaN that is kept fails every comparison with it.
+            with np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore"):
+                found = [np.asarray(array, dtype=np.float64) for array in evaluator.run(None, feeds)]
+        except Exception as err:
+            raise SourceError(
+                f"the graph cannot be run {what} (the onnx evaluator stopped with {said_by(err)}), expected any number "
+                "of both; export it with dynamic axes, or from PyTorch"
+            ) from err
+        for array, spec in zip(found, self._signature.outputs, strict=True):
+            due = [{"B": rows, "T": steps}[axis] if isinstance(axis, str) else axis for axis in spec.shape]
+            if list(array.shape) != due:
+                raise SourceError(
+                    f"the graph gives {spec.name} of shape {list(array.shape)} {what}, expected {due} as it declares; "
+                    "export it with dynamic axes, or from PyTorch"
+                )
+        return found
+
     def _take(self, inputs: Mapping[str, Array], places: list[int], length: int) -> dict[str, Array]:
         taken = {}
         for spec in self._signature.inputs:
@@ -114,12 +141,6 @@ class GraphOracle:
             array = array[:, :length] if "T" in spec.shape else array
             taken[spec.name] = array.astype(np.float64) if array.dtype.kind == "f" else array
         return taken
-
-
-def _run_together(evaluator: ReferenceEvaluator, feeds: dict[str, Array]) -> list[F64]:
-    # Its sigmoid computes both branches and keeps one; a NaN that is kept fails every comparison with it.
-    with np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore"):
-        return [np.asarray(array, dtype=np.float64) for array in evaluator.run(None, feeds)]
 
 
 def to_double(graph: onnx.GraphProto) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from .call_layout import InputLayout, input_layouts
 from .call_modes import wants_cuda
+from .error_line import first_line, said_by
 from .errors import AnswerError, ExportError, SignatureError
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ PROBE_STEPS: Final = (5, 7)
 PROBE_ROWS: Final = 3
 _MANY_STEPS: Final = (61, 127)  # where a front needs more than the usual
 _LONGEST_FIXED: Final = 2**12
-_SHOWN: Final = 200
 
 
 def example(network: ForeignNetwork, steps: int, rows: int | None = None, seed: int = 0) -> Tensor:
@@ -30,7 +30,9 @@ def example(network: ForeignNetwork, steps: int, rows: int | None = None, seed: 
     generator = torch.Generator().manual_seed(seed)
     rows = rows or (1 if network.input_layout.one_at_a_time else PROBE_ROWS)
     if network.takes_tokens:
-        return torch.randint(0, network.input_dim, (rows, steps), generator=generator)
+        tokens = torch.randint(0, network.input_dim, (rows, steps), generator=generator)
+        tokens[0, 0] = network.input_dim - 1  # another table of the module may be smaller
+        return tokens
     return torch.randn(rows, steps, network.input_dim, generator=generator, dtype=network.dtype())
 
 
@@ -86,8 +88,13 @@ def _complaint_of(network: ForeignNetwork, probed: tuple[int, ...] = PROBE_STEPS
 def _no_input(network: ForeignNetwork, tried: list[tuple[bool, int]], complaint: Exception | None) -> str:
     """Say why no input was found, with a remedy for what is found out on further runs."""
     name = type(network.module).__name__
+    if isinstance(complaint, ImportError):  # the folder of the file is on the path only while the file is loaded
+        return (
+            f"{name}.forward cannot import what it needs ({first_line(complaint)}), expected nothing to import while "
+            "it runs; import it at the top of its file"
+        )
     widths = ", ".join(str(width) for _, width in tried) or "none"
-    said = f"{type(complaint).__name__}: {first_line(complaint)}"
+    said = "nothing" if complaint is None else said_by(complaint)
     network.state_squeezed = False
     if any(_complaint_of(network, _MANY_STEPS) is None for _ in _settings(network, tried)):
         _refuse_shortening(network, _MANY_STEPS)
@@ -176,8 +183,3 @@ def least_steps(network: ForeignNetwork) -> int | None:
         if _complaint_of(network, (steps,)) is None:
             return steps if steps > 1 else None
     return None
-
-
-def first_line(err: Exception | None) -> str:
-    """Return the first line of an error's text, cut to what a sentence can hold."""
-    return str(err).strip().split("\n")[0][:_SHOWN] if err is not None else ""

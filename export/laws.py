@@ -6,7 +6,7 @@ is published with the bundle. The runtime's maintainers promise neither; here th
 Rules of this file: it runs one leg against itself and needs no oracle but the tolerance.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
@@ -16,7 +16,7 @@ import numpy as np
 from ..bundle.manifest import GraphSignature
 from .cases import Case, StateKind, make_inputs
 from .compare import Array, largest_difference, same_bits
-from .legs import Leg
+from .leg import Leg
 from .oracle import Judge
 
 SPLIT_STEPS: Final = 24
@@ -32,7 +32,7 @@ class LawResult:
         statement: the law in words.
         applies: whether the signature allows the comparison.
         comparisons: how many were made.
-        max_abs: the largest absolute difference over all outputs.
+        max_abs: the largest absolute difference over all outputs; of those beyond their tolerance where any is.
         tolerance: the largest allowed where max_abs was found.
         passed: every difference within its tolerance.
         bitwise: no comparison differed in a single bit.
@@ -80,13 +80,13 @@ def check_laws(leg: Leg, signature: GraphSignature, oracle: Judge) -> tuple[LawR
 def _judge(name: str, pairs: list[Pair], allowed: Mapping[Case, Mapping[str, float]]) -> LawResult:
     if not pairs:
         return LawResult(name=name, statement=_STATEMENTS[name], applies=False, bitwise=False)
-    worst, tolerance, passed, bitwise = 0.0, 0.0, True, True
+    broken, worst, tolerance, bitwise = False, 0.0, 0.0, True
     for one, other, case in pairs:
         bitwise = bitwise and same_bits(one, other)
         for output, difference in largest_difference(one, other).items():
-            passed = passed and difference <= allowed[case][output]
-            if difference >= worst:
-                worst, tolerance = difference, allowed[case][output]
+            limit = allowed[case][output]
+            # What breaks the law comes before what differs more and may.
+            broken, worst, tolerance = max((broken, worst, tolerance), (not difference <= limit, difference, limit))
     return LawResult(
         name=name,
         statement=_STATEMENTS[name],
@@ -94,9 +94,20 @@ def _judge(name: str, pairs: list[Pair], allowed: Mapping[Case, Mapping[str, flo
         comparisons=len(pairs),
         max_abs=worst,
         tolerance=tolerance,
-        passed=passed,
+        passed=not broken,
         bitwise=bitwise,
     )
+
+
+def is_streamable(laws: Iterable[LawResult]) -> bool:
+    """Whether chunks with carried state gave what one pass gives."""
+    return any(law.name == "chunks" and law.applies and law.passed for law in laws)
+
+
+def is_bitwise(laws: Iterable[LawResult], names: Collection[str]) -> bool:
+    """Whether all of the laws named hold to the last bit, those that do not apply left aside."""
+    found = [law for law in laws if law.name in names and law.applies]
+    return bool(found) and all(law.bitwise for law in found)
 
 
 def take_rows(arrays: Mapping[str, Array], rows: list[int], signature: GraphSignature) -> dict[str, Array]:

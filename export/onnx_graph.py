@@ -10,6 +10,7 @@ import torch
 from ..bundle.manifest import GraphSignature
 from .capture_error import not_captured
 from .clean_graph import clean
+from .error_line import said_by
 from .errors import ExportError, FrozenAxisError
 from .exportable import Exportable
 from .hoist import hoist
@@ -17,9 +18,6 @@ from .recurrent_ops import OPSET, translation_table
 from .size_guards import LONGEST_AXIS, frozen_axis_error, quiet_capture, size_guards_recorded
 from .spare_nodes import read_last_state, spare_zeros
 from .wide_gates import widen_gates
-
-# Said to the capturer alone, not written into the graph: else a convolution's own guard against overflow (torch 2.10:
-# T <= 2147483647/5) counts as a limit. No batch and no sequence is as long.
 
 
 def export_onnx(exportable: Exportable) -> bytes:
@@ -39,7 +37,7 @@ def export_onnx(exportable: Exportable) -> bytes:
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as err:
-        raise ExportError(f"the exporter made a graph that ONNX does not allow: {_first_line(err)}") from err
+        raise ExportError(f"the exporter made a graph that ONNX does not allow: {said_by(err)}") from err
     return bytes(model.SerializeToString(deterministic=True))
 
 
@@ -90,7 +88,7 @@ def _translate(program: torch.export.ExportedProgram, exportable: Exportable) ->
                 custom_translation_table=translation_table(),
             )
     except torch.onnx.OnnxExporterError as err:
-        raise ExportError(f"the graph could not be said in ONNX: {_first_line(err)}") from err
+        raise ExportError(f"the graph could not be said in ONNX: {said_by(err)}") from err
     assert onnx_program is not None
     return onnx_program.model_proto
 
@@ -116,8 +114,3 @@ def name_axes(model: onnx.ModelProto, signature: GraphSignature) -> None:
                     raise ExportError(
                         f"{value.name} has {dim.dim_value or dim.dim_param} in the graph where {axis} was expected"
                     )
-
-
-def _first_line(err: BaseException) -> str:
-    lines = [line for line in str(err).strip().split("\n") if line.strip()]
-    return f"{type(err).__name__}: {lines[0][:300]}" if lines else type(err).__name__

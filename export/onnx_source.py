@@ -19,16 +19,17 @@ from ..bundle.graph_scan import MAX_MODEL_BYTES, scan_graph
 from ..bundle.manifest import Axis, DType, GraphSignature, Manifest, SessionOptions, StatePair, TensorSpec
 from ..bundle.signature import check_signature
 from ..bundle.writer import write_bundle
+from .error_line import said_by
 from .errors import FrozenAxisError, NotEquivalentError, SignatureError, SourceError
+from .graph_legs import ReferenceLeg, RuntimeLeg
 from .graph_oracle import GraphOracle
-from .legs import ReferenceLeg, RuntimeLeg, first_line
 from .pipeline import ExportOptions, make_contents, make_manifest, refusal
 from .report import Report
 from .verify import Contest, Progress, VerifyOptions, compare_all
 
 _CONTRACT: Final = "x [B, T, I] float32 or tokens [B, T] int64, lengths [B] int32, h0, c0, ... -> y, h_n, c_n, ..."
 _DTYPES: Final[dict[str, DType]] = {"float32": "float32", "int32": "int32", "int64": "int64"}
-_STATE: Final = re.compile(r"([A-Za-z][A-Za-z0-9.-]*)0(_\d+)?")
+_STATE: Final = re.compile(r"([A-Za-z][A-Za-z0-9._-]*?)0(_\d+)?")  # the shortest name: h0_10 is the h of stack 10
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,7 +76,8 @@ def verify_onnx(
     """Compare onnxruntime and the onnx evaluator with the graph in float64, and check the laws.
 
     Raises:
-        SourceError: the runtime or the evaluator cannot run the graph, so that nothing can be verified.
+        SourceError: the runtime or the evaluator cannot run the graph, or not for any number of rows and steps, so that
+            nothing can be verified.
         ValueError: ``options.only_case`` names no case.
     """
     signature = source.signature
@@ -84,7 +86,7 @@ def verify_onnx(
         reference = ReferenceLeg(source.model, signature)
         oracle = GraphOracle(source.model, signature)
     except Exception as err:  # either package raises what it likes for a graph that it does not know
-        raise SourceError(f"{path} cannot be opened to verify it: {type(err).__name__}: {first_line(err)}") from err
+        raise SourceError(f"{path} cannot be opened to verify it: {said_by(err)}") from err
     if reference.complaint:
         found = reference.complaint.removeprefix("not applicable: ")
         raise SourceError(f"{path} cannot be verified without its network: {found}; export it from PyTorch")
@@ -97,7 +99,10 @@ def verify_onnx(
         grown=(served,),
         no_control="not applicable: an ONNX file has no PyTorch network beside it",
     )
-    return compare_all(contest, options, progress), oracle
+    try:
+        return compare_all(contest, options, progress), oracle
+    except SourceError as err:
+        raise SourceError(f"{path}: {err}") from err
 
 
 def export_onnx_file(
@@ -173,20 +178,25 @@ def _spec(path: Path, part: str, value: ValueFact, frees: tuple[str, ...]) -> Te
                 f"{path}: {part} {value.name} has axis {place} free ({dim or 'unnamed'}), expected a fixed size; "
                 "declare it"
             )
+        if isinstance(dim, int) and dim < 1:
+            raise SignatureError(f"{path}: {part} {value.name} has axis {place} of size {dim}, expected at least 1")
         shape.append(free or dim)  # type: ignore[arg-type] # an int by the line above
     return TensorSpec(name=value.name, dtype=_DTYPES[value.dtype], shape=tuple(shape))
 
 
 def _vocabulary(path: Path, model: bytes) -> int:
-    """Return how many tokens there are: the rows of the table that the tokens index, directly or through casts."""
+    """Return how many tokens there are: the rows of the smallest table that they index, directly or through casts."""
     graph = onnx.load_from_string(model).graph
     tokens = {"tokens"}
     tables = {tensor.name: tensor.dims for tensor in graph.initializer}
+    counts = []
     for node in graph.node:  # in topological order, as ONNX demands
         if node.op_type in {"Cast", "Identity", "Transpose"} and node.input[0] in tokens:
             tokens.add(node.output[0])
         if node.op_type == "Gather" and node.input[1] in tokens and node.input[0] in tables:
-            return int(tables[node.input[0]][0])
+            counts.append(int(tables[node.input[0]][0]))
+    if counts:
+        return min(counts)
     raise SignatureError(
         f"{path}: tokens index no table of the file, expected an embedding (Gather), by which their number is known"
     )

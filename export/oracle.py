@@ -147,10 +147,12 @@ class Oracle:
             if random is not None:
                 module = copy.deepcopy(exact_network)
                 for parameter in module.parameters():
-                    parameter.data = torch.from_numpy(self._shaken(parameter.detach().numpy(), random))
+                    # asarray: NumPy makes a plain number of an array without axes.
+                    shaken = np.asarray(self._shaken(parameter.detach().numpy(), random))
+                    parameter.data = torch.from_numpy(shaken)
                 _let_drift(module, random)
-            shaken = {name: self._shaken_input(array, random) for name, array in inputs.items()}
-            return run_without_padding(module, self._signature, shaken)
+            moved = {name: self._shaken_input(array, random) for name, array in inputs.items()}
+            return run_without_padding(module, self._signature, moved)
 
         return run
 

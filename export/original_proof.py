@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from .capture_error import place_of
+from .error_line import said_by
 from .errors import FrozenAxisError, SignatureError
-from .input_probe import PROBE_ROWS, PROBE_STEPS, example, first_line, least_steps, needs_steps
+from .input_probe import PROBE_ROWS, PROBE_STEPS, example, least_steps, needs_steps
 from .proof_steps import proof_steps
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def _run_or_refuse(network: ForeignNetwork, theirs: nn.Module, x: Tensor, run: C
     try:
         return run()
     except Exception as err:
-        name, said = type(theirs).__name__, f"{type(err).__name__}: {first_line(err)}"
+        name, said = type(theirs).__name__, said_by(err)
         rows, steps = x.shape[:2]
         least = least_steps(network) if steps < PROBE_STEPS[0] else None
         if least is not None:

@@ -17,11 +17,12 @@ from .cases import golden_cases, grid, make_inputs
 from .compare import Array
 from .errors import NotEquivalentError, SourceError
 from .exportable import Exportable, for_cuda, prepare
-from .legs import EagerLeg
+from .findings import VariantResult, Worst
 from .onnx_graph import export_onnx
 from .oracle import Judge, Oracle
-from .report import Report, Worst
+from .report import Report
 from .report_page import render_page
+from .torch_legs import EagerLeg
 from .torchscript import Scripted, export_torchscript
 from .verify import Progress, VerifyOptions, tool_versions, verify
 
@@ -179,8 +180,9 @@ def refusal(worst: Worst, failures: int, rerun: Callable[[str], str]) -> str:
 
 
 def make_variants(graphs: Mapping[str, bytes], report: Report) -> tuple[Variant, ...]:
-    """Return what the manifest says of the variants, which are all for CUDA."""
-    found = {result.file: result for result in report.variants}
+    """Return what the manifest says of the variants, which are all for CUDA; no bits where their laws were not run."""
+    found = {file: VariantResult(file=file, leg="", laws=()) for file in graphs}
+    found |= {result.file: result for result in report.variants}
     return tuple(
         Variant(
             file=file,

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from ..bundle.graph_scan import MAX_MODEL_BYTES
 from .errors import SourceError
 
 _WRAPPERS = {"OptimizedModule": "_orig_mod", "DataParallel": "module", "DistributedDataParallel": "module"}
@@ -21,11 +22,11 @@ def plain_copy(source: object) -> nn.Module:
 
     Raises:
         SourceError: ``source`` is no module, is compiled TorchScript, quantised or not complete yet, cannot be copied,
-            or has parameters of another dtype than float32.
+            has parameters of another dtype than float32, or more of them than one file can hold.
     """
     if not isinstance(source, nn.Module):
         raise SourceError(f"the source gave a {type(source).__name__}, expected a torch.nn.Module")
-    source = _unwrapped(source)
+    source = unwrapped(source)
     kind = type(source).__name__
     compiled = [name or "it" for name, module in source.named_modules() if isinstance(module, torch.jit.ScriptModule)]
     if compiled and torch.jit._state._enabled.enabled:  # noqa: SLF001 - PYTORCH_JIT=0 leaves the class in place
@@ -51,13 +52,15 @@ def plain_copy(source: object) -> nn.Module:
                 f"{kind}.{name} is {dtype}, expected float32; give a factory that returns the module's .float()"
             )
     _refuse_computed_weights(source)
+    _refuse_more_than_a_file(source)
     try:
         return copy.deepcopy(source).cpu().eval().requires_grad_(requires_grad=False)
     except (RuntimeError, TypeError) as err:
         raise SourceError(f"{kind} cannot be copied, expected copy.deepcopy to take it: {err}") from err
 
 
-def _unwrapped(source: nn.Module) -> nn.Module:
+def unwrapped(source: nn.Module) -> nn.Module:
+    """Return the module without what ``torch.compile`` and ``nn.DataParallel`` put around it."""
     while type(source).__name__ in _WRAPPERS and type(source).__module__.startswith("torch."):
         source = source.get_submodule(_WRAPPERS[type(source).__name__])
     return source
@@ -80,6 +83,20 @@ def _refuse_computed_weights(source: nn.Module) -> None:
                 f"{path or 'the module'} computes {name} anew for each call, as weight norm does, expected plain "
                 f"weights; let the factory end with {call}, which keeps the values"
             )
+
+
+def _refuse_more_than_a_file(source: nn.Module) -> None:
+    """Refuse what cannot be written, before it is copied several times.
+
+    Raises:
+        SourceError: the weights alone are more than one ONNX file may have.
+    """
+    found = sum(tensor.numel() * tensor.element_size() for tensor in (*source.parameters(), *source.buffers()))
+    if found > MAX_MODEL_BYTES:
+        raise SourceError(
+            f"{type(source).__name__} has {found} bytes of weights, expected at most {MAX_MODEL_BYTES}, the most that "
+            "one ONNX file of float32 can hold; make its largest table smaller"
+        )
 
 
 def _parametrized(module: nn.Module) -> str | None:

@@ -1,118 +1,19 @@
-"""The report of a verification: frozen records, their JSON, and the verdict that follows from them.
+"""The report of a verification: everything that was found, its JSON, and the verdict that follows from it.
 
 Rules of this file: pure; the report says only what was measured; the verdict is a function of the records.
 """
 
 import json
 import math
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
-from .compare import Difference
-from .laws import LawResult
+from .findings import SERVED_LEG, CaseResult, Control, Growth, Histogram, LegFact, VariantResult, Worst
+from .laws import LawResult, is_bitwise, is_streamable
 
 REPORT_VERSION: Final = 1
 Verdict = Literal["equivalent", "sensitive", "not equivalent"]
-# The leg that is served; its differences are what the tolerances of the manifest come from.
-SERVED_LEG: Final = "onnxruntime"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LegResult:
-    """What one leg gave for one case: a complaint about the form, or a difference for each output that it gives."""
-
-    leg: str
-    rows: int
-    complaint: str | None
-    outputs: dict[str, Difference]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CaseResult:
-    """One case: its shape, which outputs are chaotic in it, and what each leg gave."""
-
-    id: str
-    rows: int
-    steps: int
-    ragged: bool
-    state: str
-    magnitude: str
-    sensitive: tuple[str, ...]
-    legs: tuple[LegResult, ...]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LegFact:
-    """A leg: its name, why it could not run ("" where it could), and its largest error for each output."""
-
-    name: str
-    complaint: str
-    max_abs: dict[str, float]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Growth:
-    """The largest error over all outputs after ``steps`` steps, by leg, and the tolerance there."""
-
-    steps: int
-    tolerance: float
-    max_abs: dict[str, float]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Histogram:
-    """How many compared values of the served leg have an absolute error in [2^e, 2^(e+1)); ``exact`` are equal."""
-
-    exponents: tuple[int, ...]
-    counts: tuple[int, ...]
-    exact: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Control:
-    """The served leg against torch.nn itself: largest errors over the whole grid, and 2 * theirs + one ULP.
-
-    ``complaint`` says why there is no control for a network that torch.nn cannot say.
-    """
-
-    complaint: str
-    ours: dict[str, float]
-    theirs: dict[str, float]
-    bound: dict[str, float]
-    passed: bool
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class VariantResult:
-    """The laws on a variant's graph; its comparisons stand under its leg in every case."""
-
-    file: str
-    leg: str
-    laws: tuple[LawResult, ...]
-
-    @property
-    def streamable(self) -> bool:
-        """As of the report."""
-        return _is_streamable(self.laws)
-
-    def is_bitwise(self, *laws: str) -> bool:
-        """As of the report."""
-        return _is_bitwise(self.laws, laws)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Worst:
-    """The worst case: where an error used up most of its tolerance, or what failed."""
-
-    case: str
-    leg: str
-    output: str
-    max_abs: float
-    tolerance: float
-    index: tuple[int, ...]
-    ulps: float
-    complaint: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -145,11 +46,11 @@ class Report:
     @property
     def streamable(self) -> bool:
         """Whether chunks with carried state gave what one pass gives, in every graph of the bundle."""
-        return _is_streamable(self.laws) and all(variant.streamable for variant in self.variants)
+        return is_streamable(self.laws) and all(variant.streamable for variant in self.variants)
 
     def is_bitwise(self, *laws: str) -> bool:
         """Whether all of the laws named hold to the last bit, those that do not apply left aside."""
-        return _is_bitwise(self.laws, laws)
+        return is_bitwise(self.laws, laws)
 
     def failures(self) -> list[Worst]:
         """Return every failed comparison, the worst by share of its tolerance first.
@@ -189,15 +90,6 @@ class Report:
             **asdict(self),
         }
         return (json.dumps(_finite(body), indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
-
-
-def _is_streamable(laws: Iterable[LawResult]) -> bool:
-    return any(law.name == "chunks" and law.applies and law.passed for law in laws)
-
-
-def _is_bitwise(laws: Iterable[LawResult], names: Collection[str]) -> bool:
-    found = [law for law in laws if law.name in names and law.applies]
-    return bool(found) and all(law.bitwise for law in found)
 
 
 def _case_rows(case: CaseResult, *, sensitive: bool) -> Iterator[Worst]:

@@ -4,7 +4,8 @@ Rules of this file: pure, the report in and HTML out; every sentence is a functi
 graph gave, and every word that comes from a record is escaped.
 """
 
-from .report import SERVED_LEG, Histogram, Report
+from .findings import SERVED_LEG, Histogram
+from .report import Report
 from .report_text import escape, number, power
 
 

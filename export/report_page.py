@@ -7,7 +7,8 @@ plots show, and numbers last. Every word that comes from a record is escaped.
 from typing import Final
 
 from .compare import Difference
-from .report import SERVED_LEG, Report, Worst
+from .findings import SERVED_LEG, Worst
+from .report import Report
 from .report_meaning import meaning_section
 from .report_plots import growth_plot, histogram_plot
 from .report_strip import strip_plot

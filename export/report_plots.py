@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from .report import SERVED_LEG, Growth, Histogram
+from .findings import SERVED_LEG, Growth, Histogram
 from .report_text import escape, percent, power
 
 WIDTH: Final = 360

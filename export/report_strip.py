@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
-from .report import CaseResult, LegFact, LegResult, Worst
+from .findings import CaseResult, LegFact, LegResult, Worst
 from .report_plots import WIDTH, figure, line, text
 from .report_text import escape, percent, share
 

@@ -5,7 +5,8 @@ Rules of this file: pure, records in and HTML out; every word that comes from a 
 
 from typing import Final
 
-from .report import SERVED_LEG, CaseResult, Control, LegResult, Report
+from .findings import SERVED_LEG, CaseResult, Control, LegResult
+from .report import Report
 from .report_strip import used_share
 from .report_text import escape, number, percent, table
 

@@ -26,7 +26,7 @@ def number(value: float) -> str:
     if not math.isfinite(value):
         return "not finite"
     if value == 0 or 1e-3 <= abs(value) < 1e4:  # noqa: PLR2004 - what is read at a glance without an exponent
-        return f"{value:.3g}" if abs(value) < 1e3 else f"{value:.0f}"  # noqa: PLR2004 - %g would give 1e+03
+        return f"{value:.3g}" if abs(value) < 999.5 else f"{value:.0f}"  # noqa: PLR2004 - %g would give 1e+03
     digits, _, exponent = f"{value:.2e}".partition("e")
     return f"{digits}\N{NO-BREAK SPACE}\N{MULTIPLICATION SIGN}\N{NO-BREAK SPACE}{power(10, int(exponent))}"
 

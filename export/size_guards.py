@@ -7,6 +7,7 @@ It logs while the network's code is on the stack, so the innermost frame outside
 import contextlib
 import io
 import logging
+import os
 import re
 import sys
 import warnings
@@ -22,10 +23,16 @@ from .errors import FrozenAxisError
 _LOGGER: Final = "torch.fx.experimental.symbolic_shapes"
 _CONDITION: Final = re.compile(r"eval (?:Eq\(\w+, \d+\)|\w+ <= \d+) \[guard added\]")
 _SIZE: Final = re.compile(r"L\['\w+'\](?:\[\d+\])*\.size\(\)\[\d+\]")
-LONGEST_AXIS: Final = 2**24  # the most that a capture is asked for
+# The most that a capture is asked for; no batch and no sequence is as long. It is not written into the graph. Without
+# it a convolution's own guard against overflow (torch 2.10: T <= 2147483647/5) would count as a limit.
+LONGEST_AXIS: Final = 2**24
 _CALLS: Final = frozenset({"FlatCall.forward", "FirstOutput.forward"})
 # Whose code is not the user's, by the beginning of its file's name: torch, this house, what has no file, and the log.
-STRANGERS: Final = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1] / "export"), "<", logging.__file__)
+STRANGERS: Final = (
+    *(f"{folder}{os.sep}" for folder in (Path(torch.__file__).parent, Path(__file__).parent)),
+    "<",
+    logging.__file__,
+)
 
 
 @contextlib.contextmanager

@@ -32,7 +32,8 @@ def export_torchscript(exportable: Exportable) -> Scripted:
     """Compile ``exportable.scriptable``.
 
     For a network of this house the compiled forward takes (x, lengths, state: list of tensors); a foreign module keeps
-    its own arguments.
+    its own arguments. What compiles and then does not run (a GPU that is not there, a list where a tensor is given) is
+    left out like what does not compile.
     """
     kept = exportable.network.keeps if isinstance(exportable.network, ForeignNetwork) else ()
     if kept:
@@ -47,6 +48,10 @@ def export_torchscript(exportable: Exportable) -> Scripted:
             torch.jit.save(module, buffer)
     except Exception as err:  # noqa: BLE001 - the compiler refuses a stranger's code in many ways, and may be gone
         return Scripted(None, b"", _reason(err))
+    try:
+        _run_once(exportable, module)
+    except Exception as err:  # noqa: BLE001 - what the interpreter raises is as various
+        return Scripted(None, b"", f"not applicable: compiled, it stops with {_reason(err)}")
     return Scripted(module, _without_sources(buffer.getvalue()))
 
 
@@ -59,10 +64,24 @@ def _unwarned() -> Iterator[None]:
         yield
 
 
+@torch.no_grad()
+def _run_once(exportable: Exportable, module: torch.nn.Module) -> None:
+    """Run the compiled form, which may want another type or device than the code that it was compiled from."""
+    x, *rest = exportable.example()
+    if isinstance(exportable.network, ForeignNetwork):
+        exportable.network.call_as_it_came(module, x[:1])
+        return
+    lengths = rest.pop(0) if exportable.signature.lengths else None
+    module(x, lengths, rest or None)
+
+
 def _reason(err: Exception) -> str:
-    """Return the compiler's first line, the place in the user's code, and what helps where it had to guess a type."""
-    lines = [line.strip().rstrip(":") for line in str(err).split("\n") if line.strip()]
-    said = f"{type(err).__name__}: {lines[0][:300] if lines else 'no reason given'}"
+    """Return what torch says in one line, the place in the user's code, and what helps where it had to guess a type."""
+    lines = [re.sub(r" at 0x\w+", "", line.strip().rstrip(":")) for line in str(err).split("\n") if line.strip()]
+    # The interpreter begins with a picture of its stack; an address would make each report another.
+    chosen = lines[-1 if lines[0].startswith("The following operation failed") else 0] if lines else "no reason given"
+    chosen = chosen.removeprefix("builtins.")
+    said = chosen[:300] if chosen.startswith("RuntimeError: ") else f"{type(err).__name__}: {chosen[:300]}"
     place = re.search(r'File "([^"]+)", line (\d+)', str(err))
     if place is not None:
         said += f" ({Path(place[1]).name}:{place[2]})"

@@ -16,10 +16,13 @@ from .cases import Case, grid, make_inputs
 from .collector import Collector
 from .compare import measure, ulp
 from .exportable import Exportable
+from .findings import SERVED_LEG, Control, Growth, LegFact, VariantResult
+from .graph_legs import ReferenceLeg, RuntimeLeg
 from .laws import LAW_CASES, check_laws, take_steps
-from .legs import ControlLeg, EagerLeg, Leg, ReferenceLeg, RuntimeLeg, ScriptLeg
+from .leg import Leg
 from .oracle import Judge, Oracle
-from .report import SERVED_LEG, Control, Growth, LegFact, Report, VariantResult
+from .report import Report
+from .torch_legs import ControlLeg, EagerLeg, ScriptLeg
 from .torchscript import Scripted
 
 Progress = Callable[[str, int, int], None]  # (what is being done, how much of it is done, how much there is)
@@ -136,6 +139,7 @@ def compare_all(contest: Contest, options: VerifyOptions, progress: Progress = l
     sound = SERVED_LEG not in collector.failed
     laws = check_laws(served, signature, oracle) if sound and (options.only_case is None or not cases) else ()
     is_whole = sound and options.only_case is None
+    grown = [leg for leg in contest.grown if leg.name not in collector.failed]
     return Report(
         network=contest.description,
         oracle=oracle.name,
@@ -144,7 +148,7 @@ def compare_all(contest: Contest, options: VerifyOptions, progress: Progress = l
         ),
         cases=tuple(results),
         laws=laws,
-        growth=_growth(signature, contest.grown, oracle, options.drift_steps) if is_whole else (),
+        growth=_growth(signature, grown, oracle, options.drift_steps) if is_whole else (),
         histogram=collector.histogram(),
         control=_compare_control(collector, contest.no_control),
         tools=tool_versions(),

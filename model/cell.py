@@ -73,10 +73,12 @@ def state_spec_of(cell: nn.Module) -> StateSpec:
             f"{name} declares no state_spec, expected for example state_spec = (('h', H), ('c', H)); "
             "set it in the cell's constructor"
         )
-    pairs = [tuple(entry) for entry in spec]
+    entries = spec if isinstance(spec, tuple | list) else ()
+    pairs = [tuple(entry) if isinstance(entry, tuple | list) else () for entry in entries]
     valid = all(len(p) == 2 and isinstance(p[0], str) and isinstance(p[1], int) and p[1] > 0 for p in pairs)  # noqa: PLR2004
     if not pairs or not valid or len({p[0] for p in pairs}) != len(pairs):
         raise CellError(
-            f"{name}.state_spec is {spec!r}, expected (name, width) pairs with distinct names and positive widths"
+            f"{name}.state_spec is {spec!r}, expected (name, width) pairs with distinct names and positive widths, "
+            "such as (('h', H),)"
         )
     return tuple((str(p[0]), int(p[1])) for p in pairs)

@@ -163,6 +163,9 @@ def _check_expressible(cell: nn.Module) -> None:
             raise ValueError(
                 f"{name} has the activations {found}, which torch.nn has no module for; expected sigmoid, tanh, tanh"
             )
+    further = next((path for path, _ in cell.named_parameters() if path not in _TORCH_NAMES), None)
+    if further is not None:  # a weight norm, for one, keeps two parameters in the place of a weight
+        raise ValueError(f"{name} has the parameter {further}, which torch.nn has no place for; expected plain weights")
 
 
 def _give_memory(module: nn.Module, like: Tensor) -> None:

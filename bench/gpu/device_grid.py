@@ -20,10 +20,10 @@ from torch import nn
 from cellgate.bundle.manifest import GraphSignature
 from cellgate.export.compare import Array
 from cellgate.export.exportable import for_cuda, prepare
+from cellgate.export.findings import SERVED_LEG
 from cellgate.export.onnx_graph import export_onnx
 from cellgate.export.oracle import Oracle
 from cellgate.export.pipeline import SessionOptions
-from cellgate.export.report import SERVED_LEG
 from cellgate.export.verify import Contest, VerifyOptions, compare_all
 from cellgate.model import SequenceModel
 from cellgate.serve.onnx_runtime import OnnxRuntime

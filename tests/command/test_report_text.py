@@ -15,8 +15,9 @@ from cellgate.command.report_text import (
     worst_words,
 )
 from cellgate.export.compare import Difference
+from cellgate.export.findings import CaseResult, Control, Histogram, LegFact, LegResult, Worst
 from cellgate.export.laws import LawResult
-from cellgate.export.report import CaseResult, Control, Histogram, LegFact, LegResult, Report, Worst
+from cellgate.export.report import Report
 
 GOOD = Difference(
     max_abs=1e-7,

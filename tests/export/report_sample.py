@@ -5,8 +5,9 @@ import math
 from typing import Any
 
 from cellgate.export.compare import Difference
+from cellgate.export.findings import CaseResult, Control, Growth, Histogram, LegFact, LegResult
 from cellgate.export.laws import LawResult
-from cellgate.export.report import CaseResult, Control, Growth, Histogram, LegFact, LegResult, Report
+from cellgate.export.report import Report
 
 
 def difference(max_abs: float, tolerance: float = 1e-6, **changes: Any) -> Difference:

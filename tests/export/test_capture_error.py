@@ -1,12 +1,14 @@
 """What the capturer says of a stranger's module becomes one true sentence, and nothing is printed beside it."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from cellgate.export.capture_error import place_of
 from cellgate.export.errors import ExportError
 from cellgate.export.exportable import prepare
 from cellgate.export.onnx_graph import export_onnx
@@ -59,6 +61,20 @@ def test_a_decision_by_values_is_refused_with_its_place(
         export_onnx(prepare(net))
 
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("folder", [Path(torch.__file__).parent, Path(prepare.__code__.co_filename).parent])
+def test_a_file_beside_torch_or_this_house_is_not_taken_for_theirs(folder: Path) -> None:
+    """As torchvision and the like are, and a folder of one's own called exported."""
+    theirs, others = folder / "module.py", folder.with_name(folder.name + "ed") / "net.py"
+    places = []
+    for file in (theirs, others):
+        try:
+            exec(compile("def forward(): 1 / 0\nforward()", str(file), "exec"), {})
+        except ZeroDivisionError as err:
+            places.append(place_of(err.with_traceback(err.__traceback__.tb_next)))  # type: ignore[union-attr]
+
+    assert places == ["", " at net.py:1 (forward)"]
 
 
 def test_its_remedy_works() -> None:

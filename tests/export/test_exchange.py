@@ -179,6 +179,14 @@ def test_plain_attributes_of_the_layer_can_still_be_read() -> None:
         exchanged.no_such_thing  # noqa: B018
 
 
+def test_weights_of_the_layer_can_still_be_read_in_the_dtype_of_the_others() -> None:
+    layer = nn.LSTM(I, H)
+    exchanged, _, _ = exchange(layer)
+
+    assert torch.equal(exchanged.weight_hh_l0, layer.weight_hh_l0)
+    assert exchanged.double().weight_hh_l0.new_zeros(1).dtype == torch.float64
+
+
 def test_exchange_draws_no_global_random_number() -> None:
     module, state = Deep(), torch.get_rng_state()
 

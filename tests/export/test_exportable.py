@@ -1,7 +1,10 @@
 """A network made ready: its signature, its description, its own copy."""
 
+import json
+import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -52,6 +55,20 @@ def test_network_of_this_house_is_copied_and_left_in_training() -> None:
     assert not exportable.network.training
     assert exportable.network is not source
     assert exportable.description["hidden_dim"] == [4]
+
+
+@pytest.mark.parametrize(
+    "head", [nn.Linear(4, 7), nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 7)), nn.Identity()], ids=type
+)
+def test_head_of_another_width_than_the_network_names_is_refused_with_what_to_set(head: nn.Module) -> None:
+    network = SequenceModel(3, 4 if isinstance(head, nn.Linear | nn.Sequential) else 7, 2)
+    network.head = head
+
+    with pytest.raises(SourceError, match=r"head gives 7 outputs where output_dim says 2.*set network.output_dim = 7"):
+        prepare(network)
+
+    network.output_dim = 7
+    assert prepare(network).signature.outputs[0].shape == ("B", "T", 7)
 
 
 def test_example_is_the_same_each_time_and_ragged() -> None:
@@ -105,3 +122,28 @@ def test_candidates_come_in_order_and_once() -> None:
     )  # fmt: skip
 
     assert input_candidates(module) == [(False, 6), (False, 4), (True, 9), (False, 8), (False, 2)]
+
+
+class Own(nn.Module):
+    def __init__(self, input_dim: int, hidden_dim: int, state: str = "h", **options: object) -> None:
+        super().__init__()
+        self.linear = nn.Linear(input_dim + hidden_dim, hidden_dim)
+        self.state_spec = ((state, hidden_dim),)
+
+    def forward(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        h = torch.tanh(self.linear(torch.cat([x, h], 1)))
+        return h, h
+
+
+def test_options_of_ones_own_cell_are_described_in_what_json_can_say() -> None:
+    options = {"squash": torch.tanh, "kind": nn.ReLU, "limit": math.inf, "sizes": (1, np.int64(2)), "deep": {3: None}}
+
+    described = prepare(SequenceModel(3, 4, 2, cell=Own, **options)).description["cell_options"]
+
+    assert described == {"squash": "tanh", "kind": "ReLU", "limit": "inf", "sizes": [1, 2], "deep": {"3": None}}
+    assert json.loads(json.dumps(described, allow_nan=False)) == described
+
+
+def test_state_whose_name_no_graph_input_can_bear_is_refused_at_once() -> None:
+    with pytest.raises(SourceError, match=r"state called 'my state', expected letters, digits, .*; rename it in"):
+        prepare(SequenceModel(3, 4, 2, cell=Own, state="my state"))

@@ -59,6 +59,15 @@ def from_zeros(net: Net, x: Tensor) -> Tensor:
     return net.head(net.rnn(x, (zeros, zeros))[0][:, -1])
 
 
+def from_zeros_beside_a_weight(net: Net, x: Tensor) -> Tensor:
+    zeros = net.rnn.weight_hh_l0.new_zeros(1, x.size(0), H)
+    return net.head(net.rnn(x, (zeros, zeros))[0])
+
+
+def with_a_weight_of_its_layer(net: Net, x: Tensor) -> Tensor:
+    return net.rnn(x)[0] + x @ net.rnn.weight_ih_l0[:H].T
+
+
 def assert_equal_to_module_row_by_row(
     module: nn.Module, exported: Any, *, steps: int = 9, time_first: bool = False
 ) -> None:
@@ -91,6 +100,8 @@ def assert_equal_to_module_row_by_row(
         pytest.param(mean, {}, {"LSTM": 1}, False, id="mean-over-time"),
         pytest.param(highest, {}, {"LSTM": 1}, True, id="maximum-over-time"),
         pytest.param(from_zeros, {}, {"LSTM": 1}, True, id="zeros-made-inside"),
+        pytest.param(from_zeros_beside_a_weight, {}, {"LSTM": 1}, True, id="zeros-beside-a-weight"),
+        pytest.param(with_a_weight_of_its_layer, {}, {"LSTM": 1}, True, id="a-weight-read"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:LSTM with projections is not supported:UserWarning")  # torch's own word
@@ -159,6 +170,20 @@ def test_embedding_front_makes_the_sequence_tokens(exported: Any) -> None:
     assert graph.inputs == ["tokens", "lengths", "h0", "c0"]
     assert graph.exportable.signature.vocabulary_size == 11
     assert_equal_to_module_row_by_row(module, graph)
+
+
+class TwoTables(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.large, self.small = nn.Embedding(5000, I), nn.Embedding(4999, I)
+        self.rnn = nn.LSTM(I, H, batch_first=True)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.rnn(self.large(tokens) + self.small(tokens))[0]
+
+
+def test_tokens_are_as_many_as_the_smallest_table_has() -> None:
+    assert prepare(TwoTables()).signature.vocabulary_size == 4999
 
 
 class Convolved(nn.Module):

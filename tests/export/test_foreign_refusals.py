@@ -80,9 +80,20 @@ def fixed_batch(net: Net, x: Tensor) -> Tensor:
     return net.rnn(x, (zeros, zeros))[0]
 
 
+def imports_late(net: Net, x: Tensor) -> Tensor:
+    import neighbour_that_is_gone as n
+
+    return net.rnn(x * n.scale)[0]
+
+
 @pytest.mark.parametrize(
     ("forward", "complaint"),
     [
+        pytest.param(
+            imports_late,
+            "cannot import .*'neighbour_that_is_gone'.*; import it at the top of its file",
+            id="late-import",
+        ),
         pytest.param(random_start, "gives another output each time", id="random-start"),
         pytest.param(dropout_for_ever, "give F.dropout training=self.training", id="dropout-for-ever"),
         pytest.param(rows_mixed, "lets a row change the output of another", id="rows-mixed"),

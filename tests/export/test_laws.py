@@ -11,8 +11,8 @@ from cellgate.export.cases import Case, make_inputs
 from cellgate.export.compare import same_bits
 from cellgate.export.exportable import Exportable, prepare
 from cellgate.export.laws import check_laws, run_in_chunks, splits, take_rows, take_steps
-from cellgate.export.legs import EagerLeg
-from cellgate.export.oracle import Oracle
+from cellgate.export.oracle import Oracle, Truth
+from cellgate.export.torch_legs import EagerLeg
 from cellgate.model import SequenceModel
 
 
@@ -103,6 +103,25 @@ def test_a_right_leg_keeps_every_law(exportable):
 )
 def test_a_leg_that_breaks_a_law_is_found_out(leg, broken, exportable):
     assert {name for name, passed in _laws(leg(exportable), exportable).items() if not passed} == broken
+
+
+def test_what_a_broken_law_shows_is_beyond_its_tolerance_whatever_else_differs_more():
+    class Strict:
+        name = "a tolerance for each output"
+
+        def truth(self, inputs):
+            return Truth(outputs={}, tolerances={"y": 1.0, "h_n": 0.01, "c_n": 1.0}, sensitive=frozenset())
+
+    class Wrong(_Leg):
+        def run(self, inputs):
+            found, mates = super().run(inputs), np.float32(len(inputs["x"]) - 1)
+            return found | {"y": found["y"] + 0.1 * mates, "h_n": found["h_n"] + 0.01 * mates}
+
+    exportable = prepare(SequenceModel(3, 5, 2))
+    alone = check_laws(Wrong(exportable), exportable.signature, Strict())[0]
+
+    assert not alone.passed
+    assert (alone.max_abs, alone.tolerance) == (pytest.approx(0.06, rel=1e-3), 0.01)
 
 
 def test_another_last_bit_is_within_the_law_but_not_bitwise(exportable):

@@ -12,19 +12,13 @@ from torch import Tensor, nn
 from cellgate.bundle.manifest import SessionOptions
 from cellgate.export.cases import Case, make_inputs
 from cellgate.export.compare import same_bits
+from cellgate.export.error_line import first_line
 from cellgate.export.exportable import Exportable, prepare
-from cellgate.export.legs import (
-    ControlLeg,
-    EagerLeg,
-    LegUnableError,
-    ReferenceLeg,
-    RuntimeLeg,
-    ScriptLeg,
-    first_line,
-    named,
-)
+from cellgate.export.graph_legs import ReferenceLeg, RuntimeLeg
+from cellgate.export.leg import LegUnableError
 from cellgate.export.onnx_graph import export_onnx
 from cellgate.export.pipeline import Artefacts, ExportOptions, build
+from cellgate.export.torch_legs import ControlLeg, EagerLeg, ScriptLeg, named
 from cellgate.export.torchscript import export_torchscript
 from cellgate.model import SequenceModel
 

@@ -5,6 +5,7 @@ import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from torch import nn
 
 from cellgate.bundle.reader import read_bundle
 from cellgate.export import onnx_source
@@ -77,6 +78,24 @@ def test_the_contract_of_an_exported_file_is_read_back(house):
     assert load_onnx(path).signature == exportable.signature
 
 
+@pytest.mark.parametrize("name", ["state", "slow_state", "slow_2"])
+def test_states_of_any_name_are_read_back_each_with_its_output(tmp_path, name):
+    class Own(nn.Module):
+        def __init__(self, input_dim, hidden_dim):
+            super().__init__()
+            self.linear = nn.Linear(input_dim + hidden_dim, hidden_dim)
+            self.state_spec = ((name, hidden_dim),)
+
+        def forward(self, x, h):
+            h = torch.tanh(self.linear(torch.cat([x, h], 1)))
+            return h, h
+
+    exportable = prepare(SequenceModel(3, [4] * 11, 2, cell=Own))
+    (tmp_path / "m.onnx").write_bytes(export_onnx(exportable))
+
+    assert load_onnx(tmp_path / "m.onnx").signature == exportable.signature
+
+
 def test_the_graph_in_float64_is_the_network_in_float64(house):
     """The oracle from the equations and the one from the graph share no code."""
     exportable, path = house
@@ -113,6 +132,7 @@ def test_tokens_take_their_number_from_the_table_that_they_index(tmp_path):
     nodes = [
         helper.make_node("Identity", ["tokens"], ["t"]),
         helper.make_node("Gather", ["other", "t0"], ["unused"]),
+        helper.make_node("Gather", ["other", "t"], ["larger"]),
         helper.make_node("Gather", ["table", "t"], ["y"]),
     ]
     zero = numpy_helper.from_array(np.array([0], np.int64), "t0")
@@ -314,3 +334,35 @@ def test_every_float_of_a_graph_becomes_double_in_subgraphs_too():
     assert numpy_helper.to_array(branch.node[1].attribute[0].t).tolist() == [0.5, 0.25]
     assert branch.node[2].attribute[0].i == TensorProto.DOUBLE
     assert branch.node[3].attribute[0].i == TensorProto.INT64
+
+
+def _reshaped(path, *shape):
+    """A graph that declares batch and time free and then takes the example's for granted."""
+    fixed = numpy_helper.from_array(np.array(shape, np.int64), "shape")
+    nodes = [helper.make_node("Reshape", ["x", "shape"], ["y"])]
+    return save(path, nodes, [value("x", ["B", "T", 3])], [value("y", ["B", "T", 3])], [fixed])
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        ((0, 5, 3), r"cannot be run for 1 row of 1 step .*ValueError: cannot reshape"),
+        ((-1,), r"gives y of shape \[3\] for 1 row of 1 step, expected \[1, 1, 3\]"),
+        ((-1, 1, 3), r"gives y of shape \[2, 1, 3\] for 1 row of 2 steps, expected \[1, 2, 3\]"),
+    ],
+    ids=["length", "rank", "rows"],
+)
+def test_a_graph_that_does_not_keep_the_axes_it_declares_is_refused(tmp_path, shape, said):
+    path = _reshaped(tmp_path / "m.onnx", *shape)
+
+    with pytest.raises(SourceError, match=said):
+        verify_onnx(path, load_onnx(path), VerifyOptions(drift_steps=50))
+
+
+@pytest.mark.parametrize("size", [0, -3])
+def test_a_size_that_no_tensor_has_is_refused(tmp_path, size):
+    nodes = [helper.make_node("Identity", ["x"], ["y"])]
+    path = save(tmp_path / "m.onnx", nodes, [value("x", ["B", "T", size])], [value("y", ["B", "T", size])], [])
+
+    with pytest.raises(SignatureError, match=f"input x has axis 2 of size {size}, expected at least 1"):
+        load_onnx(path)

@@ -47,6 +47,41 @@ class _OwnCell(nn.Module):
         return h, h
 
 
+class _Scaled(nn.Module):
+    """With a parameter that is a single number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gru, self.scale = nn.GRU(3, 5, batch_first=True), nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * self.gru(x)[0]
+
+
+class _Squashed(SequenceModel):
+    def forward(self, x, lengths=None, state=None):
+        y, final = super().forward(x, lengths, state)
+        return torch.tanh(y), final
+
+
+def _with_another(part, made):
+    network = SequenceModel(3, 4, 2, front="linear", front_dim=5)
+    setattr(network, part, made)
+    return network
+
+
+def _normed():
+    network = SequenceModel(3, 4, 2)
+    nn.utils.parametrizations.weight_norm(network.stacks[0].layers[0].cell.hidden_layer)
+    return network
+
+
+def _hooked():
+    network = SequenceModel(3, 4, 2)
+    network.register_forward_hook(lambda _module, _given, found: (2.0 * found[0], found[1]))
+    return network
+
+
 @pytest.fixture(autouse=True)
 def seed() -> None:
     torch.manual_seed(7)
@@ -98,6 +133,18 @@ def test_rows_of_equal_length_together_are_the_rows_alone():
         pytest.param(lambda: LSTMLayer(LSTMCell, 3, 4), True, id="layer"),
         pytest.param(lambda: LSTMLayer(LSTMCell, 3, 4, reverse=True), False, id="reversed-layer"),
         pytest.param(_Foreign, False, id="foreign"),
+        pytest.param(_Scaled, False, id="a-number-for-a-weight"),
+        pytest.param(lambda: _Squashed(3, 4, 2), False, id="another-forward"),
+        pytest.param(
+            lambda: _with_another("head", nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))),
+            False,
+            id="another-head",
+        ),
+        pytest.param(
+            lambda: _with_another("front", nn.Sequential(nn.Linear(3, 5), nn.Tanh())), False, id="another-front"
+        ),
+        pytest.param(_normed, False, id="weight-norm"),
+        pytest.param(_hooked, False, id="hook"),
     ],
 )
 def test_numpy_judges_what_it_knows_and_torch_in_double_the_rest(network, known):

@@ -81,6 +81,14 @@ def test_lazy_module_is_refused_until_it_ran_once() -> None:
     assert isinstance(plain_copy(net), Net)
 
 
+def test_more_weights_than_one_file_can_hold_are_refused_before_they_are_copied() -> None:
+    with torch.device("meta"):
+        net = nn.Sequential(nn.Embedding(2**20, 512), Net())
+
+    with pytest.raises(SourceError, match=r"has 2147484\d{3} bytes of weights, expected at most 2147483647, .*float32"):
+        plain_copy(net)
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 def test_quantised_module_is_refused() -> None:
     quantised = torch.ao.quantization.quantize_dynamic(Net(), {nn.LSTM, nn.Linear})

@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from cellgate.export.report import Histogram, Worst
+from cellgate.export.findings import Histogram, Worst
 from cellgate.export.report_page import render_page
 from cellgate.export.report_plots import growth_plot, histogram_plot
 from cellgate.export.report_strip import strip_plot, used_share
@@ -244,6 +244,8 @@ def test_bars_stand_for_the_counts_and_leave_empty_powers_out():
         (0.5, "0.5"),
         (0.00123456, "0.00123"),
         (1234.5, "1234"),
+        (999.4, "999"),
+        (-999.7, "-1000"),
         (3.3134e-5, "3.31 \N{MULTIPLICATION SIGN} 10⁻⁵"),
         (-2e12, "-2.00 \N{MULTIPLICATION SIGN} 10¹²"),
         (math.inf, "not finite"),

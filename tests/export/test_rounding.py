@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from cellgate.export.cases import Case, make_inputs
 from cellgate.export.compare import measure
 from cellgate.export.exportable import Exportable, prepare
-from cellgate.export.legs import EagerLeg
 from cellgate.export.oracle import Oracle, Truth
 from cellgate.export.rounding import Drift, DriftingCell
+from cellgate.export.torch_legs import EagerLeg
 from cellgate.model import LSTMCell, SequenceModel, run_reference
 
 _SIZE = 2.0**-10  # large enough to see, a power of two so that sums with it are exact

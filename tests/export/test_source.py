@@ -281,3 +281,38 @@ def test_weights_that_do_not_fit_are_the_readers_sentence(file, tmp_path):
 def test_a_checkpoint_takes_no_further_weights(tmp_path):
     assert "is itself a file of weights, expected no --weights beside it" in refusal(tmp_path / "a.pt", "b.pt")
     assert "a.pt does not exist" in refusal(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize("labels", ["{0: 'a'}", "'names.txt'", "[]"])
+def test_labels_of_another_form_do_not_matter_where_labels_are_told(file, labels):
+    file.write_text(f"{GOOD}\nLABELS = {labels}\n", encoding="utf-8")
+
+    assert load_source(f"{file}:make", with_labels=False).labels is None
+
+
+def test_labels_of_the_weights_come_before_those_of_the_file_whatever_those_are(file, tmp_path):
+    file.write_text(f"{GOOD}\nLABELS = {{0: 'a'}}\n", encoding="utf-8")
+    save_network(SequenceModel(3, 4, 2), tmp_path / "w.safetensors", {"cellgate.labels": '["a", "b"]'})
+
+    assert load_source(f"{file}:make", str(tmp_path / "w.safetensors")).labels == ("a", "b")
+
+
+@pytest.mark.parametrize("wrapper", ["nn.DataParallel", "torch.compile"])
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_weights_fit_what_stands_in_a_wrapper_too(file, tmp_path, wrapper, prefix):
+    file.write_text(f"{GOOD}\ndef wrapped():\n    return {wrapper}(make())\n", encoding="utf-8")
+    trained = SequenceModel(3, 4, 2)
+    torch.save({prefix + name: tensor for name, tensor in trained.state_dict().items()}, tmp_path / "w.pt")
+
+    network = load_source(f"{file}:wrapped", str(tmp_path / "w.pt")).network
+
+    assert any(torch.equal(weight, trained.head.weight) for weight in network.parameters())
+
+
+def test_a_relative_import_in_a_file_is_answered_with_the_form_for_packages(tmp_path):
+    path = tmp_path / "inner_file_of_a_test.py"
+    path.write_text("from .cells import Cell\n", encoding="utf-8")
+
+    assert refusal(f"{path}:make").endswith(
+        "; it belongs to a package, so name it as package.module:factory, from the folder that holds the package"
+    )

@@ -1,7 +1,9 @@
 """TorchScript: one leg of the export, right where it is and missed by nobody where it is gone."""
 
 import io
+import re
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,10 @@ from torch import Tensor, nn
 
 import cellgate
 from cellgate.export.exportable import prepare
+from cellgate.export.pipeline import ExportOptions, build, verify_artefacts
 from cellgate.export.source import load_source
 from cellgate.export.torchscript import export_torchscript, load_torchscript
+from cellgate.export.verify import VerifyOptions
 from cellgate.model import SequenceModel
 
 
@@ -110,3 +114,51 @@ def test_reason_names_the_place_and_what_helps_where_a_type_was_guessed(tmp_path
         "RuntimeError: Tensor (inferred) cannot be used as a tuple (net.py:11); give that argument its type, as in "
         "state: tuple[Tensor, Tensor]"
     )
+
+
+class _OnGpu(nn.Module):
+    """Its code sends tensors to a GPU, from which an export keeps it; compiled, it cannot be kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.GRU(4, 5, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.rnn(x, torch.zeros(1, x.size(0), 5).cuda())[0]
+
+
+class _CountsAsList(nn.Module):
+    """PyTorch takes a tensor of lengths where the compiled form insists on a list."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.GRU(4, 5, batch_first=True)
+
+    def forward(self, x: Tensor, lengths: list[int]) -> Tensor:
+        packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        return nn.utils.rnn.pad_packed_sequence(self.rnn(packed)[0], batch_first=True)[0]
+
+
+def _normed() -> nn.Module:
+    network = SequenceModel(4, 5, 2)
+    nn.utils.parametrizations.weight_norm(network.head)
+    return network
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        pytest.param(_OnGpu, r"\w*Error: .*(CUDA|NVIDIA|device)", id="gpu"),
+        pytest.param(_CountsAsList, r"RuntimeError: forward\(\) Expected a value of type 'List\[int\]'", id="list"),
+        pytest.param(_normed, r"\w*Error: (?!The following)", id="weight-norm"),
+    ],
+)
+def test_compiled_form_that_stops_is_left_out_and_is_no_failure_of_the_network(
+    make: Callable[[], nn.Module], said: str
+) -> None:
+    artefacts = build(make(), ExportOptions(name="net"))
+    report = verify_artefacts(artefacts, ExportOptions(name="net", verify=VerifyOptions(only_case="B3-T7")))
+
+    assert artefacts.scripted.content == b""
+    assert re.match(f"not applicable: compiled, it stops with {said}", artefacts.scripted.reason)
+    assert report.verdict == "equivalent"

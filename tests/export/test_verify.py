@@ -10,11 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from cellgate.export.cases import grid
+from cellgate.export.graph_legs import RuntimeLeg
 from cellgate.export.laws import LAW_CASES
-from cellgate.export.legs import EagerLeg
+from cellgate.export.oracle import Oracle
 from cellgate.export.pipeline import Artefacts, ExportOptions, build, refusal, verify_artefacts
 from cellgate.export.report import Report
-from cellgate.export.verify import VerifyOptions, tool_versions, verify
+from cellgate.export.torch_legs import EagerLeg
+from cellgate.export.verify import Contest, VerifyOptions, compare_all, tool_versions, verify
 from cellgate.model import SequenceModel
 
 from . import graph_surgery as surgery
@@ -151,6 +153,33 @@ def test_a_graph_that_the_runtime_gives_up_on_is_a_finding_not_a_crash(lstm):
 
     assert report.verdict == "not equivalent"
     assert "stopped with" in report.worst().complaint
+
+
+class _TiresAfterForty(EagerLeg):
+    def run(self, inputs):
+        if inputs["x"].shape[1] > 40:
+            raise MemoryError("forty steps are enough")
+        return super().run(inputs)
+
+
+def test_a_leg_that_stops_at_long_sequences_is_a_finding_and_takes_no_part_in_the_growth(lstm):
+    served = RuntimeLeg(lstm.model, lstm.exportable.signature, lstm.session, 1)
+    tired = _TiresAfterForty(lstm.exportable)
+    contest = Contest(
+        signature=lstm.exportable.signature,
+        description={},
+        oracle=Oracle(lstm.exportable),
+        legs=(served, tired),
+        served=served,
+        grown=(served, tired),
+        no_control="",
+    )
+
+    report = compare_all(contest, _OPTIONS.verify)
+
+    assert report.verdict == "not equivalent"
+    assert report.worst().complaint == "stopped with MemoryError: forty steps are enough"
+    assert all(set(point.max_abs) == {"onnxruntime"} for point in report.growth)
 
 
 def test_an_operator_that_the_evaluator_cannot_run_takes_that_leg_out_and_says_so(lstm):

@@ -48,8 +48,8 @@ def test_cell_without_declared_state_is_refused_with_an_example():
 
 @pytest.mark.parametrize(
     "spec",
-    [(), (("h", 3), ("h", 4)), (("h", 0),), (("h",),), ((3, 3),), (("h", 2.0),)],
-    ids=["empty", "same name", "no width", "no pair", "number for name", "width no integer"],
+    [(), (("h", 3), ("h", 4)), (("h", 0),), (("h",),), ((3, 3),), (("h", 2.0),), ("h", 3), 3],
+    ids=["empty", "same name", "no width", "no pair", "number for name", "width no integer", "one pair bare", "number"],
 )
 def test_malformed_declared_state_is_refused(spec):
     with pytest.raises(CellError, match="expected \\(name, width\\) pairs"):

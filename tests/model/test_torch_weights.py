@@ -156,6 +156,14 @@ def test_cell_of_ones_own_is_refused():
         cell_to_torch(Own(3, 4))
 
 
+def test_cell_whose_weight_is_computed_by_a_norm_is_refused():
+    cell = LSTMCell(3, 4)
+    nn.utils.parametrizations.weight_norm(cell.hidden_layer)
+
+    with pytest.raises(ValueError, match=r"has the parameter hidden_layer\.parametrizations\S+, which torch.nn has no"):
+        cell_to_torch(cell)
+
+
 def test_projected_cell_exists_in_torch_as_a_module_only():
     with pytest.raises(ValueError, match=r"torch.nn.LSTMCell has no projection"):
         cell_to_torch(ProjectedLSTMCell(3, 4, projection_dim=2))
