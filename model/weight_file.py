@@ -8,6 +8,7 @@ import json
 import os
 import re
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -125,7 +126,9 @@ def _read_pickled(path: Path) -> WeightFile:
             f"{path} is a TorchScript archive, expected a checkpoint; save its state_dict with torch.save"
         )
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of sparse tensors since torch 2.14, and those are refused below
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as err:  # a hostile file may provoke anything, and one sentence answers all of it
         found = re.search(r"(?:GLOBAL|class|global|type) [\w.]+\.[\w.]+", str(err))
         if found:
