@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,17 +65,18 @@ def read_sequences(path: Path, signature: GraphSignature) -> Sequences:
 
 
 def _read_npy(path: Path, signature: GraphSignature) -> Sequences:
-    array = _load_numpy(path)
+    with path.open("rb") as file:
+        array = _load_numpy(path, file)
     if not isinstance(array, np.ndarray):
         raise UsageError(f"{path}: expected one array, found an archive; call it .npz")
     return _from_arrays(path, signature, {signature.sequence: array})
 
 
 def _read_npz(path: Path, signature: GraphSignature) -> Sequences:
-    archive = _load_numpy(path)
-    if isinstance(archive, np.ndarray):
-        raise UsageError(f"{path}: expected an archive of arrays, found one array; call it .npy")
-    with archive:
+    with path.open("rb") as file:  # NumPy leaves one that it opened itself open where the archive is damaged
+        archive = _load_numpy(path, file)
+        if isinstance(archive, np.ndarray):
+            raise UsageError(f"{path}: expected an archive of arrays, found one array; call it .npy")
         try:
             arrays = {name: archive[name] for name in archive.files}
         except Exception as err:  # as below
@@ -86,9 +87,9 @@ def _read_npz(path: Path, signature: GraphSignature) -> Sequences:
     return _from_arrays(path, signature, arrays)
 
 
-def _load_numpy(path: Path) -> Any:
+def _load_numpy(path: Path, file: IO[bytes]) -> Any:
     try:
-        return np.load(path, allow_pickle=False)
+        return np.load(file, allow_pickle=False)
     except Exception as err:  # damaged headers and archives fail in a dozen ways, out of memory among them
         raise UsageError(f"{path}: expected arrays of numbers as np.save writes them, found: {err}") from err
 
