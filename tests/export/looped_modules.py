@@ -200,3 +200,22 @@ class TokensInTheLoop(nn.Module):
             c = keep * c + (1 - keep) * word
             out.append(torch.sigmoid(show) * torch.tanh(c))
         return torch.stack(out, dim=1)
+
+
+class Normed(nn.Module):
+    """The product with the state is normalised and scaled before anything of the step is added to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.from_x, self.from_h, self.norm = nn.Linear(I, 4 * H), nn.Linear(H, 4 * H), nn.LayerNorm(4 * H)
+        self.gain = scaled(4 * H)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = c = torch.zeros(x.size(0), H)
+        said = []
+        for step in x.unbind(1):
+            keep, let, show, new = (self.from_x(step) + self.gain * self.norm(self.from_h(h))).chunk(4, 1)
+            c = keep.sigmoid() * c + let.sigmoid() * new.tanh()
+            h = show.sigmoid() * c.tanh()
+            said.append(h)
+        return torch.stack(said, 1)

@@ -21,6 +21,7 @@ from .looped_modules import (
     KeptInSelf,
     LastTwo,
     Layered,
+    Normed,
     TokensInTheLoop,
     TwoCells,
     WithoutOutputGate,
@@ -54,6 +55,7 @@ def first(result: Any) -> Tensor:
         pytest.param(Layered, ["Scan", "Scan"], False, id="stacked-states"),
         pytest.param(KeptInSelf, ["Scan"], False, id="learned-start"),
         pytest.param(ByColumns, ["Scan"], False, id="batch-last"),
+        pytest.param(Normed, ["Scan"], False, id="normed-product"),
         pytest.param(TokensInTheLoop, ["Scan"], False, id="tokens-in-the-loop"),
     ],
 )
@@ -121,6 +123,13 @@ def test_state_starts_from_what_the_module_starts_from() -> None:
 
     assert network.carries_state is False
     assert not network.honours_lengths  # the mean is over all steps
+
+
+def test_state_is_carried_and_not_what_is_made_of_it() -> None:
+    network = ForeignNetwork(Normed())
+
+    assert network.carries_state  # norm(U @ h + b) is not zero where h is; a loop that carried it could not be streamed
+    assert [(tensor.name, tensor.width) for tensor in network.stacks[0]] == [("h", H), ("c", H)]
 
 
 class NeitherLengthsNorState(nn.Module):
