@@ -219,3 +219,20 @@ class Normed(nn.Module):
             h = show.sigmoid() * c.tanh()
             said.append(h)
         return torch.stack(said, 1)
+
+
+class LearnedOrGiven(nn.Module):
+    """Loops its only child from the state that it is given, and else from one that it learned."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.LSTMCell(I, H)
+        self.h, self.c = scaled(1, H), scaled(1, H)
+
+    def forward(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        h, c = (self.h.repeat(x.size(0), 1), self.c.repeat(x.size(0), 1)) if state is None else state
+        said = []
+        for step in x.unbind(1):
+            h, c = self.cell(step, (h, c))
+            said.append(h)
+        return torch.stack(said, 1), (h, c)
