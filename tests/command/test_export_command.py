@@ -188,6 +188,11 @@ def test_a_chaotic_network_is_written_with_a_warning(run, networks, tmp_path):
         pytest.param(
             ["--out", "."], 2, ".: expected nothing there, found something; give another --out, or", id="taken"
         ),
+        pytest.param(["--out", "e.json", "--overwrite"], 2, "expected a bundle to overwrite, found", id="no-folder"),
+        pytest.param(
+            [*("--out", "."), "--overwrite", "--name", "a"], 2, "expected a bundle to overwrite", id="no-bundle"
+        ),
+        pytest.param(["--out", "e.json/new"], 2, "e.json is no folder; give another --out", id="in-a-file"),
         pytest.param(["--out", "new", "--name", "a b"], 2, "--name: expected letters, digits", id="name"),
         pytest.param(["--out", "..."], 2, "--out: no name can be made of", id="no-name"),
         pytest.param(
