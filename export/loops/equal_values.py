@@ -17,7 +17,7 @@ import torch
 
 from .step_reads import item, select, slice_one
 from .step_writes import select_scatter, slice_scatter
-from .value import Ref
+from .value import BATCH, Ref
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +36,11 @@ _SAME: Final = frozenset(
     }
 )
 _DROPOUT: Final = frozenset({_aten.dropout.default, _aten.feature_dropout.default})
+_MADE_LIKE: Final = {
+    _aten.full_like.default: _aten.full.default,
+    _aten.ones_like.default: _aten.ones.default,
+    _aten.zeros_like.default: _aten.zeros.default,
+}
 _SAME_IF_SHAPED_ALIKE: Final = frozenset(
     {
         _aten._to_copy.default,  # noqa: SLF001 - an operator's name
@@ -58,8 +63,16 @@ def equal_value(unrolled: Unrolled, target: Any, args: tuple[Any, ...], shape: A
         before = unrolled.values[args[0].number]
         alike = before.shape == shape and before.dtype == dtype and "?" not in (shape or ("?",))
         return args[0].number if alike else None
+    if target in _MADE_LIKE and "?" not in (shape or ("?",)):
+        return _made_alike(unrolled, _MADE_LIKE[target], args[1:], shape, dtype)
     rule = _RULES.get(target)
     return None if rule is None else rule(unrolled, *args)
+
+
+def _made_alike(unrolled: Unrolled, make: Any, fill: tuple[Any, ...], shape: Any, dtype: Any) -> int:
+    """Return zeros and the like, of a size that is told instead of read off a tensor: no step goes into them."""
+    sizes = tuple(Ref(unrolled.add(BATCH, ())) if size == "B" else size for size in shape)
+    return unrolled.add(make, (sizes, *fill), (("dtype", dtype),), shape, dtype)
 
 
 def _squeeze_all(unrolled: Unrolled, source: Ref) -> int:

@@ -12,16 +12,19 @@ from cellgate.export.exportable import prepare
 from cellgate.export.foreign_network import ForeignNetwork
 
 from .looped_modules import (
+    Blocks,
     BothWays,
     ByColumns,
     Classifier,
     Filled,
+    FirstOfTheHead,
     H,
     I,
     KeptInSelf,
     LastTwo,
     Layered,
     LearnedOrGiven,
+    MatricesTimeFirst,
     Normed,
     TokensInTheLoop,
     TwoCells,
@@ -57,6 +60,9 @@ def first(result: Any) -> Tensor:
         pytest.param(KeptInSelf, ["Scan"], False, id="learned-start"),
         pytest.param(ByColumns, ["Scan"], False, id="batch-last"),
         pytest.param(LearnedOrGiven, ["LSTM"], False, id="learned-start-or-given"),
+        pytest.param(Blocks, ["Scan", "Scan"], False, id="blocks"),
+        pytest.param(MatricesTimeFirst, ["Scan", "Scan"], False, id="layer-after-layer"),
+        pytest.param(FirstOfTheHead, ["GRU"], False, id="first-step-of-a-head"),
         pytest.param(Normed, ["Scan"], False, id="normed-product"),
         pytest.param(TokensInTheLoop, ["Scan"], False, id="tokens-in-the-loop"),
     ],
@@ -132,6 +138,10 @@ def test_state_is_carried_and_not_what_is_made_of_it() -> None:
 
     assert network.carries_state  # norm(U @ h + b) is not zero where h is; a loop that carried it could not be streamed
     assert [(tensor.name, tensor.width) for tensor in network.stacks[0]] == [("h", H), ("c", H)]
+
+
+def test_loops_one_after_the_other_stream_as_one() -> None:
+    assert ForeignNetwork(Blocks()).carries_state
 
 
 class NeitherLengthsNorState(nn.Module):
