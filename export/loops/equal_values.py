@@ -2,7 +2,8 @@
 
 The same step of a loop can be written down in many ways, and steps are compared operation by operation, so each value
 has to have one form. What copies is what it copies, ``cat`` of unsqueezed steps is their ``stack``, and so on; reading
-one step of a sequence is in step_reads.py, filling an output step by step in step_writes.py.
+one step of a sequence is in step_reads.py, of what was computed of one in step_results.py, filling an output step by
+step in step_writes.py.
 
 Rules of this file: a rule gets the arguments of an operation and gives the number of an equal value, or None; it
 believes shapes and operators, and never looks at numbers in a tensor.
