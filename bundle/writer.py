@@ -52,7 +52,7 @@ def write_bundle(
     files = {**contents, MANIFEST_FILE: manifest_to_json(manifest)}
     check_contents(manifest, contents)
     out.parent.mkdir(parents=True, exist_ok=True)
-    _check_target(out, overwrite=overwrite)
+    check_target(out, overwrite=overwrite)
     temporary = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=out.parent))
     try:
         _fill(temporary, files)
@@ -77,11 +77,15 @@ def _entries(contents: Mapping[str, bytes]) -> dict[str, FileEntry]:
     }
 
 
-def _check_target(out: Path, *, overwrite: bool) -> bool:
+def check_target(out: Path, *, overwrite: bool) -> bool:
     """Refuse to replace anything but a bundle; return whether there is one.
 
     A bundle here is a folder that holds a bundle's names only, manifest.json among them and with a format version:
-    damaged ones and those of other versions may be replaced, and no file of anybody else can be lost.
+    damaged ones and those of other versions may be replaced, and no file of anybody else can be lost. Whoever has long
+    work to do before writing may ask beforehand.
+
+    Raises:
+        BundleExistsError, NotABundleError: as ``write_bundle``.
     """
     if not os.path.lexists(out):
         return False
@@ -111,7 +115,7 @@ def _fill(temporary: Path, files: Mapping[str, bytes]) -> None:
 def _publish(temporary: Path, out: Path, *, overwrite: bool) -> None:
     """Put the folder in its place; an old bundle moves aside first, and back if that fails."""
     old = temporary.with_name(f"{temporary.name}-old")
-    replaces = _check_target(out, overwrite=overwrite)  # again: writing took its time
+    replaces = check_target(out, overwrite=overwrite)  # again: writing took its time
     if replaces:
         out.rename(old)
     try:

@@ -4,11 +4,14 @@ Rules of this file: stderr gets exactly one sentence for an error and never a tr
 heavy is imported before a command is known. What an exit status means is in errors.py.
 """
 
+import errno
 import os
 import sys
 import time
 import traceback
 from collections.abc import Mapping, Sequence
+from io import TextIOWrapper
+from pathlib import Path
 from typing import Final
 
 from ..bundle.errors import BundleError
@@ -17,7 +20,7 @@ from ..export.errors import ExportError, NotEquivalentError
 from ..serve.errors import EngineError, ServeError
 from ..serve.settings import SettingsError
 from ..serve.start_errors import GoldenMismatchError
-from .errors import CHECK_FAILED, DONE, FAULT, INTERRUPTED, PIPE_CLOSED, WRONG_USE, CommandError
+from .errors import CHECK_FAILED, DONE, FAULT, INTERRUPTED, PIPE_CLOSED, WRONG_USE, CommandError, UsageError
 from .extras import load
 from .interruption import INTERRUPTION
 from .parser import make_parser
@@ -33,6 +36,7 @@ _STATUSES: Final[tuple[tuple[type[Exception], int], ...]] = (
     (SettingsError, WRONG_USE),
     (ClientError, WRONG_USE),
 )
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
@@ -46,6 +50,7 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         The exit status: 0 done, 1 the check failed, 2 wrong use or unreadable input, 70 a fault of this program, 130
         interrupted, 141 the reader of stdout went away.
     """
+    _take_streams()
     debug = "--debug" in argv or environ.get("CELLGATE_DEBUG", "") not in ("", "0")
     try:
         with INTERRUPTION.watched():
@@ -74,6 +79,9 @@ def explain(err: Exception) -> tuple[int, str]:
     for kind, status in _STATUSES:
         if isinstance(err, kind):
             return status, text
+    if isinstance(err, OSError) and err.errno in _FULL and err.filename is None:
+        found = (err.strerror or "no space left").lower()
+        return WRONG_USE, f"expected to write the answer, found: {found}; make room, or write it elsewhere"
     if isinstance(err, OSError) and err.filename is not None:
         found = (err.strerror or type(err).__name__).lower()
         return WRONG_USE, f"{err.filename}: expected to read or write it, found: {found}; check the path and its rights"
@@ -90,15 +98,30 @@ def _dispatch(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         parser.print_help()
         return DONE
     try:
-        arguments = parser.parse_args(argv)
+        arguments, unknown = parser.parse_known_args(argv)
     except SystemExit as err:  # --help and --version have printed what they say
         return int(err.code or DONE)
+    if unknown:  # argparse would send people to the help of the whole
+        raise UsageError(f"unrecognized arguments: {' '.join(unknown)}; see cellgate {arguments.command} --help")
     arguments.argv = list(argv)
     arguments.environ = environ
     arguments.started_s = started_s
     command = load(f"{__package__}.{arguments.command}_command", arguments.command)
     status: int = command.run(arguments)
     return status
+
+
+def _take_streams() -> None:
+    """Put something in the place of a stream that the caller closed, and let no character be one too many for it.
+
+    An answer may hold any character, of a label or a path; where stdout takes ASCII alone, others are written out.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - open to the end
+        elif isinstance(stream, TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _drop_stdout() -> None:

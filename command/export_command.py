@@ -12,6 +12,7 @@ from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
+from ..bundle.writer import check_target
 from ..export.onnx_source import export_onnx_file, load_onnx, verify_onnx
 from ..export.pipeline import ExportOptions, build, export_bundle, verify_artefacts
 from ..export.source import Source, load_source
@@ -55,6 +56,12 @@ def _target(arguments: argparse.Namespace) -> Path | None:
     out = Path(arguments.out)
     if os.path.lexists(out) and not arguments.overwrite:
         raise UsageError(f"{out}: expected nothing there, found something; give another --out, or --overwrite")
+    place = Path(os.path.abspath(out))  # noqa: PTH100 - as write_bundle takes it
+    check_target(place, overwrite=arguments.overwrite)
+    nearest = next(folder for folder in place.parents if os.path.lexists(folder))
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        found = f"that {nearest} {'may not be written' if nearest.is_dir() else 'is no folder'}"
+        raise UsageError(f"{out}: expected a place to write a folder, found {found}; give another --out")
     return out
 
 

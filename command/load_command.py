@@ -57,13 +57,21 @@ def ask(address: Address, arguments: argparse.Namespace) -> Mapping[str, Any]:
     try:
         connection.request("POST", path, body, headers)
         response = connection.getresponse()
-        status, found = response.status, json.loads(response.read())
+        status, found = response.status, _object(response.read())
     except (OSError, HTTPException, ValueError) as err:
         words = str(err) or type(err).__name__
         remedy = "start the server with --control, or give its address"
         raise CheckFailedError(f"{address.url}: expected a server that takes orders, found: {words}; {remedy}") from err
     finally:
         connection.close()
-    if status != _OK:
-        raise CheckFailedError(f"{address.url}: {found.get('error', f'found status {status}')}")
-    return dict(found)
+    if status != _OK or not found.keys() >= {"name", "version", "state"}:
+        raise CheckFailedError(f"{address.url}: {found.get('error', f'found status {status}, of no control listener')}")
+    return found
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    """Return the JSON object of an answer; raises ValueError where it is none."""
+    found = json.loads(body)
+    if not isinstance(found, dict):
+        raise ValueError("JSON that is no object")  # noqa: TRY004 - like JSON that is none
+    return found

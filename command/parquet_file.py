@@ -3,6 +3,7 @@
 Rules of this file: the only one that knows pyarrow, which comes with the extra parquet and is imported when needed.
 """
 
+import math
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,7 +26,7 @@ def read_parquet(path: Path) -> dict[str, Array]:
 
     Raises:
         MissingExtraError: pyarrow is not installed.
-        UsageError: damaged, a column of no numbers, or one step twice.
+        UsageError: damaged, a column of no numbers, a row of no sequence, or one step twice.
     """
     parquet = load("pyarrow.parquet", "reading .parquet")
     arrow = load("pyarrow", "reading .parquet")
@@ -43,11 +44,21 @@ def read_parquet(path: Path) -> dict[str, Array]:
             raise UsageError(
                 f"{path}: column {name}: expected numbers, found {column.dtype}; leave it out or convert it"
             )
+    for name, keys in columns.items():
+        _check_keys(path, name, keys)
     rows = np.stack(values, axis=1)
     return {
         name: rows[_in_order(path, name, places, columns.get(STEP))]
         for name, places in _group(columns.get(SEQUENCE), len(rows)).items()
     }
+
+
+def _check_keys(path: Path, name: str, keys: list[Any]) -> None:
+    """Refuse a column that cannot say which sequence or step a row is."""
+    for key in keys:
+        unnamed = key is None and name == SEQUENCE
+        if unnamed or isinstance(key, list | dict) or (isinstance(key, float) and math.isnan(key)):
+            raise UsageError(f"{path}: column {name}: expected a number or a text in every row, found {key!r:.100}")
 
 
 def _group(names: list[Any] | None, count: int) -> dict[str, list[int]]:

@@ -41,6 +41,7 @@ exit status: 0 done; 1 the check failed (not equivalent, golden cases not reprod
 unreadable input; 70 a fault of cellgate itself; 130 interrupted. `cellgate COMMAND --help` explains a command and each
 of its options.
 """
+_DEBUG_HELP: Final = "print a traceback with an error (also CELLGATE_DEBUG=1); default: off"
 
 
 class Parser(argparse.ArgumentParser):
@@ -62,6 +63,7 @@ def make_parser() -> Parser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"cellgate {__version__}")
+    parser.add_argument("--debug", action="store_true", help=_DEBUG_HELP)  # before the command, too
     commands = parser.add_subparsers(
         dest="command", metavar="COMMAND", required=True, prog="cellgate", help=argparse.SUPPRESS
     )
@@ -74,7 +76,5 @@ def make_parser() -> Parser:
             allow_abbrev=False,
         )
         command.add_options(child)
-        child.add_argument(
-            "--debug", action="store_true", help="print a traceback with an error (also CELLGATE_DEBUG=1); default: off"
-        )
+        child.add_argument("--debug", action="store_true", help=_DEBUG_HELP)
     return parser

@@ -9,12 +9,13 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..bundle.manifest import GraphSignature
+from ..serve.errors import BadInput
 from ..serve.json_data import array_from_json
 from ..serve.json_request import parse_request
 from .csv_file import read_csv
@@ -50,7 +51,6 @@ def read_sequences(path: Path, signature: GraphSignature) -> Sequences:
 
     Raises:
         UsageError: no such file, another suffix, or content of another form.
-        BadInput: a .json request that is none.
     """
     if path.suffix not in _READERS:
         raise UsageError(
@@ -65,27 +65,32 @@ def read_sequences(path: Path, signature: GraphSignature) -> Sequences:
 
 
 def _read_npy(path: Path, signature: GraphSignature) -> Sequences:
-    array = _load_numpy(path)
+    with path.open("rb") as file:
+        array = _load_numpy(path, file)
     if not isinstance(array, np.ndarray):
         raise UsageError(f"{path}: expected one array, found an archive; call it .npz")
     return _from_arrays(path, signature, {signature.sequence: array})
 
 
 def _read_npz(path: Path, signature: GraphSignature) -> Sequences:
-    archive = _load_numpy(path)
-    if isinstance(archive, np.ndarray):
-        raise UsageError(f"{path}: expected an archive of arrays, found one array; call it .npy")
-    with archive:
+    with path.open("rb") as file:  # NumPy leaves one that it opened itself open where the archive is damaged
+        archive = _load_numpy(path, file)
+        if isinstance(archive, np.ndarray):
+            raise UsageError(f"{path}: expected an archive of arrays, found one array; call it .npy")
         try:
-            return _from_arrays(path, signature, {name: archive[name] for name in archive.files})
-        except (ValueError, OSError) as err:
+            arrays = {name: archive[name] for name in archive.files}
+        except Exception as err:  # as below
             raise UsageError(f"{path}: expected arrays of numbers, found: {err}; save it again") from err
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):  # NumPy gives the bytes of what it does not know
+            raise UsageError(f"{path}: {name}: expected an array as np.savez writes it, found other bytes")
+    return _from_arrays(path, signature, arrays)
 
 
-def _load_numpy(path: Path) -> Any:
+def _load_numpy(path: Path, file: IO[bytes]) -> Any:
     try:
-        return np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as err:
+        return np.load(file, allow_pickle=False)
+    except Exception as err:  # damaged headers and archives fail in a dozen ways, out of memory among them
         raise UsageError(f"{path}: expected arrays of numbers as np.save writes them, found: {err}") from err
 
 
@@ -161,8 +166,11 @@ def _read_json(path: Path, signature: GraphSignature) -> Sequences:
     except (ValueError, RecursionError) as err:
         raise UsageError(f"{path}: expected JSON, found: {err}") from err
     if isinstance(content, dict):
-        request = parse_request(data)
-        arrays = {t.name: array_from_json(t.name, t.datatype, t.shape, t.data) for t in request.inputs}
+        try:
+            request = parse_request(data)
+            arrays = {t.name: array_from_json(t.name, t.datatype, t.shape, t.data) for t in request.inputs}
+        except BadInput as err:
+            raise UsageError(f"{path}: {err}") from err
         found = _from_arrays(path, signature, arrays)
         return Sequences(rows=found.rows, states=found.states, names=found.names, outputs=request.outputs)
     rank = _rank(signature)
@@ -179,6 +187,11 @@ def _read_json(path: Path, signature: GraphSignature) -> Sequences:
     for place, row in enumerate(rows):
         if row.ndim != rank or 0 in row.shape:
             raise UsageError(f"{path}: sequence {place}: expected {rank} axes, none of them 0, found {list(row.shape)}")
+        if row.shape[1:] != rows[0].shape[1:]:
+            raise UsageError(
+                f"{path}: sequence {place}: expected steps of {rows[0].shape[1]} numbers as in sequence 0, "
+                f"found {row.shape[1]}"
+            )
     return Sequences(rows=rows, states={}, names=_numbered(len(rows)))
 
 

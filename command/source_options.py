@@ -9,7 +9,7 @@ import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import nn
@@ -19,6 +19,8 @@ from ..export.source import check_labels
 from ..model.network import SequenceModel
 from ..serve.cpus import usable_cpus
 from .errors import UsageError
+
+_MOST: Final = torch.finfo(torch.float32).max
 
 
 def take_threads(asked: int | None) -> int:
@@ -55,7 +57,7 @@ def labels(text: str | None) -> tuple[str, ...] | None:
     if text is None:
         return None
     path = Path(text)
-    if not path.is_file():
+    if not _is_file(path):
         if "," not in text:
             raise UsageError(f"--labels: expected a file, or names joined by commas, found {text!r} and no such file")
         return check_labels([label.strip() for label in text.split(",")], "--labels")
@@ -75,7 +77,9 @@ def normalisation(text: str | None) -> dict[str, tuple[float, ...]] | None:
         return None
     found = _parse(_read_text(Path(text)), Path(text))
     if not isinstance(found, dict) or found.keys() != {"mean", "std"} or not all(map(_is_row, found.values())):
-        raise UsageError(f'{text}: expected {{"mean": [numbers], "std": [numbers]}}, found another form')
+        raise UsageError(
+            f'{text}: expected {{"mean": [numbers], "std": [numbers]}}, finite in float32, found another form'
+        )
     if len(found["mean"]) != len(found["std"]) or min(found["std"]) <= 0:
         raise UsageError(f"{text}: expected as many means as stds, and positive stds")
     return {name: tuple(float(value) for value in values) for name, values in found.items()}
@@ -139,7 +143,15 @@ def _is_row(value: Any) -> bool:
         isinstance(value, list)
         and bool(value)
         and all(isinstance(number, int | float) and not isinstance(number, bool) for number in value)
+        and all(abs(number) <= _MOST for number in value)  # which NaN is not
     )
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # many labels are longer than the name of a file can be
+        return False
 
 
 def _read_text(path: Path) -> str:

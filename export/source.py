@@ -106,6 +106,10 @@ def _make(factory: Any, what: str) -> nn.Module:
         raise SourceError(f"{what} failed when called: {say_failure(err)}; mend the factory") from err
     if not isinstance(network, nn.Module):
         raise SourceError(f"{what} returned {_article(network)}, expected a torch.nn.Module; return the network itself")
+    if any(tensor.is_meta for tensor in (*network.parameters(), *network.buffers())):
+        raise SourceError(
+            f"{what} made weights on the device meta, expected some that have numbers; make them on the CPU"
+        )
     return network
 
 

@@ -17,20 +17,21 @@ from .unrolled import Unrolled
 from .value import BATCH, INPUT, WEIGHT, Ref
 
 
-def unroll(call: nn.Module, example: Tensor, batch_axis: int) -> Unrolled:
+def unroll(call: nn.Module, example: Tensor, batch_axis: int, *, reads_through: bool = False) -> Unrolled:
     """Capture ``call(example)`` with the batch free.
 
     Args:
         call: takes the sequence and returns one tensor.
         example: the sequence; its other leading axis is time.
         batch_axis: 0 or 1.
+        reads_through: as of Unrolled.
 
     Raises:
         FrozenAxisError: the batch is not free; names file and line.
         ExportError: the module cannot be captured.
     """
     program = _capture(call, example, batch_axis)
-    unrolled = Unrolled(example.shape[1 - batch_axis])
+    unrolled = Unrolled(example.shape[1 - batch_axis], reads_through=reads_through)
     read = _Reader(program, unrolled, batch_axis)
     read.all()
     return unrolled

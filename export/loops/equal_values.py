@@ -2,7 +2,8 @@
 
 The same step of a loop can be written down in many ways, and steps are compared operation by operation, so each value
 has to have one form. What copies is what it copies, ``cat`` of unsqueezed steps is their ``stack``, and so on; reading
-one step of a sequence is in step_reads.py, filling an output step by step in step_writes.py.
+one step of a sequence is in step_reads.py, of what was computed of one in step_results.py, filling an output step by
+step in step_writes.py.
 
 Rules of this file: a rule gets the arguments of an operation and gives the number of an equal value, or None; it
 believes shapes and operators, and never looks at numbers in a tensor.
@@ -17,7 +18,7 @@ import torch
 
 from .step_reads import item, select, slice_one
 from .step_writes import select_scatter, slice_scatter
-from .value import Ref
+from .value import BATCH, Ref
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +37,11 @@ _SAME: Final = frozenset(
     }
 )
 _DROPOUT: Final = frozenset({_aten.dropout.default, _aten.feature_dropout.default})
+_MADE_LIKE: Final = {
+    _aten.full_like.default: _aten.full.default,
+    _aten.ones_like.default: _aten.ones.default,
+    _aten.zeros_like.default: _aten.zeros.default,
+}
 _SAME_IF_SHAPED_ALIKE: Final = frozenset(
     {
         _aten._to_copy.default,  # noqa: SLF001 - an operator's name
@@ -58,8 +64,16 @@ def equal_value(unrolled: Unrolled, target: Any, args: tuple[Any, ...], shape: A
         before = unrolled.values[args[0].number]
         alike = before.shape == shape and before.dtype == dtype and "?" not in (shape or ("?",))
         return args[0].number if alike else None
+    if target in _MADE_LIKE and "?" not in (shape or ("?",)):
+        return _made_alike(unrolled, _MADE_LIKE[target], args[1:], shape, dtype)
     rule = _RULES.get(target)
     return None if rule is None else rule(unrolled, *args)
+
+
+def _made_alike(unrolled: Unrolled, make: Any, fill: tuple[Any, ...], shape: Any, dtype: Any) -> int:
+    """Return zeros and the like, of a size that is told instead of read off a tensor: no step goes into them."""
+    sizes = tuple(Ref(unrolled.add(BATCH, ())) if size == "B" else size for size in shape)
+    return unrolled.add(make, (sizes, *fill), (("dtype", dtype),), shape, dtype)
 
 
 def _squeeze_all(unrolled: Unrolled, source: Ref) -> int:

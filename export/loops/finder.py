@@ -11,7 +11,7 @@ Rules of this file: it finds or finds not, and builds nothing; what it found is 
 from .direction import Direction
 from .iterations import Body, all_iterations
 from .late_values import is_product, late_places
-from .loop import MIDDLE, NONE_FOUND, UNLIKE, Loop, NoLoopError
+from .loop import MIDDLE, NONE_FOUND, PASSES_OVER, UNLIKE, Loop, NoLoopError
 from .unrolled import Unrolled
 
 
@@ -24,7 +24,8 @@ def find_loops(unrolled: Unrolled) -> list[Loop]:
     directions = (Direction(unrolled, reverse=reverse) for reverse in (False, True))
     loops = [loop for direction in directions if (loop := _find(direction)) is not None]
     if not loops:
-        raise NoLoopError(NONE_FOUND)
+        several = any(unrolled.values[number].steps.bit_count() > 1 for number in unrolled.reachable())
+        raise NoLoopError(PASSES_OVER if several else NONE_FOUND)
     return loops
 
 

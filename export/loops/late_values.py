@@ -65,10 +65,14 @@ def _is_later(direction: Direction, number: int, late: set[int]) -> bool:
 
 
 def _groups_carried(direction: Direction, users: dict[int, set[int]], late: set[int]) -> list[set[int]]:
-    """Return what the next iteration reads, each value with the elements of the list that it comes from."""
+    """Return what the next iteration reads, each value with the elements of the list that it comes from.
+
+    Then the same with what is read for it alone: of ``norm(U @ h)``, the norm, and the norm with the product.
+    """
     carried = [n for n in users if n not in late and any(_is_later(direction, u, late) for u in users[n])]
     groups = [_with_siblings(direction, number, users) for number in reversed(carried)]
-    return [one for one in groups if all(n in carried or direction.value(n).shape is None for n in one)]
+    groups = [one for one in groups if all(n in carried or direction.value(n).shape is None for n in one)]
+    return groups + [longer for one in groups for longer in _with_sources(direction, one, users)]
 
 
 def _gains(direction: Direction, group: set[int], users: dict[int, set[int]], late: set[int]) -> bool:
@@ -78,9 +82,11 @@ def _gains(direction: Direction, group: set[int], users: dict[int, set[int]], la
     reads = {r for n in group for r in direction.value(n).reads() if r in users}
     if any(direction.steps[n] != direction.seen(MIDDLE) for n in group | reads):
         return False
+    if any(r not in users and direction.steps[r] for n in group for r in direction.value(n).reads()):
+        return False  # it reads the iteration before, which would be two back for the next one
     read_anyway = {n for n in reads if any(_is_later(direction, u, late) for u in users[n])}
     added = sum(_width(direction, n) for n in reads - group - read_anyway)
-    spared = sum(_width(direction, n) for n in group)
+    spared = sum(_width(direction, n) for n in group if any(_is_later(direction, u, late) for u in users[n]))
     eager = len(group) > 1 or any(is_product(direction.target(n)) for n in group)
     return added < spared or (added == spared and eager)
 
@@ -92,6 +98,19 @@ def _with_siblings(direction: Direction, number: int, users: dict[int, set[int]]
         if direction.value(source).shape is None and source in users:
             group |= {source, *users[source]}
     return group
+
+
+def _with_sources(direction: Direction, group: set[int], users: dict[int, set[int]]) -> list[set[int]]:
+    """Return a group with more and more of the values that nothing else reads; lists go with their elements."""
+    longer: list[set[int]] = []
+    while True:
+        reads = {r for n in group for r in direction.value(n).reads() if r in users} - group
+        own = {r for r in reads if users[r] <= group}
+        if not own:
+            return longer
+        group = group | own
+        if all(direction.value(r).shape is not None for r in reads - own):
+            longer.append(group)
 
 
 def _width(direction: Direction, number: int) -> int:

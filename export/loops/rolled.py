@@ -9,6 +9,7 @@ Rules of this file: it says in which order, and which refusal is told; the steps
 """
 
 import copy
+from contextlib import suppress
 from dataclasses import dataclass
 
 from torch import nn
@@ -93,10 +94,23 @@ def _no_sequence(roles: Roles, said: str) -> str:
 def _rolled(
     call: FirstOutput, carry: Carry, batch_axis: int, width: int, *, takes_tokens: bool
 ) -> tuple[nn.Module, int]:
+    """Roll as it stands; else with loops over what a loop before gave as one loop; the first refusal says most."""
+    try:
+        return _rolled_once(call, carry, batch_axis, width, takes_tokens=takes_tokens, reads_through=False)
+    except NoLoopError as refusal:
+        with suppress(NoLoopError):
+            return _rolled_once(call, carry, batch_axis, width, takes_tokens=takes_tokens, reads_through=True)
+        raise refusal from None
+
+
+def _rolled_once(
+    call: FirstOutput, carry: Carry, batch_axis: int, width: int, *, takes_tokens: bool, reads_through: bool
+) -> tuple[nn.Module, int]:
     steps = free_steps(call, width)
     programs, weights = [], {}
     for T in steps:
-        unrolled = unroll(call, example(T, width, batch_axis, takes_tokens=takes_tokens), batch_axis)
+        sequence = example(T, width, batch_axis, takes_tokens=takes_tokens)
+        unrolled = unroll(call, sequence, batch_axis, reads_through=reads_through)
         refuse_chance(unrolled)
         programs.append(program_of(unrolled, find_loops(unrolled), batch_axis))
         weights = unrolled.weights

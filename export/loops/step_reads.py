@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
+from .step_results import step_of_result
 from .value import FILLED, STEP, Ref, Value
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def _select_inside(unrolled: Unrolled, value: Value, rank: int, axis: int, index
         return value.args[1].number if filled else _selected(unrolled, value.args[0], axis, index)
     order = _order_of(value, rank)
     if order is None:
-        return None
+        return step_of_result(unrolled, value, rank, axis, index, _selected)
     inner = _selected(unrolled, value.args[0], order[axis], index)
     kept = [k - (k > order[axis]) for k in order if k != order[axis]]
     if kept == sorted(kept):

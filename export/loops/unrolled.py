@@ -19,10 +19,12 @@ class Unrolled:
         values: see Value.
         result: number of the module's output.
         weights: parameters, buffers and constants by name.
+        reads_through: whether a step of what was computed of all steps is computed of the step (step_results.py).
     """
 
-    def __init__(self, steps: int) -> None:
+    def __init__(self, steps: int, *, reads_through: bool = False) -> None:
         self.steps = steps
+        self.reads_through = reads_through
         self.values: list[Value] = []
         self.result = -1
         self.weights: dict[str, Tensor] = {}

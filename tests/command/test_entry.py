@@ -1,5 +1,6 @@
 """From arguments to an exit status: help, wrong use, faults, interruption, and what is imported when."""
 
+import errno
 import json
 import os
 import signal
@@ -7,8 +8,11 @@ import subprocess
 import sys
 from argparse import ArgumentTypeError
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from cellgate import __version__
 from cellgate.__main__ import main
@@ -110,7 +114,8 @@ def test_waiting_threads_of_openmp_sleep_unless_somebody_asked_otherwise(tmp_pat
         (["bank"], "argument COMMAND: invalid choice: 'bank' (choose from "),
         (["export"], "the following arguments are required: SOURCE; see cellgate export --help"),
         (["predict", "b"], "the following arguments are required: --input; see cellgate predict --help"),
-        (["inspect", "a", "--jsn"], "unrecognized arguments: --jsn"),
+        (["inspect", "a", "--jsn"], "unrecognized arguments: --jsn; see cellgate inspect --help"),
+        (["inspect", "a", "b"], "unrecognized arguments: b; see cellgate inspect --help"),
         (["verify", "a", "--devic", "cpu"], "unrecognized arguments: --devic cpu"),
         (["verify", "a", "--device", "tpu"], "argument --device: invalid choice: 'tpu' (choose from "),
         (["--jso"], "required: COMMAND; see cellgate --help"),
@@ -141,10 +146,56 @@ def test_wrong_use_is_one_sentence(run, words, sentence):
         (PermissionError(13, "Permission denied", "/x"), 2),
         (KeyError("x"), 70),
         (OSError("no file"), 70),
+        (OSError(errno.ENOSPC, "No space left on device"), 2),
     ],
 )
 def test_every_error_has_its_exit_status(error, status):
     assert explain(error)[0] == status
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_is_told_and_is_no_fault(tmp_path):
+    save_file({"w": np.zeros(2, np.float32)}, tmp_path / "w.safetensors", {"cellgate.network": "{}"})
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "cellgate", "inspect", tmp_path / "w.safetensors"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=120)
+
+    assert done.returncode == 2
+    assert done.stderr == (
+        "cellgate: expected to write the answer, found: no space left on device; make room, or write it elsewhere\n"
+    )
+
+
+@pytest.mark.slow
+def test_characters_that_stdout_cannot_take_are_written_out(tmp_path):
+    path = tmp_path / "gr\u00f6\u00dfe.safetensors"
+    save_file({"w": np.zeros(2, np.float32)}, path, {"cellgate.network": "{}"})
+    done = python("-m", "cellgate", "inspect", path, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "gr\\xf6\\xdfe.safetensors" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "status"), [("w.safetensors", 0), ("none.safetensors", 2)])
+def test_closed_streams_change_no_exit_status(tmp_path, name, status):
+    save_file({"w": np.zeros(2, np.float32)}, tmp_path / "w.safetensors", {"cellgate.network": "{}"})
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$0" -m cellgate inspect "$1" >&- 2>&-', sys.executable, tmp_path / name],
+        check=False,
+        timeout=120,
+    )
+
+    assert done.returncode == status
+
+
+def test_debug_may_stand_before_the_command_too(run, tmp_path):
+    done = run("--debug", "inspect", tmp_path / "none")
+
+    assert done.status == 2
+    assert "Traceback" in done.err
+    assert done.err.splitlines()[-1].startswith(f"cellgate: {tmp_path / 'none'}: expected a bundle's folder")
 
 
 def test_a_sentence_has_no_line_breaks():

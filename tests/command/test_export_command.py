@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from cellgate.bundle.reader import read_bundle
+from cellgate.command.errors import UsageError
 from cellgate.export import pipeline
 from cellgate.model import SequenceModel, save_network
 from cellgate.serve import cpus
@@ -187,6 +188,11 @@ def test_a_chaotic_network_is_written_with_a_warning(run, networks, tmp_path):
         pytest.param(
             ["--out", "."], 2, ".: expected nothing there, found something; give another --out, or", id="taken"
         ),
+        pytest.param(["--out", "e.json", "--overwrite"], 2, "expected a bundle to overwrite, found", id="no-folder"),
+        pytest.param(
+            [*("--out", "."), "--overwrite", "--name", "a"], 2, "expected a bundle to overwrite", id="no-bundle"
+        ),
+        pytest.param(["--out", "e.json/new"], 2, "e.json is no folder; give another --out", id="in-a-file"),
         pytest.param(["--out", "new", "--name", "a b"], 2, "--name: expected letters, digits", id="name"),
         pytest.param(["--out", "..."], 2, "--out: no name can be made of", id="no-name"),
         pytest.param(
@@ -261,6 +267,24 @@ def test_states_of_several_arguments_are_joined():
 
     assert roles([("state", "h"), ("lengths", "n"), ("state", "c")]) == {"state": "h,c", "lengths": "n"}
     assert roles([]) is None
+
+
+def test_many_labels_may_be_longer_than_the_name_of_a_file():
+    from cellgate.command.source_options import labels
+
+    names = tuple(f"label{number}" for number in range(100))
+
+    assert labels(",".join(names)) == names
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "1e39", "1" + "0" * 400])
+def test_a_normalisation_that_float32_cannot_hold_is_refused(tmp_path, number):
+    from cellgate.command.source_options import normalisation
+
+    (tmp_path / "m.json").write_text(f'{{"mean": [0, {number}], "std": [1, 1]}}', encoding="utf-8")
+
+    with pytest.raises(UsageError, match="finite in float32, found another form"):
+        normalisation(str(tmp_path / "m.json"))
 
 
 def test_labels_of_a_json_file_are_read(tmp_path):

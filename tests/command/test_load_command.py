@@ -55,7 +55,15 @@ def test_a_refusal_is_exit_1_and_the_servers_own_sentence(run):
     assert done.err == f"cellgate: {url}: model repository: expected it, found none\n"
 
 
-@pytest.mark.parametrize("answer", [b"", b"<html>"])
+def test_a_server_of_something_else_is_told(run):
+    with server(200, {"hello": "world"}) as (url, _):
+        done = run("load", "tagger", "--url", url)
+
+    assert (done.status, done.out) == (1, "")
+    assert done.err == f"cellgate: {url}: found status 200, of no control listener\n"
+
+
+@pytest.mark.parametrize("answer", [b"", b"<html>", b"[]", b"3"])
 def test_what_is_no_control_listener_is_told(run, answer):
     with answering(200, answer) as (url, _):
         done = run("load", "tagger", "--url", url)

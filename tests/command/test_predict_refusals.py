@@ -1,5 +1,8 @@
 """cellgate predict where it cannot: files of another form, each told in one sentence with the place."""
 
+import math
+import zipfile
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -31,7 +34,8 @@ import pytest
         ("x.json", "[[1, 2, 3], [1]]", "sequence 0: expected steps of equal width, found unequal ones"),
         ("x.json", '[["a", "b", "c"]]', "sequence 0: expected numbers, found <U1; convert them"),
         ("x.json", "[[1e999, 1, 1]]", "inputs.x: expected finite values, found inf"),
-        ("x.json", '{"x": 1}', "body: expected only the fields"),
+        ("x.json", "[[[1, 2, 3]], [[1, 2]]]", "sequence 1: expected steps of 3 numbers as in sequence 0, found 2"),
+        ("x.json", '{"x": 1}', "x.json: body: expected only the fields"),
         ("x.parquet", "1", "expected a Parquet file, found: "),
     ],
 )
@@ -68,6 +72,48 @@ def test_an_archive_of_another_form_is_exit_2(run, classifier, tmp_path, arrays,
 
     assert done.status == 2
     assert sentence in done.err
+
+
+def header(text):
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(header("{'descr': \n"), id="not-closed"),
+        pytest.param(header("{'descr': ('<f4',), 'fortran_order': False, 'shape': (1, 3)}\n"), id="half-a-dtype"),
+        pytest.param(header(f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({10**14}, 3)}}\n"), id="no-memory"),
+        pytest.param(header(f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({10**22}, 3)}}\n"), id="no-int64"),
+    ],
+)
+def test_a_damaged_array_is_exit_2_whatever_numpy_raises(run, classifier, tmp_path, content):
+    (tmp_path / "x.npy").write_bytes(content)
+    done = run("predict", classifier.path, "--input", tmp_path / "x.npy")
+
+    assert done.status == 2
+    assert "x.npy: expected arrays of numbers as np.save writes them, found: " in done.err
+
+
+def test_a_damaged_archive_is_exit_2_with_its_path(run, classifier, tmp_path):
+    path = tmp_path / "x.npz"
+    np.savez(path, x=np.ones((2, 3)))
+    whole = path.read_bytes()
+    for damaged in (whole[:60], whole[:-30], whole[:150] + bytes([whole[150] ^ 255]) + whole[151:]):
+        path.write_bytes(damaged)
+        done = run("predict", classifier.path, "--input", path)
+
+        assert done.status == 2
+        assert "x.npz: expected arrays of numbers" in done.err
+
+
+def test_an_archive_of_something_else_is_told(run, classifier, tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        archive.writestr("x", "hello")
+    done = run("predict", classifier.path, "--input", tmp_path / "x.npz")
+
+    assert done.status == 2
+    assert "x.npz: x: expected an array as np.savez writes it, found other bytes" in done.err
 
 
 def test_a_suffix_that_lies_is_told(run, classifier, tmp_path):
@@ -116,6 +162,12 @@ def test_tokens_of_another_shape_are_told(run, tagger, tmp_path):
         ({"a": ["x"], "b": [1.0]}, "column a: expected numbers, found object; leave it out or convert it"),
         ({"a": [1.0, 2.0], "step": [1, 1]}, "sequence '': expected every row with a step of its own"),
         ({"a": [1.0, 2.0], "step": [1, None]}, "found one missing or twice"),
+        (
+            {"a": [1.0, 2.0], "step": [1.0, math.nan]},
+            "column step: expected a number or a text in every row",
+        ),
+        ({"a": [1.0, 2.0], "step": [[1], [2]]}, "column step: expected a number or a text in every row, found [1]"),
+        ({"a": [1.0, 2.0], "sequence": ["a", None]}, "column sequence: expected a number or a text in every row"),
     ],
 )
 def test_a_table_of_another_form_is_told(run, classifier, tmp_path, table, sentence):

@@ -200,3 +200,96 @@ class TokensInTheLoop(nn.Module):
             c = keep * c + (1 - keep) * word
             out.append(torch.sigmoid(show) * torch.tanh(c))
         return torch.stack(out, dim=1)
+
+
+class Normed(nn.Module):
+    """The product with the state is normalised and scaled before anything of the step is added to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.from_x, self.from_h, self.norm = nn.Linear(I, 4 * H), nn.Linear(H, 4 * H), nn.LayerNorm(4 * H)
+        self.gain = scaled(4 * H)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = c = torch.zeros(x.size(0), H)
+        said = []
+        for step in x.unbind(1):
+            keep, let, show, new = (self.from_x(step) + self.gain * self.norm(self.from_h(h))).chunk(4, 1)
+            c = keep.sigmoid() * c + let.sigmoid() * new.tanh()
+            h = show.sigmoid() * c.tanh()
+            said.append(h)
+        return torch.stack(said, 1)
+
+
+class LearnedOrGiven(nn.Module):
+    """Loops its only child from the state that it is given, and else from one that it learned."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.LSTMCell(I, H)
+        self.h, self.c = scaled(1, H), scaled(1, H)
+
+    def forward(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        h, c = (self.h.repeat(x.size(0), 1), self.c.repeat(x.size(0), 1)) if state is None else state
+        said = []
+        for step in x.unbind(1):
+            h, c = self.cell(step, (h, c))
+            said.append(h)
+        return torch.stack(said, 1), (h, c)
+
+
+class Blocks(nn.Module):
+    """Residual blocks, each with a norm and a projection of the whole sequence and then a loop over it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.front = nn.Linear(I, H)
+        self.norms = nn.ModuleList([nn.LayerNorm(H) for _ in range(2)])
+        self.maps, self.back = nn.ModuleList([nn.Linear(H, 2 * H) for _ in range(2)]), nn.Linear(H, H)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.front(x)
+        for norm, one in zip(self.norms, self.maps, strict=True):
+            keep, new = one(norm(x)).chunk(2, -1)
+            h, said = torch.zeros_like(new[:, 0]), []
+            for t in range(x.size(1)):
+                h = torch.sigmoid(keep[:, t]) * h + new[:, t]
+                said.append(h)
+            said = torch.stack(said, 1)
+            x = x + self.back(said * torch.rsqrt(said.pow(2).mean(-1, keepdim=True) + 1e-5))
+        return x
+
+
+class MatricesTimeFirst(nn.Module):
+    """Layer after layer, each x @ W of all steps and then a loop; time first inside, written with matrices."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.from_x = nn.ParameterList([scaled(I, H), scaled(H, H)])
+        self.from_h = nn.ParameterList([scaled(H, H), scaled(H, H)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.transpose(0, 1)
+        for w, u in zip(self.from_x, self.from_h, strict=True):
+            mixed, h, said = x @ w, torch.zeros(x.size(1), H), []
+            for step in mixed:
+                h = torch.tanh(step + h @ u)
+                said.append(h)
+            x = torch.stack(said)
+        return x.transpose(0, 1)
+
+
+class FirstOfTheHead(nn.Module):
+    """Reads one step of what a head gives of all of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell, self.head = nn.GRUCell(I, H), nn.Linear(H, O)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, said = torch.zeros(x.size(0), H), []
+        for step in x.unbind(1):
+            h = self.cell(step, h)
+            said.append(h)
+        given = self.head(torch.stack(said, 1))
+        return given[:, 0] + given.mean(1)

@@ -141,6 +141,28 @@ def test_what_does_not_loop_as_this_house_does_is_left_alone(module: nn.Module) 
     assert report == ()
 
 
+class MakesZeros(nn.Module):
+    """Makes zeros in the default precision where it is given no state."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.GRUCell(I, H)
+
+    def forward(self, x: Tensor, h: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        h = torch.zeros(x.size(0), H) if h is None else h
+        outputs = []
+        for step in x.unbind(1):
+            h = self.cell(step, h)
+            outputs.append(h)
+        return torch.stack(outputs, 1), h
+
+
+def test_layer_that_makes_its_own_zeros_is_adopted() -> None:
+    _, _, report = exchange(nn.ModuleDict({"one": MakesZeros()}))
+
+    assert [entry.was for entry in report] == ["MakesZeros over GRUCell"]
+
+
 def test_layers_of_this_house_are_kept_and_share_one_carry() -> None:
     stack, layer = RecurrentStack(GRUCell, I, H), LSTMLayer(LSTMCell, I, H)
     module = nn.ModuleDict({"stack": stack, "layer": layer, "again": stack})

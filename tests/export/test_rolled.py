@@ -12,15 +12,20 @@ from cellgate.export.exportable import prepare
 from cellgate.export.foreign_network import ForeignNetwork
 
 from .looped_modules import (
+    Blocks,
     BothWays,
     ByColumns,
     Classifier,
     Filled,
+    FirstOfTheHead,
     H,
     I,
     KeptInSelf,
     LastTwo,
     Layered,
+    LearnedOrGiven,
+    MatricesTimeFirst,
+    Normed,
     TokensInTheLoop,
     TwoCells,
     WithoutOutputGate,
@@ -54,6 +59,11 @@ def first(result: Any) -> Tensor:
         pytest.param(Layered, ["Scan", "Scan"], False, id="stacked-states"),
         pytest.param(KeptInSelf, ["Scan"], False, id="learned-start"),
         pytest.param(ByColumns, ["Scan"], False, id="batch-last"),
+        pytest.param(LearnedOrGiven, ["LSTM"], False, id="learned-start-or-given"),
+        pytest.param(Blocks, ["Scan", "Scan"], False, id="blocks"),
+        pytest.param(MatricesTimeFirst, ["Scan", "Scan"], False, id="layer-after-layer"),
+        pytest.param(FirstOfTheHead, ["GRU"], False, id="first-step-of-a-head"),
+        pytest.param(Normed, ["Scan"], False, id="normed-product"),
         pytest.param(TokensInTheLoop, ["Scan"], False, id="tokens-in-the-loop"),
     ],
 )
@@ -121,6 +131,17 @@ def test_state_starts_from_what_the_module_starts_from() -> None:
 
     assert network.carries_state is False
     assert not network.honours_lengths  # the mean is over all steps
+
+
+def test_state_is_carried_and_not_what_is_made_of_it() -> None:
+    network = ForeignNetwork(Normed())
+
+    assert network.carries_state  # norm(U @ h + b) is not zero where h is; a loop that carried it could not be streamed
+    assert [(tensor.name, tensor.width) for tensor in network.stacks[0]] == [("h", H), ("c", H)]
+
+
+def test_loops_one_after_the_other_stream_as_one() -> None:
+    assert ForeignNetwork(Blocks()).carries_state
 
 
 class NeitherLengthsNorState(nn.Module):

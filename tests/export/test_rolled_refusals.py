@@ -62,6 +62,20 @@ def single_steps(net: Looped, x: Tensor) -> Tensor:
     return seen[1] + seen[-1]
 
 
+def from_the_second(net: Looped, x: Tensor) -> Tensor:
+    h = torch.zeros(x.size(0), H)
+    for t in range(1, x.size(1)):
+        h = net.cell(x[:, t], h)
+    return h
+
+
+def every_other(net: Looped, x: Tensor) -> Tensor:
+    h = torch.zeros(x.size(0), H)
+    for t in range(0, x.size(1), 2):
+        h = net.cell(x[:, t], h)
+    return h
+
+
 def no_loop(net: Looped, x: Tensor) -> Tensor:
     return net.head(net.cell(x[:, 0]))
 
@@ -78,6 +92,8 @@ def another_device(net: Looped, x: Tensor) -> Tensor:
         pytest.param(by_number, "does not do the same in every step", id="counts-its-steps"),
         pytest.param(further_back, "looks further back than the step before", id="two-steps-back"),
         pytest.param(single_steps, "reads single steps of it", id="reads-one-step"),
+        pytest.param(from_the_second, "does not read every step in turn", id="from-the-second"),
+        pytest.param(every_other, "does not read every step in turn", id="every-other"),
         pytest.param(no_loop, "no loop over time was found", id="one-step"),
         pytest.param(another_device, "said RuntimeError: no such device", id="does-not-run"),
     ],

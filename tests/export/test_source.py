@@ -252,6 +252,16 @@ def test_a_missing_module_is_told_from_one_whose_import_fails(tmp_path, monkeypa
     assert "failed to import: ZeroDivisionError: division by zero; mend it" in refusal("package_of_a_test.broken:make")
 
 
+def test_weights_without_numbers_are_told(file):
+    file.write_text(
+        "import torch\nfrom torch import nn\n\n\ndef make():\n"
+        "    with torch.device('meta'):\n        return nn.LSTM(2, 3)\n",
+        encoding="utf-8",
+    )
+
+    assert "made weights on the device meta, expected some that have numbers; make them" in refusal(f"{file}:make")
+
+
 def test_a_built_in_that_tells_no_signature_is_called(file):
     file.write_text("make = dict.fromkeys\nmake2 = type\n", encoding="utf-8")
 
