@@ -20,12 +20,15 @@ from ..exchanged_layer import Carry
 from .capture import unroll
 from .chance import refuse_chance
 from .finder import find_loops
-from .loop import NONE_FOUND, NoLoopError
+from .loop import NONE_FOUND, ONE_SLOT_MORE, NoLoopError
 from .merged_program import merge
+from .program import Program
 from .program_builder import program_of
 from .proof import prove
 from .rolled_module import make_module
 from .sequence_call import FirstOutput, example, failure, free_steps
+from .step_slots import keeps_the_start
+from .unrolled import Unrolled
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,9 +115,16 @@ def _rolled_once(
         sequence = example(T, width, batch_axis, takes_tokens=takes_tokens)
         unrolled = unroll(call, sequence, batch_axis, reads_through=reads_through)
         refuse_chance(unrolled)
-        programs.append(program_of(unrolled, find_loops(unrolled), batch_axis))
+        programs.append(_program(unrolled, batch_axis))
         weights = unrolled.weights
     program = merge(programs[0], programs[1], steps)
     made = make_module(program, weights, carry, type(call.module).__name__)
     prove(call, made, width, batch_axis, takes_tokens=takes_tokens)
     return made, len(program.cells)
+
+
+def _program(unrolled: Unrolled, batch_axis: int) -> Program:
+    try:
+        return program_of(unrolled, find_loops(unrolled), batch_axis)
+    except NoLoopError as refusal:
+        raise NoLoopError(ONE_SLOT_MORE) if keeps_the_start(unrolled) else refusal from None

@@ -33,8 +33,9 @@ class FirstOutput(nn.Module):
 
 
 def free_steps(module: nn.Module, width: int) -> tuple[int, int]:
-    """Return two numbers of steps that are no other size in the module."""
+    """Return two numbers of steps T where neither T nor T + 1 is another size in the module."""
     taken = {size for tensor in (*module.parameters(), *module.buffers()) for size in tensor.shape} | {width, ROWS}
+    taken |= {size - 1 for size in taken}
     taken |= {size // k for size in taken for k in (2, 3, 4) if size % k == 0}
     free = [T for T in range(5, 200) if T not in taken]
     return free[0], free[1]

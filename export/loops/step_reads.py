@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from .step_results import step_of_result
+from .step_slots import is_slots, made_smaller, slots_read
 from .value import FILLED, STEP, Ref, Value
 
 if TYPE_CHECKING:
@@ -30,22 +31,25 @@ def select(unrolled: Unrolled, source: Ref, axis: int, index: Any) -> int | None
         return None
     if value.target is _aten.stack.default and _axis_of(value, len(shape)) == axis:
         return value.args[0][index].number  # type: ignore[no-any-return]
-    if shape[axis] != unrolled.steps:
+    if not is_slots(unrolled, shape[axis]):
         return None
-    index %= unrolled.steps
+    index %= shape[axis]
     inner = _select_inside(unrolled, value, len(shape), axis, index)
-    if inner is not None or value.steps:
+    if inner is not None or value.steps or shape[axis] != unrolled.steps:
         return inner
     return unrolled.add(STEP, (source, axis, index), (), shape[:axis] + shape[axis + 1 :], value.dtype)
 
 
 def _select_inside(unrolled: Unrolled, value: Value, rank: int, axis: int, index: int) -> int | None:
     """Return the step of a sequence that was joined, filled in place, or transposed."""
-    if value.target is _aten.cat.default and _axis_of(value, rank) == axis and len(value.args[0]) == unrolled.steps:
+    if value.target is _aten.cat.default and _axis_of(value, rank) == axis and is_slots(unrolled, len(value.args[0])):
         return squeeze(unrolled, value.args[0][index], axis)
     if value.target == FILLED and value.args[2] == axis:
         filled = value.args[3] == index
         return value.args[1].number if filled else _selected(unrolled, value.args[0], axis, index)
+    smaller = made_smaller(unrolled, value, axis)
+    if smaller is not None:
+        return smaller
     order = _order_of(value, rank)
     if order is None:
         return step_of_result(unrolled, value, rank, axis, index, _selected)
@@ -102,13 +106,26 @@ def slice_one(
         return None
     if start == 0 and (end is None or end >= _ENDLESS or (isinstance(size, int) and end >= size)):
         return source.number
-    if size != unrolled.steps:
+    if not is_slots(unrolled, size):
         return None
     first, last = start % size, size if end is None or end >= size else end % size
     if last != first + 1:
-        return None
+        return _slots_read(unrolled, source, axis, first, last)
     inner = select(unrolled, source, axis, first)
     return None if inner is None else _unsqueeze(unrolled, inner, axis)
+
+
+def _slots_read(unrolled: Unrolled, source: Ref, axis: int, first: int, end: int) -> int | None:
+    """Return the stack of T slots of T + 1, also where their axes were transposed after the loop."""
+    value, rank = unrolled.values[source.number], len(unrolled.shape_of(source))
+    order = _order_of(value, rank)
+    if order is None:
+        return slots_read(unrolled, value, axis, first, end)
+    inner = _slots_read(unrolled, value.args[0], order[axis], first, end)
+    if inner is None:
+        return None
+    shape = (*(value.shape or ())[:axis], end - first, *(value.shape or ())[axis + 1 :])
+    return unrolled.add(value.target, (Ref(inner), *value.args[1:]), value.kwargs, shape, value.dtype)
 
 
 def squeeze(unrolled: Unrolled, source: Ref, axis: int) -> int:

@@ -76,6 +76,20 @@ def every_other(net: Looped, x: Tensor) -> Tensor:
     return h
 
 
+def with_the_start(net: Looped, x: Tensor) -> Tensor:
+    h = x.new_zeros(x.size(0), x.size(1) + 1, H)
+    for t in range(x.size(1)):
+        h[:, t + 1] = net.cell(x[:, t], h[:, t])
+    return h
+
+
+def list_with_the_start(net: Looped, x: Tensor) -> Tensor:
+    seen = [x.new_zeros(x.size(0), H)]
+    for step in x.unbind(1):
+        seen.append(net.cell(step, seen[-1]))
+    return net.head(torch.stack(seen, 1))
+
+
 def no_loop(net: Looped, x: Tensor) -> Tensor:
     return net.head(net.cell(x[:, 0]))
 
@@ -94,6 +108,8 @@ def another_device(net: Looped, x: Tensor) -> Tensor:
         pytest.param(single_steps, "reads single steps of it", id="reads-one-step"),
         pytest.param(from_the_second, "does not read every step in turn", id="from-the-second"),
         pytest.param(every_other, "does not read every step in turn", id="every-other"),
+        pytest.param(with_the_start, r"one slot more than there are steps.*as h\[:, 1:\] does", id="slots"),
+        pytest.param(list_with_the_start, "one slot more than there are steps", id="list"),
         pytest.param(no_loop, "no loop over time was found", id="one-step"),
         pytest.param(another_device, "said RuntimeError: no such device", id="does-not-run"),
     ],
