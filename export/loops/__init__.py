@@ -21,6 +21,9 @@ from those that do not.
                                                             (other T)   merged_program -> rolled_module -> proof
     capture -> Unrolled -> finder -> Loop -> program_builder -> Program /
 
+A loop over what loops before gave, such as the second layer of a network that runs both ways, is found in the same way:
+the steps of that are counted anew (Value.stage).
+
 Words: a step is one t of the sequence; an iteration k reads step k, or T - 1 - k backwards; "old" is what the iteration
 before gave; a row is one sequence of the batch, and "rows" of a value are those of all its steps, B * T.
 

@@ -6,6 +6,7 @@ it is wanted.
 Rules of this file: it runs the module once, under the capturer, and judges nothing.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,25 +15,44 @@ from torch import Tensor, nn
 from ..capture_error import not_captured
 from ..size_guards import frozen_axis_error, quiet_capture, size_guards_recorded
 from .unrolled import Unrolled
-from .value import BATCH, INPUT, WEIGHT, Ref
+from .value import BATCH, INPUT, WEIGHT, Reading, Ref
 
 
-def unroll(call: nn.Module, example: Tensor, batch_axis: int, *, reads_through: bool = False) -> Unrolled:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Captured:
+    """What the capturer made of a module and a number of steps.
+
+    Attributes:
+        program: its operations.
+        steps: T.
+        batch_axis: of the sequence, 0 or 1.
+    """
+
+    program: torch.export.ExportedProgram
+    steps: int
+    batch_axis: int
+
+
+def capture(call: nn.Module, example: Tensor, batch_axis: int) -> Captured:
     """Capture ``call(example)`` with the batch free.
 
     Args:
         call: takes the sequence and returns one tensor.
         example: the sequence; its other leading axis is time.
         batch_axis: 0 or 1.
-        reads_through: as of Unrolled.
 
     Raises:
         FrozenAxisError: the batch is not free; names file and line.
         ExportError: the module cannot be captured.
     """
     program = _capture(call, example, batch_axis)
-    unrolled = Unrolled(example.shape[1 - batch_axis], reads_through=reads_through)
-    read = _Reader(program, unrolled, batch_axis)
+    return Captured(program=program, steps=example.shape[1 - batch_axis], batch_axis=batch_axis)
+
+
+def unroll(captured: Captured, reading: Reading = Reading.AS_IT_STANDS) -> Unrolled:
+    """Return the values of a captured module; ``reading`` is that of Unrolled."""
+    unrolled = Unrolled(captured.steps, reading)
+    read = _Reader(captured.program, unrolled, captured.batch_axis)
     read.all()
     return unrolled
 

@@ -63,10 +63,10 @@ class CellOutputs:
         return [(k, j) for k, j in found if self.is_inside(k, j)]
 
     def _read_last(self) -> list[tuple[int, int]]:
-        """Return (loop, place) of what the network reads after the last iteration."""
+        """Return (loop, place) of what the network reads after the last iteration, other loops included."""
         known, values = self._values, self._values.unrolled.values
-        outside = [n for n in known.alive if n not in known.in_iterations and values[n].steps]
-        read = {m for n in outside for m in values[n].reads()}
+        own = [{n for iteration in loop.iterations for n in iteration} for loop in known.loops]
+        read = {m for n in known.alive for m in values[n].reads() if m in known.last and n not in own[known.last[m][0]]}
         return [known.last[n] for n in sorted(read | {known.unrolled.result}) if n in known.last]
 
     def home(self, k: int, j: int) -> int | None:

@@ -15,17 +15,24 @@ class Direction:
     Attributes:
         unrolled: the module.
         reverse: whether iteration 0 reads the last step.
+        stage: of the loop, as Value.stage; what an earlier one gave is there before it, and a later one follows.
         T: the number of steps, and of iterations.
         alive: numbers of the values that the output needs.
-        steps: of each such value the steps that went into it, as Value.steps.
+        steps: of each such value the steps of this stage that went into it, as Value.steps.
     """
 
-    def __init__(self, unrolled: Unrolled, *, reverse: bool) -> None:
+    def __init__(self, unrolled: Unrolled, stage: int = 0, *, reverse: bool) -> None:
         self.unrolled = unrolled
         self.reverse = reverse
+        self.stage = stage
         self.T = unrolled.steps
         self.alive = unrolled.reachable()
-        self.steps = {number: unrolled.values[number].steps for number in self.alive}
+        self.steps = {number: self._steps_of(unrolled.values[number]) for number in self.alive}
+
+    def _steps_of(self, value: Value) -> int:
+        if value.stage > self.stage:
+            return (1 << self.T) - 1
+        return value.steps if value.stage == self.stage or value.steps.bit_count() == 1 else 0
 
     def value(self, number: int) -> Value:
         """Return a value."""

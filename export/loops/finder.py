@@ -8,6 +8,8 @@ foretold (iterations.py); a loop in which any differs is none.
 Rules of this file: it finds or finds not, and builds nothing; what it found is proved later, on runs (proof.py).
 """
 
+from itertools import product
+
 from .direction import Direction
 from .iterations import Body, all_iterations
 from .late_values import is_product, late_places
@@ -16,12 +18,13 @@ from .unrolled import Unrolled
 
 
 def find_loops(unrolled: Unrolled) -> list[Loop]:
-    """Return the loops over time, one or one for each direction.
+    """Return the loops over time, at each stage one or one for each direction.
 
     Raises:
         NoLoopError: none, or steps that differ.
     """
-    directions = (Direction(unrolled, reverse=reverse) for reverse in (False, True))
+    stages = range(1 + max(unrolled.values[number].stage for number in unrolled.reachable()))
+    directions = (Direction(unrolled, stage, reverse=reverse) for stage, reverse in product(stages, (False, True)))
     loops = [loop for direction in directions if (loop := _find(direction)) is not None]
     if not loops:
         several = any(unrolled.values[number].steps.bit_count() > 1 for number in unrolled.reachable())

@@ -21,7 +21,7 @@ from .loop import Loop, NoLoopError
 from .loop_values import LoopValues
 from .program import CELL, Cell, Code, Program
 from .unrolled import Unrolled
-from .value import BATCH, FILLED, INPUT, STEP, WEIGHT, Ref, Value, replace_refs
+from .value import BATCH, FILLED, INPUT, STEP, WEIGHT, Reading, Ref, Value, replace_refs
 
 _aten = torch.ops.aten
 
@@ -84,6 +84,9 @@ class ProgramBuilder:
             rank = len(value.shape or ())
             axis = int(value.args[1] if len(value.args) > 1 else 0) % rank
             return self.code.add(lay, sequence, batch_axis, rest, self.B, self.T, axis)
+        if value.target == STEP and self._values.unrolled.reading is Reading.ANEW:
+            source, axis, index = value.args
+            return self.code.add(_aten.select.int, self.outer(source.number), axis, index)
         if number in self._values.in_iterations or value.target in {STEP, FILLED}:
             raise NoLoopError("what follows its loop over time reads single steps of it")
         return self.operation(value, self.code, self.outer)

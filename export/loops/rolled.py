@@ -9,15 +9,14 @@ Rules of this file: it says in which order, and which refusal is told; the steps
 """
 
 import copy
-from contextlib import suppress
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..call_roles import Roles
 from ..errors import ExportError, UnsupportedLayerError
 from ..exchanged_layer import Carry
-from .capture import unroll
+from .capture import Captured, capture, unroll
 from .chance import refuse_chance
 from .finder import find_loops
 from .loop import NONE_FOUND, ONE_SLOT_MORE, NoLoopError
@@ -29,6 +28,7 @@ from .rolled_module import make_module
 from .sequence_call import FirstOutput, example, failure, free_steps
 from .step_slots import keeps_the_start
 from .unrolled import Unrolled
+from .value import Reading
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,30 +97,31 @@ def _no_sequence(roles: Roles, said: str) -> str:
 def _rolled(
     call: FirstOutput, carry: Carry, batch_axis: int, width: int, *, takes_tokens: bool
 ) -> tuple[nn.Module, int]:
-    """Roll as it stands; else with loops over what a loop before gave as one loop; the first refusal says most."""
-    try:
-        return _rolled_once(call, carry, batch_axis, width, takes_tokens=takes_tokens, reads_through=False)
-    except NoLoopError as refusal:
-        with suppress(NoLoopError):
-            return _rolled_once(call, carry, batch_axis, width, takes_tokens=takes_tokens, reads_through=True)
-        raise refusal from None
+    """Roll as it stands; else with loops over what a loop before gave in each reading; the first refusal says most."""
+    sequences = [example(T, width, batch_axis, takes_tokens=takes_tokens) for T in free_steps(call, width)]
+    captured = [capture(call, sequence, batch_axis) for sequence in sequences]
+    refusals: list[NoLoopError] = []
+    for reading in Reading:
+        try:
+            program, weights = _program_of_any_length(captured, reading)
+            made = make_module(program, weights, carry, type(call.module).__name__)
+            prove(call, made, width, batch_axis, takes_tokens=takes_tokens)
+        except NoLoopError as refusal:
+            refusals.append(refusal)
+        else:
+            return made, len(program.cells)
+    raise refusals[0] from None
 
 
-def _rolled_once(
-    call: FirstOutput, carry: Carry, batch_axis: int, width: int, *, takes_tokens: bool, reads_through: bool
-) -> tuple[nn.Module, int]:
-    steps = free_steps(call, width)
+def _program_of_any_length(captured: list[Captured], reading: Reading) -> tuple[Program, dict[str, Tensor]]:
+    """Return the program for any T of what was captured for two, and the weights that it reads."""
     programs, weights = [], {}
-    for T in steps:
-        sequence = example(T, width, batch_axis, takes_tokens=takes_tokens)
-        unrolled = unroll(call, sequence, batch_axis, reads_through=reads_through)
+    for one in captured:
+        unrolled = unroll(one, reading)
         refuse_chance(unrolled)
-        programs.append(_program(unrolled, batch_axis))
+        programs.append(_program(unrolled, one.batch_axis))
         weights = unrolled.weights
-    program = merge(programs[0], programs[1], steps)
-    made = make_module(program, weights, carry, type(call.module).__name__)
-    prove(call, made, width, batch_axis, takes_tokens=takes_tokens)
-    return made, len(program.cells)
+    return merge(programs[0], programs[1], (captured[0].steps, captured[1].steps)), weights
 
 
 def _program(unrolled: Unrolled, batch_axis: int) -> Program:

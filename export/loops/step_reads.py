@@ -14,7 +14,7 @@ import torch
 
 from .step_results import step_of_result
 from .step_slots import is_slots, made_smaller, slots_read
-from .value import FILLED, STEP, Ref, Value
+from .value import FILLED, STEP, Reading, Ref, Value
 
 if TYPE_CHECKING:
     from .unrolled import Unrolled
@@ -35,7 +35,8 @@ def select(unrolled: Unrolled, source: Ref, axis: int, index: Any) -> int | None
         return None
     index %= shape[axis]
     inner = _select_inside(unrolled, value, len(shape), axis, index)
-    if inner is not None or value.steps or shape[axis] != unrolled.steps:
+    is_own = value.steps and unrolled.reading is not Reading.ANEW
+    if inner is not None or is_own or shape[axis] != unrolled.steps:
         return inner
     return unrolled.add(STEP, (source, axis, index), (), shape[:axis] + shape[axis + 1 :], value.dtype)
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from .value import Ref, Value
+from .value import Reading, Ref, Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,7 +70,11 @@ def step_of_result(
         index: of the step.
         select: gives a step of a tensor (step_reads.py, which asks this file).
     """
-    if not unrolled.reads_through or not value.steps or not _keeps_steps_apart(unrolled, value, rank, axis):
+    if (
+        unrolled.reading is not Reading.THROUGH
+        or not value.steps
+        or not _keeps_steps_apart(unrolled, value, rank, axis)
+    ):
         return None
 
     def step(argument: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from .equal_values import equal_value
-from .value import STEP, Ref, Value, refs_in
+from .value import STEP, Reading, Ref, Value, refs_in
 
 
 class Unrolled:
@@ -19,12 +19,12 @@ class Unrolled:
         values: see Value.
         result: number of the module's output.
         weights: parameters, buffers and constants by name.
-        reads_through: whether a step of what was computed of all steps is computed of the step (step_results.py).
+        reading: of a step of what was computed of all steps.
     """
 
-    def __init__(self, steps: int, *, reads_through: bool = False) -> None:
+    def __init__(self, steps: int, reading: Reading = Reading.AS_IT_STANDS) -> None:
         self.steps = steps
-        self.reads_through = reads_through
+        self.reading = reading
         self.values: list[Value] = []
         self.result = -1
         self.weights: dict[str, Tensor] = {}
@@ -43,14 +43,24 @@ class Unrolled:
             return same
         key = _key(target, args, kwargs)
         if key not in self._numbers:
-            steps = 1 << args[2] if target == STEP else 0
-            for number in refs_in((args, kwargs)):
-                steps |= self.values[number].steps
+            stage, steps = self._stage_and_steps(target, args, kwargs)
             self._numbers[key] = len(self.values)
             self.values.append(
-                Value(target=target, args=args, kwargs=kwargs, shape=shape, dtype=dtype, steps=steps),
+                Value(target=target, args=args, kwargs=kwargs, shape=shape, dtype=dtype, steps=steps, stage=stage),
             )
         return self._numbers[key]
+
+    def _stage_and_steps(self, target: Any, args: Any, kwargs: Any) -> tuple[int, int]:
+        """Return ``stage`` and ``steps`` of a value; what one step of an earlier sequence gave counts anywhere."""
+        reads = [self.values[number] for number in refs_in((args, kwargs))]
+        stage = max((value.stage for value in reads), default=0)
+        if target == STEP:
+            return stage + (1 if reads[0].steps else 0), 1 << args[2]
+        steps = 0
+        for value in reads:
+            if value.stage == stage or value.steps.bit_count() == 1:
+                steps |= value.steps
+        return stage, steps
 
     def reachable(self) -> list[int]:
         """Return the numbers of the values that the output needs, in order."""

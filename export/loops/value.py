@@ -5,6 +5,7 @@ Rules of this file: plain data and what walks through it.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, Final
 
 import torch
@@ -14,6 +15,19 @@ WEIGHT: Final = "weight"
 BATCH: Final = "batch"  # the number of rows, B
 STEP: Final = "step"  # (sequence, axis of time, number of the step): the sequence without its time axis
 FILLED: Final = "filled"  # (base, step, axis, number of the step): base with one step written into it
+
+
+class Reading(Enum):
+    """What reading one step of a value that a loop went into is, where that value is no list of the loop's own values.
+
+    AS_IT_STANDS: an operation like others.
+    THROUGH: the operation applied to the step alone (step_results.py).
+    ANEW: the step of another sequence, that of loops that begin when those before have ended.
+    """
+
+    AS_IT_STANDS = 0
+    THROUGH = 1
+    ANEW = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +47,8 @@ class Value:
         kwargs: likewise, (name, argument).
         shape: of a tensor, "B" for the batch and "?" for what is computed from it; None for what is no tensor.
         dtype: of a tensor.
-        steps: bit t is set where step t of some sequence went into it.
+        steps: bit t is set where step t of some sequence of its stage went into it.
+        stage: how many loops one after the other its sequence comes after; see Reading.ANEW.
     """
 
     target: Any
@@ -42,6 +57,7 @@ class Value:
     shape: tuple[Any, ...] | None
     dtype: torch.dtype | None
     steps: int
+    stage: int = 0
 
     def reads(self) -> Iterator[int]:
         """Yield the numbers of the values that it reads."""

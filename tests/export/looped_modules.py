@@ -190,6 +190,45 @@ class BothWays(nn.Module):
         return torch.cat([torch.stack(forwards, 1), torch.stack(backwards, 1)], 2)
 
 
+class DeepBothWays(nn.Module):
+    """A layer both ways over what a layer both ways gave and, for those forwards, over the sequence again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.low, self.back = BothWays(), nn.GRUCell(2 * H, H)
+        self.there, self.head = nn.LSTMCell(2 * H + I, H), nn.Linear(2 * H, O)
+
+    def forward(self, x: Tensor) -> Tensor:
+        below, said = self.low(x), []
+        h = c = back = torch.zeros(x.size(0), H)
+        for t in range(x.size(1)):
+            h, c = self.there(torch.cat([below[:, t], x[:, t]], 1), (h, c))
+            said.append(h)
+        other = torch.zeros(x.size(0), x.size(1), H)
+        for t in reversed(range(x.size(1))):
+            back = self.back(below[:, t], back)
+            other[:, t] = back
+        return self.head(torch.cat([torch.stack(said, 1), other], 2)) + below[:, -1:, :O]
+
+
+class NormedBetween(nn.Module):
+    """Two loops, the second over what the first gave, normalised by its mean and variance."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cells = nn.ModuleList([nn.GRUCell(I, H), nn.GRUCell(H, H)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        for cell in self.cells:
+            h, said = torch.zeros(x.size(0), H), []
+            for t in range(x.size(1)):
+                h = cell(x[:, t], h)
+                said.append(h)
+            y = torch.stack(said, 1)
+            x = (y - y.mean(-1, keepdim=True)) / torch.sqrt(y.var(-1, keepdim=True, unbiased=False) + 1e-2)
+        return x
+
+
 class Layered(nn.Module):
     """A list of states, one for each layer, stacked anew at every step; what x alone decides comes before the loop."""
 

@@ -16,6 +16,7 @@ from .looped_modules import (
     BothWays,
     ByColumns,
     Classifier,
+    DeepBothWays,
     Filled,
     FirstOfTheHead,
     H,
@@ -26,6 +27,7 @@ from .looped_modules import (
     LearnedOrGiven,
     MatricesTimeFirst,
     Normed,
+    NormedBetween,
     Slots,
     SlotsBackwards,
     SlotsInAList,
@@ -60,6 +62,8 @@ def first(result: Any) -> Tensor:
         pytest.param(LastTwo, ["Scan"], False, id="last-two-states"),
         pytest.param(Filled, ["Scan"], True, id="filled-in-place"),
         pytest.param(BothWays, ["GRU", "GRU"], False, id="both-directions"),
+        pytest.param(DeepBothWays, ["GRU", "GRU", "LSTM", "GRU"], False, id="deep-both-ways"),
+        pytest.param(NormedBetween, ["GRU", "GRU"], False, id="normed-between"),
         pytest.param(Layered, ["Scan", "Scan"], False, id="stacked-states"),
         pytest.param(KeptInSelf, ["Scan"], False, id="learned-start"),
         pytest.param(ByColumns, ["Scan"], False, id="batch-last"),
@@ -150,6 +154,7 @@ def test_state_is_carried_and_not_what_is_made_of_it() -> None:
 
 def test_loops_one_after_the_other_stream_as_one() -> None:
     assert ForeignNetwork(Blocks()).carries_state
+    assert ForeignNetwork(NormedBetween()).carries_state
 
 
 class NeitherLengthsNorState(nn.Module):
