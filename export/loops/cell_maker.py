@@ -69,6 +69,8 @@ class CellMaker:
 
     def _flat(self, made: Ref, j: int) -> Ref:
         batch_axis, rest = self._shape(j)
+        if self._values.dtype(self._group.loop, j) is not None:
+            made = self._builder.as_number(made, self._code)
         return made if batch_axis == 0 and len(rest) == 1 else self._code.add(step_rows.state_of_step, made, batch_axis)
 
     def _unflat(self, made: Ref, batch_axis: int, rest: tuple[int, ...]) -> Ref:
@@ -77,7 +79,11 @@ class CellMaker:
         return self._code.add(step_rows.step_of_state, made, batch_axis, rest)
 
     def _old(self, p: int) -> Ref:
-        return self._unflat(self._states[p], *self._shape(p))
+        return self._as_it_was(self._unflat(self._states[p], *self._shape(p)), p)
+
+    def _as_it_was(self, made: Ref, j: int) -> Ref:
+        dtype = self._values.dtype(self._group.loop, j)
+        return made if dtype is None else self._code.add(step_rows.as_it_was, made, dtype)
 
     def _new(self, j: int) -> Ref:
         if j not in self._group.inside:
@@ -117,9 +123,6 @@ class CellMaker:
         start, width = self._inputs[(kind, which)]
         # Whether it is all of x is known when all is read; a part that is all of it does no harm.
         part = self._unflat(self._code.add(step_rows.part, self._x, start, width), batch_axis, rest)
-        # Side by side with numbers, truth values became numbers.
-        return self._code.add(_aten.ne.Scalar, part, 0) if self._is_truth(kind, which) else part
-
-    def _is_truth(self, kind: str, which: int) -> bool:
-        number = which if kind == "constant" else self._loop.iterations[MIDDLE][which]
-        return self._values.unrolled.values[number].dtype == torch.bool  # type: ignore[index] # the middle has all
+        # Side by side with numbers, integers and truth values became numbers.
+        dtype = self._values.whole_dtype(which if kind == "constant" else self._loop.iterations[MIDDLE][which])
+        return part if dtype is None else self._code.add(step_rows.as_it_was, part, dtype)

@@ -51,6 +51,16 @@ class LoopValues:
         """Return ``laid_out`` of a place."""
         return self.laid_out(self.loops[k].iterations[MIDDLE][j])
 
+    def dtype(self, k: int, j: int) -> torch.dtype | None:
+        """Return ``whole_dtype`` of a place."""
+        return self.whole_dtype(self.loops[k].iterations[MIDDLE][j])
+
+    def whole_dtype(self, number: int | None) -> torch.dtype | None:
+        """Return the dtype of integers or truth values, or None for numbers."""
+        assert number is not None
+        dtype = self.unrolled.values[number].dtype
+        return dtype if dtype is not None and not dtype.is_floating_point else None
+
     def laid_out(self, number: int | None) -> tuple[int, tuple[int, ...]]:
         """Return (axis of the batch, the other sizes) of a step's value."""
         assert number is not None

@@ -122,10 +122,20 @@ class ProgramBuilder:
                 order = self._outputs.order(g)
                 if len(order) > 1:
                     final = self.code.add(operator.getitem, final, order.index(j))
-                return self.code.add(step_rows.step_of_state, final, batch_axis, rest)
+                return self._as_it_was(self.code.add(step_rows.step_of_state, final, batch_axis, rest), k, j)
         if self._values.loops[k].reverse:
             raise NoLoopError("what follows its loop backwards reads the first step of it")
         return self.code.add(step_rows.last_step, self.sequence(k, j), batch_axis, rest)
+
+    def as_number(self, made: Ref, code: Code) -> Ref:
+        """Write integers or truth values as the numbers that a layer carries and gives."""
+        if not self._values.floats:
+            raise NoLoopError("it has no weights, and its loop over time carries integers or truth values")
+        return code.add(step_rows.as_number, made, code.add(WEIGHT, self._values.floats[0]))
+
+    def _as_it_was(self, made: Ref, k: int, j: int) -> Ref:
+        dtype = self._values.dtype(k, j)
+        return made if dtype is None else self.code.add(step_rows.as_it_was, made, dtype)
 
     # The values of every step.
 
@@ -187,9 +197,9 @@ class ProgramBuilder:
                     if one == (kind, j):
                         break
                     start += width
-                if len(self._outputs.wanted[g]) == 1:
-                    return output
-                return self.code.add(step_rows.part, output, start, width)
+                if len(self._outputs.wanted[g]) > 1:
+                    output = self.code.add(step_rows.part, output, start, width)
+                return self._as_it_was(output, k, j)
         raise NoLoopError("its loop over time is wound up in a way that is not known")
 
     def _call(self, g: int) -> Ref:
@@ -200,6 +210,8 @@ class ProgramBuilder:
             for p in self._outputs.order(g):
                 batch_axis, rest = self._values.shape(self._outputs.groups[g].loop, p)
                 start = self.outer(self._values.loops[self._outputs.groups[g].loop].carried[p])
+                if self._values.dtype(self._outputs.groups[g].loop, p) is not None:
+                    start = self.as_number(start, self.code)
                 states.append(self.code.add(step_rows.state_of, start, batch_axis, rest, self.B))
             sequence = self.code.add(step_rows.side_by_side, tuple(inputs)) if len(inputs) > 1 else inputs[0]
             self._called[g] = self.code.add(CELL, len(self._cells), sequence, tuple(states))

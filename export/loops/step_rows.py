@@ -53,7 +53,8 @@ def joined(sequence: Tensor, batch_axis: int, rest: Sequence[int], B: int, T: in
 def state_of(tensor: Tensor, batch_axis: int, rest: Sequence[int], B: int) -> Tensor:
     """Return [B, W] of what a loop starts from, which may be one row for all or none."""
     shape = [*rest[:batch_axis], B, *rest[batch_axis:]]
-    return tensor.expand(shape).movedim(batch_axis, 0).reshape(B, _width(rest))
+    laid = tensor.expand(shape).movedim(batch_axis, 0)
+    return laid.reshape(B, _width(rest)).contiguous()  # a scan wants its states laid out alike, the first too
 
 
 def step_of_state(state: Tensor, batch_axis: int, rest: Sequence[int]) -> Tensor:
@@ -70,6 +71,16 @@ def state_of_step(step: Tensor, batch_axis: int) -> Tensor:
 def like(tensor: Tensor, weight: Tensor) -> Tensor:
     """Return a tensor that the network made for itself, such as its zeros, in the precision of its weights."""
     return tensor.to(weight.dtype)
+
+
+def as_number(tensor: Tensor, weight: Tensor) -> Tensor:
+    """Return integers or truth values as the numbers that a layer carries and gives; in float32 exact up to 2**24."""
+    return tensor.to(weight.dtype)
+
+
+def as_it_was(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the integers or truth values that were made numbers."""
+    return tensor != 0 if dtype is torch.bool else tensor.to(dtype)
 
 
 def last_step(sequence: Tensor, batch_axis: int, rest: Sequence[int]) -> Tensor:

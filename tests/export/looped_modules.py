@@ -229,6 +229,25 @@ class NormedBetween(nn.Module):
         return x
 
 
+class SaidWordFedBack(nn.Module):
+    """Each step reads the word that the step before said, and whether it was the last: an integer and a truth value."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.cell, self.head = nn.Embedding(O, 2), nn.GRUCell(I + 2, H), nn.Linear(H, O)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, said = x.new_zeros(x.size(0), H), []
+        word, done = torch.ones(x.size(0), dtype=torch.long), torch.zeros(x.size(0), dtype=torch.bool)
+        for step in x.unbind(1):
+            h = torch.where(done.unsqueeze(1), h, self.cell(torch.cat([step, self.words(word)], 1), h))
+            scores = self.head(h)
+            word = scores.argmax(1)
+            done = done | (word == 0)
+            said.append(scores)
+        return torch.stack(said, 1)
+
+
 class Layered(nn.Module):
     """A list of states, one for each layer, stacked anew at every step; what x alone decides comes before the loop."""
 

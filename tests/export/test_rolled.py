@@ -28,6 +28,7 @@ from .looped_modules import (
     MatricesTimeFirst,
     Normed,
     NormedBetween,
+    SaidWordFedBack,
     Slots,
     SlotsBackwards,
     SlotsInAList,
@@ -64,6 +65,7 @@ def first(result: Any) -> Tensor:
         pytest.param(BothWays, ["GRU", "GRU"], False, id="both-directions"),
         pytest.param(DeepBothWays, ["GRU", "GRU", "LSTM", "GRU"], False, id="deep-both-ways"),
         pytest.param(NormedBetween, ["GRU", "GRU"], False, id="normed-between"),
+        pytest.param(SaidWordFedBack, ["Scan"], False, id="integers-carried"),
         pytest.param(Layered, ["Scan", "Scan"], False, id="stacked-states"),
         pytest.param(KeptInSelf, ["Scan"], False, id="learned-start"),
         pytest.param(ByColumns, ["Scan"], False, id="batch-last"),
@@ -117,6 +119,13 @@ def test_rolled_network_exports_with_lengths_and_state_and_streams(exported: Any
     assert float(np.abs(y[0] - whole[0]).max()) < 2e-6
     assert float(np.abs(one[0][0, 0] - h[0, 0]).max()) < 2e-6
     assert float(np.abs(one[1][0, 0] - c[0, 0]).max()) < 2e-6
+
+
+def test_slots_that_begin_with_what_was_learned_are_exported(exported: Any) -> None:
+    graph = exported(SlotsTimeFirst())
+
+    assert graph.operators["Scan"] == 1
+    assert graph.largest_difference() < 2e-6
 
 
 def test_two_cells_and_a_head_in_one_loop_are_fused_operators(exported: Any) -> None:
