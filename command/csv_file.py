@@ -17,7 +17,8 @@ def read_csv(path: Path, *, integers: bool) -> NDArray[Any]:
     """Return [T, columns], float64, or int64 where ``integers``: a float holds tokens only up to 2**53.
 
     Raises:
-        UsageError: no rows, rows of unequal width, or a cell that is no number; gives the line.
+        UsageError: no rows, rows of unequal width, a cell that is no number, or a first row 0,1,2,… that may be a
+            header; gives the line.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -29,6 +30,7 @@ def read_csv(path: Path, *, integers: bool) -> NDArray[Any]:
         del lines[0]  # a header
     if not lines:
         raise UsageError(f"{path}: expected a row of numbers for each step, found none")
+    _refuse_counted(path, lines[0][1])
     width = len(lines[0][1])
     for number, row in lines:
         if len(row) != width or not all(map(_is_number, row)):
@@ -38,6 +40,15 @@ def read_csv(path: Path, *, integers: bool) -> NDArray[Any]:
         return np.array([[int(cell) if integers else float(cell) for cell in row] for _, row in lines])
     except (ValueError, OverflowError) as err:
         raise UsageError(f"{path}: expected one token (an integer) for each step, found: {err}") from err
+
+
+def _refuse_counted(path: Path, first: list[str]) -> None:
+    """Refuse what pandas writes above columns without names; above one it is 0, with which tokens may well begin."""
+    if len(first) > 1 and [cell.strip() for cell in first] == [str(k) for k in range(len(first))]:
+        raise UsageError(
+            f"{path}: line 1: expected the numbers of a step, found {','.join(first)!r:.60}, which counts the columns "
+            "as pandas' header does; write the file with header=False, or, if it is a step, its 0 as 0.0"
+        )
 
 
 def _is_number(cell: str) -> bool:

@@ -49,13 +49,12 @@ def predict(runtime: Runtime, sequences: Sequences, outputs: Sequence[str]) -> P
         outputs: names; none means all but the states.
 
     Raises:
-        BadInput: a sequence does not fit the signature or holds what it refuses; sequences are numbered within the
-            batch of the message.
+        BadInput: a sequence does not fit the signature or holds what it refuses, whose place is given.
         EngineError: the runtime refused, or gave a value that is not finite.
     """
     signature = runtime.signature
     parts = [
-        infer_arrays(runtime, _feeds(sequences, places, signature), _LIMITS, outputs)
+        infer_arrays(runtime, _feeds(sequences, places, signature), _LIMITS, outputs, first_row=places[0])
         for places in batches([len(row) for row in sequences.rows], ragged=signature.lengths is not None)
     ]
     axes = {spec.name: spec.shape for spec in signature.outputs}

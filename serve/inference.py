@@ -25,7 +25,7 @@ class ArrayHead:
 
 
 def infer_arrays(
-    runtime: Runtime, arrays: Arrays, limits: RequestLimits, outputs: Sequence[str] = ()
+    runtime: Runtime, arrays: Arrays, limits: RequestLimits, outputs: Sequence[str] = (), *, first_row: int = 0
 ) -> dict[str, Array]:
     """Check arrays, run them and return the outputs.
 
@@ -35,6 +35,7 @@ def infer_arrays(
             in 1..T, all T where left out; optional states, zero where left out.
         limits: largest B, T, B*T and answer.
         outputs: names; none means all but the states.
+        first_row: number of the first row where these are some of many, for messages.
 
     Returns:
         The outputs by name, in the order asked for, all finite.
@@ -46,7 +47,7 @@ def infer_arrays(
     heads = [ArrayHead(name, datatype_of(array.dtype.name), array.shape) for name, array in arrays.items()]
     size = check_heads(runtime.signature, heads, limits)
     names = check_outputs(runtime.signature, outputs, size, limits)
-    found = runtime.run(complete_feeds(runtime.signature, arrays, size))
+    found = runtime.run(complete_feeds(runtime.signature, arrays, size, first_row=first_row))
     for name in names:
         if not is_finite(found[name]):
             raise EngineError(f"outputs.{name}: expected finite values, found NaN or infinity")

@@ -8,7 +8,7 @@ swallows NaN.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -54,6 +54,8 @@ class ValueRule:
         low: least value of an integer; None: real numbers, which must be finite.
         high: greatest value of an integer.
         remedy: end of the message.
+        row_axis: of the rows, for messages.
+        first_row: number of the first row, for messages.
     """
 
     name: str
@@ -61,6 +63,8 @@ class ValueRule:
     low: int | None = None
     high: int = 0
     remedy: str = ""
+    row_axis: int = 0
+    first_row: int = 0
 
     def apply(self, array: Array) -> Array:
         """Return the array in the dtype and C-contiguous; the same one where it is that already.
@@ -70,12 +74,19 @@ class ValueRule:
         """
         if self.low is None:
             if not is_finite(array):
-                found = _place(array, ~np.isfinite(array))
+                found = self._place(array, ~np.isfinite(array))
                 raise BadInput(f"inputs.{self.name}", "finite values", found, self.remedy)
         elif array.min() < self.low or array.max() > self.high:
-            found = _place(array, (array < self.low) | (array > self.high))
+            found = self._place(array, (array < self.low) | (array > self.high))
             raise BadInput(f"inputs.{self.name}", f"values in {self.low} .. {self.high}", found, self.remedy)
         return np.ascontiguousarray(array, dtype=self.dtype)
+
+    def _place(self, array: Array, bad: Array) -> str:
+        """Say the first bad value and where it is."""
+        place = [int(axis) for axis in np.unravel_index(int(bad.argmax()), bad.shape)]
+        value = array[tuple(place)]
+        place[self.row_axis] += self.first_row
+        return f"{value} at {place}"
 
 
 def check_heads(signature: GraphSignature, heads: Sequence[TensorHead], limits: RequestLimits) -> BatchSize:
@@ -153,13 +164,16 @@ def value_rule(signature: GraphSignature, name: str, size: BatchSize) -> ValueRu
     return ValueRule(name=name, dtype=spec.dtype, low=low, high=high)
 
 
-def complete_feeds(signature: GraphSignature, arrays: Arrays, size: BatchSize) -> dict[str, Array]:
+def complete_feeds(
+    signature: GraphSignature, arrays: Arrays, size: BatchSize, *, first_row: int = 0
+) -> dict[str, Array]:
     """Check the values and return the runtime's feeds: every input, in its dtype, C-contiguous.
 
     Args:
         signature: of the graph.
         arrays: of the shapes that `check_heads` saw.
         size: what `check_heads` returned.
+        first_row: number of the first row where these are some of many, for messages.
 
     Returns:
         Feeds; absent lengths are all T, absent states zero.
@@ -167,7 +181,11 @@ def complete_feeds(signature: GraphSignature, arrays: Arrays, size: BatchSize) -
     Raises:
         BadInput: a value is not finite, a length outside 1..T, a token outside the vocabulary; gives its place.
     """
-    checked = {name: value_rule(signature, name, size).apply(array) for name, array in arrays.items()}
+    axes = {spec.name: spec.shape.index("B") for spec in signature.inputs}
+    checked = {
+        name: replace(value_rule(signature, name, size), row_axis=axes.get(name, 0), first_row=first_row).apply(array)
+        for name, array in arrays.items()
+    }
     feeds: dict[str, Array] = {}
     for spec in signature.inputs:
         if spec.name in checked:
@@ -218,12 +236,6 @@ def _check_head(spec: TensorSpec, head: TensorHead, size: BatchSize) -> None:
     if head.shape != sized(spec, size):
         expected = f"{_shape(spec)} = {list(sized(spec, size))}"
         raise BadInput(f"inputs.{head.name}.shape", expected, _found(head), _SEE)
-
-
-def _place(array: Array, bad: Array) -> str:
-    """Say the first bad value and where it is."""
-    place = tuple(int(axis) for axis in np.unravel_index(int(bad.argmax()), bad.shape))
-    return f"{array[place]} at {list(place)}"
 
 
 def _shape(spec: TensorSpec) -> str:

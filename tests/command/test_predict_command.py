@@ -243,3 +243,9 @@ def test_numbers_print_as_short_as_float32_allows():
 )
 def test_neighbours_run_together_as_far_as_memory_and_padding_allow(lengths, ragged, expected):
     assert list(batches(lengths, ragged=ragged)) == expected
+
+
+def test_a_step_that_counts_may_be_written_with_a_point(run, classifier, tmp_path):
+    (tmp_path / "x.csv").write_text("0.0,1,2\n0,1,2\n")
+
+    assert run("predict", classifier.path, "--input", tmp_path / "x.csv", "--json").answer["lengths"] == [2]

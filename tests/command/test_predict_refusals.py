@@ -21,6 +21,7 @@ import pytest
         ("x.csv", "1,2,3\n1,2\n", "line 2: expected 3 numbers joined by commas, found '1,2'"),
         ("x.csv", "1,2,3\n\n1,two,3\n", "line 3: expected 3 numbers joined by commas, found '1,two,3'"),
         ("x.csv", "1,2,\xff", "expected a row of numbers for each step, joined by commas, found: "),
+        ("x.csv", "0,1,2\n1,2,3\n", "line 1: expected the numbers of a step, found '0,1,2', which counts the columns"),
         ("x.csv", "1,nan,3", "inputs.x: expected finite values, found nan at [0, 0, 1]"),
         ("x.csv", "1,2", "inputs.x.shape: expected [B, T, 3] = [1, 1, 3], found [1, 1, 2]"),
         ("x.json", "[", "expected JSON, found: "),
@@ -72,6 +73,19 @@ def test_an_archive_of_another_form_is_exit_2(run, classifier, tmp_path, arrays,
 
     assert done.status == 2
     assert sentence in done.err
+
+
+def test_a_bad_value_is_told_with_the_row_of_the_file_and_not_of_a_batch(run, classifier, tmp_path):
+    x, h = np.ones((300, 2, 3), np.float32), np.zeros((1, 300, 4), np.float32)
+    x[299, 1, 2] = np.nan
+    np.savez(tmp_path / "x.npz", x=x)
+    h[0, 270, 3] = np.inf
+    np.savez(tmp_path / "h.npz", x=np.ones_like(x), h0=h)
+
+    assert "found nan at [299, 1, 2]" in run("predict", classifier.path, "--input", tmp_path / "x.npz").err
+    assert "inputs.h0: expected finite values, found inf at [0, 270, 3]" in (
+        run("predict", classifier.path, "--input", tmp_path / "h.npz").err
+    )
 
 
 def header(text):
