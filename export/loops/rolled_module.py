@@ -4,6 +4,8 @@ Rules of this file: each instruction is one node, and weights are those of the o
 """
 
 import operator
+from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 from torch import Tensor, fx, nn
@@ -21,8 +23,7 @@ class RolledCell(nn.Module):
     def __init__(self, cell: Cell, step: fx.GraphModule) -> None:
         super().__init__()
         self.step = step
-        names = ("h", "c") if len(cell.widths) < 3 else tuple(f"s{k}" for k in range(len(cell.widths)))  # noqa: PLR2004
-        self.state_spec = tuple(zip(names, cell.widths, strict=False))
+        self.state_spec = tuple(zip(_state_names(), cell.widths, strict=False))
         self.input_dim = cell.input_dim
         self.output_dim = cell.output_dim
 
@@ -31,6 +32,14 @@ class RolledCell(nn.Module):
         states = (state,) if isinstance(state, Tensor) else tuple(state)
         output, *new = self.step(x, *states)
         return output, new[0] if len(new) == 1 else tuple(new) if len(new) == 2 else new  # noqa: PLR2004
+
+
+def _state_names() -> Iterator[str]:
+    """Yield names of states, for what was captured has none of the variables: h, c, d, e and on, then d2_ and on."""
+    yield from "hc"
+    for round_ in count(1):
+        for letter in "defgijklmopqrstuvwz":
+            yield letter if round_ == 1 else f"{letter}{round_}_"
 
 
 def make_module(program: Program, weights: dict[str, Tensor], carry: Carry, call_name: str) -> fx.GraphModule:

@@ -248,6 +248,24 @@ class SaidWordFedBack(nn.Module):
         return torch.stack(said, 1)
 
 
+class ThreeStates(nn.Module):
+    """Three tensors that need each other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.GRUCell(I, H)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = n = m = torch.zeros(x.size(0), H)
+        said = []
+        for step in x.unbind(1):
+            h = self.cell(step, h + n * m)
+            n = torch.tanh(n + h)
+            m = torch.sigmoid(m * h + n)
+            said.append(h)
+        return torch.stack(said, 1)
+
+
 class Layered(nn.Module):
     """A list of states, one for each layer, stacked anew at every step; what x alone decides comes before the loop."""
 

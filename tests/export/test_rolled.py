@@ -33,6 +33,7 @@ from .looped_modules import (
     SlotsBackwards,
     SlotsInAList,
     SlotsTimeFirst,
+    ThreeStates,
     TokensInTheLoop,
     TwoCells,
     WithoutOutputGate,
@@ -159,6 +160,10 @@ def test_state_is_carried_and_not_what_is_made_of_it() -> None:
 
     assert network.carries_state  # norm(U @ h + b) is not zero where h is; a loop that carried it could not be streamed
     assert [(tensor.name, tensor.width) for tensor in network.stacks[0]] == [("h", H), ("c", H)]
+
+
+def test_three_states_have_names_that_can_be_told_apart() -> None:
+    assert [pair.input for pair in prepare(ThreeStates()).signature.state] == ["h0", "c0", "d0"]
 
 
 def test_loops_one_after_the_other_stream_as_one() -> None:
