@@ -76,9 +76,9 @@ def find_roles(module: nn.Module, told: Mapping[str, str] | None = None) -> Role
     state = tuple(told["state"].split(",")) if told.get("state") else tuple(n for n in _STATE_NAMES if n in named)
     lengths = told.get("lengths") or next((n for n in named if _LENGTHS.fullmatch(n)), None)
     sequence = told.get("sequence") or next((n for n in named if n not in {*state, lengths}), None)
-    if sequence is None:
-        raise SignatureError(f"{what} has no argument for the sequence, expected forward(self, x)")
     _check_told(what, told, named)
+    if sequence is None:
+        raise SignatureError(f"{what} has no argument {_taken(told)}for the sequence, expected forward(self, x)")
     parts = {sequence, lengths, *state}
     unknown = [n for n, p in named.items() if n not in parts and p.default is inspect.Parameter.empty]
     if unknown:
@@ -93,6 +93,12 @@ def find_roles(module: nn.Module, told: Mapping[str, str] | None = None) -> Role
         needs_state=any(named[n].default is inspect.Parameter.empty for n in state),
         positional=tuple(n for n, p in named.items() if p.kind is p.POSITIONAL_ONLY),
     )
+
+
+def _taken(told: Mapping[str, str]) -> str:
+    """Say which arguments were told to play another part, so that none is left."""
+    words = [f"--argument {role}={name}" for role, names in told.items() for name in names.split(",")]
+    return f"left beside {' '.join(words)} " if words else ""
 
 
 def _check_told(what: str, told: Mapping[str, str], named: Mapping[str, object]) -> None:

@@ -20,7 +20,7 @@ from ..model.weights import load_weights
 from .call_modes import CpuOnly
 from .errors import SourceError
 from .plain_module import unwrapped
-from .user_code import FORMS, attribute_of, loaded_module, say_failure
+from .user_code import FORMS, attribute_of, candidates, loaded_module, say_failure
 
 CHECKPOINTS: Final = (".safetensors", ".pt", ".pth", ".ckpt")
 LABELS_KEY: Final = "cellgate.labels"
@@ -69,7 +69,7 @@ def load_source(text: str, weights: str | None = None, *, with_labels: bool = Tr
         said = weights
     if with_labels and labels is None:
         labels = _module_labels(module, place)
-    return Source(network=network.cpu().eval(), labels=labels, weights=said)
+    return Source(network=_in_evaluation(network, f"{place}:{name}"), labels=labels, weights=said)
 
 
 def _split(text: str) -> tuple[str, str]:
@@ -78,8 +78,19 @@ def _split(text: str) -> tuple[str, str]:
         return text, ""
     place, _, name = text.rpartition(":")
     if not place or not name:
-        raise SourceError(f"SOURCE: expected {FORMS}, found {text!r}")
+        raise SourceError(f"SOURCE: expected {FORMS}, found {text!r}{_names_in(text.rstrip(':'))}")
     return place, name
+
+
+def _names_in(text: str) -> str:
+    """Say what a file has that was named without a name in it; which of them is meant, is not guessed."""
+    if not text.endswith(".py") or not Path(text).is_file():
+        return ""
+    with loaded_module(text) as module:
+        names = candidates(module)
+    if not names:
+        return ", and there is nothing in it that could be a factory or network"
+    return f"; there are: {', '.join(names)}; name one of them, as {text}:{names[0]}"
 
 
 def _from_checkpoint(text: str, weights: str | None, *, with_labels: bool) -> Source:
@@ -111,6 +122,23 @@ def _make(factory: Any, what: str) -> nn.Module:
             f"{what} made weights on the device meta, expected some that have numbers; make them on the CPU"
         )
     return network
+
+
+def _in_evaluation(network: nn.Module, what: str) -> nn.Module:
+    """Return the network on the CPU and in evaluation mode, by its own methods, which it may have overwritten."""
+    try:
+        ready = network.cpu().eval()
+    except (Exception, SystemExit) as err:
+        raise SourceError(
+            f"{what}: cpu() and eval() of its {type(network).__name__} failed: {say_failure(err)}; mend what it "
+            "overwrites of torch.nn.Module, such as eval or train"
+        ) from err
+    if not isinstance(ready, nn.Module):
+        raise SourceError(
+            f"{what}: cpu() and eval() of its {type(network).__name__} returned {_article(ready)}, expected itself; "
+            "let its eval and train return self"
+        )
+    return ready
 
 
 def _check_arguments(factory: Any, what: str) -> None:

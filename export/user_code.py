@@ -47,8 +47,8 @@ def attribute_of(module: ModuleType, dotted: str, place: str) -> Any:
     found: Any = module
     for part in dotted.split("."):
         if not hasattr(found, part):
-            candidates = _candidates(module)
-            there = f"there are: {', '.join(candidates)}" if candidates else "there is nothing in it that could be one"
+            names = candidates(module)
+            there = f"there are: {', '.join(names)}" if names else "there is nothing in it that could be one"
             raise SourceError(f"{place} has no {dotted!r}, expected a function, class or network; {there}")
         found = getattr(found, part)
     return found
@@ -125,7 +125,7 @@ def _load_module(name: str) -> ModuleType:
         raise SourceError(f"module {name} failed to import: {say_failure(err)}; mend it") from err
 
 
-def _candidates(module: ModuleType) -> list[str]:
+def candidates(module: ModuleType) -> list[str]:
     """Return the names in a module that could be meant: its own functions and networks."""
     found = [
         name

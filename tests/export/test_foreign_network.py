@@ -414,6 +414,11 @@ def test_forward_that_cannot_be_understood_is_refused(forward: Callable[..., Any
     assert "\n" not in str(caught.value)
 
 
+def test_only_argument_told_as_something_else_is_named() -> None:
+    with pytest.raises(SignatureError, match="no argument left beside --argument state=x for the sequence"):
+        prepare(make(lambda self, x: self.rnn(x)), told={"state": "x"})
+
+
 def test_state_needed_by_several_layers_is_refused() -> None:
     class Two(nn.Module):
         def __init__(self) -> None:

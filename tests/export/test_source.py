@@ -2,6 +2,7 @@
 
 import json
 import queue
+import re
 import sys
 
 import pytest
@@ -194,6 +195,32 @@ def test_a_name_that_gives_no_network_is_told_with_the_reason(file, name, senten
 def test_what_is_no_source_is_answered_with_the_forms(text):
     assert "SOURCE: expected path/to/file.py:factory, package.module:factory" in refusal(text)
     assert repr(text) in refusal(text)
+
+
+def test_a_file_without_a_name_is_answered_with_those_in_it(file, tmp_path):
+    (tmp_path / "bare_file_of_a_test.py").write_text("", encoding="utf-8")
+    said = refusal(str(file))
+
+    assert "found " + repr(str(file)) in said
+    assert "; there are: ready, Net, Needs, make, fails, leaves, gives_text, gives_nothing, ...; name one" in said
+    assert said.endswith(f"as {file}:ready")
+    assert refusal(f"{file}:").endswith(f"as {file}:ready")
+    assert refusal(f"{tmp_path}/bare_file_of_a_test.py").endswith("nothing in it that could be a factory or network")
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        ("1 / 0", r"eval\(\) of its Net failed: ZeroDivisionError: division by zero; mend what it overwrites"),
+        ("super().eval()", r"eval\(\) of its Net returned None, expected itself; let its eval and train return self"),
+    ],
+)
+def test_a_network_that_cannot_be_put_into_evaluation_is_told(file, body, sentence):
+    file.write_text(
+        f"from torch import nn\n\n\nclass Net(nn.Module):\n    def eval(self):\n        {body}\n", encoding="utf-8"
+    )
+
+    assert re.search(sentence, refusal(f"{file}:Net"))
 
 
 def test_a_missing_file_is_told_from_a_folder(tmp_path):
