@@ -116,7 +116,8 @@ def _foretold(
             found.append(None)
             continue
         found.append(direction.unrolled.find(value.target, args, kwargs))
-    if iteration < direction.T - 1 and None in found:
+    # Of the last two, what only a later iteration would read is not computed: n of h = f(h, 2 * n), n = g(n, h).
+    if iteration < direction.T - 2 and None in found:
         raise NoLoopError(UNLIKE)
     alive = set(direction.alive)
     return tuple(n if n in alive else None for n in found) if iteration == direction.T - 1 else tuple(found)

@@ -32,7 +32,7 @@ class Loop:
     Attributes:
         reverse: whether it runs from the last step to the first.
         iterations: in the loop's own order, each the numbers of its values by place: ``iterations[k][j]`` does in
-            iteration k what ``iterations[0][j]`` does in the first. None stands in the last where nobody needed it.
+            iteration k what ``iterations[0][j]`` does in the first. None stands in the last two where nobody needed it.
         carried: places whose value the next iteration reads, each with the value that the first one reads instead.
         needs: for each place the places of the same iteration that it reads.
         needs_old: for each place the carried places of the iteration before that it reads.
