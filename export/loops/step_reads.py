@@ -32,13 +32,24 @@ def select(unrolled: Unrolled, source: Ref, axis: int, index: Any) -> int | None
     if value.target is _aten.stack.default and _axis_of(value, len(shape)) == axis:
         return value.args[0][index].number  # type: ignore[no-any-return]
     if not is_slots(unrolled, shape[axis]):
-        return None
+        return _put_there(unrolled, value, axis, index)
     index %= shape[axis]
     inner = _select_inside(unrolled, value, len(shape), axis, index)
     is_own = value.steps and unrolled.reading is not Reading.ANEW
     if inner is not None or is_own or shape[axis] != unrolled.steps:
         return inner
     return unrolled.add(STEP, (source, axis, index), (), shape[:axis] + shape[axis + 1 :], value.dtype)
+
+
+def _put_there(unrolled: Unrolled, value: Value, axis: int, index: int) -> int | None:
+    """Return what was put where an axis that is not time is read: ``h[layer]`` after ``h[layer] = …``."""
+    shape = value.shape or ()
+    if value.target is _aten.unsqueeze.default and value.args[1] % len(shape) == axis:
+        return value.args[0].number  # type: ignore[no-any-return]
+    if value.target is _aten.select_scatter.default and value.args[2] % len(shape) == axis:
+        same = value.args[3] % shape[axis] == index % shape[axis]
+        return value.args[1].number if same else _selected(unrolled, value.args[0], axis, index)
+    return None
 
 
 def _select_inside(unrolled: Unrolled, value: Value, rank: int, axis: int, index: int) -> int | None:

@@ -156,6 +156,37 @@ class SlotsBackwards(nn.Module):
         return torch.cat([h[:, :-1], g], 2)
 
 
+class SlotsOfAPair(nn.Module):
+    """Both states in one tensor of slots."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.LSTMCell(I, H)
+
+    def forward(self, x: Tensor) -> Tensor:
+        both = x.new_zeros(2, x.size(0), x.size(1) + 1, H)
+        for t in range(x.size(1)):
+            both[0, :, t + 1], both[1, :, t + 1] = self.cell(x[:, t], (both[0, :, t], both[1, :, t]))
+        return both[0, :, 1:]
+
+
+class LayersInPlace(nn.Module):
+    """One tensor for the states of all layers, each written in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cells = nn.ModuleList([nn.GRUCell(I, H), nn.GRUCell(H, H)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, seen = x.new_zeros(2, x.size(0), H), []
+        for step in x.unbind(1):
+            below = step
+            for k, cell in enumerate(self.cells):
+                h[k] = below = cell(below, h[k])
+            seen.append(h[-1].clone())
+        return torch.stack(seen, 1)
+
+
 class SlotsInAList(nn.Module):
     """A list that begins with the state before the loop."""
 
