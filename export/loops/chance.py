@@ -7,6 +7,7 @@ from typing import Final
 
 from .loop import NoLoopError
 from .unrolled import Unrolled
+from .value import STEP
 
 _RANDOM: Final = (
     "rand",
@@ -19,12 +20,18 @@ _RANDOM: Final = (
     "uniform",
     "exponential",
 )
+_UNWRITTEN: Final = ("aten.empty", "aten.new_empty")
+_READS_A_PART: Final = frozenset({STEP, "select.int"})
 
 
 def refuse_chance(unrolled: Unrolled) -> None:
-    """Raise a NoLoopError where the output depends on a random operator."""
+    """Raise a NoLoopError where the output depends on a random operator, or on memory that nothing was written into."""
     for number in unrolled.reachable():
-        name = str(unrolled.values[number].target).removeprefix("aten.")
+        value = unrolled.values[number]
+        name = str(value.target).removeprefix("aten.")
+        source = str(unrolled.values[value.args[0].number].target) if name in _READS_A_PART else ""
+        if source.startswith(_UNWRITTEN):
+            raise NoLoopError("it reads of torch.empty what nothing was written into; begin with torch.zeros")
         if name.startswith(_RANDOM):
             raise NoLoopError(
                 f"it draws random numbers ({name.split('.')[0]}) even in evaluation; start from zeros, and draw only "

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 _aten = torch.ops.aten
 _MADE: Final = frozenset(
     {
-        _aten.empty.memory_format,
         _aten.full.default,
         _aten.ones.default,
         _aten.zeros.default,

@@ -90,6 +90,13 @@ def list_with_the_start(net: Looped, x: Tensor) -> Tensor:
     return net.head(torch.stack(seen, 1))
 
 
+def from_unwritten(net: Looped, x: Tensor) -> Tensor:
+    h = torch.empty(x.size(0), x.size(1) + 1, H)
+    for t in range(x.size(1)):
+        h[:, t + 1] = net.cell(x[:, t], h[:, t])
+    return h[:, 1:]
+
+
 def no_loop(net: Looped, x: Tensor) -> Tensor:
     return net.head(net.cell(x[:, 0]))
 
@@ -110,6 +117,7 @@ def another_device(net: Looped, x: Tensor) -> Tensor:
         pytest.param(every_other, "does not read every step in turn", id="every-other"),
         pytest.param(with_the_start, r"one slot more than there are steps.*as h\[:, 1:\] does", id="slots"),
         pytest.param(list_with_the_start, "one slot more than there are steps", id="list"),
+        pytest.param(from_unwritten, "what nothing was written into; begin with torch.zeros", id="unwritten"),
         pytest.param(no_loop, "no loop over time was found", id="one-step"),
         pytest.param(another_device, "said RuntimeError: no such device", id="does-not-run"),
     ],
