@@ -65,7 +65,7 @@ def ask(address: Address, timeout_s: float, trust: ssl.SSLContext | None = None)
     try:
         connection.request("GET", f"{address.prefix}/v2/health/ready")
         return connection.getresponse().status
-    except (OSError, HTTPException, UnicodeError) as err:  # the last for a name that no host can have
+    except (OSError, HTTPException) as err:
         found = str(err) or type(err).__name__
         raise CheckFailedError(
             f"{address.url}: expected a server that is ready, found: {found}; start it, or give its address"

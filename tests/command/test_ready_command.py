@@ -44,11 +44,11 @@ def test_nobody_there_is_exit_1_and_a_sentence_that_says_what_to_do(run):
     assert "refused; start it, or give its address" in done.err
 
 
-def test_a_name_that_no_host_can_have_is_exit_1(run):
+def test_a_name_that_no_host_can_have_is_wrong_use(run):
     done = run("ready", f"http://{'a' * 70}.example:80")
 
-    assert done.status == 1
-    assert "expected a server that is ready, found: " in done.err
+    assert done.status == 2
+    assert "expected http://HOST:PORT or https://HOST:PORT, found " in done.err
 
 
 def test_a_listener_that_never_answers_is_given_up_after_the_timeout(run):
