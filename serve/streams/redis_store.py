@@ -152,7 +152,9 @@ class RedisStore:
         """Ask for what changes nothing, twice if need be: the connection may be one that was lost long ago."""
         try:
             return self._ask(command)
-        except StoreError:
+        except StoreError as err:
+            if isinstance(err.__cause__, redis.TimeoutError):  # there is somebody, who does not answer
+                raise
             return self._ask(command)
 
     def _ask(self, command: Callable[[], Any]) -> Any:

@@ -1,5 +1,7 @@
 """What Redis alone must keep: its own words for what it promises, a killed server, no password in any message."""
 
+import socket
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -182,6 +184,21 @@ def test_a_redis_that_is_not_there_stops_a_start_but_not_a_restart(tmp_path, cap
     with pytest.raises(StoreError):
         put(store, make_record())
     store.close()
+
+
+def test_a_redis_that_stands_still_is_asked_once(tmp_path):
+    """Whoever waits for the store has waited long enough by then; only a connection that broke is worth another one."""
+    with closing(socket.socket(socket.AF_UNIX)) as listener:
+        listener.bind(f"{tmp_path}/still.sock")
+        listener.listen()
+        listener.setblocking(False)
+        store = RedisStore(f"unix://{tmp_path}/still.sock", timeout_s=0.01)
+
+        assert "Timeout" in store.fault
+        listener.accept()[0].close()
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+        store.close()
 
 
 def test_memory_and_sqlite_are_opened_by_name(tmp_path):
