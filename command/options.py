@@ -55,7 +55,8 @@ def _ready(parser: argparse.ArgumentParser) -> None:
         "url",
         metavar="URL",
         nargs="?",
-        help="http://HOST:PORT of a server; default: http://127.0.0.1 with the port in CELLGATE_PORT, else 8000",
+        help="http://HOST:PORT of a server; default: 127.0.0.1 with the port in CELLGATE_PORT, else 8000; https "
+        "where CELLGATE_TLS_CERT is set",
     )
     add_timeout(parser, READY_TIMEOUT_S)
 
@@ -71,8 +72,8 @@ def _control(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--url",
         metavar="URL",
-        help="http://HOST:PORT of a server's control listener; default: http://127.0.0.1 with the port in "
-        "CELLGATE_CONTROL_PORT, else 8002",
+        help="http://HOST:PORT of a server's control listener; default: 127.0.0.1 with the port in "
+        "CELLGATE_CONTROL_PORT, else 8002; https where CELLGATE_TLS_CERT is set",
     )
     add_timeout(parser, LOAD_TIMEOUT_S)
 

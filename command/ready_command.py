@@ -7,12 +7,14 @@ stands between, for the server is near.
 import argparse
 import sys
 from collections.abc import Mapping
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from contextlib import closing
+from http.client import HTTPException
 from typing import Final
 
 from ..client.address import Address, parse_address
-from ..serve.settings import PREFIX, Settings
+from ..serve.settings import Settings
 from .errors import DONE, CheckFailedError
+from .own_server import connection_to, own_certificate, own_url
 
 _OK: Final = 200
 
@@ -25,7 +27,8 @@ def run(arguments: argparse.Namespace) -> int:
         CheckFailedError: nobody answers in time, or the answer is not 200.
     """
     address = parse_address(arguments.url or default_url(arguments.environ))
-    status = ask(address, arguments.timeout)
+    certificate = None if arguments.url else own_certificate(arguments.environ)
+    status = ask(address, arguments.timeout, certificate)
     if status != _OK:
         raise CheckFailedError(f"{address.url}: expected a server that is ready, found status {status}; see its log")
     sys.stdout.write(f"{address.url} is ready\n")
@@ -34,24 +37,26 @@ def run(arguments: argparse.Namespace) -> int:
 
 def default_url(environ: Mapping[str, str]) -> str:
     """Return the address at which a server of the same environment listens on this machine."""
-    return f"http://127.0.0.1:{environ.get(f'{PREFIX}PORT') or Settings().port}"
+    return own_url(environ, Settings().port, "port")
 
 
-def ask(address: Address, timeout_s: float) -> int:
+def ask(address: Address, timeout_s: float, certificate: str | None = None) -> int:
     """Return the status with which a server answers the question whether it is ready.
+
+    Args:
+        address: of the server.
+        timeout_s: for each step on the way.
+        certificate: see ``connection_to``.
 
     Raises:
         CheckFailedError: no connection, no answer in time, or no HTTP.
     """
-    kind = HTTPSConnection if address.tls else HTTPConnection
-    connection = kind(address.host, address.port, timeout=timeout_s)
     try:
-        connection.request("GET", f"{address.prefix}/v2/health/ready")
-        return connection.getresponse().status
+        with closing(connection_to(address, timeout_s, certificate)) as connection:
+            connection.request("GET", f"{address.prefix}/v2/health/ready")
+            return connection.getresponse().status
     except (OSError, HTTPException) as err:
         found = str(err) or type(err).__name__
         raise CheckFailedError(
             f"{address.url}: expected a server that is ready, found: {found}; start it, or give its address"
         ) from err
-    finally:
-        connection.close()
