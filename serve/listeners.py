@@ -3,6 +3,7 @@
 Rules of this file: connections wait from the moment an address is taken, and nobody accepts them yet.
 """
 
+import errno
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -92,7 +93,9 @@ def bind_listener(host: str, port: int, option: str = "--port") -> socket.socket
     except OSError as err:
         if listener is not None:
             listener.close()
-        raise PortBusyError(host, port, (err.strerror or str(err)).lower(), option) from err
+        is_elsewhere = isinstance(err, socket.gaierror) or err.errno == errno.EADDRNOTAVAIL
+        wrong = "--host" if is_elsewhere else option
+        raise PortBusyError(host, port, (err.strerror or str(err)).lower(), wrong) from err
     return listener
 
 
