@@ -71,8 +71,8 @@ class Repository:
             if found.name not in best or found.version > best[found.name].version:
                 best[found.name] = found
         if not best:
-            found = "none in it" if self._folder is not None and self._folder.is_dir() else "no such folder"
-            raise ServerStartError(f"repository {self._folder}: expected a folder of bundles, found {found}")
+            there = "none in it" if self._folder is not None and self._folder.is_dir() else "no such folder"
+            raise ServerStartError(f"repository {self._folder}: expected a folder of bundles, found {there}")
         return [best[name].place for name in sorted(best)]
 
     def _at_places(self) -> Iterator[FoundBundle]:
