@@ -90,7 +90,7 @@ def _dispatch(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         parser.print_help()
         return DONE
     try:
-        arguments = parser.parse_args(argv)
+        arguments = parser.parse(argv)
     except SystemExit as err:  # --help and --version have printed what they say
         return int(err.code or DONE)
     arguments.argv = list(argv)
