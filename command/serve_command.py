@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..serve.served_model import parse_place
 from ..serve.server import run_server
-from ..serve.settings import PREFIX, Settings, settings_from_env
+from ..serve.settings import PREFIX, Settings, misspelt_variables, settings_from_env
 from .errors import DONE, UsageError
 from .extras import require
 
@@ -38,6 +38,8 @@ def run(arguments: argparse.Namespace) -> int:
     require(("onnxruntime", "fastapi", "uvicorn", "httptools", "uvloop", "orjson", "prometheus_client"), "serve")
     if settings.otel_endpoint is not None:
         require(("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"), "serve --otel-endpoint")
+    for words in misspelt_variables(arguments.environ):
+        _echo(f"warning: {words}")
     run_server([parse_place(text) for text in arguments.bundles], settings, _echo)
     return DONE
 

@@ -2,7 +2,7 @@ from dataclasses import fields
 
 import pytest
 
-from cellgate.serve.settings import PREFIX, Settings, SettingsError, settings_from_env
+from cellgate.serve.settings import PREFIX, Settings, SettingsError, misspelt_variables, settings_from_env
 
 
 def test_defaults_are_reachable_from_this_machine_only_and_bounded():
@@ -210,3 +210,19 @@ def test_no_port_follows_the_last_one():
         Settings(port=65535)
 
     assert Settings(port=65535, grpc=False).port == 65535
+
+
+@pytest.mark.parametrize("name", ["WORKER", "API_KEY_FILE", "GRCP_PORT", "MAX_BODY_BYTE", "HOSTS"])
+def test_a_misspelt_variable_is_told_with_the_setting_that_was_meant(name):
+    (told,) = misspelt_variables({PREFIX + name: "1", "WORKER": "1"})
+
+    assert told.startswith(f"{PREFIX}{name} is no setting; {PREFIX}")
+
+
+@pytest.mark.parametrize(
+    "name",
+    # other parts of cellgate, docker-compose's variables, and what Kubernetes makes for a Service
+    ["WORKERS", "API_KEY", "DEBUG", "BUNDLE", "GPU_PORT", "GPU_GRPC_PORT", "SERVICE_PORT", "PORT_8000_TCP_PORT"],
+)
+def test_variables_of_others_are_left_alone(name):
+    assert misspelt_variables({PREFIX + name: "1"}) == []
