@@ -41,7 +41,10 @@ _BINARY = {
 _BINARY_ANSWER = {
     "application/octet-stream": {"schema": {**_BYTES, "description": f"JSON of `{_HEADER}` bytes, then the tensors."}}
 }
-_HEAD_BYTES: Final = {"description": "Bytes of the JSON before binary tensors.", "schema": {"type": "integer"}}
+_HEAD_BYTES: Final = {
+    "description": "Bytes of the JSON, where tensors follow it.",
+    "schema": {"type": "integer"},
+}
 _KEY_ERRORS: Final = {"401": "No key.", "403": "A wrong key."}
 # In the order of the page; the first one that fits a path has it.
 _TAGS: Final = (
