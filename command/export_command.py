@@ -83,7 +83,7 @@ def _from_network(
     with terminal.progress() as progress:
         if out is not None:
             exported = export_bundle(source.network, out, options, naming(progress), rerunner(arguments))
-            return result_of_network(exported, out)
+            return result_of_network(exported, out, source.weights)
         artefacts = build(source.network, options, progress)
         check_case(options.verify, artefacts.exportable.signature)
         report = verify_artefacts(artefacts, options)
