@@ -97,8 +97,8 @@ COMMANDS: Final[Mapping[str, Command]] = {
         add_options=_predict,
     ),
     "serve": Command(
-        description="Serve bundles over HTTP (Open Inference Protocol v2), after this machine reproduced their golden\n"
-        "cases. An option overrules its CELLGATE_... variable, which overrules the default.",
+        description="Serve bundles over HTTP and gRPC (Open Inference Protocol v2), after this machine reproduced\n"
+        "their golden cases. An option overrules its CELLGATE_... variable, which overrules the default.",
         examples="  cellgate serve bundles/mine\n"
         "  cellgate serve one=bundles/mine two=bundles/other --port 8080 --device cpu\n"
         "  CELLGATE_PORT=8080 cellgate serve bundles/mine --access-log",
