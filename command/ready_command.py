@@ -8,11 +8,13 @@ import argparse
 import sys
 from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import replace
 from http.client import HTTPException
 from typing import Final
 
 from ..client.address import Address, parse_address
 from ..serve.settings import Settings
+from .api_key import api_key_of
 from .errors import DONE, CheckFailedError
 from .own_server import connection_to, own_certificate, own_url
 
@@ -25,9 +27,11 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         AddressError: the URL is none.
         CheckFailedError: nobody answers in time, or the answer is not 200.
+        UsageError: the key of the environment is none.
     """
-    address = parse_address(arguments.url or default_url(arguments.environ))
-    certificate = None if arguments.url else own_certificate(arguments.environ)
+    environ = arguments.environ
+    address = replace(parse_address(arguments.url or default_url(environ)), api_key=api_key_of(environ))
+    certificate = None if arguments.url else own_certificate(environ)
     status = ask(address, arguments.timeout, certificate)
     if status != _OK:
         raise CheckFailedError(f"{address.url}: expected a server that is ready, found status {status}; see its log")
@@ -53,7 +57,7 @@ def ask(address: Address, timeout_s: float, certificate: str | None = None) -> i
     """
     try:
         with closing(connection_to(address, timeout_s, certificate)) as connection:
-            connection.request("GET", f"{address.prefix}/v2/health/ready")
+            connection.request("GET", f"{address.prefix}/v2/health/ready", headers=address.key_headers)
             return connection.getresponse().status
     except (OSError, HTTPException) as err:
         found = str(err) or type(err).__name__
