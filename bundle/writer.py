@@ -52,7 +52,7 @@ def write_bundle(
     files = {**contents, MANIFEST_FILE: manifest_to_json(manifest)}
     check_contents(manifest, contents)
     out.parent.mkdir(parents=True, exist_ok=True)
-    _check_target(out, overwrite=overwrite)
+    check_target(out, overwrite=overwrite)
     temporary = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=out.parent))
     try:
         _fill(temporary, files)
@@ -77,11 +77,15 @@ def _entries(contents: Mapping[str, bytes]) -> dict[str, FileEntry]:
     }
 
 
-def _check_target(out: Path, *, overwrite: bool) -> bool:
+def check_target(out: Path, *, overwrite: bool) -> bool:
     """Refuse to replace anything but a bundle; return whether there is one.
 
     A bundle here is a folder that holds a bundle's names only, manifest.json among them and with a format version:
     damaged ones and those of other versions may be replaced, and no file of anybody else can be lost.
+
+    Raises:
+        BundleExistsError: something is there, and nobody asked to overwrite it.
+        NotABundleError: what is there is no bundle.
     """
     if not os.path.lexists(out):
         return False
@@ -92,6 +96,8 @@ def _check_target(out: Path, *, overwrite: bool) -> bool:
             strays = set(list_names(folder)) - {MANIFEST_FILE, *FILE_RULES}
             with open_plain(folder, MANIFEST_FILE) as (file, _):
                 top = parse_json(read_whole(file, MAX_MANIFEST_BYTES), max_bytes=MAX_MANIFEST_BYTES)
+    except FileNotFoundError as err:
+        raise NotABundleError(f"{out}: expected a bundle to overwrite, found no {MANIFEST_FILE} in it") from err
     except (OSError, ValueError) as err:
         raise NotABundleError(f"{out}: expected a bundle to overwrite, found: {err}") from err
     if strays or not isinstance(top, dict) or "format_version" not in top:
@@ -111,7 +117,7 @@ def _fill(temporary: Path, files: Mapping[str, bytes]) -> None:
 def _publish(temporary: Path, out: Path, *, overwrite: bool) -> None:
     """Put the folder in its place; an old bundle moves aside first, and back if that fails."""
     old = temporary.with_name(f"{temporary.name}-old")
-    replaces = _check_target(out, overwrite=overwrite)  # again: writing took its time
+    replaces = check_target(out, overwrite=overwrite)  # again: writing took its time
     if replaces:
         out.rename(old)
     try:

@@ -12,6 +12,7 @@ from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
+from ..bundle.writer import check_target
 from ..export.onnx_source import export_onnx_file, load_onnx, verify_onnx
 from ..export.pipeline import ExportOptions, build, export_bundle, verify_artefacts
 from ..export.source import Source, load_source
@@ -54,7 +55,10 @@ def _target(arguments: argparse.Namespace) -> Path | None:
         raise UsageError("--out is missing, expected the folder to write; for example --out bundles/mine")
     out = Path(arguments.out)
     if os.path.lexists(out) and not arguments.overwrite:
-        raise UsageError(f"{out}: expected nothing there, found something; give another --out, or --overwrite")
+        raise UsageError(
+            f"{out}: expected nothing there, found something; give another --out, or --overwrite where it is a bundle"
+        )
+    check_target(out, overwrite=True)
     return out
 
 

@@ -189,6 +189,9 @@ def test_a_chaotic_network_is_written_with_a_warning(run, networks, tmp_path):
         pytest.param(
             ["--out", "."], 2, ".: expected nothing there, found something; give another --out, or", id="taken"
         ),
+        pytest.param(
+            ["--out", ".", "--overwrite"], 2, ".: expected a bundle to overwrite, found no manifest.json", id="own"
+        ),
         pytest.param(["--out", "new", "--name", "a b"], 2, "--name: expected letters, digits", id="name"),
         pytest.param(["--out", "..."], 2, "--out: no name can be made of", id="no-name"),
         pytest.param(
