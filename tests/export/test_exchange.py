@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from cellgate.export.errors import UnsupportedLayerError
 from cellgate.export.exchange import ExchangedLayer, exchange
+from cellgate.export.exportable import prepare
 from cellgate.model import GRUCell, LSTMCell, LSTMLayer, RecurrentStack
 
 I, H = 4, 6
@@ -139,6 +140,12 @@ def test_what_does_not_loop_as_this_house_does_is_left_alone(module: nn.Module) 
     _, _, report = exchange(module)
 
     assert report == ()
+
+
+def test_what_became_of_a_layer_is_told_under_its_cells_own_name() -> None:
+    (layer,) = prepare(Loop(TutorialCell(I, H))).layers
+
+    assert (layer.cell, layer.operator) == ("TutorialCell", "LSTM")
 
 
 def test_layers_of_this_house_are_kept_and_share_one_carry() -> None:
