@@ -78,7 +78,9 @@ def _split(text: str) -> tuple[str, str]:
         return text, ""
     place, _, name = text.rpartition(":")
     if not place or not name:
-        raise SourceError(f"SOURCE: expected {FORMS}, found {text!r}")
+        is_file = text.endswith(".py") and Path(text).is_file()
+        remedy = f"; say what in it makes the network, as in {text}:make" if is_file else ""
+        raise SourceError(f"SOURCE: expected {FORMS}, found {text!r}{remedy}")
     return place, name
 
 

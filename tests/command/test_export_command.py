@@ -25,6 +25,7 @@ def test_people_read_what_became_of_the_network(classifier):
     out = classifier.done.out
 
     assert out.startswith(f"bundle {classifier.path} (Class-fier, version 1)\n")
+    assert re.search(r"^weights     \S+\.safetensors$", out, re.MULTILINE)
     assert "layer 0     LSTMCell -> LSTM (fused, time free), at stacks.0.0\n" in out
     assert "verdict     equivalent: " in out
     assert " ULP), " in out
@@ -64,6 +65,7 @@ def test_machines_get_one_json_document(tagger):
 
     assert answer["bundle"] == str(tagger.path)
     assert answer["digest"] == bundle.digest
+    assert answer["weights"] == "as the factory made them (no --weights)"
     assert answer["verdict"] == "equivalent"
     assert answer["labels"] == ["a", "b", "c", "d"]
     assert [layer["operator"] for layer in answer["layers"]] == ["GRU"]

@@ -35,6 +35,14 @@ def test_a_prefix_before_v2_is_kept(run):
     assert [path for path, _, _ in asked] == ["/recurrent/v2/health/ready"]
 
 
+def test_a_key_of_the_environment_goes_along_where_even_health_asks_for_one(run, monkeypatch):
+    monkeypatch.setenv("CELLGATE_API_KEY", "secret")
+    with answering(200) as (url, asked):
+        assert run("ready", url).status == 0
+
+    assert [key for _, _, key in asked] == ["Bearer secret"]
+
+
 def test_nobody_there_is_exit_1_and_a_sentence_that_says_what_to_do(run):
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"

@@ -196,6 +196,12 @@ def test_what_is_no_source_is_answered_with_the_forms(text):
     assert repr(text) in refusal(text)
 
 
+def test_a_file_without_a_name_behind_is_told_how_to_name_what_makes_the_network(tmp_path):
+    (tmp_path / "net.py").write_text("", encoding="utf-8")
+
+    assert refusal(f"{tmp_path}/net.py").endswith(f"; say what in it makes the network, as in {tmp_path}/net.py:make")
+
+
 def test_a_missing_file_is_told_from_a_folder(tmp_path):
     (tmp_path / "folder.py").mkdir()
 
