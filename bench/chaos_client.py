@@ -9,8 +9,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -27,6 +26,7 @@ class Plan:
     """What is done; see the options."""
 
     store: str = "sqlite"
+    servers: int = 1
     streams: int = 200
     chunks: int = 20
     clients: int = 16
@@ -57,13 +57,15 @@ class Outcome:
 
 
 class Client:
-    """Sends the chunks of one stream after the other over one connection at a time."""
+    """Sends the chunks of one stream after the other, over one connection to each server."""
 
-    def __init__(self, port: int, model: str, plan: Plan, outcome: Outcome, seed: int) -> None:
-        self._port, self._path = port, f"/v2/models/{model}/infer"
+    def __init__(self, ports: Sequence[int], model: str, plan: Plan, outcome: Outcome, seed: int) -> None:
+        self._ports, self._path = ports, f"/v2/models/{model}/infer"
         self._plan, self._outcome = plan, outcome
         self._dice = random.Random(seed)  # noqa: S311 - reproducible, not secret
-        self._connection: http.client.HTTPConnection | None = None
+        self._port = ports[0]  # whose turn it is
+        self._connections: dict[int, http.client.HTTPConnection] = {}
+        self._applied: set[tuple[int | str, int]] = set()
 
     def run(self, name: int | str, x: F32, edges: list[int]) -> list[bytes]:
         """Send a sequence in chunks as the stream of this name; return the bytes of every answer's y."""
@@ -71,7 +73,10 @@ class Client:
         requests = [self._request(name, x, edges, place) for place in range(len(edges) - 1)]
         for place, request in enumerate(requests):
             self._misbehave(name, requests, place, got)
+            others = self._send_elsewhere(request)
             got.append(self._send_until_answered(name, request, place))
+            for port in others:
+                self._hear_elsewhere(name, place, port, got[-1])
             if self._dice.random() < 0.1:
                 again = self._send_until_answered(name, request, place)
                 self._outcome.count("sent twice")
@@ -79,12 +84,26 @@ class Client:
                     self._outcome.violate(f"stream {name} step {place}: another answer the second time")
         return got
 
+    def _send_elsewhere(self, request: tuple[bytes, int]) -> list[int]:
+        """Now and then send a chunk to another server too; return its port, whose answer nobody has read yet."""
+        self._port = self._dice.choice(self._ports)
+        others = [port for port in self._ports if port != self._port]
+        if not others or self._dice.random() > 0.3:
+            return []
+        other = self._dice.choice(others)
+        return [other] if self._send(other, request) else []
+
+    def _hear_elsewhere(self, name: int | str, place: int, port: int, expected: bytes) -> None:
+        status, answer = self._receive(port)
+        self._outcome.count("sent to two at once")
+        if status not in (0, 200, 503) or (status == 200 and self._taken(name, place, answer) != expected):
+            self._outcome.violate(f"stream {name} step {place}: {status} or another answer from the other server")
+
     def _misbehave(self, name: int | str, requests: list[tuple[bytes, int]], place: int, got: list[bytes]) -> None:
         """Go away before the answer, send an old chunk, or one too early."""
         if self._dice.random() < 0.05:
-            with suppress(OSError, http.client.HTTPException):
-                self._open().request("POST", self._path, *self._body(requests[place]))
-            self.close()
+            self._send(self._port, requests[place])
+            self._drop(self._port)
             self._outcome.count("gone before the answer")
         late, early = self._dice.random() < 0.1 and place > 1, self._dice.random() < 0.1 and place + 2 < len(requests)
         for is_sent, wrong in ((late, self._dice.randrange(max(place - 1, 1))), (early, place + 2)):
@@ -106,12 +125,7 @@ class Client:
         while time.monotonic() < give_up_s:
             status, answer = self._exchange(request)
             if status == 200:
-                head_bytes = int(answer[:8], 16)
-                head = json.loads(answer[8 : 8 + head_bytes])
-                if head["parameters"].get("sequence_step") != place or head["parameters"]["sequence_id"] != name:
-                    self._outcome.violate(f"stream {name} step {place}: the answer of {head['parameters']}")
-                self._outcome.count("replayed" if head["parameters"].get("replayed") else "applied")
-                return answer[8 + head_bytes :]
+                return self._taken(name, place, answer)
             if status not in (0, 503):
                 self._outcome.violate(f"stream {name} step {place}: expected an answer, found {status} {answer!r}")
                 raise SystemExit
@@ -120,34 +134,61 @@ class Client:
         self._outcome.violate(f"stream {name} step {place}: expected an answer in {PATIENCE_S:g} s, found none")
         raise SystemExit
 
+    def _taken(self, name: int | str, place: int, answer: bytes) -> bytes:
+        """Return the bytes of y, once it is looked at whose answer it is."""
+        head_bytes = int(answer[:8], 16)
+        told = json.loads(answer[8 : 8 + head_bytes])["parameters"]
+        if told.get("sequence_step") != place or told["sequence_id"] != name:
+            self._outcome.violate(f"stream {name} step {place}: the answer of {told}")
+        if not told.get("replayed"):
+            if (name, place) in self._applied:
+                self._outcome.violate(f"stream {name} step {place}: applied twice")
+            self._applied.add((name, place))
+        self._outcome.count("replayed" if told.get("replayed") else "applied")
+        return answer[8 + head_bytes :]
+
     def _exchange(self, request: tuple[bytes, int]) -> tuple[int, bytes]:
-        """Return status and body, of 200 with the length of its head before it; 0 where the connection broke."""
+        """Send to the server whose turn it is, and receive; another one's turn is next."""
+        port, self._port = self._port, self._dice.choice(self._ports)
+        return self._receive(port) if self._send(port, request) else (0, b"")
+
+    def _send(self, port: int, request: tuple[bytes, int]) -> bool:
+        """Send, and whether that could be done."""
+        if port not in self._connections:
+            self._connections[port] = http.client.HTTPConnection(HOST, port, timeout=PATIENCE_S)
+        body, head_bytes = request
         try:
-            connection = self._open()
-            connection.request("POST", self._path, *self._body(request))
+            headers = {"Inference-Header-Content-Length": str(head_bytes)}
+            self._connections[port].request("POST", self._path, body, headers)
+        except (OSError, http.client.HTTPException):
+            self._drop(port)
+            return False
+        return True
+
+    def _receive(self, port: int) -> tuple[int, bytes]:
+        """Return status and body, of 200 with the length of its head before it; 0 where the connection broke."""
+        connection = self._connections.get(port)
+        if connection is None:
+            return 0, b""
+        try:
             response = connection.getresponse()
             body = response.read()
         except (OSError, http.client.HTTPException):
-            self.close()
+            self._drop(port)
             return 0, b""
         if response.status != 200:
             return response.status, body
         return 200, b"%08x" % int(response.headers["inference-header-content-length"]) + body
 
-    def _open(self) -> http.client.HTTPConnection:
-        if self._connection is None:
-            self._connection = http.client.HTTPConnection(HOST, self._port, timeout=PATIENCE_S)
-        return self._connection
+    def _drop(self, port: int) -> None:
+        connection = self._connections.pop(port, None)
+        if connection is not None:
+            connection.close()
 
     def close(self) -> None:
-        """Close the connection; the next request opens another."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-    @staticmethod
-    def _body(request: tuple[bytes, int]) -> tuple[bytes, dict[str, str]]:
-        return request[0], {"Inference-Header-Content-Length": str(request[1])}
+        """Close the connections."""
+        for port in self._ports:
+            self._drop(port)
 
     @staticmethod
     def _request(name: int | str, x: F32, edges: list[int], place: int) -> tuple[bytes, int]:

@@ -2,36 +2,20 @@
 
     python bench/memory.py BUNDLE [--requests 1000000] [--parts 10] [--lengths small]
 
-The load comes from `cellgate bench`, in parts; after each the memory of the engine and of every frontend is read from
-/proc. The first part is the warm-up; growth is counted from its end (goal: less than 32 MiB in all).
+The load comes from `cellgate bench`, in parts; after each the memory of every process is read from /proc. The first
+part is the warm-up; growth is counted from its end (goal: less than 32 MiB in all, else the exit is 1). A process that
+ends meanwhile ends the run with 1 too, for nothing can be said of the one that takes its place.
 """
 
 import argparse
 import subprocess
 import sys
-import threading
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-
-from cellgate.serve.listeners import bind_listener
-from cellgate.serve.processes.supervisor import Supervisor
-from cellgate.serve.served_model import parse_place
-from cellgate.serve.settings import Settings
+from served import HOST, Server, is_there, resident_mib, serving
 
 GOAL_MIB = 32.0
-HOST = "127.0.0.1"
-
-
-def resident_mib(pid: int) -> float:
-    """Return the resident memory of a process."""
-    for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1024
-    return 0.0
 
 
 def put_under_load(port: int, requests: int, lengths: str, seed: int) -> None:
@@ -41,39 +25,18 @@ def put_under_load(port: int, requests: int, lengths: str, seed: int) -> None:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
-def watch(supervisor: Supervisor, port: int, arguments: argparse.Namespace) -> list[dict[int, float]]:
-    """Return the memory of each process after each part."""
-    assert supervisor.engine_pid is not None
-    pids = [supervisor.engine_pid, *supervisor.frontend_pids]
+def watch(server: Server, arguments: argparse.Namespace) -> tuple[dict[int, str], list[dict[int, float]]]:
+    """Return what each process is, and the memory of each after each part."""
+    roles = server.pids
     found = []
     for part in range(arguments.parts):
-        put_under_load(port, arguments.requests // arguments.parts, arguments.lengths, part)
-        found.append({pid: resident_mib(pid) for pid in pids})
+        put_under_load(server.port, arguments.requests // arguments.parts, arguments.lengths, part)
+        found.append({pid: resident_mib(pid) for pid in roles})
         print(f"{(part + 1) * arguments.requests // arguments.parts:>9,} requests: {found[-1]}", file=sys.stderr)
-    return found
-
-
-def run(arguments: argparse.Namespace) -> list[dict[int, float]]:
-    """Start a server, watch it under load, and stop it."""
-    listener = bind_listener(HOST, 0)
-    supervisor = Supervisor([parse_place(arguments.bundle)], Settings(device="cpu"), listener)
-    is_up = threading.Event()
-    hellos: list[Mapping[str, Any]] = []
-
-    def serve() -> None:
-        try:
-            supervisor.run(lambda hello: (hellos.append(hello), is_up.set()))
-        finally:
-            is_up.set()
-
-    thread = threading.Thread(target=serve)
-    thread.start()
-    try:
-        is_up.wait()
-        return watch(supervisor, listener.getsockname()[1], arguments) if hellos else []
-    finally:
-        supervisor.stop()
-        thread.join()
+        ended = [f"{role} {pid}" for pid, role in roles.items() if not is_there(pid)]
+        if ended:
+            sys.exit(f"expected every process to live, found that it had ended: {', '.join(ended)}")
+    return roles, found
 
 
 def main() -> None:
@@ -84,19 +47,17 @@ def main() -> None:
     parser.add_argument("--parts", type=int, default=10)
     parser.add_argument("--lengths", default="small")
     arguments = parser.parse_args()
-    found = run(arguments)
-    if not found:
-        sys.exit(1)
-    table = Table(
-        "process", "after the first part", "at the end", "growth", title=f"MiB, {arguments.requests:,} requests"
-    )
-    for number, pid in enumerate(found[0]):
+    with serving(arguments.bundle, options=["--no-grpc"]) as server:
+        roles, found = watch(server, arguments)
+    title = f"MiB, {arguments.requests:,} requests"
+    table = Table("process", "after the first part", "at the end", "growth", title=title)
+    for pid, role in roles.items():
         first, last = found[0][pid], found[-1][pid]
-        name = "engine" if number == 0 else f"frontend {number - 1}"
-        table.add_row(name, f"{first:.1f}", f"{last:.1f}", f"{last - first:+.1f}")
+        table.add_row(f"{role} {pid}", f"{first:.1f}", f"{last:.1f}", f"{last - first:+.1f}")
     growth = sum(found[-1].values()) - sum(found[0].values())
     table.add_row("all", "", "", f"{growth:+.1f} (goal: below {GOAL_MIB:g})")
     Console().print(table)
+    sys.exit(0 if growth < GOAL_MIB else 1)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,17 @@
 """Streams while everything is killed: no answered chunk lost, none applied twice or crossed, all bits as in one pass.
 
-    python bench/stream_chaos.py BUNDLE [--store sqlite|redis] [--streams 200] [--chunks 20] [--clients 16]
-                                 [--kill-every 0.5] [--workers 2] [--rows 1] [--seed 0] [--json]
+    python bench/stream_chaos.py BUNDLE [--store sqlite|redis] [--servers 1] [--streams 200] [--chunks 20]
+                                 [--clients 16] [--kill-every 0.5] [--workers 2] [--rows 1] [--seed 0] [--json]
 
-The long run: --streams 10000 --chunks 50. A real server with a durable store; engine, frontends and, where it is Redis,
-the store are ended by kill -9, in turn, each time a moment after the server has become ready again. Each client sends a
-chunk until it is answered, on a new connection where the old one broke; sometimes it goes away before the answer, sends
-a chunk twice, an old one again, or one too early. What the server must never do is a violation, with the exit status 1:
+The long run: --streams 10000 --chunks 50. A real server with a durable store, or several that share one Redis; engines
+and frontends are ended by kill -9, in turn, each time a moment after the servers have become ready again. A Redis is
+ended likewise, stands still, cuts its connections, is full, or is a replica for a moment. Each client sends a chunk
+until it is answered, to any of the servers, on a new connection where the old one broke; sometimes it goes away before
+the answer, sends a chunk twice or to two servers at once, an old one again, or one too early. What the servers must
+never do is a violation, with the exit status 1:
 
-    another answer to a chunk that was answered before, a refusal of the chunk that is due, anything but 409 for one
-    that is not due, and, at the end, a bit that one uninterrupted pass over the same sequence does not give
+    to apply a chunk twice, another answer to a chunk that was answered before, a refusal of the chunk that is due,
+    anything but 409 for one that is not due, and, at the end, a bit that one uninterrupted pass does not give
 """
 
 import argparse
@@ -21,18 +23,18 @@ import queue
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from chaos_client import F32, HOST, PATIENCE_S, PAUSE_S, Client, Outcome, Plan, make_streams
+from chaos_redis import RedisProcess
 from numpy.typing import NDArray
 
 from cellgate.bundle.reader import Bundle, read_bundle
@@ -43,36 +45,7 @@ from cellgate.serve.served_model import parse_place
 from cellgate.serve.settings import Settings
 
 SAY_EVERY_S = 10.0
-
-
-class RedisProcess:
-    """A Redis server of one's own, that waits for its disk before it answers."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.url = f"unix://{folder}/redis.sock"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Start it; it listens a moment later."""
-        options = ["--port", "0", "--unixsocket", f"{self._folder}/redis.sock", "--dir", str(self._folder)]
-        durable = ["--appendonly", "yes", "--appendfsync", "always", "--save", ""]
-        self._process = subprocess.Popen(["redis-server", *options, *durable], stdout=subprocess.DEVNULL)
-        while not self._is_there():
-            time.sleep(PAUSE_S)
-
-    def kill(self) -> None:
-        """End it now, and leave what it had on the disk."""
-        assert self._process is not None
-        self._process.kill()
-        self._process.wait()
-
-    def _is_there(self) -> bool:
-        import redis  # noqa: PLC0415 - only where it is asked for
-
-        with suppress(redis.RedisError), redis.Redis.from_url(self.url) as client:
-            return bool(client.ping())
-        return False
+LONGEST_HARM_S = 4.0  # twice as long as a server waits for its store
 
 
 def check(bundle: Bundle, plan: Plan, found: Mapping[int | str, list[bytes]], outcome: Outcome) -> None:
@@ -103,14 +76,16 @@ def check(bundle: Bundle, plan: Plan, found: Mapping[int | str, list[bytes]], ou
 def run(path: str, plan: Plan, folder: Path) -> Outcome:
     """Serve a bundle, stream, kill, and check."""
     bundle, outcome = read_bundle(Path(path)), Outcome()
-    with stored(plan, folder) as (store, redis), serving(path, plan, store) as (supervisor, port):
+    with stored(plan, folder) as (store, redis), ExitStack() as servers:
+        served = [servers.enter_context(serving(path, plan, store)) for _ in range(plan.servers)]
+        ports = [port for _, port in served]
         work: queue.SimpleQueue[tuple[int | str, F32, list[int]]] = queue.SimpleQueue()
         for stream in make_streams(plan, _width(bundle)):
             work.put(stream)
         found: dict[int | str, list[bytes]] = {}
 
         def stream_on(number: int) -> None:
-            client = Client(port, bundle.manifest.name, plan, outcome, plan.seed * 1000 + number)
+            client = Client(ports, bundle.manifest.name, plan, outcome, plan.seed * 1000 + number)
             with suppress(queue.Empty, SystemExit):
                 while True:
                     name, x, edges = work.get_nowait()
@@ -121,46 +96,46 @@ def run(path: str, plan: Plan, folder: Path) -> Outcome:
         begun = time.monotonic()
         for client in clients:
             client.start()
-        kill_in_turn(supervisor, port, redis, plan, outcome, clients, lambda: len(found))
+        kill_in_turn(served, redis, plan, outcome, clients, lambda: len(found))
         outcome.seconds = time.monotonic() - begun
     check(bundle, plan, found, outcome)
     return outcome
 
 
 def kill_in_turn(
-    supervisor: Supervisor,
-    port: int,
+    served: list[tuple[Supervisor, int]],
     redis: RedisProcess | None,
     plan: Plan,
     outcome: Outcome,
     clients: list[threading.Thread],
     finished: Callable[[], int],
 ) -> None:
-    """Kill one after the other until all clients are done; say now and then how far they are."""
+    """Harm one after the other until all clients are done; say now and then how far they are."""
     say_s = time.monotonic() + SAY_EVERY_S
     dice = random.Random(plan.seed)  # noqa: S311 - likewise
-    for target in itertools.cycle(["engine", "frontend", *(["store"] if redis else [])]):
+    harms = {} if redis is None else redis.harms
+    targets = [what for harm in harms or [""] for what in ("engine killed", "frontend killed", harm) if what]
+    for target in itertools.cycle(targets):
         pause_until_s = time.monotonic() + plan.kill_every_s
         for client in clients:
             client.join(max(0.0, pause_until_s - time.monotonic()))
-        while any(client.is_alive() for client in clients) and not _is_ready(port):
+        while any(client.is_alive() for client in clients) and not all(_is_ready(port) for _, port in served):
             time.sleep(PAUSE_S)
         if not any(client.is_alive() for client in clients):
             return
-        pids = [supervisor.engine_pid] if target == "engine" else list(supervisor.frontend_pids)
-        if target == "store" and redis is not None:
-            redis.kill()
-            time.sleep(dice.random() * plan.kill_every_s / 4)
-            redis.start()
+        supervisor, _ = dice.choice(served)
+        pids = [supervisor.engine_pid] if target == "engine killed" else list(supervisor.frontend_pids)
+        if target in harms:
+            harms[target](LONGEST_HARM_S)
         elif pids and (pid := dice.choice(pids)) is not None:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        outcome.count(f"killed: {target}")
+        outcome.count(f"harm: {target}")
         if time.monotonic() >= say_s:
             say_s += SAY_EVERY_S
-            kills = sum(count for what, count in outcome.counts.items() if what.startswith("killed"))
+            harmed = sum(count for what, count in outcome.counts.items() if what.startswith("harm"))
             done = f"{finished():,} of {plan.streams:,} streams done"
-            print(f"{done}, {kills} kills, {len(outcome.violations)} violations", file=sys.stderr)
+            print(f"{done}, {harmed} harms, {len(outcome.violations)} violations", file=sys.stderr)
 
 
 def _is_ready(port: int) -> bool:
@@ -180,7 +155,7 @@ def stored(plan: Plan, folder: Path) -> Iterator[tuple[str, RedisProcess | None]
     if plan.store == "sqlite":
         yield f"sqlite:{folder}/streams.sqlite", None
         return
-    redis = RedisProcess(folder)
+    redis = RedisProcess(folder, plan.seed)
     redis.start()
     try:
         yield redis.url, redis
@@ -219,11 +194,14 @@ def _main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle")
     parser.add_argument("--store", choices=("sqlite", "redis"), default="sqlite")
-    for name, default in (("streams", 200), ("chunks", 20), ("clients", 16), ("workers", 2), ("rows", 1), ("seed", 0)):
+    sizes = {"servers": 1, "streams": 200, "chunks": 20, "clients": 16, "workers": 2, "rows": 1, "seed": 0}
+    for name, default in sizes.items():
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--kill-every", type=float, default=0.5, metavar="S")
     parser.add_argument("--json", action="store_true")
     given = vars(parser.parse_args())
+    if given["servers"] > 1 and given["store"] != "redis":
+        parser.error("--servers: expected 1 over SQLite, which one server holds; use --store redis")
     bundle, as_json, kill_every_s = given.pop("bundle"), given.pop("json"), given.pop("kill_every")
     folder = Path(tempfile.mkdtemp(prefix="cellgate-chaos-"))
     try:

@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from chaos_redis import RedisProcess
 from rich.console import Console
 from rich.table import Table
-from stream_chaos import RedisProcess
 from workloads import WORKLOADS, ensure_bundle
 
 from cellgate.serve.arrays import Array

@@ -5,6 +5,7 @@ in between. Refusal is the rule: what the manifest does not list must not be the
 """
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,7 +70,7 @@ def read_bundle(path: Path) -> Bundle:
     except BundleError as err:
         raise type(err)(f"{path}: {err}") from err
     except (OSError, RuntimeError, ValueError) as err:  # the last two: a loop of links, and a NUL in the path
-        raise NotABundleError(f"{path}: expected the folder of a bundle, found: {err}") from err
+        raise NotABundleError(f"{path}: expected the folder of a bundle, found: {_words_of(err)}") from err
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -84,7 +85,7 @@ def read_manifest(path: Path) -> Manifest:
     except BundleError as err:
         raise type(err)(f"{path}: {err}") from err
     except (OSError, RuntimeError, ValueError) as err:
-        raise NotABundleError(f"{path}: expected the folder of a bundle, found: {err}") from err
+        raise NotABundleError(f"{path}: expected the folder of a bundle, found: {_words_of(err)}") from err
 
 
 def check_contents(manifest: Manifest, contents: Mapping[str, bytes]) -> tuple[GoldenCase, ...]:
@@ -132,7 +133,22 @@ def _read_manifest(folder: int) -> bytes:
     except NotPlainError as err:
         raise StrayFileError(f"{MANIFEST_FILE}: expected a plain file, found {err}") from err
     except FileNotFoundError as err:
-        raise NotABundleError(f"expected a bundle, found no {MANIFEST_FILE} in it") from err
+        inside = [name for name in list_names(folder) if _is_bundle(folder, name)]
+        more = f", but bundles: {', '.join(map(repr, inside[:3]))}; name one of them, or the folder with --repository"
+        raise NotABundleError(f"expected a bundle, found no {MANIFEST_FILE} in it{more if inside else ''}") from err
+
+
+def _is_bundle(folder: int, name: str) -> bool:
+    return os.access(f"{name}/{MANIFEST_FILE}", os.F_OK, dir_fd=folder)
+
+
+def _words_of(error: Exception) -> str:
+    """Say what was found in the place of a bundle's folder, or which file of it could not be read."""
+    if isinstance(error, FileNotFoundError):
+        return "nothing there"
+    if isinstance(error, NotADirectoryError):
+        return "a file"
+    return f"{error.strerror}: {error.filename!r}" if isinstance(error, OSError) and error.filename else str(error)
 
 
 def _read_listed(folder: int, name: str, entry: FileEntry) -> bytes | None:

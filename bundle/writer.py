@@ -96,6 +96,8 @@ def check_target(out: Path, *, overwrite: bool) -> bool:
             strays = set(list_names(folder)) - {MANIFEST_FILE, *FILE_RULES}
             with open_plain(folder, MANIFEST_FILE) as (file, _):
                 top = parse_json(read_whole(file, MAX_MANIFEST_BYTES), max_bytes=MAX_MANIFEST_BYTES)
+    except FileNotFoundError as err:
+        raise NotABundleError(f"{out}: expected a bundle to overwrite, found no {MANIFEST_FILE} in it") from err
     except (OSError, ValueError) as err:
         raise NotABundleError(f"{out}: expected a bundle to overwrite, found: {err}") from err
     if strays or not isinstance(top, dict) or "format_version" not in top:

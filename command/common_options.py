@@ -80,5 +80,5 @@ def add_threads(parser: argparse.ArgumentParser) -> None:
         type=whole_number(1, _MAX_THREADS),
         metavar="N",
         help=f"threads of onnxruntime inside one run, and of torch where it runs, 1 .. {_MAX_THREADS}; "
-        "default: the CPUs this process may use",
+        "default: OMP_NUM_THREADS where torch runs, else the CPUs this process may use",
     )

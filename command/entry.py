@@ -20,7 +20,7 @@ from ..export.errors import ExportError, NotEquivalentError
 from ..serve.errors import EngineError, ServeError
 from ..serve.settings import SettingsError
 from ..serve.start_errors import GoldenMismatchError
-from .errors import CHECK_FAILED, DONE, FAULT, INTERRUPTED, PIPE_CLOSED, WRONG_USE, CommandError, UsageError
+from .errors import CHECK_FAILED, DONE, FAULT, INTERRUPTED, PIPE_CLOSED, WRONG_USE, CommandError
 from .extras import load
 from .interruption import INTERRUPTION
 from .parser import make_parser
@@ -98,11 +98,9 @@ def _dispatch(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         parser.print_help()
         return DONE
     try:
-        arguments, unknown = parser.parse_known_args(argv)
+        arguments = parser.parse(argv)
     except SystemExit as err:  # --help and --version have printed what they say
         return int(err.code or DONE)
-    if unknown:  # argparse would send people to the help of the whole
-        raise UsageError(f"unrecognized arguments: {' '.join(unknown)}; see cellgate {arguments.command} --help")
     arguments.argv = list(argv)
     arguments.environ = environ
     arguments.started_s = started_s

@@ -55,7 +55,9 @@ def _target(arguments: argparse.Namespace) -> Path | None:
         raise UsageError("--out is missing, expected the folder to write; for example --out bundles/mine")
     out = Path(arguments.out)
     if os.path.lexists(out) and not arguments.overwrite:
-        raise UsageError(f"{out}: expected nothing there, found something; give another --out, or --overwrite")
+        raise UsageError(
+            f"{out}: expected nothing there, found something; give another --out, or --overwrite where it is a bundle"
+        )
     place = Path(os.path.abspath(out))  # noqa: PTH100 - as write_bundle takes it
     check_target(place, overwrite=arguments.overwrite)
     nearest = next(folder for folder in place.parents if os.path.lexists(folder))
@@ -90,7 +92,7 @@ def _from_network(
     with terminal.progress() as progress:
         if out is not None:
             exported = export_bundle(source.network, out, options, naming(progress), rerunner(arguments))
-            return result_of_network(exported, out)
+            return result_of_network(exported, out, source.weights)
         artefacts = build(source.network, options, progress)
         check_case(options.verify, artefacts.exportable.signature)
         report = verify_artefacts(artefacts, options)

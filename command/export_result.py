@@ -29,6 +29,7 @@ class ExportResult:
         manifest: as written.
         report: of the verification.
         layers: where each layer is, what it was, and the operator that runs it.
+        weights: where they are from, in words; None: in the file that was exported.
         exchanges: further rows, on layers of a stranger's module.
         left_out: how many tensors a stranger's module returns that the bundle does not give.
     """
@@ -37,18 +38,20 @@ class ExportResult:
     manifest: Manifest
     report: Report
     layers: tuple[tuple[str, str, str], ...]
+    weights: str | None = None
     exchanges: tuple[Row, ...] = ()
     left_out: int = 0
 
 
-def result_of_network(exported: Exported, out: Path) -> ExportResult:
-    """Return the result of an export from PyTorch."""
+def result_of_network(exported: Exported, out: Path, weights: str) -> ExportResult:
+    """Return the result of an export from PyTorch, with the words for where its weights are from."""
     exportable = exported.exportable
     return ExportResult(
         out=out,
         manifest=exported.manifest,
         report=exported.report,
         layers=tuple((layer.path, layer.cell, layer.operator) for layer in exportable.layers),
+        weights=weights,
         exchanges=tuple(
             ("exchanged", f"{exchange.path or 'the network'}, {exchange.was}: {exchange.proof}")
             for exchange in exportable.exchanges
@@ -72,7 +75,8 @@ def print_result(result: ExportResult, elapsed_s: float, terminal: Terminal) -> 
     memory_mib = peak_memory_mib()
     terminal.say(f"bundle {out} ({manifest.name}, version {manifest.version})")
     terminal.say()
-    rows = [
+    rows = [] if result.weights is None else [("weights", result.weights)]
+    rows += [
         (f"layer {number}", f"{cell} -> {operator} ({_manner(operator)}), at {path}")
         for number, (path, cell, operator) in enumerate(result.layers)
     ]
@@ -104,6 +108,7 @@ def _answer(result: ExportResult, elapsed_s: float, memory_mib: float) -> dict[s
         "name": manifest.name,
         "version": manifest.version,
         "digest": hashlib.sha256(manifest_to_json(manifest)).hexdigest(),
+        "weights": result.weights,
         "labels": manifest.labels,
         "operators": manifest.operators,
         "layers": [{"path": path, "cell": cell, "operator": operator} for path, cell, operator in result.layers],

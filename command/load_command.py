@@ -8,15 +8,17 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import replace
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from http.client import HTTPException
 from typing import Any, Final
 from urllib.parse import quote
 
 from ..client.address import Address, parse_address
-from ..serve.settings import PREFIX, Settings
+from ..serve.settings import Settings
 from .api_key import api_key_of
 from .errors import DONE, CheckFailedError
+from .own_server import connection_to, own_certificate, own_url
 
 _OK: Final = 200
 
@@ -27,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         AddressError: the URL is none.
         CheckFailedError: nobody answers in time, or the server refuses.
-        UsageError: the key of the environment is none.
+        UsageError: the key of the environment is none, or its certificate.
     """
     environ = arguments.environ
     address = replace(parse_address(arguments.url or default_url(environ)), api_key=api_key_of(environ))
@@ -39,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def default_url(environ: Mapping[str, str]) -> str:
     """Return the address of the control listener of a server of the same environment."""
-    return f"http://127.0.0.1:{environ.get(f'{PREFIX}CONTROL_PORT') or Settings().control_port}"
+    return own_url(environ, Settings().control_port, "control_port")
 
 
 def ask(address: Address, arguments: argparse.Namespace) -> Mapping[str, Any]:
@@ -48,22 +50,20 @@ def ask(address: Address, arguments: argparse.Namespace) -> Mapping[str, Any]:
     Raises:
         CheckFailedError: no answer in time, or a refusal, which is repeated.
     """
-    kind = HTTPSConnection if address.tls else HTTPConnection
-    connection = kind(address.host, address.port, timeout=arguments.timeout)
+    certificate = None if arguments.url else own_certificate(arguments.environ)
     version = arguments.model_version
     body = json.dumps({} if version is None else {"parameters": {"version": version}})
     headers = {"Content-Type": "application/json", **address.key_headers}
     path = f"{address.prefix}/v2/repository/models/{quote(arguments.name, safe='')}/{arguments.command}"
     try:
-        connection.request("POST", path, body, headers)
-        response = connection.getresponse()
-        status, found = response.status, _object(response.read())
+        with closing(connection_to(address, arguments.timeout, certificate)) as connection:
+            connection.request("POST", path, body, headers)
+            response = connection.getresponse()
+            status, found = response.status, _object(response.read())
     except (OSError, HTTPException, ValueError) as err:
         words = str(err) or type(err).__name__
         remedy = "start the server with --control, or give its address"
         raise CheckFailedError(f"{address.url}: expected a server that takes orders, found: {words}; {remedy}") from err
-    finally:
-        connection.close()
     if status != _OK or not found.keys() >= {"name", "version", "state"}:
         raise CheckFailedError(f"{address.url}: {found.get('error', f'found status {status}, of no control listener')}")
     return found

@@ -55,7 +55,8 @@ def _ready(parser: argparse.ArgumentParser) -> None:
         "url",
         metavar="URL",
         nargs="?",
-        help="http://HOST:PORT of a server; default: http://127.0.0.1 with the port in CELLGATE_PORT, else 8000",
+        help="http://HOST:PORT of a server; default: 127.0.0.1 with the port in CELLGATE_PORT, else 8000; https "
+        "where CELLGATE_TLS_CERT is set",
     )
     add_timeout(parser, READY_TIMEOUT_S)
 
@@ -71,8 +72,8 @@ def _control(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--url",
         metavar="URL",
-        help="http://HOST:PORT of a server's control listener; default: http://127.0.0.1 with the port in "
-        "CELLGATE_CONTROL_PORT, else 8002",
+        help="http://HOST:PORT of a server's control listener; default: 127.0.0.1 with the port in "
+        "CELLGATE_CONTROL_PORT, else 8002; https where CELLGATE_TLS_CERT is set",
     )
     add_timeout(parser, LOAD_TIMEOUT_S)
 
@@ -96,8 +97,8 @@ COMMANDS: Final[Mapping[str, Command]] = {
         add_options=_predict,
     ),
     "serve": Command(
-        description="Serve bundles over HTTP (Open Inference Protocol v2), after this machine reproduced their golden\n"
-        "cases. An option overrules its CELLGATE_... variable, which overrules the default.",
+        description="Serve bundles over HTTP and gRPC (Open Inference Protocol v2), after this machine reproduced\n"
+        "their golden cases. An option overrules its CELLGATE_... variable, which overrules the default.",
         examples="  cellgate serve bundles/mine\n"
         "  cellgate serve one=bundles/mine two=bundles/other --port 8080 --device cpu\n"
         "  CELLGATE_PORT=8080 cellgate serve bundles/mine --access-log",

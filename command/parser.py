@@ -4,8 +4,10 @@ Rules of this file: light, for `--help` must answer at once; what a command take
 """
 
 import argparse
-from collections.abc import Mapping
-from typing import Final, NoReturn
+import re
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any, Final, NoReturn
 
 from .. import __version__
 from .bench_options import BENCH
@@ -22,7 +24,7 @@ cellgate deploys recurrent networks: from an LSTM or GRU in PyTorch to a verifie
   verify   check a bundle on this machine, or once more against the network it came from
   inspect  say what is in a bundle, an ONNX file or a checkpoint
   predict  run a bundle on sequences from a file
-  serve    answer for bundles over HTTP
+  serve    answer for bundles over HTTP and gRPC
   bench    measure a server under load, or what a bundle can reach on this machine
   ready    say by the exit status whether a server takes requests now
   load     have a running server load a version of a model, or go back to one
@@ -45,7 +47,32 @@ _DEBUG_HELP: Final = "print a traceback with an error (also CELLGATE_DEBUG=1); d
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse's, which tells wrong use by an exception instead of printing and exiting."""
+    """argparse's, which tells wrong use by an exception instead of printing and exiting.
+
+    Attributes:
+        commands: the parsers below it, by name.
+    """
+
+    def __init__(self, **words: Any) -> None:
+        super().__init__(**words)
+        self.commands: dict[str, Parser] = {}
+
+    def parse(self, argv: Sequence[str]) -> argparse.Namespace:
+        """Return what the whole command line says.
+
+        Raises:
+            UsageError: wrong use, told with the help of the command that it is about.
+        """
+        arguments, left = self.parse_known_args(argv)
+        if arguments.command == "serve" and not any(word.startswith("-") for word in left):
+            arguments.bundles += left  # those after an option, which argparse leaves lying
+        elif left:
+            child = self.commands[arguments.command]
+            options = re.findall(r"(?<![\w-])--[a-z0-9-]+", child.format_help())
+            meant = get_close_matches(next((word for word in left if word.startswith("-")), ""), options, 1)
+            hint = f"; is {meant[0]} meant?" if meant else ""
+            raise UsageError(f"unrecognized arguments: {' '.join(left)}{hint}; see {child.prog} --help")
+        return arguments
 
     def error(self, message: str) -> NoReturn:
         """Raise UsageError with argparse's message and the remedy."""
@@ -75,6 +102,7 @@ def make_parser() -> Parser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
+        parser.commands[name] = child
         command.add_options(child)
         child.add_argument("--debug", action="store_true", help=_DEBUG_HELP)
     return parser

@@ -5,15 +5,18 @@ stands between, for the server is near.
 """
 
 import argparse
-import ssl
 import sys
 from collections.abc import Mapping
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from contextlib import closing
+from dataclasses import replace
+from http.client import HTTPException
 from typing import Final
 
 from ..client.address import Address, parse_address
-from ..serve.settings import PREFIX, Settings
+from ..serve.settings import Settings
+from .api_key import api_key_of
 from .errors import DONE, CheckFailedError
+from .own_server import connection_to, own_certificate, own_url
 
 _OK: Final = 200
 
@@ -24,9 +27,12 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         AddressError: the URL is none.
         CheckFailedError: nobody answers in time, or the answer is not 200.
+        UsageError: the key of the environment is none.
     """
-    address = parse_address(arguments.url or default_url(arguments.environ))
-    status = ask(address, arguments.timeout, None if arguments.url else _trust_anybody())
+    environ = arguments.environ
+    address = replace(parse_address(arguments.url or default_url(environ)), api_key=api_key_of(environ))
+    certificate = None if arguments.url else own_certificate(environ)
+    status = ask(address, arguments.timeout, certificate)
     if status != _OK:
         raise CheckFailedError(f"{address.url}: expected a server that is ready, found status {status}; see its log")
     sys.stdout.write(f"{address.url} is ready\n")
@@ -35,40 +41,26 @@ def run(arguments: argparse.Namespace) -> int:
 
 def default_url(environ: Mapping[str, str]) -> str:
     """Return the address at which a server of the same environment listens on this machine."""
-    scheme = "https" if environ.get(f"{PREFIX}TLS_CERT") else "http"
-    return f"{scheme}://127.0.0.1:{environ.get(f'{PREFIX}PORT') or Settings().port}"
+    return own_url(environ, Settings().port, "port")
 
 
-def _trust_anybody() -> ssl.SSLContext:
-    """Return what believes any certificate; for this machine's own server, of which only a status is learnt."""
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return context
-
-
-def ask(address: Address, timeout_s: float, trust: ssl.SSLContext | None = None) -> int:
+def ask(address: Address, timeout_s: float, certificate: str | None = None) -> int:
     """Return the status with which a server answers the question whether it is ready.
 
     Args:
         address: of the server.
-        timeout_s: for each of connecting, asking and answering.
-        trust: whose certificates are believed; None: those that the system believes.
+        timeout_s: for each step on the way.
+        certificate: see ``connection_to``.
 
     Raises:
         CheckFailedError: no connection, no answer in time, or no HTTP.
     """
-    connection = (
-        HTTPSConnection(address.host, address.port, timeout=timeout_s, context=trust)
-        if address.tls
-        else HTTPConnection(address.host, address.port, timeout=timeout_s)
-    )
     try:
-        connection.request("GET", f"{address.prefix}/v2/health/ready")
-        return connection.getresponse().status
-    except (OSError, HTTPException, UnicodeError) as err:  # the last for a name that no host can have
+        with closing(connection_to(address, timeout_s, certificate)) as connection:
+            connection.request("GET", f"{address.prefix}/v2/health/ready", headers=address.key_headers)
+            return connection.getresponse().status
+    except (OSError, HTTPException) as err:
         found = str(err) or type(err).__name__
         raise CheckFailedError(
             f"{address.url}: expected a server that is ready, found: {found}; start it, or give its address"
         ) from err
-    finally:
-        connection.close()

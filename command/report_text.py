@@ -76,9 +76,10 @@ def control_words(report: Report) -> str:
     ratio = control_ratio(report)
     if ratio is None:
         return "as exact as torch.nn's own layer"
-    bound = "within" if report.control.passed else "above"
+    bound, end = ("within", "") if report.control.passed else ("above", "; the verdict does not hang on it")
     return (
-        f"the largest error is {ratio:.2f} times that of torch.nn's own layer, {bound} the bound of 2 times and one ULP"
+        f"the largest error is {ratio:.2f} times that of torch.nn's own layer, {bound} the bound of 2 times and one "
+        f"ULP{end}"
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 
-from ..serve.environment import settings_from_env
+from ..serve.environment import misspelt_variables, settings_from_env
 from ..serve.served_model import parse_place
 from ..serve.server import run_server
 from ..serve.settings import PREFIX, Settings
@@ -39,6 +39,8 @@ def run(arguments: argparse.Namespace) -> int:
     require(("onnxruntime", "fastapi", "uvicorn", "httptools", "uvloop", "orjson", "prometheus_client"), "serve")
     if settings.otel_endpoint is not None:
         require(("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"), "serve --otel-endpoint")
+    for words in misspelt_variables(arguments.environ):
+        _echo(f"warning: {words}")
     run_server([parse_place(text) for text in arguments.bundles], settings, _echo)
     return DONE
 

@@ -5,6 +5,7 @@ Rules of this file: files are read and checked here, before anything takes time.
 
 import argparse
 import json
+import os
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -24,14 +25,21 @@ _MOST: Final = torch.finfo(torch.float32).max
 
 
 def take_threads(asked: int | None) -> int:
-    """Hold torch to --threads too, and return how many there are: asked for, else the CPUs that this process may use.
+    """Hold torch to --threads too, and return how many there are.
 
-    By themselves torch and onnxruntime count the machine's CPUs. In a container that may use a few of many, or beside
-    other work, their threads then wait for each other longer than they compute.
+    They are those asked for, else those of OMP_NUM_THREADS, which torch would heed too, else the CPUs that this process
+    may use. By themselves torch and onnxruntime count the machine's CPUs. In a container that may use a few of many, or
+    beside other work, their threads then wait for each other longer than they compute.
     """
-    threads = asked or usable_cpus()
+    threads = asked or _threads_of_openmp(os.environ.get("OMP_NUM_THREADS", "")) or usable_cpus()
     torch.set_num_threads(threads)
     return threads
+
+
+def _threads_of_openmp(text: str) -> int:
+    """Return the threads of OpenMP's variable at the outermost level, as 4 of "4,2"; 0 where it says none."""
+    outermost = text.partition(",")[0].strip()
+    return int(outermost) if re.fullmatch("[0-9]{1,4}", outermost) else 0
 
 
 def roles(pairs: Sequence[tuple[str, str]]) -> dict[str, str] | None:

@@ -15,6 +15,7 @@ from torch import nn
 
 from ..model.layer import LSTMLayer
 from ..model.stack import RecurrentStack
+from .adopted_loop import AdoptedCell
 from .errors import UnsupportedLayerError
 from .fused_form import FusedForm, pack_weights
 from .graph_layers import FusedLayer, GraphStack, ScanLayer
@@ -86,7 +87,9 @@ def _lower_layers(
     fused = [form for form in forms if form is not None and forms[0] is not None and can_fuse(form)]
     can_be_one_node = len(fused) == len(pair) and len({form.attributes for form in fused}) == 1
     operator = fused[0].kind if can_be_one_node else "Scan"
-    report.append(LoweredLayer(path=path, cell=type(pair[0].cell).__name__, operator=operator))
+    cell = pair[0].cell
+    theirs = cell.cell if isinstance(cell, AdoptedCell) else cell  # people know it by their own name
+    report.append(LoweredLayer(path=path, cell=type(theirs).__name__, operator=operator))
     return [_fuse(pair, fused)] if can_be_one_node else [ScanLayer(layer) for layer in pair]
 
 

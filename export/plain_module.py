@@ -22,7 +22,7 @@ def plain_copy(source: object) -> nn.Module:
 
     Raises:
         SourceError: ``source`` is no module, is compiled TorchScript, quantised or not complete yet, cannot be copied,
-            has parameters of another dtype than float32, or more of them than one file can hold.
+            has parameters of another dtype than float32, more of them than one file can hold, or holds NaN.
     """
     if not isinstance(source, nn.Module):
         raise SourceError(f"the source gave a {type(source).__name__}, expected a torch.nn.Module")
@@ -54,9 +54,11 @@ def plain_copy(source: object) -> nn.Module:
     _refuse_computed_weights(source)
     _refuse_more_than_a_file(source)
     try:
-        return copy.deepcopy(source).cpu().eval().requires_grad_(requires_grad=False)
+        copied = copy.deepcopy(source).cpu().eval().requires_grad_(requires_grad=False)
     except (RuntimeError, TypeError) as err:
         raise SourceError(f"{kind} cannot be copied, expected copy.deepcopy to take it: {err}") from err
+    _refuse_nan(copied)
+    return copied
 
 
 def unwrapped(source: nn.Module) -> nn.Module:
@@ -64,6 +66,19 @@ def unwrapped(source: nn.Module) -> nn.Module:
     while type(source).__name__ in _WRAPPERS and type(source).__module__.startswith("torch."):
         source = source.get_submodule(_WRAPPERS[type(source).__name__])
     return source
+
+
+def _refuse_nan(module: nn.Module) -> None:
+    """Refuse what would make every later comparison fail, and be told as the fault of something else.
+
+    Infinity may stand there on purpose, as in a mask.
+    """
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        if tensor.is_floating_point() and (count := int(tensor.isnan().sum())):
+            raise SourceError(
+                f"{type(module).__name__}.{name} holds NaN in {count} of {tensor.numel()} places, expected numbers; if "
+                "its training diverged, take weights from before that"
+            )
 
 
 def _refuse_computed_weights(source: nn.Module) -> None:

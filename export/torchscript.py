@@ -40,6 +40,8 @@ def export_torchscript(exportable: Exportable) -> Scripted:
         what = ", ".join(f"self.{name}" for name in sorted(kept))
         return Scripted(None, b"", f"not applicable: its forward assigns to {what}, which would last from call to call")
     try:
+        if not torch.jit._state._enabled.enabled:  # noqa: SLF001 - it would hand the module back as it came
+            return Scripted(None, b"", "not applicable: PYTORCH_JIT=0 switches the compiler off")
         with _unwarned():
             module = torch.jit.script(exportable.scriptable)
             if not hasattr(module, "forward"):  # torch's own layers have several, and none of that name

@@ -5,11 +5,13 @@ Rules of this file: the environment is an argument, never read here; which value
 
 from collections.abc import Mapping
 from dataclasses import fields
+from difflib import get_close_matches
 from typing import Any, Final
 
 from .settings import FLAGS, PREFIX, RANGES, Settings, SettingsError
 
 _FLAG_WORDS: Final = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+_NEAR: Final = 0.88  # of 1: WORKER is WORKERS and GRCP_PORT is GRPC_PORT, but GPU_PORT is docker-compose's
 
 
 def settings_from_env(environ: Mapping[str, str], **given: Any) -> Settings:
@@ -29,6 +31,17 @@ def settings_from_env(environ: Mapping[str, str], **given: Any) -> Settings:
             found[field.name] = _from_text(field.name, text)
     found.update({name: value for name, value in given.items() if value is not None})
     return Settings(**found)
+
+
+def misspelt_variables(environ: Mapping[str, str]) -> list[str]:
+    """Return what to tell of variables that are no setting and nearly have the name of one.
+
+    Others with the prefix are left alone: Kubernetes makes some, docker-compose takes some.
+    """
+    settings = [field.name.upper() for field in fields(Settings)]
+    words = sorted(name.removeprefix(PREFIX) for name in environ if name.startswith(PREFIX))
+    meant = [(word, get_close_matches(word, settings, 1, _NEAR)) for word in words if word not in settings]
+    return [f"{PREFIX}{word} is no setting; {PREFIX}{found[0]} is one" for word, found in meant if found]
 
 
 def _from_text(name: str, text: str) -> str | int | float | bool:

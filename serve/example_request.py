@@ -3,11 +3,12 @@
 Rules of this file: pure. People copy the line, so it is one row of at most two steps with rounded values.
 """
 
+from collections.abc import Mapping
 from math import inf, log10
 from typing import Any
 
 from ..bundle.golden import GoldenCase
-from ..bundle.manifest import GraphSignature, TensorSpec
+from ..bundle.manifest import GraphSignature, Manifest, TensorSpec
 from .arrays import Array
 from .datatypes import datatype_of
 
@@ -28,6 +29,38 @@ def example_request(signature: GraphSignature, golden: tuple[GoldenCase, ...]) -
     if signature.lengths is not None:
         inputs.append({"name": signature.lengths, "shape": [1], "datatype": "INT32", "data": [sequence.shape[1]]})
     return {"inputs": inputs}
+
+
+def further_examples(example: Mapping[str, Any], manifest: Manifest) -> dict[str, dict[str, Any]]:
+    """Return more requests by what they show: rows of unequal length with final states, and a chunk of a stream.
+
+    Args:
+        example: what ``example_request`` gave.
+        manifest: of the same bundle.
+    """
+    signature = manifest.graph
+    found: dict[str, dict[str, Any]] = {}
+    steps = example["inputs"][0]["shape"][1]
+    if signature.lengths is not None and steps > 1:
+        names = [spec.name for spec in signature.outputs]
+        inputs = _two_rows(*example["inputs"])
+        found["two sequences and their states"] = {"inputs": inputs, "outputs": [{"name": name} for name in names]}
+    if manifest.streamable:
+        parameters = {"sequence_id": 7, "sequence_start": True, "sequence_step": 0}
+        found["first chunk of a stream"] = {"parameters": parameters, "inputs": example["inputs"]}
+    return found
+
+
+def _two_rows(sequence: Mapping[str, Any], lengths: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The second row is the first step of the first one, and zeros after it."""
+    _, steps, *features = sequence["shape"]
+    step = sequence["data"][: len(sequence["data"]) // steps]
+    padding = [0] * (len(sequence["data"]) - len(step))
+    data = [*sequence["data"], *step, *padding]
+    return [
+        {**sequence, "shape": [2, steps, *features], "data": data},
+        {**lengths, "shape": [2], "data": [steps, 1]},
+    ]
 
 
 def _unfitness(sequence: Array) -> tuple[int, float]:

@@ -27,7 +27,7 @@ _CHUNK_BYTES: Final = 16  # of a chunk's own head and end, which nobody can grud
 
 
 class GuardedProtocol(EndingProtocol):
-    """One connection. `guarded_protocol` makes the class that knows a state."""
+    """One connection, all but its pauses, which are `pausing_protocol`'s."""
 
     max_head_bytes: ClassVar[int]  # these two are the settings', at hand for every request
     max_headers: ClassVar[int]
@@ -191,15 +191,6 @@ class GuardedProtocol(EndingProtocol):
         if len(self._cycles) > self._most_cycles:  # now and then, for there may be thousands in one piece
             self._cycles = [cycle for cycle in self._cycles if not cycle.response_complete]
             self._most_cycles = 2 * len(self._cycles) + _FEW_CYCLES
-
-
-def guarded_protocol(state: ServingState) -> type[GuardedProtocol]:
-    """Return the protocol class that knows a state.
-
-    Args:
-        state: of the application that gets what is handed over.
-    """
-    return type("GuardedProtocolOfState", (GuardedProtocol,), known_of(state))
 
 
 def known_of(state: ServingState) -> dict[str, Any]:

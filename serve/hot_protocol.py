@@ -18,14 +18,13 @@ from .connection_end import IDLE
 from .engine.work import Outcome, Work
 from .error_answer import answer_error
 from .errors import QueueFull, QueueTooLong, ServeError
-from .guarded_protocol import known_of
 from .hot_replies import HotReplies, Rendered, rendered
 from .hot_request import HotRequest, hot_request
 from .infer_answer import render_answer
 from .infer_request import RequestReader, is_large_answer
 from .known_heads import HEAD_BYTES, Headers, KnownHead, KnownHeads
+from .pausing_protocol import what_pausing_knows
 from .raw_response import STATUS_LINES, answer_lines
-from .refused_connections import RefusedConnections
 from .request_meter import RequestMeter
 from .serving_state import ServingState
 
@@ -103,7 +102,6 @@ class HotProtocol(HotReplies):
         request = self._request
         if request is None:
             super().on_message_complete()
-            self._pause_if_told_full()
             return
         self._request = None
         self._reading = IDLE
@@ -257,7 +255,7 @@ def hot_protocol(state: ServingState) -> type[HotProtocol]:
     Args:
         state: of the application that gets what is handed over.
     """
-    known = {**known_of(state), "readers": state.hot_readers, "meters": state.hot_meters, "known_heads": KnownHeads()}
+    known = what_pausing_knows(state)
+    known |= {"readers": state.hot_readers, "meters": state.hot_meters, "known_heads": KnownHeads()}
     known["refusal"] = rendered(answer_error(QueueFull(state.settings.max_waiting)))
-    known["refused"] = RefusedConnections(state.engine.has_room)
     return type("HotProtocolOfState", (HotProtocol,), known)

@@ -1,11 +1,11 @@
 """How the hot route answers: the bytes of a reply, what is noted of it, what a connection does until the next request.
 
 Rules of this file: nothing is read or decided about requests here. Whoever was told that too much waits is not read
-from for a moment (`refused_connections`).
+from for a moment (`pausing_protocol`).
 """
 
 from time import perf_counter
-from typing import Any, ClassVar
+from typing import Any
 
 from starlette.responses import Response
 
@@ -13,10 +13,9 @@ from .access_log import log_request
 from .connection_end import IDLE
 from .error_answer import answer_error, answer_fault
 from .errors import ServeError
-from .guarded_protocol import GuardedProtocol
 from .hot_cycle import HotCycle
+from .pausing_protocol import PausingProtocol
 from .raw_response import STATUS_LINES, header_lines
-from .refused_connections import FULL, PAUSE_S, RefusedConnections
 from .request_meter import RequestMeter
 from .socket_queues import has_unread, is_encrypted
 
@@ -29,10 +28,8 @@ def rendered(response: Response) -> Rendered:
     return status, STATUS_LINES[status], header_lines(response.raw_headers), [body], len(body)
 
 
-class HotReplies(GuardedProtocol):
+class HotReplies(PausingProtocol):
     """The answering half of a connection; `HotProtocol` is the other one."""
-
-    refused: ClassVar[RefusedConnections]
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
@@ -77,11 +74,8 @@ class HotReplies(GuardedProtocol):
         self.timeout_keep_alive_task = None
         if self._reading != IDLE or self._is_busy():
             return  # the answer starts it again
-        if self.flow.read_paused:  # what it has sent is not read yet
-            left_s = max(PAUSE_S, self.timeout_keep_alive)
-        else:
-            left_s = self._idle_since_s + self.timeout_keep_alive - perf_counter()
-        if left_s > 0:
+        left_s = self._idle_since_s + self.timeout_keep_alive - perf_counter()
+        if left_s > 0 and not self.flow.read_paused:
             self.timeout_keep_alive_task = self.loop.call_later(left_s, self.timeout_keep_alive_handler)
         else:
             super().timeout_keep_alive_handler()
@@ -115,43 +109,22 @@ class HotReplies(GuardedProtocol):
                 request_id=self._id.decode("ascii"),
             )
 
-    def on_response_complete(self) -> None:
-        """As the class says; then do as here with whom a route has refused."""
-        super().on_response_complete()
-        self._pause_if_told_full()
-
-    def _pause_if_told_full(self) -> None:
-        """Pause where a route said that too much waits, and nothing of that request's body is to come any more."""
-        scope = getattr(self.cycle, "scope", None)
-        if scope is not None and self._reading == IDLE and scope.pop(FULL, False):
-            self._pause()
-
-    def _pause(self) -> None:
-        if not self._is_draining:
-            self.refused.add(self, self.loop)
-
     def pause_refused(self) -> None:
-        """Read nothing for a moment; see `refused_connections`."""
+        """As the class says."""
         self._paused_s = perf_counter()
-        if not self.transport.is_closing():
-            self.flow.pause_reading()
+        super().pause_refused()
 
     def resume_refused(self) -> None:
-        """Read on."""
+        """Read on; what has waited unread counts as sent when the pause began."""
         if self.transport.is_closing():
             return
         self._idle_since_s = now = perf_counter()
         is_tls = is_encrypted(self.transport)
         self._unread_s = now - self._paused_s if is_tls or has_unread(self.transport) else 0.0
-        self.flow.resume_reading()
+        super().resume_refused()
         if is_tls:  # what the loop holds is handed over in its next turn, before this
             self.loop.call_soon(self._forget_unread)
 
     def _forget_unread(self) -> None:
         if self._reading == IDLE:
             self._unread_s = 0.0
-
-    def shutdown(self) -> None:
-        """As the class says, with nobody left unread."""
-        self.refused.resume_all()
-        super().shutdown()

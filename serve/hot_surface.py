@@ -13,8 +13,8 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from .guarded_protocol import guarded_protocol
 from .hot_protocol import hot_protocol
+from .pausing_protocol import pausing_protocol
 from .settings import Settings
 
 logger = logging.getLogger("cellgate.serve")
@@ -70,7 +70,7 @@ def http_protocol(app: FastAPI, settings: Settings) -> type[asyncio.Protocol]:
         return HttpToolsProtocol
     state = app.state.serving
     is_hot = settings.hot_route and state.tracer is None  # the hot route notes no moments
-    return hot_protocol(state) if is_hot else guarded_protocol(state)
+    return hot_protocol(state) if is_hot else pausing_protocol(state)
 
 
 def surface_gaps(base: type[asyncio.Protocol] = HttpToolsProtocol) -> list[str]:

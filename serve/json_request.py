@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from .binary_request import HEADER
 from .errors import BadInput, shown
 from .json_object import object_of
 from .request_parameters import binary_size_of, check_parameters, flag_of
@@ -37,7 +38,10 @@ def parse_request(body: bytes) -> JsonRequest:
     try:
         parsed = orjson.loads(body)  # refuses NaN, Infinity, lone surrogates, and more than 1024 levels
     except orjson.JSONDecodeError as err:
-        raise BadInput("body", "a JSON inference request", f"no JSON ({err})") from err
+        # orjson's words for bytes that are no text, and for bytes after the end: most likely tensors.
+        has_more = "UTF-8" in err.msg or "after document" in err.msg
+        remedy = f"where tensors follow it, the header {HEADER} says how long it is" if has_more else ""
+        raise BadInput("body", "a JSON inference request", f"no JSON ({err})", remedy) from err
     request = object_of("body", parsed, _REQUEST_FIELDS, ("inputs",))
     check_text("id", request.get("id"))
     check_text("model_name", request.get("model_name"))
@@ -63,6 +67,8 @@ def _tensor(place: str, item: Any) -> JsonTensor:
 
 
 def _output(place: str, item: Any) -> tuple[str, bool | None]:
+    if isinstance(item, str):
+        raise BadInput(place, "an object", shown(item), 'its name is written {"name": …}')
     output = object_of(place, item, _OUTPUT_FIELDS, ("name",))
     parameters = check_parameters(f"{place}.parameters", output.get("parameters"))
     name = output["name"]

@@ -14,26 +14,46 @@ from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
 from .. import __version__
+from .example_request import further_examples
 from .json_response import render_object
 from .model_table import ModelTable
 from .routes import INFER_SUMMARY, router
 from .served_model import ServedModel
 from .socket_route import socket_router
 from .stream_routes import stream_router
-from .wire_schema import InferenceRequest
+from .wire_schema import ErrorAnswer, InferenceRequest
 
 ROUTERS: Final[tuple[APIRouter, ...]] = (router, socket_router, stream_router)  # what the document describes
 
 _REF = "#/components/schemas/{model}"
+_HEADER: Final = "Inference-Header-Content-Length"
+_BYTES: Final = {"type": "string", "format": "binary"}
 _BINARY = {
     "application/octet-stream": {
         "schema": {
-            "type": "string",
-            "format": "binary",
-            "description": "JSON of Inference-Header-Content-Length bytes, then the tensors, little-endian.",
+            **_BYTES,
+            "description": f"The same JSON, of `{_HEADER}` bytes, each binary input with the parameter "
+            "`binary_data_size` in the place of `data`; then the tensors, little-endian and row-major, in the order of "
+            "the JSON. `binary_data_output: true` in `parameters` asks for such an answer.",
         }
     }
 }
+_BINARY_ANSWER = {
+    "application/octet-stream": {"schema": {**_BYTES, "description": f"JSON of `{_HEADER}` bytes, then the tensors."}}
+}
+_HEAD_BYTES: Final = {
+    "description": "Bytes of the JSON, where tensors follow it.",
+    "schema": {"type": "integer"},
+}
+_KEY_ERRORS: Final = {"401": "No key.", "403": "A wrong key."}
+# In the order of the page; the first one that fits a path has it.
+_TAGS: Final = (
+    ("inference", "/infer", "Sequences in, answers and states out."),
+    ("streams", "/streams/", "State that the server keeps: look at it, fork it, end it."),
+    ("models", "/v2/models", "What is served, and how it does."),
+    ("server", "/v2", "Its health and its name."),
+)
+_FOREIGN: Final = ("HTTPValidationError", "ValidationError")  # FastAPI's own refusal of parameters
 _SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer"},
     "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -77,11 +97,15 @@ def openapi_document(models: Sequence[ServedModel], *, has_keys: bool = False) -
     if has_keys:
         document["components"]["securitySchemes"] = _SCHEMES
         document["security"] = [{name: []} for name in _SCHEMES]
-    for path in document["paths"].values():
-        for operation in path.values():
+    document["tags"] = [{"name": name, "description": text} for name, _, text in _TAGS]
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            operation["tags"] = [next(name for name, part, _ in _TAGS if part in path)]
             _fill_parameters(operation, models)
             if operation["summary"] == INFER_SUMMARY:
-                operation["requestBody"] = _request_body(models)
+                _describe_inference(operation, models)
+            if has_keys:
+                operation["responses"].update({status: _error(text) for status, text in _KEY_ERRORS.items()})
     return render_object(document)
 
 
@@ -92,13 +116,30 @@ def _document_of_routes() -> bytes:
     document = get_openapi(title="cellgate", version=__version__, description=_DESCRIPTION, routes=routes)
     _, definitions = models_json_schema([(InferenceRequest, "validation")], ref_template=_REF)
     document["components"]["schemas"].update(definitions["$defs"])
+    for name in _FOREIGN:
+        del document["components"]["schemas"][name]
     return render_object(document)
 
 
-def _request_body(models: Sequence[ServedModel]) -> dict[str, Any]:
-    examples = {model.name: {"summary": f"for {model.name}", "value": model.example} for model in models}
+def _describe_inference(operation: dict[str, Any], models: Sequence[ServedModel]) -> None:
+    """Put in what the route says nothing of: the body and its examples, and both directions of binary tensors."""
+    examples = {}
+    for model in models:
+        examples[model.name] = {"summary": f"for {model.name}", "value": model.example}
+        for what, value in further_examples(model.example, model.manifest).items():
+            examples[f"{model.name}, {what}"] = {"summary": f"for {model.name}: {what}", "value": value}
     schema = {"$ref": _REF.format(model=InferenceRequest.__name__)}
-    return {"required": True, "content": {"application/json": {"schema": schema, "examples": examples}, **_BINARY}}
+    content = {"application/json": {"schema": schema, "examples": examples}, **_BINARY}
+    operation["requestBody"] = {"required": True, "content": content}
+    operation["parameters"].append({"name": _HEADER, "in": "header", "required": False, **_HEAD_BYTES})
+    answer = operation["responses"]["200"]
+    answer["content"].update(_BINARY_ANSWER)
+    answer["headers"] = {_HEADER: _HEAD_BYTES}
+
+
+def _error(text: str) -> dict[str, Any]:
+    schema = {"$ref": _REF.format(model=ErrorAnswer.__name__)}
+    return {"description": text, "content": {"application/json": {"schema": schema}}}
 
 
 def _fill_parameters(operation: dict[str, Any], models: Sequence[ServedModel]) -> None:
@@ -106,6 +147,6 @@ def _fill_parameters(operation: dict[str, Any], models: Sequence[ServedModel]) -
     examples = {"model_name": name, "model_version": version, "stream_id": "7"}
     for parameter in operation.get("parameters", ()):
         parameter["example"] = examples[parameter["name"]]
-    # FastAPI documents its own refusal of parameters, which no route here can produce: a path segment is any string.
+    # No route here can produce it: a path segment is any string.
     if "HTTPValidationError" in str(operation["responses"].get("422")):
         del operation["responses"]["422"]

@@ -71,7 +71,8 @@ class Repository:
         for found in self._in_folder():
             of_name.setdefault(found.name, []).append(found)
         if not of_name:
-            raise ServerStartError(f"repository {self._folder}: expected a folder of bundles, found none in it")
+            there = "none in it" if self._folder is not None and self._folder.is_dir() else "no such folder"
+            raise ServerStartError(f"repository {self._folder}: expected a folder of bundles, found {there}")
         try:
             return [_only(_highest(of_name[name])).place for name in sorted(of_name)]
         except LoadRefused as err:

@@ -125,7 +125,8 @@ def make_tensor(
     if not isinstance(name, str):
         raise BadInput(f"{place}.name", "a string", shown(name))
     if not isinstance(datatype, str) or datatype not in DATATYPES:
-        raise BadInput(f"{place}.datatype", f"one of {', '.join(sorted(DATATYPES))}", shown(datatype))
+        expected = f"one of {', '.join(sorted(DATATYPES))}"
+        raise BadInput(f"{place}.datatype", expected, shown(datatype), "the model's metadata says which")
     return JsonTensor(name, datatype, _shape(f"{place}.shape", shape), data, binary_bytes, size_field)
 
 

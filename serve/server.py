@@ -18,6 +18,7 @@ from typing import Any
 
 from .api_keys import keys_file_warnings, read_api_keys
 from .listeners import base_url, open_listeners, scheme_of, target
+from .open_paths import parse_open_paths
 from .operation_log import operation_logging
 from .processes.supervisor import Supervisor
 from .rpc.port import missing_package
@@ -118,7 +119,7 @@ def model_lines(models: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def ready_lines(model: Mapping[str, Any], url: str, settings: Settings, rpc: socket.socket | None = None) -> list[str]:
-    """Return the last lines of the start: workers, page, gRPC, a curl line that works as it stands, how to stop.
+    """Return the last lines of the start: keys, workers, page, gRPC, a curl line that works as it stands, how to stop.
 
     Args:
         model: as in the engine's hello.
@@ -127,7 +128,10 @@ def ready_lines(model: Mapping[str, Any], url: str, settings: Settings, rpc: soc
         rpc: holds the port of gRPC; None: there is none.
     """
     counted = "1 process" if settings.workers == 1 else f"{settings.workers} processes"
+    # A browser sends no key with an address.
+    is_shut = settings.api_keys_file is not None and "docs" not in parse_open_paths(settings.open_paths)
     return [
+        *(["keys:         asked for, by the page too; for a browser: --open-paths health,docs"] if is_shut else []),
         f"workers:      {counted} for HTTP, 1 for the engine",
         f"OpenAPI page: {url}/docs",
         f"gRPC:         {_rpc_words(settings, rpc)}",

@@ -68,9 +68,8 @@ class PortBusyError(ServerStartError):
     """The address cannot be listened on."""
 
     def __init__(self, host: str, port: int, reason: str, option: str = "--port") -> None:
-        super().__init__(
-            f"port: expected to listen on {host} port {port}, found {reason}; stop what listens there or give {option}"
-        )
+        remedy = "give an address of this machine with" if option == "--host" else "stop what listens there or give"
+        super().__init__(f"port: expected to listen on {host} port {port}, found {reason}; {remedy} {option}")
 
 
 class NoAddressError(PortBusyError):

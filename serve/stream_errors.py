@@ -44,6 +44,17 @@ class StreamExpired(ServeError):  # noqa: N818
         )
 
 
+class StreamDamaged(ServeError):  # noqa: N818
+    """What the store holds of the stream cannot be gone on with."""
+
+    status = 410
+    code = "stream_damaged"
+
+    def __init__(self, stream: object, expected: str = "its record", found: str = "it damaged") -> None:
+        remedy = "end the stream with DELETE, or start it again without sequence_step"
+        super().__init__(f"store of streams: of {shown(stream)} expected {expected}, found {found}; {remedy}")
+
+
 class StreamExists(ServeError):  # noqa: N818
     """A start with a step number found its stream alive."""
 

@@ -28,7 +28,7 @@ _STREAM: Final = "/v2/models/{model_name}/streams/{stream_id}"
 _ERRORS: Final = {
     400: "The id, or what was sent, is none.",
     404: "No such model, or nothing is known of the stream.",
-    410: "The stream has ended or expired.",
+    410: "The stream has ended or expired, or is damaged in its store.",
     503: "The server is starting or stopping, the engine was lost, or the store of streams does not answer.",
 }
 _TAKEN: Final = {409: "A live stream has the id already, or the state is of another bundle."}

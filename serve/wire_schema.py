@@ -41,8 +41,9 @@ class InferenceRequest(_Strict):
     model_name: str | None = Field(default=None, description="Ignored; the path names the model.", max_length=1024)
     parameters: Parameters | None = Field(
         default=None,
-        description="`priority` 1 .. 9, `timeout` in microseconds, `binary_data_output`, `sequence_id`, "
-        "`sequence_start`, `sequence_end`, `sequence_step`, `sequence_state`.",
+        description="`priority` 1 .. 9; `timeout` in microseconds; `binary_data_output`. Of a stream, whose state the "
+        "server keeps: `sequence_id` names it, `sequence_start` and `sequence_end` begin and end it, `sequence_step` "
+        "numbers its requests from 0 on, so that each counts once. `sequence_state`: a state that the client carries.",
     )
     inputs: list[InputTensor] = Field(description="The sequence, and optionally lengths and states.")
     outputs: list[RequestedOutput] | None = Field(default=None, description="Left out: all but the states.")

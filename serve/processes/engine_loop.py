@@ -14,7 +14,6 @@ import os
 import socket
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from selectors import EVENT_READ, EVENT_WRITE, SelectSelector
 from typing import Any, Final
 
@@ -25,16 +24,16 @@ from ..engine.work import Outcome
 from .desk import Desk
 from .engine_connection import EngineConnection, Ticket
 from .frames import FrameError
+from .wishes import Wishes
 
 logger = logging.getLogger("cellgate.engine")
 
 _SOCKET_BYTES: Final = 2**20  # asked of the kernel for each direction; it may grant less
 _MAX_UNSENT_BYTES: Final = 2**24
-
-
-_FEW = 8  # requests inside
+_FEW: Final = 8  # requests inside
 _STOP: Final = b"!"
 _LOOK: Final = b"m"
+_WAKE: Final = b"."
 
 
 class EngineLoop:
@@ -86,7 +85,7 @@ class EngineLoop:
         self._connections: set[EngineConnection] = set()
         self._stop_at_s: float | None = None
         self._is_over = False
-        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._wishes = Wishes()
 
     def run(self, lifeline: int | None = None) -> None:
         """Serve until `stop`, and until all accepted work has ended; at once where the lifeline ends.
@@ -96,7 +95,7 @@ class EngineLoop:
         """
         self._listener.setblocking(False)
         self._selector.register(self._listener, EVENT_READ, self._accept)
-        self._selector.register(self._wake_read, EVENT_READ, self._read_wishes)
+        self._selector.register(self._wishes, EVENT_READ, self._heed_wishes)
         if lifeline is not None:
             self._selector.register(lifeline, EVENT_READ, lambda _events: self._read_lifeline(lifeline))
         try:
@@ -107,15 +106,15 @@ class EngineLoop:
 
     def stop(self) -> None:
         """Take no more work and end when the accepted one has. May be called by a signal's handler or any thread."""
-        self._write(_STOP)
+        self._wishes.make(_STOP)
 
     def wake(self) -> None:
         """Look at once whether the engine has something to do. May be called by any thread."""
-        self._write(b".")
+        self._wishes.make(_WAKE)
 
     def look(self) -> None:
         """Look at once whether a model is to come or go. May be called by any thread."""
-        self._write(_LOOK)
+        self._wishes.make(_LOOK)
 
     def statistics(self) -> dict[str, Any]:
         """Return what the engine counts, and what its frontends have in it, as plain JSON values."""
@@ -224,12 +223,8 @@ class EngineLoop:
     def _read_lifeline(self, lifeline: int) -> None:
         self._is_over = not os.read(lifeline, 4096)
 
-    def _write(self, what: bytes) -> None:
-        with suppress(OSError):  # the loop has ended, or was told often enough
-            os.write(self._wake_write, what)
-
-    def _read_wishes(self, _events: int) -> None:
-        wishes = os.read(self._wake_read, 4096)
+    def _heed_wishes(self, _events: int) -> None:
+        wishes = self._wishes.take()
         if _LOOK in wishes:
             self._desk.next_look_s = 0.0
         if _STOP in wishes:
@@ -250,6 +245,4 @@ class EngineLoop:
         for connection in tuple(self._connections):
             self._drop(connection)
         self._selector.close()
-        os.close(self._wake_read)
-        wake_write, self._wake_write = self._wake_write, -1  # its number may soon be another file's
-        os.close(wake_write)
+        self._wishes.close()

@@ -8,15 +8,14 @@
     stop     the frontends, which answer what they have accepted; then the engine; whoever is late is killed
 
 Rules of this file: no work of its own, so that nothing can take it down: no arrays, no HTTP. One thread and one wait;
-signals and other threads only write to a pipe.
+signals and other threads only wish (`wishes`).
 """
 
 import logging
-import os
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing
 from functools import partial
 from selectors import EVENT_READ, DefaultSelector
 from typing import TYPE_CHECKING, Any, Final
@@ -32,13 +31,16 @@ from .hang_watch import HangWatch
 from .opening import Opening, Stage, without_retired
 from .slot import Slot
 from .slots import ControlListeners, Slots
+from .wishes import Wishes
 
 if TYPE_CHECKING:
     from ..served_model import BundlePlace  # its file needs arrays
 
 logger = logging.getLogger("cellgate.supervisor")
 
-_KEYS: Final = b"k"
+_STOP: Final = b"."
+_STOP_NOW: Final = b"!"
+_READ_KEYS: Final = b"k"
 EXIT_S: Final = 5.0  # for a process to end when it has nothing left to do but, perhaps, to finish opening a bundle
 
 OnUp = Callable[[Mapping[str, Any]], None]
@@ -83,9 +85,9 @@ class Supervisor:
         self._is_stopping = False
         self._is_engine_told = False
         self._kill_at_s: float | None = None
+        self._wishes = self._opened.enter_context(closing(Wishes()))
         self._selector = self._opened.enter_context(DefaultSelector())
-        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._selector.register(self._wake_read, EVENT_READ, self._read_wishes)
+        self._selector.register(self._wishes, EVENT_READ, self._heed_wishes)
 
     @property
     def engine_path(self) -> str:
@@ -104,13 +106,11 @@ class Supervisor:
 
     def stop(self, *, now: bool = False) -> None:
         """Stop in order, or at once. May be called by a signal's handler and from any thread, any number of times."""
-        with suppress(OSError):
-            os.write(self._wake_write, b"!" if now else b".")
+        self._wishes.make(_STOP_NOW if now else _STOP)
 
     def read_keys(self) -> None:
         """Have the frontends read the file of keys again. May be called as `stop` may."""
-        with suppress(OSError):
-            os.write(self._wake_write, _KEYS)
+        self._wishes.make(_READ_KEYS)
 
     def run(self, on_up: OnUp) -> None:
         """Serve until `stop`; return when every child has ended. To be called once.
@@ -239,15 +239,15 @@ class Supervisor:
             self._hello, self._opening = hello, Opening()
             logger.warning("engine: it starts without that bundle, which was replaced; its streams are told")
 
-    def _read_wishes(self) -> None:
-        wishes = os.read(self._wake_read, 4096)
-        if _KEYS in wishes:
+    def _heed_wishes(self) -> None:
+        wishes = self._wishes.take()
+        if _READ_KEYS in wishes:
             for slot in self._frontends:
                 slot.owes_keys = True
                 self._have_keys_read(slot)
-        if wishes.strip(_KEYS) and not self._is_stopping:
+        if wishes.strip(_READ_KEYS) and not self._is_stopping:
             self._begin_to_stop()
-        if b"!" in wishes:
+        if _STOP_NOW in wishes:
             self._kill_all()
 
     def _begin_to_stop(self) -> None:
@@ -273,9 +273,6 @@ class Supervisor:
             slot.child = None
         self._close_listeners()
         self._opened.close()
-        os.close(self._wake_read)
-        wake_write, self._wake_write = self._wake_write, -1  # its number may soon be another file's
-        os.close(wake_write)
 
     def _close_listeners(self) -> None:
         for listener in self._listeners:

@@ -8,14 +8,17 @@
     any                  starts without a step     takes over: runs as if the stream were unknown
     live or ended at 0   repeats start and step 0  the stored answer
     live                 starts with step 0        409, expected_step n + 1
-    ended or expired     starts with step 0        410: a duplicate that comes late must not raise the dead
+    dead                 starts with step 0        410: a duplicate that comes late must not raise the dead
     ended by step n      repeats step n            the stored answer
-    ended or expired     is anything else          410
+    dead                 is anything else          410
     live, other bundle   goes on                   409 model_changed
     live, at step n      repeats step n            the stored answer
     live, at step n      has step n, other payload 422
     live, at step n      has step n + 1, or none   runs
     live, at step n      has another step          409, expected_step n + 1
+
+Dead is what has ended, expired, or is damaged in its store. A repetition is one on the same bundle only: the answer of
+another one would come under this one's version.
 
 A request without a step is applied each time it comes, as Triton does, and counts as one; what it left behind cannot be
 repeated, so that the same number is a 409 then. Both kinds may follow each other in one stream.
@@ -27,9 +30,18 @@ from dataclasses import dataclass
 
 from ..arrays import Array
 from ..engine.work import StreamAnswer, Work
-from ..errors import BadInput
-from ..stream_errors import ModelChanged, StepConflict, StepGap, StreamEnded, StreamExists, StreamExpired, UnknownStream
-from .record import END, EXPIRED, StreamRecord
+from ..errors import BadInput, ServeError
+from ..stream_errors import (
+    ModelChanged,
+    StepConflict,
+    StepGap,
+    StreamDamaged,
+    StreamEnded,
+    StreamExists,
+    StreamExpired,
+    UnknownStream,
+)
+from .record import DAMAGED, END, EXPIRED, StreamRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +97,7 @@ def judge(record: StreamRecord | None, work: Work, digest: str, payload: bytes |
     if record.ended is not None:
         if record.ended == END and _is_repeated(record, ref.step, payload, digest):
             return _stored(record)
-        raise StreamExpired(ref.id) if record.ended == EXPIRED else StreamEnded(ref.id)
+        raise no_more_of(ref.id, record)
     if record.digest != digest:
         raise ModelChanged(ref.id, record.digest, digest)
     if _is_repeated(record, ref.step, payload, digest):
@@ -112,7 +124,14 @@ def _judge_start(record: StreamRecord | None, work: Work, payload: bytes | None,
         return _stored(record)
     if record.ended is None:
         raise StreamExists(ref.id, record.step + 1)
-    raise StreamExpired(ref.id) if record.ended == EXPIRED else StreamEnded(ref.id)
+    raise no_more_of(ref.id, record)
+
+
+def no_more_of(stream: int | str, record: StreamRecord) -> ServeError:
+    """Return what to tell whoever goes on with a stream that does not live."""
+    if record.ended == DAMAGED:
+        return StreamDamaged(stream)
+    return StreamExpired(stream) if record.ended == EXPIRED else StreamEnded(stream)
 
 
 def _is_repeated(record: StreamRecord, step: int | None, payload: bytes | None, digest: str) -> bool:

@@ -17,8 +17,9 @@ from typing import Any, Final
 from ..engine.work import StreamOrder, StreamReport
 from ..errors import BadInput
 from ..input_check import is_finite
-from ..stream_errors import ModelChanged, StreamEnded, StreamExists, StreamExpired, UnknownStream
-from .record import CLOSED, EXPIRED, StreamKey, StreamRecord
+from ..stream_errors import ModelChanged, StreamExists, UnknownStream
+from .judge import no_more_of
+from .record import CLOSED, DAMAGED, StreamKey, StreamRecord
 from .record_bytes import RecordError, pack_record, unpack_record
 from .versions import Versions
 
@@ -47,10 +48,10 @@ def decide_order(
         return _brought(order, record, versions, now_s)
     if record is None:
         raise UnknownStream(order.id)
-    if order.kind == "show":
+    if order.kind == "show" and record.ended != DAMAGED:
         return report_of(StreamKey(order.model, order.id), record, now_s)
-    if record.ended is not None:
-        raise StreamExpired(order.id) if record.ended == EXPIRED else StreamEnded(order.id)
+    if record.ended is not None and not (order.kind == "close" and record.ended == DAMAGED):
+        raise no_more_of(order.id, record)
     if order.kind == "export":
         data = pack_record(record)
         if len(data) > max_record_bytes:

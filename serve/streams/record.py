@@ -14,6 +14,7 @@ END: Final = "end"
 EXPIRED: Final = "expired"
 CLOSED: Final = "closed"
 REASONS: Final = (END, EXPIRED, CLOSED)  # by the client's last request, by idleness, by an operator
+DAMAGED: Final = "damaged"  # what a store holds is no record; it is never written
 
 
 class StreamKey(NamedTuple):
@@ -54,7 +55,7 @@ class StreamRecord:
         states: one for each of the signature's, with "B" of B; empty where the stream has ended.
         payload_hash: of the last request, 32 bytes; None where it did not say its step, and so cannot be repeated.
         answer: to the last request; None likewise.
-        ended: None while it lives, else one of `REASONS`.
+        ended: None while it lives, else one of `REASONS`, or `DAMAGED`.
         touched_s: when it was last applied, on the clock of the store.
     """
 
@@ -88,3 +89,18 @@ class StreamRecord:
         if self.ended is None and now_s - self.touched_s >= idle_s:
             return self.tombstone(EXPIRED)
         return self
+
+
+def damaged_record(revision: int) -> StreamRecord:
+    """Return what stands for a record that cannot be read: its revision is all that is known, so that it can go."""
+    return StreamRecord(
+        revision=revision,
+        step=0,
+        digest="0" * 64,
+        rows=1,
+        states=(),
+        payload_hash=None,
+        answer=None,
+        ended=DAMAGED,
+        touched_s=0.0,
+    )

@@ -1,8 +1,9 @@
 """Streams in Redis, shared by any number of servers: compare-and-set on the revision, in a script on the server.
 
 Rules of this file: the package `redis` (extra `redis`) is imported here only. A key is a hash of two fields, the
-revision `r` and the record `b`, and expires by itself. A connection that is lost is made again at the next use; what
-was asked over it may have happened or not, and is raised as such. The password stands in the URL and in no message.
+revision `r` and the record `b`, and expires by itself. A connection over which anything failed is given up, and another
+one made at the next use, for the address may lead to another server by then; what was asked over it may have happened
+or not, and is raised as such. The password stands in the URL and in no message.
 Source: https://redis.io/docs/latest/commands/waitaof/, .../develop/programmability/eval-intro/.
 """
 
@@ -15,8 +16,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from .record import StreamKey, StreamRecord
-from .record_bytes import pack_record, unpack_record
-from .store import StoreError, Usage, Write
+from .record_bytes import RecordError, pack_record, unpack_record
+from .store import DamagedRecordError, StoreError, Usage, Write
 
 _PREFIX: Final = "cellgate:stream:"
 _KNOWS_WAITAOF: Final = (7, 2)
@@ -89,8 +90,14 @@ class RedisStore:
 
     def load(self, key: StreamKey) -> StreamRecord | None:
         """See `StreamStore.load`."""
-        data = self._ask_again(lambda: self._client.hget(_name(key), "b"))
-        return None if data is None else unpack_record(data)
+        self._learn()  # a replica may lag behind what was answered
+        revision, data = self._ask_again(lambda: self._client.hmget(_name(key), ("r", "b")))
+        if data is None:
+            return None
+        try:
+            return unpack_record(data)
+        except RecordError as err:
+            raise DamagedRecordError(int(revision) if (revision or b"").isdigit() else 0, err) from err
 
     def commit(self, writes: Sequence[Write]) -> list[bool]:
         """Write records in one round trip; where Redis can say so, on its disk when this returns."""
@@ -106,7 +113,7 @@ class RedisStore:
         pipeline.eval(_COMPARE_AND_SET, len(writes), *(_name(write.key) for write in writes), *arguments)
         if can_wait:
             pipeline.execute_command("WAITAOF", 1, 0, int(self._timeout_s * 1000))  # type: ignore[no-untyped-call]
-        found: list[Any] = self._ask(pipeline.execute)
+        found: list[Any] = self._ask(lambda: _answers(pipeline.execute(raise_on_error=False)))
         if can_wait and found.pop()[0] < 1:
             raise StoreError(f"{self._where}: expected its disk to take the write in {self._timeout_s:g} s")
         return [won == 1 for won in found[0]]
@@ -122,9 +129,12 @@ class RedisStore:
     def _learn(self) -> tuple[bool, str]:
         """Find out what this Redis can promise: whether to wait for its disk, and the words for it."""
         if self._facts is None:
-            info = self._ask_again(lambda: {**self._client.info("server"), **self._client.info("persistence")})
+            info = self._ask_again(self._client.info)
             if info.get("redis_mode") == "cluster":  # a commit of many streams is one script, on one server
                 raise StoreError(f"redis at {self._where}: expected a single server, found a node of a cluster")
+            if info.get("role") == "slave":
+                self._client.connection_pool.disconnect()  # the address may lead to the primary by now
+                raise StoreError(f"redis at {self._where}: expected a primary, found a replica")
             version = tuple(int(part) for part in str(info["redis_version"]).split(".")[:2])
             if not info.get("aof_enabled"):
                 self._facts = (
@@ -142,7 +152,9 @@ class RedisStore:
         """Ask for what changes nothing, twice if need be: the connection may be one that was lost long ago."""
         try:
             return self._ask(command)
-        except StoreError:
+        except StoreError as err:
+            if isinstance(err.__cause__, redis.TimeoutError):  # there is somebody, who does not answer
+                raise
             return self._ask(command)
 
     def _ask(self, command: Callable[[], Any]) -> Any:
@@ -150,7 +162,16 @@ class RedisStore:
             return command()
         except redis.RedisError as err:
             self._facts = None  # whoever answers next may be another one
+            self._client.connection_pool.disconnect()
             raise StoreError(f"redis at {self._where}: expected an answer, found: {err}") from err
+
+
+def _answers(found: list[Any]) -> list[Any]:
+    """Return the answers to a pipeline; an error among them is raised without the commands, which are long."""
+    for answer in found:
+        if isinstance(answer, redis.RedisError):
+            raise answer
+    return found
 
 
 def _name(key: StreamKey) -> str:

@@ -16,7 +16,7 @@ from typing import Any, Final
 from ..start_errors import ServerStartError
 from .record import EXPIRED, StreamKey, StreamRecord
 from .record_bytes import RecordError, pack_record, unpack_record
-from .store import StoreError, Usage, Write
+from .store import DamagedRecordError, StoreError, Usage, Write
 
 SCHEMA: Final = 1
 _APPLICATION: Final = 0x43475354  # "CGST": this file is of this program
@@ -104,8 +104,13 @@ class SqliteStore:
     def load(self, key: StreamKey) -> StreamRecord | None:
         """See `StreamStore.load`."""
         with self._asking():
-            found = self._db.execute("SELECT record FROM streams WHERE key = ?", (key.text(),)).fetchone()
-        return None if found is None else unpack_record(found[0])
+            found = self._db.execute("SELECT revision, record FROM streams WHERE key = ?", (key.text(),)).fetchone()
+        if found is None:
+            return None
+        try:
+            return unpack_record(found[1])
+        except RecordError as err:
+            raise DamagedRecordError(found[0], err) from err
 
     def commit(self, writes: Sequence[Write]) -> list[bool]:
         """Write records in one transaction, on the disk when this returns."""

@@ -9,10 +9,23 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from .record import StreamKey, StreamRecord
+from .record_bytes import RecordError
 
 
 class StoreError(Exception):
     """The store failed: what was asked may have happened or not. The message is for the log and names no secret."""
+
+
+class DamagedRecordError(Exception):
+    """What a store holds under a key is no record; the message is for the log.
+
+    Attributes:
+        revision: under which it lies there, for whoever writes another in its place.
+    """
+
+    def __init__(self, revision: int, err: RecordError) -> None:
+        super().__init__(str(err))
+        self.revision = revision
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,7 +97,7 @@ class StreamStore(Protocol):
 
         Raises:
             StoreError: it failed.
-            RecordError: what it holds under this key is no record.
+            DamagedRecordError: what it holds under this key is no record.
         """
         ...
 

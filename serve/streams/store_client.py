@@ -112,10 +112,11 @@ class StoreClient:
         return True
 
     def commit(self, entry: Entry, record: StreamRecord) -> None:
-        """Write what the head leaves behind, under the revision that follows what is there."""
+        """Write what the head leaves behind, in the place of what is there."""
         expected = None if entry.record is None else entry.record.revision
-        # A random first one: one that a forgotten stream of the same name had never comes back.
-        revision = secrets.randbits(61) if expected is None else expected + 1
+        # Random, not counted: one that a stream had before it was forgotten, or before its store fell back to an older
+        # state, never comes back, and nobody who still knows the record of that time goes on from it.
+        revision = secrets.randbits(61)
         self._table.ask(entry, Phase.COMMITTING, self._clock())
         self.port.post(
             Write(

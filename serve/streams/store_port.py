@@ -14,13 +14,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ..errors import EngineError, ServeError
+from ..errors import ServeError
 from ..stream_errors import StoreUnavailable
-from .record import StreamKey, StreamRecord
-from .record_bytes import RecordError
-from .store import StoreError, StreamStore, Write
+from .record import StreamKey, StreamRecord, damaged_record
+from .store import DamagedRecordError, StoreError, StreamStore, Write
 
 logger = logging.getLogger("cellgate.streams")
+
+READING, WRITING, SWEEPING = "reading", "writing", "sweeping"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class Done:
 
     Attributes:
         order: it.
-        record: of a load; None where there is none.
+        record: of a load; None where there is none; `DAMAGED` where it is none.
         won: of a write.
         expired: of a sweep, by model.
         error: what to answer where it failed, else None.
@@ -71,23 +72,26 @@ class StorePort(Protocol):
 
 
 class Complaints:
-    """Logs that a store fails, and that it does not any more, once each."""
+    """Logs that a store fails, and that it does not any more, once each, for reading, writing and sweeping.
+
+    Not for all of them together: a store that is full can be read, and would fail and work in turn for every request.
+    """
 
     def __init__(self) -> None:
-        self._is_failing = False
+        self._failing: set[str] = set()
 
-    def failed(self, err: StoreError) -> StoreUnavailable:
+    def failed(self, what: str, err: StoreError) -> StoreUnavailable:
         """Return what to answer."""
-        if not self._is_failing:
-            logger.warning("store of streams: %s", err)
-        self._is_failing = True
+        if what not in self._failing:
+            logger.warning("store of streams: %s failed: %s", what, err)
+        self._failing.add(what)
         return StoreUnavailable("that it failed")
 
-    def worked(self) -> None:
+    def worked(self, what: str) -> None:
         """Something was done."""
-        if self._is_failing:
-            logger.warning("store of streams: works again")
-        self._is_failing = False
+        if what in self._failing:
+            logger.warning("store of streams: %s works again", what)
+        self._failing.discard(what)
 
 
 def carry_out(store: StreamStore, orders: Sequence[Order], complaints: Complaints) -> list[Done]:
@@ -99,18 +103,15 @@ def carry_out(store: StreamStore, orders: Sequence[Order], complaints: Complaint
             won = store.commit(writes)
         except StoreError as err:
             # One error for each: an exception that is raised twice collects tracebacks.
-            done += [Done(order=write, error=complaints.failed(err)) for write in writes]
+            done += [Done(order=write, error=complaints.failed(WRITING, err)) for write in writes]
         else:
-            complaints.worked()
+            complaints.worked(WRITING)
             done += [Done(order=write, won=one) for write, one in zip(writes, won, strict=True)]
     for order in orders:
         if isinstance(order, Load):
             done.append(_load(store, order, complaints))
         elif isinstance(order, Sweep):
-            try:
-                done.append(Done(order=order, expired=store.sweep(order.now_s)))
-            except StoreError as err:
-                done.append(Done(order=order, error=complaints.failed(err)))
+            done.append(_sweep(store, order, complaints))
     return done
 
 
@@ -118,12 +119,21 @@ def _load(store: StreamStore, order: Load, complaints: Complaints) -> Done:
     try:
         record = store.load(order.key)
     except StoreError as err:
-        return Done(order=order, error=complaints.failed(err))
-    except RecordError:
-        logger.exception("a stream of model %s is damaged in the store", order.key.model)
-        return Done(order=order, error=EngineError("store of streams: expected the stream's record, found it damaged"))
-    complaints.worked()
+        return Done(order=order, error=complaints.failed(READING, err))
+    except DamagedRecordError as err:
+        logger.warning("store of streams: a stream of model %s is damaged: %s", order.key.model, err)
+        record = damaged_record(err.revision)
+    complaints.worked(READING)
     return Done(order=order, record=record)
+
+
+def _sweep(store: StreamStore, order: Sweep, complaints: Complaints) -> Done:
+    try:
+        expired = store.sweep(order.now_s)
+    except StoreError as err:
+        return Done(order=order, error=complaints.failed(SWEEPING, err))
+    complaints.worked(SWEEPING)
+    return Done(order=order, expired=expired)
 
 
 class InlinePort:

@@ -12,7 +12,7 @@ from ..arrays import Array
 from ..engine.engine import Engine
 from ..engine.work import Outcome, StreamAnswer, StreamOrder, StreamReport, Work
 from ..errors import EngineError, ServeError
-from ..stream_errors import StoreUnavailable, StreamsFull
+from ..stream_errors import StoreUnavailable, StreamDamaged, StreamsFull
 from .answers import Answers
 from .judge import RunStep, judge
 from .order import decide_order
@@ -137,7 +137,7 @@ class Turns:
         held.version = None if model is asked else model.version
         if isinstance(verdict, RunStep):
             if record is not None and not work.stream.is_start and not model.fits(record):
-                raise EngineError("store of streams: expected the states of the model, found others")
+                raise StreamDamaged(work.stream.id, "the states of the model", "others")
             self._room.take(entry, model.growth_bytes(work, record), is_new=record is None or record.ended is not None)
             return verdict
         if tuple(verdict.outputs) != work.outputs:

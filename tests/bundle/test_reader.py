@@ -10,7 +10,7 @@ import pytest
 
 from cellgate.bundle.errors import BundleError, DigestError, NotABundleError, StrayFileError
 from cellgate.bundle.plain_file import hash_chunks, read_whole
-from cellgate.bundle.reader import read_bundle
+from cellgate.bundle.reader import read_bundle, read_manifest
 
 
 def test_what_was_written_is_read(bundle_path, manifest, contents, cases):
@@ -61,6 +61,24 @@ def test_path_that_is_no_bundle_is_named(tmp_path, kind):
         read_bundle(path)
 
 
+def test_what_lies_in_the_place_of_a_bundle_is_said_in_words(tmp_path):
+    (tmp_path / "model.onnx").write_bytes(b"")
+
+    for name, found in (("none", "nothing there"), ("model.onnx", "a file")):
+        for read in (read_bundle, read_manifest):
+            with pytest.raises(NotABundleError) as caught:
+                read(tmp_path / name)
+            assert str(caught.value) == f"{tmp_path / name}: expected the folder of a bundle, found: {found}"
+
+
+def test_a_folder_of_bundles_is_no_bundle_and_says_which_are_in_it(bundle_path):
+    (bundle_path.parent / "other").mkdir()
+
+    with pytest.raises(NotABundleError) as caught:
+        read_bundle(bundle_path.parent)
+    assert f"found no manifest.json in it, but bundles: '{bundle_path.name}'; name one of them" in str(caught.value)
+
+
 def test_errors_name_the_bundle_and_the_file(bundle_path):
     (bundle_path / "equivalence.json").write_bytes(b"[]\n")
 
@@ -109,7 +127,7 @@ def test_unreadable_file_is_an_error_of_the_bundle(bundle_path, monkeypatch):
 
     monkeypatch.setattr("cellgate.bundle.plain_file.os.open", refuse)
 
-    with pytest.raises(NotABundleError, match="Permission denied"):
+    with pytest.raises(NotABundleError, match=r"Permission denied: 'model\.onnx'"):
         read_bundle(bundle_path)
 
 

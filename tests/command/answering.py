@@ -6,8 +6,8 @@ from threading import Thread
 
 
 @contextmanager
-def answering(status, content=b""):
-    """Listen; yield the URL, and what was asked: path, body and Authorization of each request."""
+def answering(status, content=b"", tls=None):
+    """Listen, by TLS given its context; yield the URL, and path, body and Authorization of what was asked."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
@@ -25,10 +25,12 @@ def answering(status, content=b""):
 
     asked = []
     with HTTPServer(("127.0.0.1", 0), Handler) as listener:
+        if tls is not None:
+            listener.socket = tls.wrap_socket(listener.socket, server_side=True)
         thread = Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
-            yield f"http://127.0.0.1:{listener.server_address[1]}", asked
+            yield f"http{'s' if tls else ''}://127.0.0.1:{listener.server_address[1]}", asked
         finally:
             listener.shutdown()
             thread.join()

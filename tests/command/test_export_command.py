@@ -25,6 +25,7 @@ def test_people_read_what_became_of_the_network(classifier):
     out = classifier.done.out
 
     assert out.startswith(f"bundle {classifier.path} (Class-fier, version 1)\n")
+    assert re.search(r"^weights     \S+\.safetensors$", out, re.MULTILINE)
     assert "layer 0     LSTMCell -> LSTM (fused, time free), at stacks.0.0\n" in out
     assert "verdict     equivalent: " in out
     assert " ULP), " in out
@@ -64,6 +65,7 @@ def test_machines_get_one_json_document(tagger):
 
     assert answer["bundle"] == str(tagger.path)
     assert answer["digest"] == bundle.digest
+    assert answer["weights"] == "as the factory made them (no --weights)"
     assert answer["verdict"] == "equivalent"
     assert answer["labels"] == ["a", "b", "c", "d"]
     assert [layer["operator"] for layer in answer["layers"]] == ["GRU"]
@@ -249,10 +251,18 @@ def test_tokens_take_no_normalisation(run, networks, tmp_path):
     assert "normalisation: expected none, for the network takes tokens" in done.err
 
 
-@pytest.mark.parametrize(("asked", "threads"), [(2, 2), (None, 3)])
-def test_threads_are_those_asked_for_or_the_cpus_that_the_process_may_use(monkeypatch, asked, threads):
+@pytest.mark.parametrize(
+    ("asked", "of_openmp", "threads"),
+    [(2, None, 2), (None, None, 3), (None, "1", 1), (None, "4,2", 4), (2, "1", 2), (None, "many", 3), (None, "0", 3)],
+)
+def test_threads_are_those_asked_for_or_of_openmp_or_the_cpus_that_the_process_may_use(
+    monkeypatch, asked, of_openmp, threads
+):
     from cellgate.command.source_options import take_threads
 
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if of_openmp is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", of_openmp)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _process: {0, 5, 7})
     monkeypatch.setattr(cpus, "cgroup_quota", lambda _root: None)
     before = torch.get_num_threads()

@@ -84,3 +84,15 @@ def test_where_nobody_listens_is_told(run):
 def test_the_port_of_the_environment_is_asked():
     assert default_url({}) == "http://127.0.0.1:8002"
     assert default_url({"CELLGATE_CONTROL_PORT": "9002"}) == "http://127.0.0.1:9002"
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_a_certificate_that_is_none_is_told(run, monkeypatch, tmp_path, content):
+    path = tmp_path / "cert.pem"
+    if content is not None:
+        path.write_text(content)
+    monkeypatch.setenv("CELLGATE_TLS_CERT", str(path))
+    done = run("load", "tagger")
+
+    assert done.status == 1
+    assert f"CELLGATE_TLS_CERT: expected a PEM file, found {path}: " in done.err

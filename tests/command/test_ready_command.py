@@ -35,6 +35,14 @@ def test_a_prefix_before_v2_is_kept(run):
     assert [path for path, _, _ in asked] == ["/recurrent/v2/health/ready"]
 
 
+def test_a_key_of_the_environment_goes_along_where_even_health_asks_for_one(run, monkeypatch):
+    monkeypatch.setenv("CELLGATE_API_KEY", "secret")
+    with answering(200) as (url, asked):
+        assert run("ready", url).status == 0
+
+    assert [key for _, _, key in asked] == ["Bearer secret"]
+
+
 def test_nobody_there_is_exit_1_and_a_sentence_that_says_what_to_do(run):
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
@@ -44,11 +52,11 @@ def test_nobody_there_is_exit_1_and_a_sentence_that_says_what_to_do(run):
     assert "refused; start it, or give its address" in done.err
 
 
-def test_a_name_that_no_host_can_have_is_exit_1(run):
+def test_a_name_that_no_host_can_have_is_wrong_use(run):
     done = run("ready", f"http://{'a' * 70}.example:80")
 
-    assert done.status == 1
-    assert "expected a server that is ready, found: " in done.err
+    assert done.status == 2
+    assert "expected http://HOST:PORT or https://HOST:PORT, found " in done.err
 
 
 def test_a_listener_that_never_answers_is_given_up_after_the_timeout(run):

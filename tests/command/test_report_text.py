@@ -101,6 +101,7 @@ def test_comparisons_show_complaints_and_chaos():
     [
         (1.0, 2.0, True, 0.5, "is 0.50 times that of torch.nn's own layer, within the bound"),
         (3.0, 1.0, False, 3.0, "is 3.00 times that of torch.nn's own layer, above the bound"),
+        (3.0, 1.0, False, 3.0, "and one ULP; the verdict does not hang on it"),
         (0.0, 0.0, True, None, "as exact as torch.nn's own layer"),
         (1.0, 0.0, True, math.inf, "is inf times"),
     ],

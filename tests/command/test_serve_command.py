@@ -26,8 +26,10 @@ def served(run, monkeypatch):
     def ask(*words):
         done = run("serve", *words)
         assert done.status == 0, done.err
+        ask.out.append(done.out)
         return seen[-1]
 
+    ask.out = []
     return ask
 
 
@@ -54,6 +56,20 @@ def test_bundles_may_be_renamed(served):
 
     assert [(str(place.path), place.name) for place in places] == [("a/b", None), ("c/d", "name"), ("e=f", None)]
     assert settings == Settings()
+
+
+def test_bundles_may_stand_before_and_after_options(served):
+    places, settings, _ = served("a", "--port", "9001", "b", "c=d", "--no-grpc")
+
+    assert [(str(place.path), place.name) for place in places] == [("a", None), ("b", None), ("d", "c")]
+    assert (settings.port, settings.grpc) == (9001, False)
+
+
+def test_a_variable_that_nearly_has_a_settings_name_is_told(served, monkeypatch):
+    monkeypatch.setenv("CELLGATE_WORKER", "2")
+
+    assert served("a")[1].workers == Settings().workers
+    assert served.out == ["warning: CELLGATE_WORKER is no setting; CELLGATE_WORKERS is one\n"]
 
 
 def test_durable_is_a_file_in_the_state_folder_of_this_user(served, monkeypatch, tmp_path, run):

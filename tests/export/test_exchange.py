@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from cellgate.export.errors import UnsupportedLayerError
 from cellgate.export.exchange import ExchangedLayer, exchange
+from cellgate.export.exportable import prepare
 from cellgate.model import GRUCell, LSTMCell, LSTMLayer, RecurrentStack
 
 I, H = 4, 6
@@ -161,6 +162,12 @@ def test_layer_that_makes_its_own_zeros_is_adopted() -> None:
     _, _, report = exchange(nn.ModuleDict({"one": MakesZeros()}))
 
     assert [entry.was for entry in report] == ["MakesZeros over GRUCell"]
+
+
+def test_what_became_of_a_layer_is_told_under_its_cells_own_name() -> None:
+    (layer,) = prepare(Loop(TutorialCell(I, H))).layers
+
+    assert (layer.cell, layer.operator) == ("TutorialCell", "LSTM")
 
 
 def test_layers_of_this_house_are_kept_and_share_one_carry() -> None:

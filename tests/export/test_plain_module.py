@@ -48,6 +48,23 @@ def test_weights_of_a_layer_that_a_norm_computes_are_refused_and_the_remedy_keep
     assert torch.equal(copied.rnn.weight_hh_l0, before)
 
 
+def test_weights_of_a_training_that_diverged_are_refused_by_name_and_nothing_else_is_blamed() -> None:
+    net = Net()
+    net.head.bias.data[1] = torch.nan
+
+    with pytest.raises(
+        SourceError, match=r"Net\.head\.bias holds NaN in 1 of 3 places, .* diverged, take weights from"
+    ):
+        plain_copy(net)
+
+
+def test_infinity_may_stand_in_a_mask() -> None:
+    net = Net()
+    net.register_buffer("mask", torch.full((3,), -torch.inf))
+
+    assert isinstance(plain_copy(net), Net)
+
+
 def test_norm_over_a_head_may_stay() -> None:
     net = Net()
     parametrizations.spectral_norm(net.head)

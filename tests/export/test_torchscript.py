@@ -77,6 +77,15 @@ def test_without_torchscript_the_reason_is_kept_and_nothing_raised(monkeypatch: 
     assert "\n" not in scripted.reason
 
 
+def test_where_the_compiler_is_switched_off_that_is_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.jit._state._enabled, "enabled", False)  # as PYTORCH_JIT=0 does
+
+    scripted = export_torchscript(prepare(SequenceModel(2, 3)))
+
+    assert (scripted.module, scripted.content) == (None, b"")
+    assert scripted.reason == "not applicable: PYTORCH_JIT=0 switches the compiler off"
+
+
 UNTYPED = """
 import torch
 from torch import nn

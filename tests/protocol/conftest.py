@@ -12,6 +12,7 @@ import grpc
 import httpx
 import pytest
 
+from .breach import give_up
 from .model_facts import ModelFacts
 from .rest_wire import RestWire
 from .rpc_wire import RpcWire
@@ -76,7 +77,16 @@ def own_server(folder):
 @pytest.fixture(scope="session")
 def http(target):
     with httpx.Client(base_url=target[0], timeout=PATIENCE_S) as client:
+        reach(client)
         yield client
+
+
+def reach(client):
+    """End the run where nobody answers."""
+    try:
+        client.get("/v2/health/live")
+    except httpx.HTTPError as err:
+        give_up(f"--url {client.base_url}", "a server", str(err), "start it, or name another")
 
 
 @pytest.fixture(scope="session")
@@ -85,6 +95,10 @@ def channel(target):
         pytest.skip("--grpc: no address was given")
     options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
     with grpc.insecure_channel(target[1], options=options) as channel:
+        try:
+            grpc.channel_ready_future(channel).result(PATIENCE_S)
+        except grpc.FutureTimeoutError:
+            give_up(f"--grpc {target[1]}", "a server", f"none in {PATIENCE_S} s", "start it, or leave the option out")
         yield channel
 
 
@@ -92,8 +106,28 @@ def channel(target):
 def models(request, http):
     """Facts of every model."""
     given = option(request.config, "--models")
-    names = given.split(",") if given else http.get("/v2/models").json()["models"]
-    return [ModelFacts.of(http.get(f"/v2/models/{name}").json()) for name in names]
+    return [facts_of(http, name) for name in (given.split(",") if given else names_of(http))]
+
+
+def names_of(http):
+    """Return the names of the server's models, or end the run: the protocol itself has no list of them."""
+    response = http.get("/v2/models")
+    try:
+        return response.json()["models"]
+    except (ValueError, KeyError, TypeError):
+        found = f"{response.status_code} {response.text}"
+        return give_up("GET /v2/models", "a list of models", found, "name them with --models a,b")
+
+
+def facts_of(http, name):
+    """Return what a model says of itself, or end the run: nothing can be asked without it."""
+    response = http.get(f"/v2/models/{name}")
+    try:
+        return ModelFacts.of(response.json())
+    except (ValueError, KeyError, TypeError, AttributeError, StopIteration) as err:
+        found = f"{type(err).__name__} {err} in {response.status_code} {response.text}"
+        expected = "name, inputs and outputs, each with name, datatype and shape"
+        return give_up(f"GET /v2/models/{name}", expected, found, "name another with --models")
 
 
 @pytest.fixture(params=WIRES)

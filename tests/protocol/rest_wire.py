@@ -5,7 +5,10 @@ import json
 import httpx
 import numpy as np
 
+from .breach import breach
 from .request import DTYPES, Answer
+
+_BROKEN = (KeyError, IndexError, ValueError, TypeError, AttributeError)  # what reading a wrong answer raises
 
 
 class RestWire:
@@ -54,12 +57,24 @@ class RestWire:
 
 
 def read_answer(response: httpx.Response) -> Answer:
-    """Read a response, whatever it is; an error that is no error object is a failure of the server."""
-    if response.status_code != 200:
-        found = response.json()
-        assert response.headers["content-type"].startswith("application/json")
-        assert isinstance(found["error"], str)
-        return Answer(response.status_code, found["error"], found.get("code"))
+    """Read a response, whatever it is; one that is neither an answer nor an error object is a failure of the server."""
+    is_good = response.status_code == 200
+    try:
+        return _outputs_of(response) if is_good else _error_of(response)
+    except _BROKEN as err:
+        found = f"{type(err).__name__}: {err} in {response.content[:200]!r}"
+    expected = "outputs, each with name, datatype, shape and its elements" if is_good else "an error object"
+    return breach(f"answer {response.status_code} to {response.request.url.path}", expected, found)
+
+
+def _error_of(response):
+    found = response.json()
+    if not response.headers["content-type"].startswith("application/json") or not isinstance(found["error"], str):
+        raise ValueError(response.headers["content-type"])
+    return Answer(response.status_code, found["error"], found.get("code"))
+
+
+def _outputs_of(response):
     head_bytes = response.headers.get("inference-header-content-length")
     at = len(response.content) if head_bytes is None else int(head_bytes)
     head = json.loads(response.content[:at])
@@ -72,7 +87,8 @@ def read_answer(response: httpx.Response) -> Answer:
             size = output["parameters"]["binary_data_size"]
             flat, at = np.frombuffer(response.content[at : at + size], dtype), at + size
         outputs[output["name"]] = flat.reshape(output["shape"])
-    assert at == len(response.content)
+    if at != len(response.content):
+        raise ValueError(f"{len(response.content) - at} bytes too many")
     fields = {name: head[name] for name in ("model_name", "model_version", "id") if name in head}
     return Answer(200, fields=fields, outputs=outputs)
 

@@ -1,10 +1,14 @@
 """A request over gRPC: raw bytes or typed fields, alone or in a stream; and its answer read back."""
 
+from contextlib import suppress
+
 import grpc
 import numpy as np
+from google.protobuf.message import DecodeError
 
 from cellgate.serve.rpc import inference_pb2 as messages
 
+from .breach import breach
 from .request import DTYPES, Answer
 
 SERVICE = "/inference.GRPCInferenceService"
@@ -43,12 +47,17 @@ class RpcWire:
         if self._form == "stream":
             return self._infer_in_stream(body)
         found, status = call(self._channel, "ModelInfer", body)
-        return status if found is None else read_answer(messages.ModelInferResponse.FromString(found))
+        return status if found is None else read_answer(_parsed(messages.ModelInferResponse, found))
 
     def _infer_in_stream(self, body):
         stream = self._channel.stream_stream(f"{SERVICE}/ModelStreamInfer")
-        (found,) = stream(iter([body]), timeout=PATIENCE_S)
-        answer = messages.ModelStreamInferResponse.FromString(found)
+        try:
+            found = list(stream(iter([body]), timeout=PATIENCE_S))
+        except grpc.RpcError as err:
+            return Answer(err.code().name, err.details())
+        if len(found) != 1:
+            breach("ModelStreamInfer", "an answer to each request", f"{len(found)} to one")
+        answer = _parsed(messages.ModelStreamInferResponse, found[0])
         if not answer.error_message:
             return read_answer(answer.infer_response)
         facts = answer.infer_response.parameters
@@ -89,7 +98,24 @@ def set_parameter(parameter, value):
 
 
 def read_answer(message) -> Answer:
-    """Read an answer that is none of an error."""
+    """Read an answer that is none of an error; one that contradicts itself is a failure of the server."""
+    try:
+        outputs = _outputs_of(message)
+    except (KeyError, IndexError, ValueError) as err:
+        outputs, found = None, f"{type(err).__name__}: {err}"
+    if outputs is None:
+        return breach("answer of gRPC", "outputs, each with name, datatype, shape and its elements", found)
+    fields = {"model_name": message.model_name, "model_version": message.model_version}
+    return Answer("OK", fields={**fields, "id": message.id} if message.id else fields, outputs=outputs)
+
+
+def _parsed(kind, body):
+    with suppress(DecodeError):
+        return kind.FromString(body)
+    return breach("answer of gRPC", f"a {kind.DESCRIPTOR.name}", body[:100])
+
+
+def _outputs_of(message):
     outputs = {}
     for place, output in enumerate(message.outputs):
         if message.raw_output_contents:
@@ -97,5 +123,4 @@ def read_answer(message) -> Answer:
         else:
             flat = np.array(getattr(output.contents, _FIELDS[output.datatype]), DTYPES[output.datatype])
         outputs[output.name] = flat.reshape(tuple(output.shape))
-    fields = {"model_name": message.model_name, "model_version": message.model_version}
-    return Answer("OK", fields={**fields, "id": message.id} if message.id else fields, outputs=outputs)
+    return outputs

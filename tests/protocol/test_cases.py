@@ -69,7 +69,7 @@ def test_a_wrong_request_is_refused_with_its_status_and_a_sentence(name, wire, i
     for _, request in requests_of(case, models):
         answer = wire.infer(request)
 
-        assert answer.status == case.expected[is_rpc]
+        assert answer.status == case.expected[is_rpc], f"{request.model}: {answer.error or 'answered'}"
         assert answer.error
         assert "\n" not in answer.error
         assert not INSIDES.search(answer.error)

@@ -2,11 +2,13 @@
 
 import gzip
 import hashlib
+import json
 import re
 from importlib import resources
 
 import pytest
 
+from cellgate.serve.openapi import openapi_document
 from cellgate.serve.wire_schema import (
     ErrorAnswer,
     InferenceRequest,
@@ -103,6 +105,60 @@ async def test_example_of_every_model_works_as_it_stands(client, document, name,
     InferenceResponse.model_validate(response.json())
 
 
+async def test_further_examples_work_too_and_show_unequal_lengths_states_and_streams(client, document):
+    path = "/v2/models/{model_name}/infer"
+    examples = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["examples"]
+    answers = {}
+    for name, example in examples.items():
+        InferenceRequest.model_validate(example["value"])
+        model = name.partition(",")[0]
+        answers[name] = await client.post(path.format(model_name=model), json=example["value"])
+        assert answers[name].status_code == 200, (name, answers[name].text)
+
+    both = answers["steps, two sequences and their states"].json()["outputs"]
+    assert [output["name"] for output in both] == ["y", "h_n", "c_n"]
+    alone = answers["steps"].json()["outputs"][0]
+    assert both[0]["shape"] == [2, *alone["shape"][1:]]
+    values = both[0]["data"]
+    width = both[0]["shape"][2]
+    assert values[: len(alone["data"])] == alone["data"]
+    assert values[2 * width : 3 * width] == values[:width]
+    assert not any(values[3 * width :])
+    assert answers["steps, first chunk of a stream"].json()["parameters"] == {"sequence_id": 7, "sequence_step": 0}
+
+
+async def test_binary_tensors_are_described_both_ways(document):
+    infer = document["paths"]["/v2/models/{model_name}/infer"]["post"]
+
+    (header,) = (each for each in infer["parameters"] if each["in"] == "header")
+    assert (header["name"], header["required"]) == ("Inference-Header-Content-Length", False)
+    assert "example" not in header  # the page would send it with every request
+    assert set(infer["responses"]["200"]["content"]) == {"application/json", "application/octet-stream"}
+    assert set(infer["responses"]["200"]["headers"]) == {"Inference-Header-Content-Length"}
+
+
+async def test_every_operation_stands_under_one_of_the_documents_tags(document):
+    tags = [tag["name"] for tag in document["tags"]]
+
+    used = [operation["tags"] for path in document["paths"].values() for operation in path.values()]
+    assert tags == ["inference", "streams", "models", "server"]
+    assert all(len(each) == 1 for each in used)
+    assert {each[0] for each in used} == set(tags)
+
+
+def test_where_keys_are_asked_for_the_page_asks_too_and_says_what_becomes_of_others():
+    document = json.loads(openapi_document([], has_keys=True))
+
+    assert set(document["components"]["securitySchemes"]) == {"bearer", "header"}
+    for path in document["paths"].values():
+        for operation in path.values():
+            assert {"401", "403"} <= set(operation["responses"])
+
+
+async def test_nothing_of_frameworks_own_errors_is_in_the_document(document):
+    assert "HTTPValidationError" not in str(document)
+
+
 @pytest.mark.parametrize("model", [InferenceRequest, InferenceResponse])
 async def test_schemas_describe_binary_tensors_too(model):
     tensor = {"name": "x", "shape": [1, 2, 2], "datatype": "FP32", "parameters": {"binary_data_size": 16}}
@@ -123,6 +179,8 @@ async def test_examples_of_path_parameters_name_a_served_model(document):
     for operations in document["paths"].values():
         for operation in operations.values():
             for parameter in operation.get("parameters", []):
+                if parameter["in"] != "path":
+                    continue
                 assert parameter["example"] == {**NAMES, "stream_id": "7"}[parameter["name"]]
 
 

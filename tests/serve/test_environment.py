@@ -4,7 +4,7 @@ from dataclasses import fields
 
 import pytest
 
-from cellgate.serve.environment import settings_from_env
+from cellgate.serve.environment import misspelt_variables, settings_from_env
 from cellgate.serve.settings import PREFIX, Settings, SettingsError
 
 # Every setting once: as the environment says it, and what is to be made of it.
@@ -135,3 +135,19 @@ def test_given_values_overrule_the_environment_and_empty_ones_do_not_count():
 def test_environment_of_a_wrong_form_is_refused_by_name(name, text, message):
     with pytest.raises(SettingsError, match=message):
         settings_from_env({name: text})
+
+
+@pytest.mark.parametrize("name", ["WORKER", "API_KEY_FILE", "GRCP_PORT", "MAX_BODY_BYTE", "HOSTS"])
+def test_a_misspelt_variable_is_told_with_the_setting_that_was_meant(name):
+    (told,) = misspelt_variables({PREFIX + name: "1", "WORKER": "1"})
+
+    assert told.startswith(f"{PREFIX}{name} is no setting; {PREFIX}")
+
+
+@pytest.mark.parametrize(
+    "name",
+    # other parts of cellgate, docker-compose's variables, and what Kubernetes makes for a Service
+    ["WORKERS", "API_KEY", "DEBUG", "BUNDLE", "GPU_PORT", "GPU_GRPC_PORT", "SERVICE_PORT", "PORT_8000_TCP_PORT"],
+)
+def test_variables_of_others_are_left_alone(name):
+    assert misspelt_variables({PREFIX + name: "1"}) == []

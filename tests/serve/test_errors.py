@@ -29,6 +29,7 @@ from cellgate.serve import errors, head_errors, stream_errors
         (stream_errors.UnknownStream(7), 404, "unknown_stream", False),
         (stream_errors.StreamEnded(7), 410, "stream_ended", False),
         (stream_errors.StreamExpired(7), 410, "stream_expired", False),
+        (stream_errors.StreamDamaged(7), 410, "stream_damaged", False),
         (stream_errors.StreamExists(7, 3), 409, "stream_exists", False),
         (stream_errors.StepGap(3, 5), 409, "step_gap", False),
         (stream_errors.ModelChanged(7, "a", "b"), 409, "model_changed", False),

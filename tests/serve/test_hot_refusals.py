@@ -256,15 +256,16 @@ CHUNKED = (
 )
 
 
+@pytest.mark.parametrize("hot_route", [True, False], ids=["hot", "asgi"])
 @pytest.mark.parametrize("late", [0, 9], ids=["refused-when-all-is-there", "refused-in-the-middle-of-the-body"])
 async def test_who_was_refused_by_a_route_is_not_read_from_for_a_moment_either(
-    served_models, make_manual_port, monkeypatch, late
+    served_models, make_manual_port, monkeypatch, late, hot_route
 ):
-    """What the hot route leaves to the routes, such as chunks; a body is read to its end first."""
+    """What the hot route leaves to the routes, such as chunks, or all, where it is off; a body is read to its end."""
     monkeypatch.setattr(refused_connections, "PAUSE_S", PATIENCE_S)
     port = make_manual_port()
     port.is_full = True
-    async with listen([served_models["steps"]], port) as served, Wire.open(served) as wire:
+    async with listen([served_models["steps"]], port, hot_route=hot_route) as served, Wire.open(served) as wire:
         wire.send(CHUNKED[: len(CHUNKED) - late])
         found = [status_of(await wire.response())]
         (wire.connection,) = served.state.connections
@@ -276,3 +277,28 @@ async def test_who_was_refused_by_a_route_is_not_read_from_for_a_moment_either(
         is_whole = await has_all_its_time(wire, port)
 
     assert (found, was_read, is_whole) == ([503], True, True)
+
+
+@pytest.mark.parametrize("hot_route", [True, False], ids=["hot", "asgi"])
+async def test_what_a_refused_client_has_sent_meanwhile_is_answered_though_the_connection_was_idle_for_too_long(
+    served_models, make_manual_port, monkeypatch, hot_route
+):
+    monkeypatch.setattr(refused_connections, "PAUSE_S", PATIENCE_S)
+    port = make_manual_port()
+    port.is_full = True
+    async with (
+        listen([served_models["steps"]], port, hot_route=hot_route, keep_alive_s=0) as served,
+        Wire.open(served) as wire,
+    ):
+        wire.send(CHUNKED)
+        found = [status_of(await wire.response())]
+        (connection,) = served.state.connections
+        wire.send(raw(JSON))
+        await until(lambda: connection.flow.read_paused)
+        connection.timeout_keep_alive_handler()
+        port.is_full = False
+        ticket, _ = await port.next_work()
+        port.answer(ticket)
+        found.append(status_of(await wire.response()))
+
+    assert found == [503, 200]

@@ -174,12 +174,15 @@ def test_what_is_no_json_is_refused(body):
         ({"inputs": [X], "parameters": {"triton_x": "on"}}, "parameters.'triton_x': expected no such parameter"),
         ({"inputs": [X], "outputs": {}}, "outputs: expected an array"),
         ({"inputs": [X], "outputs": 1}, "outputs: expected an array, found 1"),
-        ({"inputs": [X], "outputs": ["y"]}, r"outputs\[0\]: expected an object, found 'y'"),
+        ({"inputs": [X], "outputs": ["y"]}, r"outputs\[0\]: expected an object, found 'y'; its name is written"),
         ({"inputs": [X], "outputs": [{}]}, r"outputs\[0\]: expected the field name"),
         ({"inputs": [X], "outputs": [{"name": 1}]}, r"outputs\[0\].name: expected a string, found 1"),
         ({"inputs": [X], "outputs": [{"name": "y", "parameters": {"classification": 3}}]}, "'classification'"),
         ({"inputs": [{**X, "name": 1}]}, r"inputs\[0\].name: expected a string, found 1"),
-        ({"inputs": [{**X, "datatype": "FLOAT"}]}, r"inputs\[0\].datatype: expected one of BF16, .*, found 'FLOAT'"),
+        (
+            {"inputs": [{**X, "datatype": "FLOAT"}]},
+            r"inputs\[0\].datatype: expected one of BF16, .*, found 'FLOAT'; the model's",
+        ),
         ({"inputs": [{**X, "datatype": ["FP32"]}]}, r"inputs\[0\].datatype: expected one of"),
         ({"inputs": [{**X, "extra": 1}]}, r"inputs\[0\]: expected only the fields .*, found 'extra'"),
         ({"inputs": [{**X, "shape": 3}]}, r"inputs\[0\].shape: expected an array, found 3"),
@@ -195,6 +198,17 @@ def test_what_is_no_json_is_refused(body):
 )
 def test_wrong_form_is_refused_naming_field_expected_and_found(request_, message):
     refuse(request_, message)
+
+
+@pytest.mark.parametrize("tensor", [b"\0\0\0\0", b"\xff\xff\x7f\x7f"])
+def test_tensors_behind_the_json_without_the_header_are_told_what_is_missing(tensor):
+    with pytest.raises(BadInput, match=r"no JSON \(.*\); where tensors follow it, the header Inference-Header-"):
+        parse_request(json.dumps({"inputs": [X]}).encode() + tensor)
+
+
+def test_json_that_is_cut_off_is_told_nothing_of_tensors():
+    with pytest.raises(BadInput, match=r"no JSON \(.*\)$"):
+        parse_request(json.dumps({"inputs": [X]})[:-1].encode())
 
 
 @pytest.mark.parametrize("field", ["name", "shape", "datatype"])

@@ -154,6 +154,35 @@ async def test_who_goes_away_leaves_no_work_behind(live, message):
     assert sorted(port.cancelled) == [1, 2, 3]
 
 
+async def test_what_a_client_leaves_behind_is_counted_and_logged_as_left(
+    served_models, make_manual_port, message, caplog
+):
+    """One is answered, one refused, two are left; what was answered is not told of twice."""
+    port, client = make_manual_port(), Client()
+    serving, reader, meter = parts_of(served_models, port)
+    serving.settings, serving.queue = Settings(access_log=True), WorkQueue(1, 8)
+    watch = watch_requests(
+        serving, protocol="websocket", method="GET", path="/", headers=[], model=served_models["steps"], request_id="c"
+    )
+    connection = LiveConnection(serving, reader, meter, client.receive, client.send, watch=watch)
+    task = asyncio.create_task(connection.run())
+    with anyio.fail_after(PATIENCE_S), caplog.at_level("INFO"):
+        for text in (message(), "{", message(), message()):
+            client.sent.put_nowait(text)
+        while len(port.waiting) < 3:
+            await anyio.wait_all_tasks_blocked()
+        port.answer(min(port.waiting))
+        for _ in range(2):
+            await client.answers.get()
+        client.sent.put_nowait(None)
+        await task
+
+    lines = [json.loads(record.getMessage()) for record in caplog.records if record.name == "cellgate.access"]
+    logged = [(line["request_id"], line["status"]) for line in lines]
+    assert counts_of(serving.counters) == {"200": 1, "400": 1, "499": 2}
+    assert (logged[:2], sorted(logged[2:])) == ([("c/1", 200), ("c/2", 400)], [("c/3", 499), ("c/4", 499)])
+
+
 async def test_who_is_gone_when_the_answer_is_sent_ends_the_connection(live, message):
     async with live() as (client, port):
         client.is_gone = True

@@ -116,11 +116,11 @@ def test_what_is_no_bundle_is_passed_over(write, repository, tmp_path):
     assert [place.path.name for place in repository.newest()] == ["good"]
 
 
-@pytest.mark.parametrize("folder", ["none", "empty"])
-def test_a_server_without_any_bundle_does_not_start(tmp_path, folder):
+@pytest.mark.parametrize(("folder", "found"), [("none", "no such folder"), ("empty", "none in it")])
+def test_a_server_without_any_bundle_does_not_start(tmp_path, folder, found):
     (tmp_path / "empty").mkdir()
 
-    with pytest.raises(ServerStartError, match=r"repository .*: expected a folder of bundles, found none in it"):
+    with pytest.raises(ServerStartError, match=rf"repository .*: expected a folder of bundles, found {found}"):
         Repository([], tmp_path / folder).newest()
 
 

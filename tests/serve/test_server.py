@@ -270,6 +270,15 @@ def test_workers_are_counted(model):
     )
 
 
+def test_where_the_page_asks_for_a_key_the_start_says_how_a_browser_gets_it():
+    model = {"name": "a", "example": {"inputs": []}}
+    shut, opened = Settings(api_keys_file="keys"), Settings(api_keys_file="keys", open_paths="health, docs")
+
+    assert ready_lines(model, "http://h:1", shut)[0].endswith("for a browser: --open-paths health,docs")
+    assert not any("--open-paths" in line for line in ready_lines(model, "http://h:1", opened))
+    assert not any("--open-paths" in line for line in ready_lines(model, "http://h:1", Settings()))
+
+
 def test_server_outside_the_main_thread_leaves_signals_alone():
     found = []
 

@@ -12,6 +12,7 @@ ANSWERS = [
     stream_errors.UnknownStream("a"),
     stream_errors.StreamEnded("a"),
     stream_errors.StreamExpired("a"),
+    stream_errors.StreamDamaged("a"),
     stream_errors.StreamExists("a", 3),
     stream_errors.StepGap(3, 5),
     stream_errors.StepConflict(4),

@@ -1,5 +1,6 @@
 """A server that is asked to load what its runtime would die of: real bundles, real processes, who serves goes on."""
 
+import json
 import os
 import re
 import shutil
@@ -8,6 +9,8 @@ import socket
 import subprocess
 import sys
 import threading
+from http.client import HTTPConnection
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -199,20 +202,19 @@ def test_a_server_that_is_stopped_during_a_trial_answers_and_ends_at_once_with_e
             lines.append(process.stdout.readline())
         control = re.search(r"control: +(http://[^/]+)/", "".join(lines))[1]
         children = children_of(process.pid)
-        answers = []
-        asks = [
-            threading.Thread(target=lambda: answers.append(httpx.post(control + LOAD, timeout=PATIENCE_S)))
-            for _ in range(2)  # the second one waits for its turn
-        ]
+        asks = [HTTPConnection(urlsplit(control).netloc, timeout=PATIENCE_S) for _ in range(2)]  # the second one waits
         for ask in asks:
-            ask.start()
+            ask.request("POST", LOAD, headers={"Content-Length": "0"})
+        assert httpx.get(f"{control}/v2/health/live").status_code == 200  # whoever came before it was accepted and read
         (trial,) = {trial_of(pid) for pid in children if runs(pid, "engine_child")}
         process.send_signal(signal.SIGTERM)
+        answers = [ask.getresponse() for ask in asks]
+        found = [(answer.status, json.load(answer)["code"]) for answer in answers]
         for ask in asks:
-            ask.join(PATIENCE_S)
+            ask.close()
         _, errors = process.communicate(timeout=PATIENCE_S)
 
-    assert [(answer.status_code, answer.json()["code"]) for answer in answers] == [(503, "not_ready")] * 2
+    assert found == [(503, "not_ready")] * 2
     assert process.returncode == 0
     assert "killed" not in errors
     assert not any(is_there(pid) for pid in (trial, *children))

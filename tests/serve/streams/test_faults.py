@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from cellgate.serve.engine.work import StreamAnswer, StreamOrder, StreamRef
-from cellgate.serve.errors import DeadlineExceeded, EngineError, NotReady
-from cellgate.serve.stream_errors import StoreUnavailable
+from cellgate.serve.errors import DeadlineExceeded, NotReady
+from cellgate.serve.stream_errors import StoreUnavailable, StreamDamaged, StreamEnded
 from cellgate.serve.streams.memory_store import MemoryStore
 from cellgate.serve.streams.record import StreamKey
 from cellgate.serve.streams.record_bytes import RecordError
-from cellgate.serve.streams.store import StoreError, Write
+from cellgate.serve.streams.store import DamagedRecordError, StoreError, Write
 
 PATIENCE_S = 30
 
@@ -171,17 +171,80 @@ def test_a_store_that_cannot_be_read_costs_503_until_it_can(make_durable, make_w
     assert driver.ask(make_work(x, StreamRef(id=1, is_start=True))).step == 0
 
 
-def test_a_damaged_record_is_an_error_of_ours_for_its_stream_only(make_durable, make_work, make_x, caplog):
+@pytest.fixture
+def damaged(make_durable, make_work, make_x):
+    """A server that begins with two streams on the disk; the record of stream 1 is damaged there."""
+    inner, x = MemoryStore(1000), make_x(4)
+    before = make_durable(inner)
+    for name in (1, 2):
+        before.ask(make_work(x, StreamRef(id=name, is_start=True, step=0)))
+    driver, revision = make_durable(inner), inner.load(StreamKey("steps", 1)).revision
+
+    def read(key):
+        record = inner.load(key)
+        if record is not None and record.revision == revision:
+            raise DamagedRecordError(revision, RecordError("checksum", "a", "b"))
+
+    driver.store.reading = read
+    return driver
+
+
+@pytest.mark.parametrize(
+    "ref", [StreamRef(id=1), StreamRef(id=1, step=1), StreamRef(id=1, is_start=True, step=0)], ids=str
+)
+def test_a_damaged_record_is_told_to_who_goes_on_with_its_stream_and_to_nobody_else(
+    damaged, make_work, make_x, caplog, ref
+):
+    found = damaged.ask(make_work(make_x(4), ref))
+    assert isinstance(found, StreamDamaged)
+    assert str(found) == (
+        "store of streams: of 1 expected its record, found it damaged; end the stream with DELETE, or start it again "
+        "without sequence_step"
+    )
+    assert damaged.ask(make_work(make_x(4), StreamRef(id=2, step=1))).step == 1
+    assert "a stream of model steps is damaged: record of a stream: checksum" in caplog.text
+
+
+def give_order(driver, kind):
+    found = []
+    driver.engine.order(StreamOrder(kind=kind, model="steps", id=1), found.append)
+    while not found:
+        driver.turn()
+        driver.woken.wait(0.001)
+    return found[0]
+
+
+def test_a_damaged_stream_can_be_closed_and_is_shown_to_be_damaged_until_then(damaged, make_work, make_x):
+    assert isinstance(give_order(damaged, "show"), StreamDamaged)
+    assert isinstance(give_order(damaged, "export"), StreamDamaged)
+    assert give_order(damaged, "close").facts["ended"] == "closed"
+    assert isinstance(give_order(damaged, "close"), StreamEnded)
+
+    assert isinstance(damaged.ask(make_work(make_x(4), StreamRef(id=1))), StreamEnded)
+
+
+def test_a_damaged_stream_can_be_started_again(damaged, make_work, make_x):
+    assert damaged.ask(make_work(make_x(4), StreamRef(id=1, is_start=True))).step == 0
+    assert damaged.ask(make_work(make_x(4), StreamRef(id=1, step=1))).step == 1
+
+
+def test_a_store_that_can_be_read_but_takes_nothing_complains_once(make_durable, make_work, make_x, caplog):
+    """A full Redis."""
     driver, x = make_durable(), make_x(4)
 
-    def damaged(key):
-        if key == StreamKey("steps", 1):
-            raise RecordError("checksum", "a", "b")
+    def full(_writes):
+        raise StoreError("full")
 
-    driver.store.reading = damaged
-    assert isinstance(driver.ask(make_work(x, StreamRef(id=1))), EngineError)
-    assert driver.ask(make_work(x, StreamRef(id=2, is_start=True))).step == 0
-    assert "a stream of model steps is damaged" in caplog.text
+    driver.store.before = full
+    for name in range(1, 6):
+        assert isinstance(driver.ask(make_work(x, StreamRef(id=name, is_start=True))), StoreUnavailable)
+    driver.store.before = None
+    driver.ask(make_work(x, StreamRef(id=1, is_start=True)))
+
+    assert [record.getMessage() for record in caplog.records] == [
+        "store of streams: writing failed: full",
+        "store of streams: writing works again",
+    ]
 
 
 def test_a_fault_of_the_store_that_nobody_foresaw_leaves_nobody_waiting(make_durable, make_work, make_x, caplog):

@@ -116,6 +116,8 @@ def test_another_bundle_is_refused_whatever_the_step(decide, make_record):
             decide(make_record(4), step=step, digest=OTHER)
     with pytest.raises(StreamEnded):
         decide(make_record(4, ended=END), step=4, digest=OTHER)
+    with pytest.raises(StreamExists):
+        decide(make_record(0), is_start=True, step=0, digest=OTHER)
 
 
 @pytest.mark.parametrize("step", [None, 5])

@@ -1,11 +1,15 @@
 """What Redis alone must keep: its own words for what it promises, a killed server, no password in any message."""
 
+import socket
+from contextlib import closing
+from pathlib import Path
+
 import pytest
 
 from cellgate.serve.settings import Settings
 from cellgate.serve.streams.record import StreamKey
 from cellgate.serve.streams.redis_store import RedisStore, _shown
-from cellgate.serve.streams.store import StoreError, Write
+from cellgate.serve.streams.store import DamagedRecordError, StoreError, Write
 from cellgate.serve.streams.store_choice import open_store
 
 A = StreamKey("m", 7)
@@ -63,7 +67,7 @@ def test_an_answer_waits_for_the_disk_where_redis_can_say_so(redis_server, make_
 
             made.execute_command = command
             run = made.execute
-            made.execute = lambda: [*run()[:-1], acknowledged]
+            made.execute = lambda **options: [*run(**options)[:-1], acknowledged]
             return made
 
         monkeypatch.setattr(store._client, "pipeline", pipeline)
@@ -111,6 +115,61 @@ def test_a_node_of_a_cluster_is_refused_at_the_start(redis_server):
         open_store(Settings(stream_store=server.url))
 
 
+def test_a_replica_is_refused_at_the_start(redis_server):
+    from cellgate.serve.start_errors import ServerStartError
+
+    with (
+        redis_server("--replicaof", "127.0.0.1 1") as server,
+        pytest.raises(ServerStartError, match="expected a primary, found a replica"),
+    ):
+        open_store(Settings(stream_store=server.url))
+
+
+def test_who_takes_over_the_address_is_found_though_the_old_primary_lives_on_as_a_replica(
+    redis_server, make_record, is_same_record
+):
+    """Its connections stay open, it takes no more writes, and what it knows may be old."""
+    with redis_server() as old, redis_server() as new:
+        store = RedisStore(old.url)
+        put(store, make_record(4))
+        store._client.replicaof("127.0.0.1", 1)
+        Path(new.socket).rename(old.socket)
+        with pytest.raises(StoreError, match="read only replica"):
+            put(store, make_record(5, revision=6), expected=5)
+
+        assert store.load(A) is None
+        assert put(store, make_record(4)) == [True]
+        assert is_same_record(store.load(A), make_record(4))
+        store.close()
+
+
+def test_a_full_redis_is_told_in_its_own_words_and_can_be_read(redis_server, make_record, is_same_record):
+    with redis_server() as server:
+        store = RedisStore(server.url)
+        put(store, make_record(4))
+        store._client.config_set("maxmemory", 1)
+        with pytest.raises(StoreError, match=r"expected an answer, found: [^(]*maxmemory"):
+            put(store, make_record(5, revision=6), expected=5)
+        assert is_same_record(store.load(A), make_record(4))
+        store._client.config_set("maxmemory", 0)
+
+        assert put(store, make_record(5, revision=6), expected=5) == [True]
+        store.close()
+
+
+def test_a_record_that_is_damaged_can_be_written_over_by_its_revision(redis_server, make_record, is_same_record):
+    with redis_server() as server:
+        store = RedisStore(server.url)
+        put(store, make_record(4))
+        store._client.hset("cellgate:stream:m:n:7", "b", b"none")
+        with pytest.raises(DamagedRecordError) as caught:
+            store.load(A)
+
+        assert put(store, make_record(0, revision=9), expected=caught.value.revision) == [True]
+        assert is_same_record(store.load(A), make_record(0, revision=9))
+        store.close()
+
+
 def test_a_redis_that_is_not_there_stops_a_start_but_not_a_restart(tmp_path, caplog, make_record):
     from cellgate.serve.start_errors import ServerStartError
 
@@ -125,6 +184,21 @@ def test_a_redis_that_is_not_there_stops_a_start_but_not_a_restart(tmp_path, cap
     with pytest.raises(StoreError):
         put(store, make_record())
     store.close()
+
+
+def test_a_redis_that_stands_still_is_asked_once(tmp_path):
+    """Whoever waits for the store has waited long enough by then; only a connection that broke is worth another one."""
+    with closing(socket.socket(socket.AF_UNIX)) as listener:
+        listener.bind(f"{tmp_path}/still.sock")
+        listener.listen()
+        listener.setblocking(False)
+        store = RedisStore(f"unix://{tmp_path}/still.sock", timeout_s=0.01)
+
+        assert "Timeout" in store.fault
+        listener.accept()[0].close()
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+        store.close()
 
 
 def test_memory_and_sqlite_are_opened_by_name(tmp_path):

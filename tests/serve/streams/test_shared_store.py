@@ -5,6 +5,8 @@ import numpy as np
 from cellgate.serve.engine.work import StreamRef
 from cellgate.serve.stream_errors import StepGap, StreamExpired
 from cellgate.serve.streams.memory_store import MemoryStore
+from cellgate.serve.streams.record import StreamKey
+from cellgate.serve.streams.store import Write
 
 
 def test_two_servers_share_streams(make_durable, make_work, make_x, cut, whole_of):
@@ -51,6 +53,24 @@ def test_a_write_that_another_server_came_before_is_run_again_from_there(make_du
 
     assert [answer.step for answer in found] == [2, 3]
     assert found[1].outputs["y"].tobytes() == whole_of(np.tile(x, (1, 4, 1)))["y"][:, 6:].tobytes()
+
+
+def test_a_store_that_falls_back_to_an_older_state_is_not_gone_on_with_from_what_is_lost(
+    make_durable, make_work, make_x, whole_of
+):
+    """A replica took over that had not received step 1; it is sent again, to another server and cut elsewhere."""
+    inner, x, key = MemoryStore(1000), make_x(8), StreamKey("steps", 7)
+    one, other = servers = [make_durable(inner, is_shared=True) for _ in range(2)]
+    one.ask(make_work(x[:, :2], StreamRef(id=7, is_start=True, step=0)))
+    replica, record = MemoryStore(1000), inner.load(key)
+    replica.commit([Write(key=key, expected=None, record=record, expires_s=1e12, keep_until_s=1e12)])
+    one.ask(make_work(x[:, 2:6], StreamRef(id=7, step=1)))
+    for server in servers:
+        server.store.inner = replica
+    other.ask(make_work(x[:, 2:4], StreamRef(id=7, step=1)))
+    found = one.ask(make_work(x[:, 4:], StreamRef(id=7, step=2)))
+
+    assert found.outputs["y"].tobytes() == whole_of(x)["y"][:, 4:].tobytes()
 
 
 def test_a_stream_that_others_write_to_all_the_time_is_given_up(make_durable, make_work, make_x):

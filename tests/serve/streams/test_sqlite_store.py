@@ -11,7 +11,7 @@ from cellgate.serve.start_errors import ServerStartError
 from cellgate.serve.streams import sqlite_store
 from cellgate.serve.streams.record import StreamKey
 from cellgate.serve.streams.sqlite_store import SqliteStore
-from cellgate.serve.streams.store import StoreError, Write
+from cellgate.serve.streams.store import DamagedRecordError, StoreError, Write
 
 A = StreamKey("m", 7)
 KILLED = """
@@ -172,6 +172,18 @@ def test_a_record_that_is_damaged_does_not_stop_a_sweep(path, make_record):
     store._db.execute("UPDATE streams SET record = x'00' WHERE key = 'm:n:1'")
 
     assert store.sweep(1e12) == {"m": 2}
+    store.close()
+
+
+def test_a_record_that_is_damaged_can_be_written_over_by_its_revision(path, make_record, is_same_record):
+    store = SqliteStore(path, 10)
+    put(store, make_record(4))
+    store._db.execute("UPDATE streams SET record = x'00'")
+    with pytest.raises(DamagedRecordError) as caught:
+        store.load(A)
+
+    assert put(store, make_record(0, revision=9), expected=caught.value.revision) == [True]
+    assert is_same_record(store.load(A), make_record(0, revision=9))
     store.close()
 
 
