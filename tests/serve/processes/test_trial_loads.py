@@ -114,8 +114,7 @@ def test_without_a_trial_the_same_bundle_takes_the_engine_down(folder, place):
     with serving([place], repository=str(folder), trial_limit_s=0.0) as running:
         engine = running.supervisor.engine_pid
         lost = running.load()
-        running.wait_ready()
-        after, new = running.infer(), running.supervisor.engine_pid
+        after, new = running.infer_of_the_next(), running.supervisor.engine_pid
 
     assert (lost.status_code, lost.json()["code"]) == (503, "engine_lost")
     assert new != engine
@@ -183,8 +182,7 @@ def test_an_engine_that_is_killed_during_a_trial_takes_the_trial_with_it(folder,
         lost = order.end()
         while is_there(trial):
             pass
-        running.wait_ready()
-        after = running.infer()
+        after = running.infer_of_the_next()
 
     assert (lost.status_code, lost.json()["code"]) == (503, "engine_lost")
     assert (after.status_code, after.json()["model_version"]) == (200, "1")
@@ -272,8 +270,7 @@ def test_a_server_does_without_a_replaced_bundle_of_which_each_engine_dies(folde
         running.load(2)
         kill_engines_at(running.supervisor, place.path)
         log.wait_for("engine: it starts without that bundle, which was replaced; its streams are told")
-        running.wait_ready()
-        after, index = running.infer(), running.index()
+        after, index = running.infer_of_the_next(), running.index()
 
     assert (after.status_code, after.json()["model_version"]) == (200, "2")
     assert index == {("2", "READY")}
