@@ -96,16 +96,16 @@ def test_help_and_wrong_use_load_nothing_heavy(words):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("asked", [None, "active"])
-def test_waiting_threads_of_openmp_sleep_unless_somebody_asked_otherwise(tmp_path, asked):
-    environ = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | {
-        "OMP_DISPLAY_ENV": "true"
-    }
+@pytest.mark.parametrize(("asked", "policy", "turns"), [(None, "PASSIVE", "1000"), ("active", "ACTIVE", None)])
+def test_waiting_threads_of_openmp_sleep_soon_unless_somebody_asked_otherwise(tmp_path, asked, policy, turns):
+    environ = {name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+    environ |= {"OMP_DISPLAY_ENV": "verbose"} | ({"OMP_WAIT_POLICY": asked} if asked else {})
     weights = tmp_path / "weights.pt"
     weights.write_bytes(b"no checkpoint, but torch has to say so")
-    done = python("-m", "cellgate", "inspect", weights, env=environ | ({"OMP_WAIT_POLICY": asked} if asked else {}))
+    done = python("-m", "cellgate", "inspect", weights, env=environ)
 
-    assert f"OMP_WAIT_POLICY = '{(asked or 'passive').upper()}'" in done.stderr
+    assert f"OMP_WAIT_POLICY = '{policy}'" in done.stderr
+    assert (f"GOMP_SPINCOUNT = '{turns}'" in done.stderr) == (turns is not None)
 
 
 @pytest.mark.parametrize(
