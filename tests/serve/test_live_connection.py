@@ -154,17 +154,22 @@ async def test_who_goes_away_leaves_no_work_behind(live, message):
     assert sorted(port.cancelled) == [1, 2, 3]
 
 
-async def test_what_a_client_leaves_behind_is_counted_and_logged_as_left(
-    served_models, make_manual_port, message, caplog
-):
-    """One is answered, one refused, two are left; what was answered is not told of twice."""
-    port, client = make_manual_port(), Client()
+def watched_connection(served_models, port, client):
+    """Return a connection whose messages are counted and logged, and the state that counts."""
     serving, reader, meter = parts_of(served_models, port)
     serving.settings, serving.queue = Settings(access_log=True), WorkQueue(1, 8)
     watch = watch_requests(
         serving, protocol="websocket", method="GET", path="/", headers=[], model=served_models["steps"], request_id="c"
     )
-    connection = LiveConnection(serving, reader, meter, client.receive, client.send, watch=watch)
+    return LiveConnection(serving, reader, meter, client.receive, client.send, watch=watch), serving
+
+
+async def test_what_a_client_leaves_behind_is_counted_and_logged_as_left(
+    served_models, make_manual_port, message, caplog
+):
+    """One is answered, one refused, two are left; what was answered is not told of twice."""
+    port, client = make_manual_port(), Client()
+    connection, serving = watched_connection(served_models, port, client)
     task = asyncio.create_task(connection.run())
     with anyio.fail_after(PATIENCE_S), caplog.at_level("INFO"):
         for text in (message(), "{", message(), message()):
@@ -287,12 +292,7 @@ async def test_a_long_message_is_read_and_answered_in_a_thread(live, make_reques
 
 async def test_a_fault_is_logged_under_the_message_s_own_name(served_models, make_manual_port, message, caplog):
     port, client = make_manual_port(), Client()
-    serving, reader, meter = parts_of(served_models, port)
-    serving.settings, serving.queue = Settings(access_log=True), WorkQueue(1, 8)
-    watch = watch_requests(
-        serving, protocol="websocket", method="GET", path="/", headers=[], model=served_models["steps"], request_id="c"
-    )
-    connection = LiveConnection(serving, reader, meter, client.receive, client.send, watch=watch)
+    connection, _ = watched_connection(served_models, port, client)
     task = asyncio.create_task(connection.run())
     with anyio.fail_after(PATIENCE_S):
         client.sent.put_nowait(message())
