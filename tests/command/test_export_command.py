@@ -25,7 +25,7 @@ def test_people_read_what_became_of_the_network(classifier):
     out = classifier.done.out
 
     assert out.startswith(f"bundle {classifier.path} (Class-fier, version 1)\n")
-    assert re.search(r"^weights     \S+\.safetensors$", out, re.MULTILINE)
+    assert re.search(r"^weights     .+\.safetensors$", out, re.MULTILINE)
     assert "layer 0     LSTMCell -> LSTM (fused, time free), at stacks.0.0\n" in out
     assert "verdict     equivalent: " in out
     assert " ULP), " in out
