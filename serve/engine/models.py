@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from ..cpus import usable_cpus
 from ..device_choice import open_runtime
+from ..errors import EngineError, with_cause
 from ..golden_check import check_golden
 from ..onnx_runtime import OnnxRuntime
 from ..runtime import Runtime
@@ -21,7 +22,7 @@ from ..served_model import (
     read_served_bundles,
 )
 from ..settings import Settings
-from ..start_errors import GoldenMismatchError
+from ..start_errors import GoldenMismatchError, MeasuringError
 from ..verification_state import read_verification_state
 from .calibrate import calibrate
 from .cost_model import CostModel
@@ -151,15 +152,22 @@ def _open_fastest(
     first = _open(read, settings, settings.threads or 1, opened)
     tell(read, "the time of its runs was measured")
     on_device = keeps_states_on_device(first, read.bundle)
-    cost = calibrate(first, rows, on_device=on_device)
+    cost = _measure(first, read, rows, on_device=on_device)
     cpus = usable_cpus()
     if settings.threads is not None or cpus == 1 or first.device != "cpu":
         return first, cost, on_device
     second = _open(read, settings, cpus, opened)
-    other = calibrate(second, rows)
+    other = _measure(second, read, rows)
     typical = min(_TYPICAL_ROWS, rows), _TYPICAL_STEPS
     if cost.seconds(*typical) < _WORTH_MORE_THREADS * other.seconds(*typical):
         second.close()
         return first, cost, False
     first.close()
     return second, other, False
+
+
+def _measure(runtime: OnnxRuntime, read: ServedBundle, rows: int, *, on_device: bool = False) -> CostModel:
+    try:
+        return calibrate(runtime, rows, on_device=on_device)
+    except EngineError as err:  # its cause is the runtime's own words, which a process's border would drop
+        raise MeasuringError(read.name, with_cause(err)) from err
