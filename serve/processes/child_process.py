@@ -69,7 +69,7 @@ class ChildProcess:
         self._process.terminate()
 
     def read_keys(self) -> None:
-        """Ask it to read its file of keys again."""
+        """Ask it to read its files of keys and of TLS again."""
         self._process.send_signal(signal.SIGHUP)
 
     def kill(self) -> None:
