@@ -31,6 +31,10 @@ _WORDS: Final = {
     "lanes": f"lanes: this engine, {OUTSTANDING} outstanding",
     "floor": "floor: full batches of {}, nothing to pack",
 }
+_READING: Final = (
+    "The floor's batches are ready made. Lanes take, decide, pack and answer each sequence by itself: of short ones in "
+    "a small network, that is half of the time and more."
+)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -103,6 +107,8 @@ def _print(facts: dict[str, Any], rows: Sequence[LimitRow], terminal: Terminal) 
     terminal.pairs([("sequences", shown), ("plan", facts["plan"])])
     terminal.say()
     terminal.table(_COLUMNS, [_line(row) for row in rows])
+    terminal.say()
+    terminal.say(_READING)
     if not any(row.way == "padded" for row in rows):
         terminal.say()
         terminal.say("The network takes no lengths: sequences of unequal length cannot share a batch by padding.")

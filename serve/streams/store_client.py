@@ -23,7 +23,8 @@ from .order import report_of
 from .record import EXPIRED, StreamKey, StreamRecord
 from .room import Room
 from .store import StreamStore, Write
-from .store_port import Done, InlinePort, Load, StorePort, StoreThread, Sweep
+from .store_orders import Done, Load, Sweep
+from .store_port import InlinePort, StorePort, StoreThread
 from .stream_counts import StreamCounts
 from .sweep_timer import SweepTimer
 from .table import Entry, Held, Phase, StreamTable
