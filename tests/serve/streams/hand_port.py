@@ -2,7 +2,7 @@
 
 from collections import deque
 
-from cellgate.serve.streams.store_port import Complaints, carry_out
+from cellgate.serve.streams.store_orders import StoreVisits
 
 
 class HandPort:
@@ -14,8 +14,8 @@ class HandPort:
     """
 
     def __init__(self, store, wake):
-        self.store, self.wake = store, wake
-        self.complaints = Complaints()
+        self.wake = wake
+        self.visits = StoreVisits(store)
         self.posted, self.asked, self.told = [], [], []
         self.on_its_way = deque()
 
@@ -37,7 +37,7 @@ class HandPort:
         """Do what was asked so far; the answers are on their way then."""
         orders, self.asked = self.asked, []
         if orders:
-            self.on_its_way.append(carry_out(self.store, orders, self.complaints))
+            self.on_its_way.append(self.visits.carry_out(orders, lambda: False))
 
     def tell(self):
         """Let the oldest answers arrive."""
