@@ -26,7 +26,7 @@ _SIZE: Final = re.compile(r"L\['\w+'\](?:\[\d+\])*\.size\(\)\[\d+\]")
 # The most that a capture is asked for; no batch and no sequence is as long. It is not written into the graph. Without
 # it a convolution's own guard against overflow (torch 2.10: T <= 2147483647/5) would count as a limit.
 LONGEST_AXIS: Final = 2**24
-_CALLS: Final = frozenset({"FlatCall.forward", "FirstOutput.forward"})
+_CALLS: Final = frozenset({"FlatCall.forward", "AnswerAlone.forward"})
 # Whose code is not the user's, by the beginning of its file's name: torch, this house, what has no file, and the log.
 STRANGERS: Final = (
     *(f"{folder}{os.sep}" for folder in (Path(torch.__file__).parent, Path(__file__).parent)),
