@@ -59,10 +59,12 @@ def size_guards_recorded(places: list[str]) -> Iterator[None]:
 @contextlib.contextmanager
 def quiet_capture() -> Iterator[None]:
     """Keep the exporter's talk about its own insides away from the user; errors still raise."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript")]
+    names = ("torch.onnx", "torch.export", "onnxscript", "torch._subclasses.fake_tensor")
+    loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
-        logger.setLevel(logging.ERROR)
+        # What runs with pretended tensors logs each error that it raises, with its traceback.
+        logger.setLevel(logging.CRITICAL if logger.name.endswith("fake_tensor") else logging.ERROR)
     try:
         # The capturer prints the graph that it had so far where it fails.
         with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from ..answer import Answer, refuse_list_of_steps
 from ..call_roles import Roles
-from ..errors import ExportError, UnsupportedLayerError
+from ..errors import ExportError, SignatureError, UnsupportedLayerError
 from ..exchanged_layer import Carry
+from ..original_proof import gives_nan
 from .capture import Captured, capture, unroll
 from .chance import refuse_chance
 from .finder import find_loops
@@ -62,9 +63,11 @@ def roll(module: nn.Module, roles: Roles, answer: Answer, carry: Carry, candidat
     Raises:
         UnsupportedLayerError: there is no loop, or none that could be proved; the message says which.
         AnswerError: what it returns holds no answer.
+        SignatureError: it gives NaN for one step.
     """
     call = AnswerAlone(copy.deepcopy(module).eval(), roles, answer)
     complaints: list[tuple[int, str]] = []
+    nan = False
     for takes_tokens, width in candidates:
         for batch_axis in (0, 1):
             steps = free_steps(module, width)
@@ -77,11 +80,19 @@ def roll(module: nn.Module, roles: Roles, answer: Answer, carry: Carry, candidat
             try:
                 rolled, layers = _rolled(call, carry, batch_axis, width, takes_tokens=takes_tokens)
             except (NoLoopError, ExportError) as err:
+                nan = nan or _gives_nan(call, example(1, width, batch_axis, takes_tokens=takes_tokens))
                 complaints.append((2 if isinstance(err, NoLoopError) and str(err) != NONE_FOUND else 1, str(err)))
                 continue
             return Rolled(module=rolled, takes_tokens=takes_tokens, width=width, layers=layers)
+    if nan:
+        raise SignatureError(gives_nan(type(module).__name__, 1))
     # What came nearest to a loop says most; of equals the first.
     raise UnsupportedLayerError(max(complaints, key=lambda one: one[0])[1] if complaints else NONE_FOUND)
+
+
+def _gives_nan(call: AnswerAlone, sequence: Tensor) -> bool:
+    """Whether the module runs and its answer holds NaN, which no other is equal to."""
+    return not failure(call, sequence) and bool(call.named(sequence)[0][1].isnan().any())
 
 
 def _no_sequence(roles: Roles, said: str) -> str:
