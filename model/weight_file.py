@@ -20,6 +20,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from .error_line import first_line
+
 _PICKLED: Final = (".pt", ".pth", ".ckpt")
 _WRAPPERS: Final = ("state_dict", "model_state_dict", "model")
 _SHOWN: Final = 4
@@ -101,12 +103,6 @@ def _kind(value: object) -> str:
 def say_dtype(dtype: torch.dtype) -> str:
     """Return "float32" for torch.float32."""
     return str(dtype).removeprefix("torch.")
-
-
-def first_line(err: BaseException) -> str:
-    """Return the first line of an error's text, or its class where it has none."""
-    lines = str(err).splitlines()
-    return lines[0] if lines else type(err).__name__
 
 
 def _read_safetensors(path: Path) -> WeightFile:

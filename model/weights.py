@@ -13,11 +13,11 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from .error_line import first_line
 from .network import CELLS, SequenceModel
 from .weight_file import (
     WeightFile,
     WeightsError,
-    first_line,
     list_some,
     pack_weights,
     read_weights,
