@@ -16,6 +16,7 @@ from ..bundle.manifest import Manifest
 from ..bundle.manifest_json import manifest_to_json
 from ..export.pipeline import Exported
 from ..export.report import Report
+from ..model.weight_file import list_some
 from .report_text import Row, summary_fields, summary_rows
 from .terminal import Terminal
 
@@ -31,7 +32,7 @@ class ExportResult:
         layers: where each layer is, what it was, and the operator that runs it.
         weights: where they are from, in words; None: in the file that was exported.
         exchanges: further rows, on layers of a stranger's module.
-        left_out: how many tensors a stranger's module returns that the bundle does not give.
+        left_out: names of the tensors that a stranger's module returns and the bundle does not give.
     """
 
     out: Path
@@ -40,7 +41,7 @@ class ExportResult:
     layers: tuple[tuple[str, str, str], ...]
     weights: str | None = None
     exchanges: tuple[Row, ...] = ()
-    left_out: int = 0
+    left_out: tuple[str, ...] = ()
 
 
 def result_of_network(exported: Exported, out: Path, weights: str) -> ExportResult:
@@ -56,7 +57,7 @@ def result_of_network(exported: Exported, out: Path, weights: str) -> ExportResu
             ("exchanged", f"{exchange.path or 'the network'}, {exchange.was}: {exchange.proof}")
             for exchange in exportable.exchanges
         ),
-        left_out=int(getattr(exportable.network, "left_out", 0)),
+        left_out=tuple(getattr(exportable.network, "left_out", ())),
     )
 
 
@@ -88,10 +89,11 @@ def print_result(result: ExportResult, elapsed_s: float, terminal: Terminal) -> 
     terminal.say()
     terminal.say(f"report   {out / 'equivalence.html'}")
     terminal.say(f"next     cellgate serve {shlex.quote(str(out))}")
-    if result.left_out:
+    if count := len(result.left_out):
         terminal.note(
-            f"{manifest.network['kind']}.forward returns {result.left_out} tensor{'s'[: result.left_out > 1]} more, "
-            "beside y and the states that it carries; the bundle leaves them out"
+            f"{manifest.network['kind']}.forward returns {count} tensor{'s'[: count > 1]} more, beside y and the "
+            f"states that it carries; the bundle leaves {'it' if count == 1 else 'them'} out, and --answer "
+            f"{list_some(result.left_out, ' or ')} would give {'it' if count == 1 else 'one'} as y"
         )
     if report.verdict == "sensitive":
         terminal.warn(

@@ -63,13 +63,14 @@ def _prepare(bundle: Bundle, arguments: argparse.Namespace) -> Exportable:
         source.network,
         roles(arguments.argument),
         arguments.input_dim,
+        answer=arguments.answer,
         float64_gates="gates" in bundle.manifest.network,  # of the bundle's graph; for the report
     )
     expected, found = bundle.manifest.graph, exportable.signature
     if expected != found:
         raise UsageError(
             f"{arguments.source}: expected {_words(expected)} as in the bundle, found {_words(found)}; "
-            "give the source from which the bundle was made"
+            "give the source from which the bundle was made, with the same --argument, --input-dim and --answer"
         )
     return exportable
 

@@ -114,6 +114,7 @@ def prepare(
     told: Mapping[str, str] | None = None,
     input_dim: int | None = None,
     *,
+    answer: str | None = None,
     float64_gates: bool = False,
 ) -> Exportable:
     """Make a network ready for export.
@@ -122,6 +123,7 @@ def prepare(
         source: a SequenceModel, RecurrentStack or LSTMLayer, or any module around recurrent layers. Not changed.
         told: argument names of a foreign module's forward for the roles sequence, lengths and state.
         input_dim: I of a foreign module, where it cannot be found.
+        answer: which of the tensors that a foreign module's forward returns is y; None for the first (answer.py).
         float64_gates: see Exportable; every layer becomes a Scan for it.
 
     Raises:
@@ -129,7 +131,7 @@ def prepare(
         ExportError: one of its classes, saying what in the module cannot be exported.
     """
     source = plain_copy(source)
-    network = _with_house_call(source, told, input_dim).eval()
+    network = _with_house_call(source, told, input_dim, answer).eval()
     lowered, layers = lower(network, can_fuse=lambda _: not float64_gates)
     signature = _signature_of(network)
     width = int(network.input_dim)  # type: ignore[arg-type] # every kind of network has one
@@ -169,7 +171,13 @@ def _graph_call(lowered: nn.Module, layers: tuple[LoweredLayer, ...], signature:
     return FlatCall(lowered, has_lengths=signature.lengths is not None).eval()
 
 
-def _with_house_call(source: nn.Module, told: Mapping[str, str] | None, input_dim: int | None) -> nn.Module:
+def _with_house_call(
+    source: nn.Module, told: Mapping[str, str] | None, input_dim: int | None, answer: str | None
+) -> nn.Module:
+    if answer is not None and isinstance(source, SequenceModel | RecurrentStack | LSTMLayer):
+        raise SourceError(
+            f"{type(source).__name__} has one answer, expected no --answer, found {answer!r}; leave it out"
+        )
     if isinstance(source, SequenceModel):
         _check_head(source)
         return source
@@ -177,7 +185,7 @@ def _with_house_call(source: nn.Module, told: Mapping[str, str] | None, input_di
         return StackNetwork(source)
     if isinstance(source, LSTMLayer):
         return StackNetwork(RecurrentStack.of_layer(source, input_dim_of(source)))
-    return ForeignNetwork(source, told, input_dim)
+    return ForeignNetwork(source, told, input_dim, answer)
 
 
 def _check_head(network: SequenceModel) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 import torch
 from torch import Tensor
 
+from .answer import refuse_list_of_steps, say_others
 from .call_layout import output_layout, output_layouts
 from .errors import ExportError, SignatureError
 from .input_probe import PROBE_ROWS, PROBE_STEPS, example
@@ -31,11 +32,16 @@ def find_output(network: ForeignNetwork) -> None:
     """Find which layers run, that the module draws nothing by chance, and how it lays out y."""
     name, taken = type(network.module).__name__, network.input_layout
     rows = 1 if taken.one_at_a_time else PROBE_ROWS
-    answers = [network.call(example(network, steps)) for steps in PROBE_STEPS]
+    answers, returned = [], []
+    for steps in PROBE_STEPS:
+        answers.append(network.call(example(network, steps)))
+        returned.append(network.returned)
+    refuse_list_of_steps(name, returned, PROBE_STEPS)
+    others = say_others(returned[0])
     if answers[0].dtype != torch.float32:
         dtype = str(answers[0].dtype).removeprefix("torch.")
         remedy = "end its forward with .float()" if answers[0].is_floating_point() else "return scores, not argmax"
-        raise SignatureError(f"{name}.forward returns {dtype}, expected float32; {remedy}")
+        raise SignatureError(f"{name}.forward returns {dtype}, expected float32; {remedy}{others}")
     shapes = [list(y.shape) for y in answers]
     network.stacks = {n: tensors for n, tensors in network.stacks.items() if n in network.carry.calls}
     x = example(network, PROBE_STEPS[0])
@@ -60,7 +66,7 @@ def find_output(network: ForeignNetwork) -> None:
         whom, wanted = "a sequence", "[T, O] or [O]"
     raise SignatureError(
         f"{name}.forward returns shape {shapes[0]} for {whom} of {PROBE_STEPS[0]} steps and {shapes[1]} for "
-        f"{PROBE_STEPS[1]}, expected {wanted} with one O for every length{remedy}"
+        f"{PROBE_STEPS[1]}, expected {wanted} with one O for every length{remedy}{others}"
     )
 
 

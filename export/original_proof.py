@@ -45,13 +45,18 @@ def prove_as_it_came(network: ForeignNetwork, module: nn.Module) -> None:
         if steps > max(PROBE_STEPS) and not bool(alone.isfinite().all()):
             continue  # it grows without bounds, and nothing is told by what is left of it
         if bool(alone.isnan().any()):
-            raise SignatureError(
-                f"{type(module).__name__}.forward gives NaN for {steps} step{'s' * (steps > 1)}, expected numbers; "
-                "look for a division by zero, and for a std() or var() over the steps (unbiased=False takes one)"
-            )
+            raise SignatureError(gives_nan(type(module).__name__, steps))
         if not _alike(alone, y) and _alike(alone, _rows_alone(network, _shaken(theirs), x)):
             raise SignatureError(_differs(type(module).__name__, steps, equal_for))
         equal_for = max(equal_for, steps)
+
+
+def gives_nan(name: str, steps: int) -> str:
+    """Say that a module's answer holds NaN for a number of steps."""
+    return (
+        f"{name}.forward gives NaN for {steps} step{'s' * (steps > 1)}, expected numbers; look for a division by zero, "
+        "and for a std() or var() over the steps (unbiased=False takes one)"
+    )
 
 
 def _rows_alone(network: ForeignNetwork, theirs: nn.Module, x: Tensor) -> Tensor:

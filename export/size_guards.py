@@ -26,7 +26,7 @@ _SIZE: Final = re.compile(r"L\['\w+'\](?:\[\d+\])*\.size\(\)\[\d+\]")
 # The most that a capture is asked for; no batch and no sequence is as long. It is not written into the graph. Without
 # it a convolution's own guard against overflow (torch 2.10: T <= 2147483647/5) would count as a limit.
 LONGEST_AXIS: Final = 2**24
-_CALLS: Final = frozenset({"FlatCall.forward", "FirstOutput.forward"})
+_CALLS: Final = frozenset({"FlatCall.forward", "AnswerAlone.forward"})
 # Whose code is not the user's, by the beginning of its file's name: torch, this house, what has no file, and the log.
 STRANGERS: Final = (
     *(f"{folder}{os.sep}" for folder in (Path(torch.__file__).parent, Path(__file__).parent)),
@@ -59,10 +59,12 @@ def size_guards_recorded(places: list[str]) -> Iterator[None]:
 @contextlib.contextmanager
 def quiet_capture() -> Iterator[None]:
     """Keep the exporter's talk about its own insides away from the user; errors still raise."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript")]
+    names = ("torch.onnx", "torch.export", "onnxscript", "torch._subclasses.fake_tensor")
+    loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
-        logger.setLevel(logging.ERROR)
+        # What runs with pretended tensors logs each error that it raises, with its traceback.
+        logger.setLevel(logging.CRITICAL if logger.name.endswith("fake_tensor") else logging.ERROR)
     try:
         # The capturer prints the graph that it had so far where it fails.
         with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):

@@ -66,8 +66,13 @@ class Exported:
 def exported() -> Callable[..., Exported]:
     """Return a function from a module to its Exported."""
 
-    def export(module: nn.Module, told: dict[str, str] | None = None, input_dim: int | None = None) -> Exported:
-        exportable = prepare(module, told, input_dim)
+    def export(
+        module: nn.Module,
+        told: dict[str, str] | None = None,
+        input_dim: int | None = None,
+        answer: str | None = None,
+    ) -> Exported:
+        exportable = prepare(module, told, input_dim, answer=answer)
         return Exported(exportable, export_onnx(exportable))
 
     return export
