@@ -96,7 +96,7 @@ def find_state(network: ForeignNetwork) -> None:
     network.call(x)
     runs_once = all(count == 1 for count in network.carry.calls.values())
     own = [tensor for tensors in network.carry.given.values() for tensor in tensors]
-    starts_at_zero = not any(bool(tensor.abs().sum() > 0) for tensor in own)
+    starts_at_zero = not any(bool(tensor.count_nonzero()) for tensor in own)
     if not (runs_once and starts_at_zero) or (network.roles.state and len(network.stacks) > 1):
         return
     first = network.state_squeezed
@@ -116,7 +116,7 @@ def _state_arrives(network: ForeignNetwork, x: Tensor) -> bool:
     except Exception:  # noqa: BLE001 - then it does not take it in this form
         return False
     given = [tensor for tensors in network.carry.given.values() for tensor in tensors]
-    if network.carry.overrules and any(bool(tensor.abs().sum() > 0) for tensor in given):
+    if network.carry.overrules and any(bool(tensor.count_nonzero()) for tensor in given):
         return False  # the module makes something of the state, which must not be passed by
     used = [tensor for number in network.stacks for tensor in network.carry.used.get(number) or []]
     return len(used) == len(state) and all(
