@@ -60,11 +60,18 @@ class ForeignNetwork(nn.Module):
         in_graph: whether a graph is captured from this copy, where nothing may depend on the example's sizes.
     """
 
-    def __init__(self, module: nn.Module, told: Mapping[str, str] | None = None, input_dim: int | None = None) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        told: Mapping[str, str] | None = None,
+        input_dim: int | None = None,
+        *,
+        takes_tokens: bool = False,
+    ) -> None:
         super().__init__()
         self.own_roles = self.roles = find_roles(module, told)
         self.module, self.carry, self.exchanges = exchange(module)
-        tried = [(False, input_dim)] if input_dim is not None else input_candidates(self.module)
+        tried = [(takes_tokens, input_dim)] if input_dim is not None else input_candidates(self.module)
         if not self.exchanges:
             tried = [self._roll_up(module, loop_candidates(module) if input_dim is None else tried)]
         self.takes_tokens, self.input_dim = False, 0

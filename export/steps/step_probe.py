@@ -1,0 +1,192 @@
+"""How a module takes one step, found out on runs: its input, the shapes of its state, and which tensor is which.
+
+A form is right where the module runs with it for two numbers of rows and gives every state back in the shape in which
+it took it. A module that would as well take several steps in the place of one is no such module.
+
+Rules of this file: a stranger's code runs here, and whatever it raises is an answer.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from itertools import permutations
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from ..call_modes import CpuOnly
+from ..errors import SignatureError
+from ..input_width import loop_candidates
+from ..own_attributes import attributes_kept
+from .state_candidates import ROWS, state_candidates
+from .step_arguments import find_arguments, returned_names
+from .step_call import StepCall, call
+from .step_form import StepArguments, StepForm, flat, template_of
+
+_SEVERAL: Final = 4  # steps in the place of one
+_MOST_ORDERED: Final = 6  # states whose order is looked at
+
+
+@torch.no_grad()
+def find_form(module: nn.Module, told: Mapping[str, str], input_dim: int | None) -> StepForm | None:
+    """Return how the module takes one step, or None where it takes none.
+
+    Raises:
+        SignatureError: it gives its states back in another order than it takes them.
+    """
+    arguments = find_arguments(module, told)
+    if arguments is None:
+        return None
+    tried = loop_candidates(module) if input_dim is None else [(True, input_dim), (False, input_dim)]
+    candidates = {repr(one): one for one in state_candidates(module, len(arguments.state))}.values()
+    for one_row in (False, True):
+        for template, leaves in candidates:
+            for takes_tokens, width in tried:
+                for axes in ("B", "1B", "B1") if takes_tokens else ("BI", "1BI", "B1I"):
+                    form = StepForm(
+                        arguments=arguments,
+                        takes_tokens=takes_tokens,
+                        width=width,
+                        axes=axes,
+                        one_row=one_row,
+                        template=template,
+                        leaves=leaves,
+                    )
+                    found = _tried(module, form)
+                    if found is not None:
+                        _check_order(module, found)
+                        return replace(found, widened=_can_be_widened(module, found))
+    return None
+
+
+def draw_step(form: StepForm, rows: int, seed: int) -> tuple[Tensor, list[Tensor]]:
+    """Return a random step [B, I] or [B] and a random state."""
+    generator = torch.Generator().manual_seed(seed)
+    if form.takes_tokens:
+        x = torch.randint(0, form.width, (rows,), generator=generator)
+    else:
+        x = torch.randn(rows, form.width, generator=generator)
+    return x, [torch.randn(leaf.shape(rows), generator=generator) * 0.5 for leaf in form.leaves]
+
+
+def _tried(module: nn.Module, form: StepForm) -> StepForm | None:
+    """Return the form with what comes back; None where the module does not run so, or takes whole sequences."""
+    found = None
+    for rows in (1,) if form.one_row else ROWS:
+        result = _run(module, form, *draw_step(form, rows, seed=1))
+        said = None if result is None else _read(module, form, result, rows)
+        if said is None or (found is not None and said != found):
+            return None
+        found = said
+    return None if found is None or _takes_several(module, found) else found
+
+
+def _run(module: nn.Module, form: StepForm, x: Tensor, leaves: list[Tensor]) -> Any:
+    try:
+        with CpuOnly(), attributes_kept(module):
+            result = call(module, form, x, leaves)
+    except Exception:  # noqa: BLE001 - a stranger's forward may refuse a wrong guess in any way it likes
+        return None
+    return result if all(isinstance(part, Tensor) for part in flat(result)) else None
+
+
+def _read(module: nn.Module, form: StepForm, result: Any, rows: int) -> StepForm | None:
+    """Find the states in what came back, by names where the code tells them, by shapes and places else."""
+    given = list(flat(result))
+    wanted = [leaf.shape(rows) for leaf in form.leaves]
+    for states in _placements(module, form.arguments, len(given), len(wanted)):
+        if [tuple(given[number].shape) for number in states] != wanted:
+            continue
+        others = [number for number in range(len(given)) if number not in states]
+        answer = others[0] if others else states[0]
+        width = _width_of(tuple(given[answer].shape), rows)
+        if width is not None and given[answer].is_floating_point():
+            return replace(form, result=template_of(result), answer=answer, states=states, output_dim=width)
+    return None
+
+
+def _placements(module: nn.Module, arguments: StepArguments, given: int, count: int) -> Iterator[tuple[int, ...]]:
+    """Yield where in the result the states may be: by name, behind the answer, all that there is, or further back."""
+    names = returned_names(module)
+    if len(names) == given and count == len(arguments.state) and set(arguments.state) <= set(names):
+        yield tuple(names.index(name) for name in arguments.state)
+    if given == count:
+        yield tuple(range(count))
+    for first in [*range(1, given - count + 1), *([0] if given > count else [])]:
+        yield tuple(range(first, first + count))
+
+
+def _width_of(shape: tuple[int, ...], rows: int) -> int | None:
+    """Return O of an answer [B, O], [1, B, O], [B, 1, O], [B] or [1, B]."""
+    for fitting in ((rows,), (1, rows)):
+        if shape == fitting:
+            return 1
+        if shape[:-1] in {fitting, (*fitting, 1)}:
+            return shape[-1]
+    return None
+
+
+def _takes_several(module: nn.Module, form: StepForm) -> bool:
+    """Whether the module runs as well with several steps in the place of one: then it takes whole sequences."""
+    rows = 1 if form.one_row else ROWS[0]
+    x, leaves = draw_step(form, rows, seed=2)
+    laid = form.hand_over(x)
+    for axis in range(laid.dim() - (not form.takes_tokens)):
+        if laid.shape[axis] != 1:
+            continue
+        sizes = [_SEVERAL if k == axis else size for k, size in enumerate(laid.shape)]
+        several = replace(form, axes=form.axes.replace("1", ""))  # laid out already
+        result = _run(module, several, laid.expand(sizes).contiguous(), leaves)
+        given = [] if result is None else [tuple(tensor.shape) for tensor in flat(result)]
+        if len(given) > max(form.states) and all(
+            given[number] == leaf.shape(rows) for number, leaf in zip(form.states, form.leaves, strict=True)
+        ):
+            return True
+    return False
+
+
+def _check_order(module: nn.Module, form: StepForm) -> None:
+    """Refuse where another order of the states would let each depend on the one that it takes the place of.
+
+    Raises:
+        SignatureError: h1, c1, h2, c2 come back as h1, h2, c1, c2, or alike.
+    """
+    count = len(form.leaves)
+    if len(form.arguments.state) == 1 or count > _MOST_ORDERED:  # what is one thing is handed on as it is
+        return
+    reads = [[_reads(module, form, old, new) for old in range(count)] for new in range(count)]
+    if all(reads[k][k] for k in range(count)):
+        return
+    for order in permutations(range(count)):
+        if all(form.leaves[k] == form.leaves[order[k]] and reads[order[k]][k] for k in range(count)):
+            names = ", ".join(form.arguments.state)
+            raise SignatureError(
+                f"{type(module).__name__}.forward takes the states {names} and gives them back in another order, "
+                f"expected the same; let it return the answer and then {names}, each under the name of its argument"
+            )
+
+
+def _reads(module: nn.Module, form: StepForm, old: int, new: int) -> bool:
+    """Whether a state that is given back changes with one that was given."""
+    rows = 1 if form.one_row else ROWS[0]
+    x, leaves = draw_step(form, rows, seed=3)
+    changed = [leaf + 1.0 if k == old else leaf for k, leaf in enumerate(leaves)]
+    results = [list(flat(_run(module, form, x, state)))[form.states[new]] for state in (leaves, changed)]
+    return not torch.equal(*results)
+
+
+def _can_be_widened(module: nn.Module, form: StepForm) -> bool:
+    """Whether a module that takes one row gives for several what it gives for each alone, with other views."""
+    wide = StepCall(module, replace(form, widened=True))
+    for rows in ROWS if form.one_row else ():
+        x, leaves = draw_step(form, rows, seed=4)
+        try:
+            with CpuOnly(), attributes_kept(module):
+                y, state = wide(x, leaves)
+                y_alone, alone = wide.step_by_step(x.unsqueeze(1), leaves)
+        except Exception:  # noqa: BLE001 - a stranger's forward may refuse more rows in any way it likes
+            return False
+        pairs = zip([y, *state], [y_alone.squeeze(1), *alone], strict=True)
+        if not all(a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in pairs):
+            return False
+    return form.one_row
