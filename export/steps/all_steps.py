@@ -46,7 +46,7 @@ class AllSteps(nn.Module):
         """Return y [B, T, O]."""
         rows, steps = x.size(0), x.size(1)
         self.sizes.rows, self.sizes.steps = rows, steps
-        flat = x.flatten(0, 1)
+        flat = _laid_out(x.flatten(0, 1))
         dtype = next((p.dtype for p in self.parameters() if p.is_floating_point()), torch.float32)
         y: Tensor = self.call(flat, self.call.form.zeros(rows * steps, dtype))[0]
         return y.reshape(rows, steps, self.call.form.output_dim)
@@ -74,7 +74,7 @@ class _WholeLayer(nn.Module):
         if input.dim() != 3 or input.shape[time] != 1:  # noqa: PLR2004 - [1, B, I]
             raise UnsupportedLayerError(f"a recurrent layer was given shape {list(input.shape)}, expected one step")
         rows, steps = self.sizes.rows, self.sizes.steps
-        output, _ = self.layer(input.reshape(rows, steps, input.size(-1)))
+        output, _ = self.layer(_laid_out(input.squeeze(time)).reshape(rows, steps, input.size(-1)))
         said = output.reshape(rows * steps, output.size(-1))
         given = [] if hx is None else [hx] if isinstance(hx, Tensor) else list(hx)
         hidden = (
@@ -82,3 +82,8 @@ class _WholeLayer(nn.Module):
         )
         state = hidden if len(given) < 2 else (hidden, given[1])  # noqa: PLR2004 - hidden and cell
         return said.unsqueeze(time), state
+
+
+def _laid_out(tensor: Tensor) -> Tensor:
+    """Return a copy whose strides are plain: what a capturer works out for those of a view may bind free sizes."""
+    return tensor.clone(memory_format=torch.contiguous_format)

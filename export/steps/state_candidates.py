@@ -6,6 +6,7 @@ Rules of this file: of a stranger's code only methods run that make a state; wha
 import inspect
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
@@ -15,13 +16,26 @@ from ..call_modes import CpuOnly
 from ..own_attributes import attributes_kept
 from .step_form import StateLeaf, filled, flat, template_of
 
-Candidate = tuple[tuple[Any, ...], tuple[StateLeaf, ...]]  # a template for each argument, and the leaves
-
 ROWS: Final = (3, 5)
 _MAKER: Final = re.compile(r"(?i)_*(?:init|zero|begin|start|empty|default|create|make|get|new|reset)\w*")
 _OF_STATE: Final = re.compile(r"(?i)\w*(?:hidden|state|carry|memory|h0|hid|zero)s?\d*")
 _MATRIX_RANK: Final = 2
 _MOST_WIDTHS: Final = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What the state may be.
+
+    Attributes:
+        template: a tree for each argument (step_form.py).
+        leaves: the shape of each tensor.
+        guessed: whether only widths of weights speak for it.
+    """
+
+    template: tuple[Any, ...]
+    leaves: tuple[StateLeaf, ...]
+    guessed: bool = False
 
 
 def state_makers(module: nn.Module) -> list[str]:
@@ -52,10 +66,10 @@ def state_candidates(module: nn.Module, arguments: int) -> Iterator[Candidate]:
         plain, layered = StateLeaf((), (width,)), StateLeaf((1,), (width,))
         for leaf in (plain, layered):
             if arguments == 1:
-                yield (0,), (leaf,)
-                yield ((0, 1),), (leaf, leaf)
+                yield Candidate((0,), (leaf,), guessed=True)
+                yield Candidate(((0, 1),), (leaf, leaf), guessed=True)
             else:
-                yield tuple(range(arguments)), (leaf,) * arguments
+                yield Candidate(tuple(range(arguments)), (leaf,) * arguments, guessed=True)
 
 
 def made_state(module: nn.Module, name: str, rows: int) -> list[Any] | None:
@@ -99,7 +113,7 @@ def _made_by(module: nn.Module, name: str, arguments: int) -> Iterator[Candidate
     for from_end in (2, 3):
         leaves = [_leaf(one, two, from_end) for one, two in zip(*shapes, strict=True)]
         if all(leaf is not None for leaf in leaves):
-            yield template, tuple(leaf for leaf in leaves if leaf is not None)
+            yield Candidate(template, tuple(leaf for leaf in leaves if leaf is not None))
 
 
 def _leaf(one: tuple[int, ...], two: tuple[int, ...], from_end: int) -> StateLeaf | None:
@@ -135,27 +149,27 @@ def _arranged(groups: list[list[StateLeaf]], arguments: int) -> Iterator[Candida
     grouped = [tuple(next(numbers) for _ in group) for group in groups]
     trees: list[Any] = [group[0] if len(group) == 1 else group for group in grouped]
     if arguments == len(leaves):
-        yield tuple(range(len(leaves))), leaves
+        yield Candidate(tuple(range(len(leaves))), leaves)
     elif arguments == len(groups):
-        yield tuple(trees), leaves
+        yield Candidate(tuple(trees), leaves)
     if arguments == 1:
-        yield from (((tree,), leaves) for tree in (tuple(range(len(leaves))), trees, tuple(trees)))
+        yield from (Candidate((tree,), leaves) for tree in (tuple(range(len(leaves))), trees, tuple(trees)))
     if len(set(leaves)) == 1 or len({tuple(group) for group in groups}) == 1:
         yield from _stacked(groups, arguments)
     by_kind = list(zip(*grouped, strict=False)) if len({len(group) for group in groups}) == 1 else []
     if len(by_kind) == arguments > 1 or (arguments == 1 and len(by_kind) > 1):  # all hidden states, then all cells
         order = [number for kind in by_kind for number in kind]
         lists = filled(template_of([list(kind) for kind in by_kind]), range(len(order)))
-        yield tuple(lists) if arguments > 1 else (tuple(lists),), tuple(leaves[k] for k in order)
+        yield Candidate(tuple(lists) if arguments > 1 else (tuple(lists),), tuple(leaves[k] for k in order))
 
 
 def _stacked(groups: list[list[StateLeaf]], arguments: int) -> Iterator[Candidate]:
     """Yield the states of equal cells as one tensor [cells, B, H], or one for hidden states and one for cells."""
     kinds = tuple(StateLeaf((len(groups), *leaf.before), leaf.after) for leaf in groups[0])
     if len(kinds) == arguments:
-        yield tuple(range(len(kinds))), kinds
+        yield Candidate(tuple(range(len(kinds))), kinds)
     elif arguments == 1:
-        yield (tuple(range(len(kinds))),), kinds
+        yield Candidate((tuple(range(len(kinds))),), kinds)
 
 
 def _widths(module: nn.Module) -> list[int]:

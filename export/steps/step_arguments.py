@@ -12,6 +12,7 @@ from typing import Final
 
 from torch import nn
 
+from ..call_roles import check_told
 from .step_form import StepArguments
 
 _STATE_WORDS: Final = frozenset(
@@ -23,14 +24,20 @@ _STATE_WORDS: Final = frozenset(
 
 
 def find_arguments(module: nn.Module, told: Mapping[str, str]) -> StepArguments | None:
-    """Return which arguments are what; None where none could be a state.
+    """Return which arguments are what; None where none could be a state, or a length is told, which one step has not.
 
     Args:
         module: its forward has named arguments.
-        told: as for call_roles.find_roles; what it says there was checked.
+        told: as for call_roles.find_roles.
+
+    Raises:
+        SignatureError: a told role or name does not exist.
     """
+    if type(module).forward is nn.Module.forward or told.get("lengths"):
+        return None
     parameters = inspect.signature(module.forward).parameters
     named = {n: p for n, p in parameters.items() if p.kind not in {p.VAR_POSITIONAL, p.VAR_KEYWORD}}
+    check_told(f"{type(module).__name__}.forward({', '.join(parameters)})", told, named)
     state = tuple(told["state"].split(",")) if told.get("state") else ()
     sequence = told.get("sequence") or next(
         (n for n in named if n not in state and (state or not is_state_name(n))), next(iter(named), None)

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .row_mapping import ViewsWidened, map_rows
 from .step_form import StepForm, flat
+from .widened_views import ViewsWidened
 
 
 class StepCall(nn.Module):
@@ -36,20 +36,10 @@ class StepCall(nn.Module):
         Returns:
             (y [B, O], the state).
         """
-        if self.form.widened:
-            with ViewsWidened(x.size(0)):
-                return self.take(x, leaves)
         if not self.form.one_row:
             return self.take(x, leaves)
-        axes = tuple(leaf.axis for leaf in self.form.leaves)
-
-        def one(row: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
-            own = [tensor.unsqueeze(axis) for tensor, axis in zip(state, axes, strict=True)]
-            y, new = self.take(row.unsqueeze(0), own)
-            return (y.squeeze(0), *(tensor.squeeze(axis) for tensor, axis in zip(new, axes, strict=True)))
-
-        y, *new = map_rows(one, (x, *leaves), (0, *axes), (0, *axes))
-        return y, new
+        with ViewsWidened(x.size(0)):
+            return self.take(x, leaves)
 
     def take(self, x: Tensor, leaves: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Take a step in one call of the module, as many rows as it takes."""

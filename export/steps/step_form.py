@@ -79,8 +79,8 @@ class StepForm:
         takes_tokens: whether a step is int64 [B].
         width: I, or the number of tokens.
         axes: of a step: "BI", "1BI" or "B1I", of tokens "B", "1B" or "B1".
-        one_row: whether the module takes a batch of one only.
-        widened: whether it takes more rows nevertheless, with other sizes in its views (row_mapping.py).
+        one_row: whether the module takes a batch of one, and more rows only with other sizes in its views
+            (widened_views.py).
         template: the state arguments, a tree each.
         leaves: the shape of each state tensor in the template.
         result: what forward returns, a template.
@@ -100,7 +100,6 @@ class StepForm:
     answer: int = 0
     states: tuple[int, ...] = ()
     output_dim: int = 0
-    widened: bool = False
 
     @property
     def left_out(self) -> int:

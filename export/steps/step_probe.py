@@ -21,7 +21,7 @@ from ..own_attributes import attributes_kept
 from .state_candidates import ROWS, state_candidates
 from .step_arguments import find_arguments, returned_names
 from .step_call import StepCall, call
-from .step_form import StepArguments, StepForm, flat, template_of
+from .step_form import StateLeaf, StepArguments, StepForm, flat, template_of
 
 _SEVERAL: Final = 4  # steps in the place of one
 _MOST_ORDERED: Final = 6  # states whose order is looked at
@@ -32,31 +32,55 @@ def find_form(module: nn.Module, told: Mapping[str, str], input_dim: int | None)
     """Return how the module takes one step, or None where it takes none.
 
     Raises:
-        SignatureError: it gives its states back in another order than it takes them.
+        SignatureError: it gives its states back in another order than it takes them, or takes one row alone.
     """
     arguments = find_arguments(module, told)
     if arguments is None:
         return None
-    tried = loop_candidates(module) if input_dim is None else [(True, input_dim), (False, input_dim)]
+    widths = loop_candidates(module) if input_dim is None else [(False, input_dim), (True, input_dim)]
     candidates = {repr(one): one for one in state_candidates(module, len(arguments.state))}.values()
+    near: StepForm | None = None
     for one_row in (False, True):
-        for template, leaves in candidates:
-            for takes_tokens, width in tried:
-                for axes in ("B", "1B", "B1") if takes_tokens else ("BI", "1BI", "B1I"):
-                    form = StepForm(
-                        arguments=arguments,
-                        takes_tokens=takes_tokens,
-                        width=width,
-                        axes=axes,
-                        one_row=one_row,
-                        template=template,
-                        leaves=leaves,
-                    )
-                    found = _tried(module, form)
-                    if found is not None:
-                        _check_order(module, found)
-                        return replace(found, widened=_can_be_widened(module, found))
+        for state in candidates:
+            for takes_tokens, width, axes in _inputs(widths, state.leaves if input_dim is None else ()):
+                form = StepForm(
+                    arguments=arguments,
+                    takes_tokens=takes_tokens,
+                    width=width,
+                    axes=axes,
+                    one_row=one_row,
+                    template=state.template,
+                    leaves=state.leaves,
+                )
+                found = _tried(module, form)
+                if found is not None and _rows_stay_apart(module, found):
+                    _check_order(module, found)
+                    return found
+                near = near or (None if state.guessed else found)
+    if near is not None:
+        raise SignatureError(_of_rows(type(module).__name__, near))
     return None
+
+
+def _of_rows(name: str, form: StepForm) -> str:
+    """Say why a module that takes one step takes no batch."""
+    if form.one_row:
+        return (
+            f"{name}.forward takes one step of one row alone, expected a batch [B, I] or tokens [B]; let it say "
+            "x.size(0) where it says 1, as in x.view(x.size(0), -1)"
+        )
+    return (
+        f"{name}.forward lets a row change the output of another, expected each row by itself; look for a view() or "
+        "reshape() that mixes the batch with another axis, and for a mean over the batch"
+    )
+
+
+def _inputs(widths: list[tuple[bool, int]], leaves: tuple[StateLeaf, ...]) -> Iterator[tuple[bool, int, str]]:
+    """Yield (takes tokens, width, axes) to try: the widths of layers, then those of the states."""
+    more = [(False, leaf.after[-1]) for leaf in leaves if leaf.after]
+    for takes_tokens, width in dict.fromkeys([*widths, *more]):
+        for axes in ("B", "1B", "B1") if takes_tokens else ("BI", "1BI", "B1I"):
+            yield takes_tokens, width, axes
 
 
 def draw_step(form: StepForm, rows: int, seed: int) -> tuple[Tensor, list[Tensor]]:
@@ -78,7 +102,9 @@ def _tried(module: nn.Module, form: StepForm) -> StepForm | None:
         if said is None or (found is not None and said != found):
             return None
         found = said
-    return None if found is None or _takes_several(module, found) else found
+    if found is None or not all(_goes_into_something(module, found, number) for number in range(len(found.leaves))):
+        return None
+    return None if _takes_several(module, found) else found
 
 
 def _run(module: nn.Module, form: StepForm, x: Tensor, leaves: list[Tensor]) -> Any:
@@ -127,16 +153,14 @@ def _width_of(shape: tuple[int, ...], rows: int) -> int | None:
 
 
 def _takes_several(module: nn.Module, form: StepForm) -> bool:
-    """Whether the module runs as well with several steps in the place of one: then it takes whole sequences."""
+    """Whether the module runs as well with more on an axis than its state has rows: then that axis is time."""
     rows = 1 if form.one_row else ROWS[0]
     x, leaves = draw_step(form, rows, seed=2)
     laid = form.hand_over(x)
+    several = replace(form, axes=form.axes.replace("1", ""))  # laid out already
     for axis in range(laid.dim() - (not form.takes_tokens)):
-        if laid.shape[axis] != 1:
-            continue
-        sizes = [_SEVERAL if k == axis else size for k, size in enumerate(laid.shape)]
-        several = replace(form, axes=form.axes.replace("1", ""))  # laid out already
-        result = _run(module, several, laid.expand(sizes).contiguous(), leaves)
+        more = laid.repeat([_SEVERAL if k == axis else 1 for k in range(laid.dim())])
+        result = _run(module, several, more, leaves)
         given = [] if result is None else [tuple(tensor.shape) for tensor in flat(result)]
         if len(given) > max(form.states) and all(
             given[number] == leaf.shape(rows) for number, leaf in zip(form.states, form.leaves, strict=True)
@@ -175,18 +199,34 @@ def _reads(module: nn.Module, form: StepForm, old: int, new: int) -> bool:
     return not torch.equal(*results)
 
 
-def _can_be_widened(module: nn.Module, form: StepForm) -> bool:
-    """Whether a module that takes one row gives for several what it gives for each alone, with other views."""
-    wide = StepCall(module, replace(form, widened=True))
-    for rows in ROWS if form.one_row else ():
+def _rows_stay_apart(module: nn.Module, form: StepForm) -> bool:
+    """Whether each row of a batch gives what it gives alone, and every state goes into something."""
+    wide = StepCall(module, form)
+    for rows in ROWS:
         x, leaves = draw_step(form, rows, seed=4)
         try:
             with CpuOnly(), attributes_kept(module):
-                y, state = wide(x, leaves)
-                y_alone, alone = wide.step_by_step(x.unsqueeze(1), leaves)
-        except Exception:  # noqa: BLE001 - a stranger's forward may refuse more rows in any way it likes
+                together = wide(x, leaves)
+                alone = [wide.take(x[k : k + 1], _row(form, leaves, k)) for k in range(rows)]
+        except Exception:  # noqa: BLE001 - a stranger's forward may refuse more rows, or one, in any way it likes
             return False
-        pairs = zip([y, *state], [y_alone.squeeze(1), *alone], strict=True)
+        y = torch.cat([said for said, _ in alone])
+        states = [
+            torch.cat(parts, leaf.axis)
+            for leaf, parts in zip(form.leaves, zip(*(s for _, s in alone), strict=True), strict=True)
+        ]
+        pairs = zip([together[0], *together[1]], [y, *states], strict=True)
         if not all(a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in pairs):
             return False
-    return form.one_row
+    return True
+
+
+def _row(form: StepForm, leaves: list[Tensor], k: int) -> list[Tensor]:
+    return [tensor.narrow(leaf.axis, k, 1) for leaf, tensor in zip(form.leaves, leaves, strict=True)]
+
+
+def _goes_into_something(module: nn.Module, form: StepForm, number: int) -> bool:
+    x, leaves = draw_step(form, 1, seed=5)
+    changed = [leaf + 1.0 if k == number else leaf for k, leaf in enumerate(leaves)]
+    pairs = zip(flat(_run(module, form, x, leaves)), flat(_run(module, form, x, changed)), strict=True)
+    return any(not torch.equal(one, two) for one, two in pairs)

@@ -71,11 +71,9 @@ def stepped(module: nn.Module, told: Mapping[str, str], input_dim: int | None) -
 
 def _ways(module: nn.Module, form: StepForm) -> Iterator[Callable[[], nn.Module]]:
     layers = [child for child in module.modules() if isinstance(child, nn.RNNBase)]
-    can_widen = not form.one_row or form.widened
-    if layers and can_widen and not any(layer.bidirectional for layer in layers):
+    if layers and not any(layer.bidirectional for layer in layers):
         yield lambda: AllSteps(module, form)
-    if can_widen:
-        yield lambda: StepLoop(StepCall(with_layers(module, WrittenLayer), form), type(module).__name__)
+    yield lambda: StepLoop(StepCall(with_layers(module, WrittenLayer), form), type(module).__name__)
     yield lambda: CellNetwork(module, form)
 
 
