@@ -43,6 +43,12 @@ __all__ = ["ForeignNetwork", "Roles", "find_roles"]
 class ForeignNetwork(nn.Module):
     """The module with exchanged layers, called as this house's networks are.
 
+    Args:
+        module: as it came.
+        told: as for find_roles.
+        input_dim: I, or the number of tokens, where it is known.
+        takes_tokens: whether ``input_dim`` is that of tokens.
+
     Attributes:
         exchanges: what was exchanged.
         takes_tokens: whether the sequence is int64 [B, T].

@@ -18,7 +18,7 @@ from ..call_modes import CpuOnly
 from ..errors import SignatureError
 from ..input_width import loop_candidates
 from ..own_attributes import attributes_kept
-from .state_candidates import ROWS, state_candidates
+from .state_candidates import ROWS, state_candidates, state_makers
 from .step_arguments import find_arguments, returned_names
 from .step_call import StepCall, call
 from .step_form import StateLeaf, StepArguments, StepForm, flat, template_of
@@ -34,7 +34,7 @@ def find_form(module: nn.Module, told: Mapping[str, str], input_dim: int | None)
     Raises:
         SignatureError: it gives its states back in another order than it takes them, or takes one row alone.
     """
-    arguments = find_arguments(module, told)
+    arguments = find_arguments(module, told, makes_states=bool(state_makers(module)))
     if arguments is None:
         return None
     widths = loop_candidates(module) if input_dim is None else [(False, input_dim), (True, input_dim)]

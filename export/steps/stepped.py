@@ -79,19 +79,18 @@ def _ways(module: nn.Module, form: StepForm) -> Iterator[Callable[[], nn.Module]
 
 def _settle(network: ForeignNetwork, module: nn.Module, form: StepForm, order: list[int]) -> None:
     """Put the network's states into the module's order as far as they go, and say what was done."""
-    first, at = {}, 0
+    parts, own = iter(order), {}
     for number, tensors in network.stacks.items():
-        count = sum(tensor.rows for tensor in tensors)
-        first[number] = min(order[at : at + count])
-        at += count
-    network.stacks = {number: network.stacks[number] for number in sorted(first, key=first.__getitem__)}
+        own[number] = [next(parts) for tensor in tensors for _ in range(tensor.rows)]
+    network.stacks = {number: network.stacks[number] for number in sorted(own, key=lambda number: min(own[number]))}
+    in_order = [part for number in network.stacks for part in own[number]]
     network.left_out = form.left_out
     inside = tuple(
         Exchange(path=_own_path(entry.path), was=entry.was, proof=entry.proof)
         for entry in network.exchanges
         if entry.path.startswith("call.module.")
     )
-    said = "proved equal to it called step after step" + _start(module, form)
+    said = "proved equal to it called step after step" + _other_order(network, form, in_order) + _start(module)
     network.exchanges = (
         Exchange(path="(itself)", was="forward takes one step", proof=f"put in a loop over time, {said}"),
         *inside,
@@ -102,9 +101,26 @@ def _own_path(path: str) -> str:
     return path.removeprefix("call.module.").removesuffix(".layer")
 
 
-def _start(module: nn.Module, form: StepForm) -> str:
+def _other_order(network: ForeignNetwork, form: StepForm, parts: list[int]) -> str:
+    """Say which state of the module each of the network's is, where their order is another."""
+    if parts == sorted(parts):
+        return ""
+    trees = zip(form.arguments.state, form.template, strict=True)
+    names = [
+        name + f"[{k}]" * (isinstance(tree, tuple | list)) for name, tree in trees for k, _ in enumerate(flat(tree))
+    ]
+    of_part = [name for name, leaf in zip(names, form.leaves, strict=True) for _ in range(leaf.parts)]
+    given = iter(parts)
+    inputs = [
+        f"{tensor.name}0{tensor.suffix} is {of_part[next(given)]}"
+        for tensor in network.state_tensors()
+        for _ in range(tensor.rows)
+    ]
+    return "; " + ", ".join(inputs)
+
+
+def _start(module: nn.Module) -> str:
     """Say where the module would begin with another state than zeros."""
-    del form
     for name in state_makers(module):
         made = made_state(module, name, 1)
         if made is not None and any(bool(tensor.abs().sum() > 0) for tensor in flat(made)):
