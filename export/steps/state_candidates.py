@@ -7,6 +7,7 @@ import inspect
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import permutations
 from typing import Any, Final
 
 import torch
@@ -20,7 +21,8 @@ ROWS: Final = (3, 5)
 _MAKER: Final = re.compile(r"(?i)_*(?:init|zero|begin|start|empty|default|create|make|get|new|reset)\w*")
 _OF_STATE: Final = re.compile(r"(?i)\w*(?:hidden|state|carry|memory|h0|hid|zero)s?\d*")
 _MATRIX_RANK: Final = 2
-_MOST_WIDTHS: Final = 12
+_MOST_WIDTHS: Final = 24
+_MOST_ORDERED: Final = 4  # state arguments whose order is tried
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +151,8 @@ def _arranged(groups: list[list[StateLeaf]], arguments: int) -> Iterator[Candida
     grouped = [tuple(next(numbers) for _ in group) for group in groups]
     trees: list[Any] = [group[0] if len(group) == 1 else group for group in grouped]
     if arguments == len(leaves):
-        yield Candidate(tuple(range(len(leaves))), leaves)
+        orders = permutations(leaves) if len(leaves) <= _MOST_ORDERED else [leaves]
+        yield from (Candidate(tuple(range(len(leaves))), order) for order in orders)
     elif arguments == len(groups):
         yield Candidate(tuple(trees), leaves)
     if arguments == 1:
@@ -187,4 +190,4 @@ def _widths(module: nn.Module) -> list[int]:
         for k in (4, 3, 2)
         if p.shape[0] % k == 0
     ]
-    return list(dict.fromkeys([*named, *sides, *parts]))[: 2 * _MOST_WIDTHS]
+    return list(dict.fromkeys([*named, *sides, *parts]))[:_MOST_WIDTHS]
