@@ -32,7 +32,8 @@ def find_form(module: nn.Module, told: Mapping[str, str], input_dim: int | None)
     """Return how the module takes one step, or None where it takes none.
 
     Raises:
-        SignatureError: it gives its states back in another order than it takes them, or takes one row alone.
+        SignatureError: it gives its states back in another order than it takes them, takes one row alone, or lets rows
+            change each other.
     """
     arguments = find_arguments(module, told, makes_states=bool(state_makers(module)))
     if arguments is None:
@@ -53,9 +54,12 @@ def find_form(module: nn.Module, told: Mapping[str, str], input_dim: int | None)
                     leaves=state.leaves,
                 )
                 found = _tried(module, form)
-                if found is not None and _rows_stay_apart(module, found):
+                # What draws by chance is refused for that, where any network is.
+                if found is not None and (_rows_stay_apart(module, found) or _draws(module, found)):
                     _check_order(module, found)
                     return found
+                if found is not None and not one_row:
+                    raise SignatureError(_of_rows(type(module).__name__, found))
                 near = near or (None if state.guessed else found)
     if near is not None:
         raise SignatureError(_of_rows(type(module).__name__, near))
@@ -219,6 +223,13 @@ def _rows_stay_apart(module: nn.Module, form: StepForm) -> bool:
         if not all(a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in pairs):
             return False
     return True
+
+
+def _draws(module: nn.Module, form: StepForm) -> bool:
+    """Whether the module gives something else for the same step and state."""
+    x, leaves = draw_step(form, 1, seed=6)
+    pairs = zip(flat(_run(module, form, x, leaves)), flat(_run(module, form, x, leaves)), strict=True)
+    return any(not torch.equal(one, two) for one, two in pairs)
 
 
 def _row(form: StepForm, leaves: list[Tensor], k: int) -> list[Tensor]:
