@@ -147,13 +147,13 @@ class NeedsItsStart(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.step = OneStep()
+        self.step, self.head = OneStep(), nn.Linear(H, O)
 
     def forward(self, x: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
         outputs = []
         for t in range(x.size(1)):
             y, hidden = self.step(x[:, t], hidden)
-            outputs.append(y)
+            outputs.append(self.head(y))
         return torch.stack(outputs, 1), hidden
 
 
