@@ -18,12 +18,13 @@ from ..model.network import SequenceModel, StateTensor
 from ..model.stack import RecurrentStack
 from .cuda_kernels import runs_on_cuda
 from .description import describe
-from .errors import SourceError, UnsupportedLayerError
+from .errors import ExportError, SourceError, UnsupportedLayerError
 from .exchange import Exchange
 from .foreign_network import ForeignNetwork
 from .input_width import input_dim_of
 from .lowering import LoweredLayer, lower
 from .plain_module import plain_copy
+from .steps.stepped import stepped
 
 
 class StackNetwork(nn.Module):
@@ -71,7 +72,8 @@ class Exportable:
     Attributes:
         network: this house's call (x, lengths, state) -> (y, state) on the network in eager PyTorch, eval mode.
         graph_call: the lowered copy, flat (FlatCall).
-        scriptable: the module that TorchScript compiles: ``network`` itself, or a foreign module as it came.
+        scriptable: the module that TorchScript compiles: ``network`` itself, or a foreign module as it came, in a loop
+            where it takes one step a call.
         signature: of the graph.
         layers: what each recurrent layer became.
         exchanges: what was exchanged in a foreign module; empty for this house's networks.
@@ -131,14 +133,15 @@ def prepare(
         ExportError: one of its classes, saying what in the module cannot be exported.
     """
     source = plain_copy(source)
-    network = _with_house_call(source, told, input_dim, answer).eval()
+    network, scriptable = _with_house_call(source, told, input_dim, answer)
+    network = network.eval()
     lowered, layers = lower(network, can_fuse=lambda _: not float64_gates)
     signature = _signature_of(network)
     width = int(network.input_dim)  # type: ignore[arg-type] # every kind of network has one
     return Exportable(
         network=network,
         graph_call=_graph_call(lowered, layers, signature),
-        scriptable=source if isinstance(network, ForeignNetwork) else network,
+        scriptable=scriptable,
         signature=signature,
         layers=layers,
         exchanges=network.exchanges if isinstance(network, ForeignNetwork) else (),
@@ -173,19 +176,27 @@ def _graph_call(lowered: nn.Module, layers: tuple[LoweredLayer, ...], signature:
 
 def _with_house_call(
     source: nn.Module, told: Mapping[str, str] | None, input_dim: int | None, answer: str | None
-) -> nn.Module:
+) -> tuple[nn.Module, nn.Module]:
+    """Return the network, and what TorchScript compiles."""
     if answer is not None and isinstance(source, SequenceModel | RecurrentStack | LSTMLayer):
         raise SourceError(
             f"{type(source).__name__} has one answer, expected no --answer, found {answer!r}; leave it out"
         )
     if isinstance(source, SequenceModel):
         _check_head(source)
-        return source
-    if isinstance(source, RecurrentStack):
-        return StackNetwork(source)
+        return source, source
     if isinstance(source, LSTMLayer):
-        return StackNetwork(RecurrentStack.of_layer(source, input_dim_of(source)))
-    return ForeignNetwork(source, told, input_dim, answer)
+        source = RecurrentStack.of_layer(source, input_dim_of(source))
+    if isinstance(source, RecurrentStack):
+        network = StackNetwork(source)
+        return network, network
+    try:
+        return ForeignNetwork(source, told, input_dim, answer), source
+    except ExportError:
+        one = stepped(source, told or {}, input_dim, answer)
+        if one is None:
+            raise
+    return one.network, one.scriptable
 
 
 def _check_head(network: SequenceModel) -> None:

@@ -43,6 +43,12 @@ __all__ = ["ForeignNetwork", "Roles", "find_roles"]
 class ForeignNetwork(nn.Module):
     """The module with exchanged layers, called as this house's networks are.
 
+    Args:
+        module: as it came.
+        told: as for find_roles.
+        input_dim: I, or the number of tokens, where it is known.
+        takes_tokens: whether ``input_dim`` is that of tokens.
+
     Attributes:
         exchanges: what was exchanged.
         takes_tokens: whether the sequence is int64 [B, T].
@@ -66,12 +72,14 @@ class ForeignNetwork(nn.Module):
         told: Mapping[str, str] | None = None,
         input_dim: int | None = None,
         answer: str | None = None,
+        *,
+        takes_tokens: bool = False,
     ) -> None:
         super().__init__()
         self.own_roles = self.roles = find_roles(module, told)
         self.own_answer = self.answer = Answer(answer)
         self.module, self.carry, self.exchanges = exchange(module)
-        tried = [(False, input_dim)] if input_dim is not None else input_candidates(self.module)
+        tried = [(takes_tokens, input_dim)] if input_dim is not None else input_candidates(self.module)
         if not self.exchanges:
             tried = [self._roll_up(module, loop_candidates(module) if input_dim is None else tried)]
         self.takes_tokens, self.input_dim = False, 0

@@ -44,6 +44,12 @@ def find_output(network: ForeignNetwork) -> None:
         raise SignatureError(f"{name}.forward returns {dtype}, expected float32; {remedy}{others}")
     shapes = [list(y.shape) for y in answers]
     network.stacks = {n: tensors for n, tensors in network.stacks.items() if n in network.carry.calls}
+    if network.roles.needs_state and not network.stacks:
+        needed = ", ".join(network.roles.state)
+        raise SignatureError(
+            f"{name}.forward needs {needed} and runs no recurrent layer, expected one to give it to; take {needed} "
+            "out, or give it the default None and make zeros in forward"
+        )
     x = example(network, PROBE_STEPS[0])
     if not torch.allclose(network.call(x), network.call(x), rtol=1e-5, atol=1e-5, equal_nan=True):
         raise SignatureError(

@@ -198,8 +198,23 @@ class OneStep(nn.Module):
         return hidden, hidden
 
 
+class NeedsItsStart(nn.Module):
+    """Loops over the steps, from a state that it has to be given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.step, self.head = OneStep(), nn.Linear(H, O)
+
+    def forward(self, x: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        outputs = []
+        for t in range(x.size(1)):
+            y, hidden = self.step(x[:, t], hidden)
+            outputs.append(self.head(y))
+        return torch.stack(outputs, 1), hidden
+
+
 class OneStepLooped(nn.Module):
-    """What the refusal of OneStep advises."""
+    """What the refusal of NeedsItsStart advises."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -214,11 +229,23 @@ class OneStepLooped(nn.Module):
         return torch.stack(outputs, 1), hidden
 
 
-def test_module_of_one_step_is_refused_and_the_remedy_works() -> None:
+def test_loop_that_needs_a_state_is_refused_and_the_remedy_works() -> None:
     with pytest.raises(UnsupportedLayerError, match="give it the default None, make zeros in forward, and loop"):
-        prepare(OneStep())
+        prepare(NeedsItsStart())
 
     assert prepare(OneStepLooped()).signature.state
+
+
+def test_module_of_one_step_is_put_in_the_loop_that_was_advised() -> None:
+    module, looped = OneStep(), OneStepLooped()
+    looped.step.load_state_dict(module.state_dict())
+
+    one, other = prepare(module), prepare(looped)
+
+    assert one.signature == other.signature
+    x, _, h = one.example()
+    with torch.no_grad():
+        assert torch.allclose(one.network(x, None, [h])[0], other.network(x, None, [h])[0], atol=1e-6)
 
 
 class Scalars(nn.Module):
