@@ -31,6 +31,7 @@ class ExportResult:
         layers: where each layer is, what it was, and the operator that runs it.
         weights: where they are from, in words; None: in the file that was exported.
         exchanges: further rows, on layers of a stranger's module.
+        said_to_fewer: what a stranger's module says to fewer steps than it takes.
         left_out: how many tensors a stranger's module returns that the bundle does not give.
     """
 
@@ -41,6 +42,7 @@ class ExportResult:
     weights: str | None = None
     exchanges: tuple[Row, ...] = ()
     left_out: int = 0
+    said_to_fewer: str = ""
 
 
 def result_of_network(exported: Exported, out: Path, weights: str) -> ExportResult:
@@ -57,6 +59,7 @@ def result_of_network(exported: Exported, out: Path, weights: str) -> ExportResu
             for exchange in exportable.exchanges
         ),
         left_out=int(getattr(exportable.network, "left_out", 0)),
+        said_to_fewer=str(getattr(exportable.network, "said_to_fewer", "")),
     )
 
 
@@ -82,6 +85,10 @@ def print_result(result: ExportResult, elapsed_s: float, terminal: Terminal) -> 
     ]
     if "gates" in manifest.network:
         rows.append(("gates", f"in {manifest.network['gates']}, products and what is kept of a state in float32"))
+    least = manifest.graph.least_steps
+    if least > 1:
+        said = f"for {least - 1} it said {result.said_to_fewer}"
+        rows.append(("steps", f"at least {least}, so no state is carried; {said}"))
     rows += [*result.exchanges, *summary_rows(report)]
     rows.append(("took", f"{elapsed_s:.1f} s, {memory_mib:.0f} MiB of memory at the most"))
     terminal.pairs(rows)
@@ -110,6 +117,7 @@ def _answer(result: ExportResult, elapsed_s: float, memory_mib: float) -> dict[s
         "digest": hashlib.sha256(manifest_to_json(manifest)).hexdigest(),
         "weights": result.weights,
         "labels": manifest.labels,
+        "least_steps": manifest.graph.least_steps,
         "operators": manifest.operators,
         "layers": [{"path": path, "cell": cell, "operator": operator} for path, cell, operator in result.layers],
         **summary_fields(result.report),

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import AnswerError
-from .input_probe import PROBE_STEPS, example
+from .input_probe import example
 
 if TYPE_CHECKING:
     from .foreign_network import ForeignNetwork
@@ -47,7 +47,7 @@ def tensors_in(result: Any) -> Iterator[Tensor]:
 @torch.no_grad()
 def count_left_out(network: ForeignNetwork, module: nn.Module) -> int:
     """Return how many tensors the module as it came returns beside its answer, without the states that are carried."""
-    x = example(network, PROBE_STEPS[0])
+    x = example(network, network.probe_steps[0])
     network.call(x)
     carried = [tensor for tensors in network.carry.final.values() for tensor in tensors] * network.carries_state
     network.call_as_it_came(module, x)
