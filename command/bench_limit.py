@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
-from ..client.lengths import describe, parse_lengths
+from ..client.lengths import check_least, describe, parse_lengths
 from ..serve.engine.engine import Engine, EngineLimits
 from ..serve.engine.limit import LimitRow, choose_count, make_sequences, make_works, measure_limit
 from ..serve.engine.limit_ways import OUTSTANDING, CountingRuntime, LanesWay
@@ -55,8 +55,10 @@ def run(arguments: argparse.Namespace) -> int:
     engine = Engine([replace(opened, runtime=counting)], limits)
     try:
         drawn = lengths.draw(_TRIED, arguments.seed)
+        check_least(arguments.lengths, drawn, opened.runtime.signature.least_steps)
         count = arguments.requests or choose_count(opened.runtime, drawn, arguments.seconds or _SECONDS, _TURNS)
         chosen = lengths.draw(count, arguments.seed)
+        check_least(arguments.lengths, chosen, opened.runtime.signature.least_steps)
         sequences = make_sequences(opened.runtime.signature, chosen, arguments.seed)
         terminal.note(f"{count} sequences in {_TURNS} turns of every way")
         lanes = LanesWay(engine, counting, make_works(opened.served.name, opened.runtime.signature, sequences))

@@ -95,7 +95,7 @@ def _from_network(
             exported = export_bundle(source.network, out, options, naming(progress), rerunner(arguments))
             return result_of_network(exported, out, source.weights)
         artefacts = build(source.network, options, progress)
-        check_case(options.verify, artefacts.exportable.signature)
+        check_case(options.verify, artefacts.exportable.signature, artefacts.exportable.uncaptured)
         report = verify_artefacts(artefacts, options)
     return print_case(arguments.case, report, terminal)
 

@@ -33,6 +33,7 @@ class ExportResult:
         weights: where they are from, in words; None: in the file that was exported.
         exchanges: further rows, on layers of a stranger's module.
         left_out: names of the tensors that a stranger's module returns and the bundle does not give.
+        said_to_fewer: what a stranger's module says to fewer steps than it takes.
     """
 
     out: Path
@@ -42,6 +43,7 @@ class ExportResult:
     weights: str | None = None
     exchanges: tuple[Row, ...] = ()
     left_out: tuple[str, ...] = ()
+    said_to_fewer: str = ""
 
 
 def result_of_network(exported: Exported, out: Path, weights: str) -> ExportResult:
@@ -58,6 +60,7 @@ def result_of_network(exported: Exported, out: Path, weights: str) -> ExportResu
             for exchange in exportable.exchanges
         ),
         left_out=tuple(getattr(exportable.network, "left_out", ())),
+        said_to_fewer=str(getattr(exportable.network, "said_to_fewer", "")),
     )
 
 
@@ -83,6 +86,10 @@ def print_result(result: ExportResult, elapsed_s: float, terminal: Terminal) -> 
     ]
     if "gates" in manifest.network:
         rows.append(("gates", f"in {manifest.network['gates']}, products and what is kept of a state in float32"))
+    least = manifest.graph.least_steps
+    if least > 1:
+        said = f"for {least - 1} it said {result.said_to_fewer}"
+        rows.append(("steps", f"at least {least}, so no state is carried; {said}"))
     rows += [*result.exchanges, *summary_rows(report)]
     rows.append(("took", f"{elapsed_s:.1f} s, {memory_mib:.0f} MiB of memory at the most"))
     terminal.pairs(rows)
@@ -112,6 +119,7 @@ def _answer(result: ExportResult, elapsed_s: float, memory_mib: float) -> dict[s
         "digest": hashlib.sha256(manifest_to_json(manifest)).hexdigest(),
         "weights": result.weights,
         "labels": manifest.labels,
+        "least_steps": manifest.graph.least_steps,
         "operators": manifest.operators,
         "layers": [{"path": path, "cell": cell, "operator": operator} for path, cell, operator in result.layers],
         **summary_fields(result.report),

@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     with redirect_stdout(sys.stderr):
         exportable = _prepare(bundle, arguments)
-        check_case(options, exportable.signature)
+        check_case(options, exportable.signature, exportable.uncaptured)
         terminal.note("TorchScript")
         scripted = export_torchscript(exportable)
         with terminal.progress() as progress:
@@ -93,7 +93,8 @@ def _print(bundle: Bundle, report: Report, written: str | None, terminal: Termin
 
 
 def _words(signature: GraphSignature) -> str:
-    return f"{_specs(signature.inputs)} -> {_specs(signature.outputs)}"
+    least = f", at least {signature.least_steps} steps" if signature.least_steps > 1 else ""
+    return f"{_specs(signature.inputs)} -> {_specs(signature.outputs)}{least}"
 
 
 def _specs(specs: tuple[TensorSpec, ...]) -> str:

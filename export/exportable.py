@@ -7,7 +7,7 @@ nothing but a copy.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,8 @@ from .input_width import input_dim_of
 from .lowering import LoweredLayer, lower
 from .plain_module import plain_copy
 from .steps.stepped import stepped
+
+_EXAMPLE_STEPS: Final = 5
 
 
 class StackNetwork(nn.Module):
@@ -91,18 +93,40 @@ class Exportable:
     float64_gates: bool = False
 
     @property
+    def captures(self) -> tuple[int, ...]:
+        """The fewest steps that a capture may allow, tried in turn: it takes a size of one for a special case."""
+        least = self.signature.least_steps
+        if not isinstance(self.network, ForeignNetwork):
+            return (least,)
+        several = self.network.least_captured
+        return tuple(dict.fromkeys((least, several, several + 1, several + 2)))
+
+    @property
+    def uncaptured(self) -> range:
+        """Numbers of steps that a capture may have left out, so that each is to be verified on runs."""
+        return range(self.captures[0], self.captures[-1])
+
+    @property
     def is_foreign(self) -> bool:
         """Whether somebody else wrote the network."""
         return isinstance(self.network, ForeignNetwork)
 
-    def example(self, rows: int = 3, steps: int = 5) -> tuple[Tensor, ...]:
-        """Return random inputs in the order of the signature, rows of unequal length where lengths are taken."""
+    def example(self, rows: int = 3, steps: int | None = None) -> tuple[Tensor, ...]:
+        """Return random inputs in the order of the signature, rows of unequal length where lengths are taken.
+
+        Args:
+            rows: B.
+            steps: T; None: as many as tell what the network does.
+        """
+        if steps is None:
+            steps = self.network.probe_steps[0] if isinstance(self.network, ForeignNetwork) else _EXAMPLE_STEPS
+        least = self.signature.least_steps
         generator = torch.Generator().manual_seed(0)
         tensors: list[Tensor] = []
         for spec in self.signature.inputs:
             shape = [rows if axis == "B" else steps if axis == "T" else int(axis) for axis in spec.shape]
             if spec.name == self.signature.lengths:
-                tensors.append(torch.arange(rows, dtype=torch.int32) % steps + 1)
+                tensors.append(torch.arange(rows, dtype=torch.int32) % (steps - least + 1) + least)
             elif spec.dtype == "int64":
                 assert self.signature.vocabulary_size is not None
                 tensors.append(torch.randint(0, self.signature.vocabulary_size, shape, generator=generator))
@@ -145,7 +169,9 @@ def prepare(
         signature=signature,
         layers=layers,
         exchanges=network.exchanges if isinstance(network, ForeignNetwork) else (),
-        description=describe(source, width) | ({"gates": "float64"} if float64_gates else {}),
+        description=describe(source, width)
+        | ({"gates": "float64"} if float64_gates else {})
+        | ({"least_steps": signature.least_steps} if signature.least_steps > 1 else {}),
         float64_gates=float64_gates,
     )
 
@@ -243,4 +269,5 @@ def _signature_of(network: nn.Module) -> GraphSignature:
         lengths="lengths" if honours_lengths else None,
         state=tuple(pairs),
         vocabulary_size=I if tokens else None,
+        least_steps=int(getattr(network, "least_steps", 1)),
     )

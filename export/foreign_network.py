@@ -36,6 +36,7 @@ from .loops.rolled import roll
 from .original_proof import prove_as_it_came
 from .own_attributes import attributes_kept
 from .ragged import packing_understood
+from .step_probe import find_least_steps, find_steps_seen
 
 __all__ = ["ForeignNetwork", "Roles", "find_roles"]
 
@@ -55,6 +56,11 @@ class ForeignNetwork(nn.Module):
         input_dim: I, or the number of tokens.
         input_layout: how the module takes the sequence.
         output_layout: how it lays out y.
+        probe_steps: two numbers of steps for which the module runs, and that tell what it does.
+        least_steps: fewest steps that it takes.
+        said_to_fewer: what it says to fewer; empty where it takes one.
+        least_captured: fewest steps of which a front leaves two; a capture takes one step for a special case.
+        behind_front: layers that see another number of steps than is given, and one that depends on it.
         honours_lengths: proved; where false, rows must be equally long.
         carries_state: whether a state can be given and is returned.
         state_squeezed: whether the module takes a state of one layer without its axis of layers.
@@ -85,6 +91,8 @@ class ForeignNetwork(nn.Module):
         self.takes_tokens, self.input_dim = False, 0
         self.input_layout, self.output_layout = InputLayout("BTI"), OutputLayout("BTO", 0)
         self.carries_state = self.honours_lengths = self.stays_on_cpu = self.in_graph = self.names_float32 = False
+        self.probe_steps, self.least_steps, self.least_captured, self.said_to_fewer = PROBE_STEPS, 1, 1, ""
+        self.behind_front: frozenset[int] = frozenset()
         self.keeps: set[str] = set()
         self.returned: Named = ()
         self.state_squeezed = isinstance(self.module, ExchangedLayer) and self.module.squeezed
@@ -98,17 +106,24 @@ class ForeignNetwork(nn.Module):
                 f"layer or none required; give {', '.join(self.roles.state)} the default None"
             )
         find_input(self, tried)
+        find_steps_seen(self)
         find_output(self)
+        find_least_steps(self, copy.deepcopy(module).eval())
         find_precision(self)
         find_state(self)
         find_lengths(self)
         prove_as_it_came(self, module)
-        self.left_out = names_left_out(self, copy.deepcopy(module).eval(), example(self, PROBE_STEPS[0]))
+        self.left_out = names_left_out(self, copy.deepcopy(module).eval(), example(self, self.probe_steps[0]))
 
     @property
     def per_step(self) -> bool:
         """Whether y is [B, T, O]."""
         return self.output_layout.per_step
+
+    @property
+    def sees_steps(self) -> bool:
+        """Whether none of its recurrent layers is behind a front, and one sees the steps that are given."""
+        return not self.behind_front and not self.carry.deaf >= self.stacks.keys()
 
     @property
     def output_dim(self) -> int:

@@ -53,10 +53,11 @@ def calibrate(
     table = lane_table(runtime, max_rows, on_device=on_device)
     found: list[Measurement] = []
     began, own_began = clock(), own_clock()
-    _time(runtime, table, 1, 1, clock)  # the first run of a session allocates
+    more = runtime.signature.least_steps - 1  # than a run may have of any other network
+    _time(runtime, table, 1, 1 + more, clock)  # the first run of a session allocates
     for rows in sorted({min(count, max_rows) for count in _ROWS}):
         many = min(max(_ROW_STEPS // rows, 8), 32)
-        best = {steps: _time(runtime, table, rows, steps, clock) for steps in (_FEW_STEPS, many)}
+        best = {steps: _time(runtime, table, rows, steps, clock) for steps in (_FEW_STEPS + more, many + more)}
         found += [Measurement(rows, steps, seconds) for steps, seconds in best.items()]
         if clock() - began > _BUDGET_S:
             break
@@ -85,7 +86,7 @@ def _best_size(runtime: Runtime, table: LaneTable, rows: int, turn_s: float, clo
     began = clock()
     each: dict[int, float] = {}
     for size in _SIZES:
-        steps = max(size // rows, 1)
+        steps = max(size // rows, runtime.signature.least_steps)
         each[steps * rows] = (turn_s + _time(runtime, table, rows, steps, clock)) / (steps * rows)
         if clock() - began > _BUDGET_S:
             break
