@@ -111,6 +111,8 @@ class CellMaker:
         """Return a part of x that holds what is computed outside."""
         k, builder = self._group.loop, self._builder
         batch_axis, rest = shape
+        # A layer's sequence is of numbers, whatever its parts were; the cell makes of them again what they were.
+        dtype = self._values.whole_dtype(which if kind == "constant" else self._loop.iterations[MIDDLE][which])
         if (kind, which) not in self._inputs:
             if kind == "constant":
                 rows = builder.in_rows(k, which)
@@ -118,11 +120,9 @@ class CellMaker:
             else:
                 made = builder.sequence(k, which) if kind == "new" else builder.given(k, "old", which)
             self._inputs[(kind, which)] = (self._width, math.prod(rest))
-            self._sequences.append(made)
+            self._sequences.append(made if dtype is None else builder.as_number(made, builder.code))
             self._width += math.prod(rest)
         start, width = self._inputs[(kind, which)]
         # Whether it is all of x is known when all is read; a part that is all of it does no harm.
         part = self._unflat(self._code.add(step_rows.part, self._x, start, width), batch_axis, rest)
-        # Side by side with numbers, integers and truth values became numbers.
-        dtype = self._values.whole_dtype(which if kind == "constant" else self._loop.iterations[MIDDLE][which])
         return part if dtype is None else self._code.add(step_rows.as_it_was, part, dtype)
