@@ -35,7 +35,7 @@ help: ## say what there is
 
 serve: $(bundle)/manifest.json ## export, verify and serve the example on 127.0.0.1:8000 (PORT=… DEVICE=…)
 	@exec $(bin)/cellgate serve $(bundle) --host $(HOST) --port $(PORT) --device $(DEVICE) \
-		--example-request-path $(abspath $(example)/sequences/one_sequence.json)
+		--example-request-path '$(CURDIR)/$(example)/sequences/one_sequence.json'
 
 test: $(VENV)/.test ## run the whole test suite
 	OMP_NUM_THREADS=1 $(bin)/python -m pytest $(parallel) $(ARGS)

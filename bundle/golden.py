@@ -68,8 +68,9 @@ def unpack_golden(data: bytes, signature: GraphSignature) -> tuple[GoldenCase, .
 
     Raises:
         GoldenError: no safetensors, no case, a tensor missing or unknown, a dtype or shape that is not the
-            signature's, two sizes for one free axis in a case, a value that is not finite, a length outside 1..T, or a
-            token outside the vocabulary; the message names case and tensor, expected and found.
+            signature's, two sizes for one free axis in a case, fewer than the least steps, a value that is not finite,
+            a length outside least steps .. T, or a token outside the vocabulary; the message names case and tensor,
+            expected and found.
     """
     try:
         tensors = safetensors.numpy.load(data)
@@ -116,8 +117,10 @@ def _check_array(place: str, array: Array, spec: TensorSpec, sizes: dict[str, in
 def _check_integers(case: GoldenCase, signature: GraphSignature, sizes: dict[str, int]) -> None:
     """Lengths and tokens index into memory: runtimes have read past its end for wrong ones (onnxruntime #28052)."""
     ranges = []
+    if sizes["T"] < signature.least_steps:
+        _refuse(f"{case.id}/in/{signature.sequence}", f"at least {signature.least_steps} steps", str(sizes["T"]))
     if signature.lengths is not None:
-        ranges.append((signature.lengths, 1, sizes["T"]))
+        ranges.append((signature.lengths, signature.least_steps, sizes["T"]))
     if signature.vocabulary_size is not None:
         ranges.append((signature.sequence, 0, signature.vocabulary_size - 1))
     for name, low, high in ranges:

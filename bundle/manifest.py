@@ -9,7 +9,10 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
-FORMAT_VERSION = 2
+# The oldest one that can say what a manifest says is written, so that servers that know no newer one take it.
+FORMAT_VERSION = 3  # graph.least_steps, for networks that need more than one step
+_WITHOUT_LEAST_STEPS = 2
+FORMAT_VERSIONS = (_WITHOUT_LEAST_STEPS, FORMAT_VERSION)
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 
 DType = Literal["float32", "float16", "int32", "int64"]
@@ -46,6 +49,7 @@ class GraphSignature:
         lengths: name of the int32 [B] input with each row's real steps, or None: all rows must be T long.
         state: state tensors in graph order; empty for a network that carries none.
         vocabulary_size: tokens must be in 0 .. vocabulary_size - 1; None where the sequence input is float32.
+        least_steps: fewest steps of a row, at least 1; 1 for a network with a state.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -54,6 +58,7 @@ class GraphSignature:
     lengths: str | None
     state: tuple[StatePair, ...] = ()
     vocabulary_size: int | None = None
+    least_steps: int = 1
 
 
 # Entries of the runtime's configuration that a bundle may set. Others open or write files that the bundle would name
@@ -166,6 +171,7 @@ class Manifest:
         tools: versions of the tools that made it.
         files: every file but manifest.json itself.
         variants: graphs for devices that need another one than model.onnx, at most one for each.
+        format_version: follows from the rest.
     """
 
     name: str
@@ -185,4 +191,9 @@ class Manifest:
     labels: tuple[str, ...] | None = None
     normalisation: Mapping[str, tuple[float, ...]] | None = None
     variants: tuple[Variant, ...] = ()
-    format_version: int = FORMAT_VERSION
+    format_version: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Take the oldest version of the format that can say it."""
+        version = FORMAT_VERSION if self.graph.least_steps != 1 else _WITHOUT_LEAST_STEPS
+        object.__setattr__(self, "format_version", version)

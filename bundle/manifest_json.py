@@ -13,6 +13,7 @@ from .json_field import JsonField
 from .manifest import (
     FILE_RULES,
     FORMAT_VERSION,
+    FORMAT_VERSIONS,
     NAME_PATTERN,
     SESSION_CONFIG_KEYS,
     VARIANT_FILES,
@@ -40,7 +41,7 @@ def manifest_to_json(manifest: Manifest) -> bytes:
         ManifestError: manifest_from_json would refuse the result; the message names the field.
     """
     try:
-        data = dump_json(_plain(manifest))
+        data = dump_json(_plain_manifest(manifest))
     except StrictJsonError as err:
         raise ManifestError(f"manifest.json: {err}") from err
     manifest_from_json(data)
@@ -63,15 +64,24 @@ def manifest_from_json(data: bytes) -> Manifest:
         raise ManifestError(f"manifest.json: {err}") from err
     # The version comes first: another version may have other fields, and "unknown field" would mislead.
     version = top.mapping().get("format_version")
-    if version is None or type(version.value) is not int or version.value != FORMAT_VERSION:
+    if version is None or type(version.value) is not int or version.value not in FORMAT_VERSIONS:
         found = "none" if version is None else repr(version.value)[:80]
+        known = " or ".join(map(str, FORMAT_VERSIONS))
         raise ManifestError(
-            f"manifest.json: format_version: expected {FORMAT_VERSION}, found {found}; export the bundle again "
+            f"manifest.json: format_version: expected {known}, found {found}; export the bundle again "
             "with this version of cellgate, or read it with the one that wrote it"
         )
-    manifest = _manifest(top.record(Manifest))
+    manifest = _manifest(top.record(Manifest), version.value)
     _check_coherence(manifest)
     return manifest
+
+
+def _plain_manifest(manifest: Manifest) -> dict[str, Any]:
+    """Return the manifest's fields as its version of the format has them."""
+    plain: dict[str, Any] = _plain(manifest)
+    if manifest.format_version < FORMAT_VERSION:
+        del plain["graph"]["least_steps"]
+    return plain
 
 
 def _plain(value: Any) -> Any:
@@ -85,14 +95,14 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _manifest(top: dict[str, JsonField]) -> Manifest:
+def _manifest(top: dict[str, JsonField], version: int) -> Manifest:
     labels, normalisation = top["labels"], top["normalisation"]
     top["network"].mapping()
     return Manifest(
         name=top["name"].text(NAME_PATTERN),
         version=top["version"].integer(1),
         network=top["network"].value,
-        graph=_signature(top["graph"]),
+        graph=_signature(top["graph"], version),
         opset=top["opset"].integer(1, _MAX_INT32),
         operators=_operators(top["operators"]),
         streamable=top["streamable"].flag(),
@@ -120,8 +130,11 @@ def _variant(field: JsonField) -> Variant:
     )
 
 
-def _signature(field: JsonField) -> GraphSignature:
-    member = field.record(GraphSignature)
+def _signature(field: JsonField, version: int) -> GraphSignature:
+    names = [field.name for field in dataclasses.fields(GraphSignature)]
+    if version < FORMAT_VERSION:
+        names.remove("least_steps")
+    member = field.members(names)
     lengths, vocabulary_size = member["lengths"], member["vocabulary_size"]
     return GraphSignature(
         inputs=tuple(_tensor(item) for item in member["inputs"].items(least=1)),
@@ -133,6 +146,7 @@ def _signature(field: JsonField) -> GraphSignature:
             for item in member["state"].items()
         ),
         vocabulary_size=None if vocabulary_size.value is None else vocabulary_size.integer(1, _MAX_INT32),
+        least_steps=1 if version < FORMAT_VERSION else member["least_steps"].integer(2, _MAX_INT32),
     )
 
 
@@ -209,6 +223,8 @@ def _check_coherence(manifest: Manifest) -> None:
     for name, tolerance in manifest.tolerances.items():
         if tolerance < 0:
             _contradiction(f"tolerances.{name}", "a number that is not negative", tolerance)
+    if manifest.streamable and manifest.graph.least_steps > 1:
+        _contradiction("streamable", "false where a chunk of one step is too short", manifest.streamable)
     if manifest.bitwise_chunks and not manifest.streamable:
         _contradiction("bitwise_chunks", "false where streamable is false", manifest.bitwise_chunks)
     _check_variants(manifest)

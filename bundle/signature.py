@@ -15,7 +15,7 @@ def check_signature(graph: GraphSignature) -> None:
 
     Names are unique; the inputs are the sequence, the lengths if any, and one for each state; the outputs are `y` first
     and one for each state. Free axes are "B", and "T" where the tensor runs over time; a state has one "B" and is fixed
-    elsewhere, and its input and output agree.
+    elsewhere, and its input and output agree. Only a network without a state may need more than one step.
 
     Raises:
         ManifestError: names the field, expected and found.
@@ -30,6 +30,10 @@ def check_signature(graph: GraphSignature) -> None:
         lengths = _named(inputs, graph.lengths, "lengths")
         _check_form("lengths", lengths, ("int32",), (("B",),))
     _check_output(graph.outputs[0])
+    if graph.least_steps < 1:
+        _refuse("least_steps", "at least 1", str(graph.least_steps))
+    if graph.least_steps > 1 and graph.state:
+        _refuse("least_steps", "1, for a chunk of a stream may be one step", str(graph.least_steps))
     for index, pair in enumerate(graph.state):
         place = f"state[{index}]"
         _check_state(

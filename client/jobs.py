@@ -63,7 +63,7 @@ def make_jobs(address: Address, facts: ModelFacts, plan: JobPlan) -> tuple[Job, 
     """Make the requests of a load: up to 1,024 different ones, fewer where they take more than 128 MiB.
 
     Raises:
-        ModelError: streams are asked of a network that carries no state.
+        ModelError: streams are asked of a network that carries no state, or a length is below what it takes.
     """
     _check_streams(facts, plan)
     return tuple(_until_full(_jobs(address, facts, plan)))
@@ -91,6 +91,9 @@ def _jobs(address: Address, facts: ModelFacts, plan: JobPlan) -> Iterator[tuple[
     # Rows of a stream are constant, and a network without lengths takes rows of one length: one length for all rows.
     alike = plan.stream_steps is not None or facts.lengths is None
     drawn = plan.lengths.draw(_POOL * (1 if alike else plan.rows), plan.seed)
+    if drawn.min() < facts.least_steps:
+        expected = f"sequences of at least {facts.least_steps} steps"
+        raise ModelError(f"model {facts.name}", expected, f"one of {drawn.min()}", "look at --lengths")
     for lengths in np.repeat(drawn, plan.rows).reshape(_POOL, -1) if alike else drawn.reshape(_POOL, -1):
         values = _values(facts, lengths, random)
         if plan.stream_steps is None:

@@ -145,6 +145,18 @@ def _range(text: str, part: str) -> tuple[int, int]:
     return low, high
 
 
+def check_least(text: str, drawn: NDArray[np.int64], least_steps: int) -> None:
+    """Raise LengthsError where a length is below what the network takes.
+
+    Args:
+        text: the description that the lengths were drawn from.
+        drawn: int64 [N].
+        least_steps: of the network.
+    """
+    if drawn.size and drawn.min() < least_steps:
+        raise LengthsError(text, f"lengths of at least {least_steps}, which the network needs", str(drawn.min()))
+
+
 def describe(text: str) -> str:
     """Return the description itself, with what a preset stands for."""
     return f"{text} ({PRESETS[text]})" if text in PRESETS else text

@@ -52,6 +52,7 @@ class ModelFacts:
         states: in the order of the metadata.
         streamable: whether parts with carried state give what the whole gives, as the server says.
         extensions: of the server.
+        least_steps: fewest steps of a row.
         per_step: names of the outputs [B, T, ...], which have a value for each step.
     """
 
@@ -65,6 +66,7 @@ class ModelFacts:
     streamable: bool
     extensions: frozenset[str]
     per_step: frozenset[str] = frozenset()
+    least_steps: int = 1
 
 
 def read_model(address: Address, name: str | None, timeout_s: float = 10.0) -> ModelFacts:
@@ -119,6 +121,7 @@ def facts_from_metadata(metadata: Mapping[str, Any], extensions: Sequence[str]) 
         states=states,
         streamable=properties.get("streamable") == "true",
         extensions=frozenset(map(str, extensions)),
+        least_steps=int(properties.get("least_steps", "1")),
         per_step=frozenset(str(tensor["name"]) for tensor in outputs if list(tensor["shape"])[:2] == [-1, -1]),
     )
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
-from ..client.lengths import describe, parse_lengths
+from ..client.lengths import check_least, describe, parse_lengths
 from ..serve.engine.engine import Engine, EngineLimits
 from ..serve.engine.limit import LimitRow, choose_count, make_sequences, make_works, measure_limit
 from ..serve.engine.limit_ways import OUTSTANDING, CountingRuntime, LanesWay
@@ -31,6 +31,10 @@ _WORDS: Final = {
     "lanes": f"lanes: this engine, {OUTSTANDING} outstanding",
     "floor": "floor: full batches of {}, nothing to pack",
 }
+_READING: Final = (
+    "The floor's batches are ready made. Lanes take, decide, pack and answer each sequence by itself: of short ones in "
+    "a small network, that is half of the time and more."
+)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -51,8 +55,10 @@ def run(arguments: argparse.Namespace) -> int:
     engine = Engine([replace(opened, runtime=counting)], limits)
     try:
         drawn = lengths.draw(_TRIED, arguments.seed)
+        check_least(arguments.lengths, drawn, opened.runtime.signature.least_steps)
         count = arguments.requests or choose_count(opened.runtime, drawn, arguments.seconds or _SECONDS, _TURNS)
         chosen = lengths.draw(count, arguments.seed)
+        check_least(arguments.lengths, chosen, opened.runtime.signature.least_steps)
         sequences = make_sequences(opened.runtime.signature, chosen, arguments.seed)
         terminal.note(f"{count} sequences in {_TURNS} turns of every way")
         lanes = LanesWay(engine, counting, make_works(opened.served.name, opened.runtime.signature, sequences))
@@ -103,6 +109,8 @@ def _print(facts: dict[str, Any], rows: Sequence[LimitRow], terminal: Terminal) 
     terminal.pairs([("sequences", shown), ("plan", facts["plan"])])
     terminal.say()
     terminal.table(_COLUMNS, [_line(row) for row in rows])
+    terminal.say()
+    terminal.say(_READING)
     if not any(row.way == "padded" for row in rows):
         terminal.say()
         terminal.say("The network takes no lengths: sequences of unequal length cannot share a batch by padding.")

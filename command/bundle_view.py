@@ -55,7 +55,7 @@ def _rows(
         ("parameters", f"{facts.parameters:,} numbers stored in the graph, {manifest.precision}"),
         ("states", ", ".join(pair.input for pair in manifest.graph.state) or "none: nothing is carried between chunks"),
         ("operators", f"{operator_words(facts)} (opset {facts.opset})"),
-        ("time", "free: the signature's axes B and T take any size"),
+        ("time", _time_words(manifest.graph.least_steps)),
         ("streamable", _yes(manifest.streamable)),
         ("same bits", f"in any batch: {_yes(manifest.bitwise_rows)}; in chunks: {_yes(manifest.bitwise_chunks)}"),
         ("verdict", f"{report.get('verdict', 'unknown')}, over {len(report.get('cases', []))} cases"),
@@ -74,6 +74,12 @@ def _rows(
             ("normalisation", "x must be normalised by the caller: (x - mean) / std; the numbers are in --json")
         )
     return rows
+
+
+def _time_words(least_steps: int) -> str:
+    if least_steps == 1:
+        return "free: the signature's axes B and T take any size"
+    return f"free: the signature's axis B takes any size, T any from {least_steps} on"
 
 
 def _network_words(network: Mapping[str, Any]) -> str:

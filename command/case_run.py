@@ -3,6 +3,7 @@
 Rules of this file: it shows what the whole verification runs, on the same inputs, and writes nothing.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Final
 
@@ -19,13 +20,19 @@ _COLUMNS: Final = ("implementation", "output", "largest error", "allowed", "ULP"
 _LAW_COLUMNS: Final = ("law", "comparisons", "largest difference", "allowed", "same bits", "passed")
 
 
-def check_case(options: VerifyOptions, signature: GraphSignature) -> None:
+def check_case(options: VerifyOptions, signature: GraphSignature, further_steps: Sequence[int] = ()) -> None:
     """Refuse a case that is not in the grid.
+
+    Args:
+        options: name the case.
+        signature: of the graph.
+        further_steps: see export.cases.grid.
 
     Raises:
         UsageError: there is no such case; the message lists them.
     """
-    known = [*(case.id for case in grid(signature, drift_steps=options.drift_steps)), *LAW_CASES]
+    cases = grid(signature, drift_steps=options.drift_steps, further_steps=further_steps)
+    known = [*(case.id for case in cases), *LAW_CASES]
     if options.only_case not in {None, *known}:
         raise UsageError(f"--case: expected one of {', '.join(known)}, found {options.only_case!r}")
 

@@ -24,7 +24,7 @@ from .report_text import naming
 from .source_options import bundle_name, check_widths, labels, normalisation, rerunner, roles, take_threads
 from .terminal import Terminal
 
-_NOT_OF_A_FILE = ("weights", "argument", "input_dim", "float64_gates")
+_NOT_OF_A_FILE = ("weights", "argument", "input_dim", "answer", "float64_gates")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -75,6 +75,7 @@ def _options(arguments: argparse.Namespace, out: Path | None) -> ExportOptions:
         normalisation=normalisation(arguments.normalisation),
         told=roles(arguments.argument),
         input_dim=arguments.input_dim,
+        answer=arguments.answer,
         float64_gates=arguments.float64_gates,
         overwrite=arguments.overwrite,
         verify=VerifyOptions(
@@ -94,7 +95,7 @@ def _from_network(
             exported = export_bundle(source.network, out, options, naming(progress), rerunner(arguments))
             return result_of_network(exported, out, source.weights)
         artefacts = build(source.network, options, progress)
-        check_case(options.verify, artefacts.exportable.signature)
+        check_case(options.verify, artefacts.exportable.signature, artefacts.exportable.uncaptured)
         report = verify_artefacts(artefacts, options)
     return print_case(arguments.case, report, terminal)
 

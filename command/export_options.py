@@ -44,6 +44,12 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
         help="features of one step of your module's input, 1 or more; default: found by trying its layers' widths",
     )
     parser.add_argument(
+        "--answer",
+        metavar="NAME",
+        help="which of the tensors that your module's forward returns is y: its key, field or place (from 0 on), those "
+        "on the way to it before it with dots (hidden.0); default: the first",
+    )
+    parser.add_argument(
         "--case",
         metavar="ID",
         help="run one case of the comparison alone, show every implementation, and write nothing; default: all cases",

@@ -16,6 +16,7 @@ from ..bundle.manifest import Manifest
 from ..bundle.manifest_json import manifest_to_json
 from ..export.pipeline import Exported
 from ..export.report import Report
+from ..model.weight_file import list_some
 from .report_text import Row, summary_fields, summary_rows
 from .terminal import Terminal
 
@@ -31,7 +32,8 @@ class ExportResult:
         layers: where each layer is, what it was, and the operator that runs it.
         weights: where they are from, in words; None: in the file that was exported.
         exchanges: further rows, on layers of a stranger's module.
-        left_out: how many tensors a stranger's module returns that the bundle does not give.
+        left_out: names of the tensors that a stranger's module returns and the bundle does not give.
+        said_to_fewer: what a stranger's module says to fewer steps than it takes.
     """
 
     out: Path
@@ -40,7 +42,8 @@ class ExportResult:
     layers: tuple[tuple[str, str, str], ...]
     weights: str | None = None
     exchanges: tuple[Row, ...] = ()
-    left_out: int = 0
+    left_out: tuple[str, ...] = ()
+    said_to_fewer: str = ""
 
 
 def result_of_network(exported: Exported, out: Path, weights: str) -> ExportResult:
@@ -56,7 +59,8 @@ def result_of_network(exported: Exported, out: Path, weights: str) -> ExportResu
             ("exchanged", f"{exchange.path or 'the network'}, {exchange.was}: {exchange.proof}")
             for exchange in exportable.exchanges
         ),
-        left_out=int(getattr(exportable.network, "left_out", 0)),
+        left_out=tuple(getattr(exportable.network, "left_out", ())),
+        said_to_fewer=str(getattr(exportable.network, "said_to_fewer", "")),
     )
 
 
@@ -82,16 +86,21 @@ def print_result(result: ExportResult, elapsed_s: float, terminal: Terminal) -> 
     ]
     if "gates" in manifest.network:
         rows.append(("gates", f"in {manifest.network['gates']}, products and what is kept of a state in float32"))
+    least = manifest.graph.least_steps
+    if least > 1:
+        said = f"for {least - 1} it said {result.said_to_fewer}"
+        rows.append(("steps", f"at least {least}, so no state is carried; {said}"))
     rows += [*result.exchanges, *summary_rows(report)]
     rows.append(("took", f"{elapsed_s:.1f} s, {memory_mib:.0f} MiB of memory at the most"))
     terminal.pairs(rows)
     terminal.say()
     terminal.say(f"report   {out / 'equivalence.html'}")
     terminal.say(f"next     cellgate serve {shlex.quote(str(out))}")
-    if result.left_out:
+    if count := len(result.left_out):
         terminal.note(
-            f"{manifest.network['kind']}.forward returns {result.left_out} tensor{'s'[: result.left_out > 1]} more, "
-            "beside y and the states that it carries; the bundle leaves them out"
+            f"{manifest.network['kind']}.forward returns {count} tensor{'s'[: count > 1]} more, beside y and the "
+            f"states that it carries; the bundle leaves {'it' if count == 1 else 'them'} out, and --answer "
+            f"{list_some(result.left_out, ' or ')} would give {'it' if count == 1 else 'one'} as y"
         )
     if report.verdict == "sensitive":
         terminal.warn(
@@ -110,6 +119,7 @@ def _answer(result: ExportResult, elapsed_s: float, memory_mib: float) -> dict[s
         "digest": hashlib.sha256(manifest_to_json(manifest)).hexdigest(),
         "weights": result.weights,
         "labels": manifest.labels,
+        "least_steps": manifest.graph.least_steps,
         "operators": manifest.operators,
         "layers": [{"path": path, "cell": cell, "operator": operator} for path, cell, operator in result.layers],
         **summary_fields(result.report),

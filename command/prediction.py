@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bundle.manifest import GraphSignature
+from ..serve.errors import BadInput
 from ..serve.inference import infer_arrays
+from ..serve.input_check import NO_SHORTER
 from ..serve.request_limits import RequestLimits
 from ..serve.runtime import Runtime
 from .sequence_file import Sequences
@@ -53,6 +55,7 @@ def predict(runtime: Runtime, sequences: Sequences, outputs: Sequence[str]) -> P
         EngineError: the runtime refused, or gave a value that is not finite.
     """
     signature = runtime.signature
+    _check_steps(sequences, signature)
     parts = [
         infer_arrays(runtime, _feeds(sequences, places, signature), _LIMITS, outputs, first_row=places[0])
         for places in batches([len(row) for row in sequences.rows], ragged=signature.lengths is not None)
@@ -64,6 +67,14 @@ def predict(runtime: Runtime, sequences: Sequences, outputs: Sequence[str]) -> P
         for name in parts[0]
     }
     return Prediction(outputs=joined, lengths=tuple(len(row) for row in sequences.rows))
+
+
+def _check_steps(sequences: Sequences, signature: GraphSignature) -> None:
+    """Raise BadInput where a row is too short, with its number, which the check of its batch would not know."""
+    for place, row in enumerate(sequences.rows):
+        if len(row) < signature.least_steps:
+            found = f"{len(row)} in row {place}"
+            raise BadInput(f"inputs.{signature.sequence}", f"at least {signature.least_steps} steps", found, NO_SHORTER)
 
 
 def batches(lengths: Sequence[int], *, ragged: bool) -> Iterator[list[int]]:

@@ -52,7 +52,7 @@ _SETTINGS_HELP: Final[Mapping[str, str]] = {
     "open_paths": "what needs no key: health, metrics, docs, with commas between them, or none",
     "allowed_hosts": "names under which the server is reached, with commas between them",
     "cors_origins": "origins of web pages that may ask, with commas between them",
-    "tls_cert": "PEM file of the certificate and its chain",
+    "tls_cert": "PEM file of the certificate and its chain; SIGHUP reads it and its key again",
     "tls_key": "PEM file of the certificate's private key",
     "max_head_bytes": "longest request line and headers, in bytes; above, 431",
     "max_headers": "most headers of a request; above, 431",

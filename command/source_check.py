@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     with redirect_stdout(sys.stderr):
         exportable = _prepare(bundle, arguments)
-        check_case(options, exportable.signature)
+        check_case(options, exportable.signature, exportable.uncaptured)
         terminal.note("TorchScript")
         scripted = export_torchscript(exportable)
         with terminal.progress() as progress:
@@ -63,13 +63,14 @@ def _prepare(bundle: Bundle, arguments: argparse.Namespace) -> Exportable:
         source.network,
         roles(arguments.argument),
         arguments.input_dim,
+        answer=arguments.answer,
         float64_gates="gates" in bundle.manifest.network,  # of the bundle's graph; for the report
     )
     expected, found = bundle.manifest.graph, exportable.signature
     if expected != found:
         raise UsageError(
             f"{arguments.source}: expected {_words(expected)} as in the bundle, found {_words(found)}; "
-            "give the source from which the bundle was made"
+            "give the source from which the bundle was made, with the same --argument, --input-dim and --answer"
         )
     return exportable
 
@@ -92,7 +93,8 @@ def _print(bundle: Bundle, report: Report, written: str | None, terminal: Termin
 
 
 def _words(signature: GraphSignature) -> str:
-    return f"{_specs(signature.inputs)} -> {_specs(signature.outputs)}"
+    least = f", at least {signature.least_steps} steps" if signature.least_steps > 1 else ""
+    return f"{_specs(signature.inputs)} -> {_specs(signature.outputs)}{least}"
 
 
 def _specs(specs: tuple[TensorSpec, ...]) -> str:

@@ -33,6 +33,7 @@ class AdoptedCell(nn.Module):
     def __init__(self, cell: nn.Module, state_spec: StateSpec, input_dim: int) -> None:
         super().__init__()
         self.cell = cell
+        self.known_as = "nn." * type(cell).__module__.startswith("torch.nn.") + type(cell).__name__
         self.state_spec = state_spec
         self.input_dim = input_dim
 

@@ -1,59 +1,142 @@
 """What a foreign module's ``forward`` returns: the tensor that a bundle answers with, and what it leaves out.
 
-Rules of this file: the first tensor is the answer; which of the others are states is told by their values.
+Tensors in a result have names: the key of a dict, the field of a dataclass or named tuple, the place in a tuple or list
+from 0 on; one that lies deeper has the names on the way joined by dots, as ``hidden.0``.
+
+Rules of this file: the first tensor is the answer unless another is told; which of the others are states is told by
+their values.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from .errors import AnswerError
-from .input_probe import PROBE_STEPS, example
 
 if TYPE_CHECKING:
     from .foreign_network import ForeignNetwork
 
+Named = tuple[tuple[str, Tensor], ...]
 
-def first_tensor(result: Any, name: str) -> Tensor:
-    """Return the tensor, or the first of a tuple.
 
-    Raises:
-        AnswerError: it is neither.
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Which tensor of a result is the answer.
+
+    Attributes:
+        told: its name, or the same with places in the stead of keys and fields; None for the first tensor.
     """
-    first = result[0] if isinstance(result, tuple | list) and len(result) > 0 else result
+
+    told: str | None = None
+
+    def of(self, result: Any, name: str) -> Tensor:
+        """Return the answer out of what the forward of the module called ``name`` returned.
+
+        Raises:
+            AnswerError: the result neither is a tensor nor begins with one, or holds none that is called as told.
+        """
+        if self.told is None:
+            return _first_tensor(result, name)
+        found = dict(named_tensors(result))
+        chosen = found.get(self.told, dict(named_tensors(result, by_place=True)).get(self.told))
+        if chosen is not None:
+            return chosen
+        there = f"one of {', '.join(found)}" if found else f"tensors in a tuple, dict or dataclass, not {_kind(result)}"
+        if isinstance(result, Tensor):
+            there = "no --answer, for it returns one tensor; leave it out"
+        raise AnswerError(f"{name}.forward returns nothing called {self.told!r} (--answer), expected {there}")
+
+
+def _first_tensor(result: Any, name: str) -> Tensor:
+    """Return the tensor, or the first in a tuple, list, dict or dataclass or in the first of its parts; not None."""
+    first = result
+    while parts := _parts_of(first):
+        first = next((part for _, part in parts if part is not None), None)
     if isinstance(first, Tensor):
         return first
-    found = type(result).__name__
-    found = found if first is result else f"a {found} of {type(first).__name__}"
+    found = _kind(result) if first is result else f"a {_kind(result)} of {_kind(first)}"
+    others = [other for other, _ in named_tensors(result)]
+    remedy = "give a factory that returns a module around it whose forward hands on that tensor alone"
     raise AnswerError(
-        f"{name}.forward returns {found}, expected a tensor, or a tuple whose first is one; give a factory "
-        "that returns a module around it whose forward hands on that tensor alone"
+        f"{name}.forward returns {found}, expected a tensor, or a tuple, dict or dataclass whose first is one; "
+        + (f"say which with --answer {' or '.join(others)}" if others else remedy)
     )
 
 
-def tensors_in(result: Any) -> Iterator[Tensor]:
-    """Yield every tensor of a result in order, however deep in tuples, lists and dicts."""
+def _kind(value: Any) -> str:
+    return type(value).__name__
+
+
+def _parts_of(result: Any, *, by_place: bool = False) -> list[tuple[str, Any]]:
+    """Return the parts of a result with their names, in order; none of a tensor."""
+    names: Any
+    if isinstance(result, Mapping):
+        names, parts = result.keys(), list(result.values())
+    elif isinstance(result, tuple | list):
+        parts = list(result)
+        names = getattr(result, "_fields", range(len(parts)))
+    elif is_dataclass(result):
+        names = [field.name for field in fields(result)]
+        parts = [getattr(result, name, None) for name in names]
+    else:
+        return []
+    return list(zip(map(str, range(len(parts)) if by_place else names), parts, strict=True))
+
+
+def named_tensors(result: Any, *, by_place: bool = False) -> Iterator[tuple[str, Tensor]]:
+    """Yield every tensor of a result in order with its name, however deep; a tensor alone is called ""."""
     if isinstance(result, Tensor):
-        yield result
-    elif isinstance(result, tuple | list | dict):
-        for part in result.values() if isinstance(result, dict) else result:
-            yield from tensors_in(part)
+        yield "", result
+    for name, part in _parts_of(result, by_place=by_place):
+        for inner, tensor in named_tensors(part, by_place=by_place):
+            yield f"{name}.{inner}" if inner else name, tensor
+
+
+def answer_first(result: Any, answer: Tensor) -> Named:
+    """Return the named tensors of a result, the answer before the others."""
+    return tuple(sorted(named_tensors(result), key=lambda one: one[1] is not answer))
+
+
+def say_others(returned: Named) -> str:
+    """Return the end of a sentence on an answer that cannot be taken: how to take another, where there is one."""
+    others = " or ".join(other for other, _ in returned[1:])
+    return f"; or take another of its tensors with --answer {others}" if others else ""
+
+
+def refuse_list_of_steps(name: str, returned: Sequence[Named], steps: Sequence[int]) -> None:
+    """Refuse a list with a tensor for each step, the first of which would be the answer for one step alone.
+
+    Args:
+        name: of the module.
+        returned: the named tensors of a result for each number of steps.
+        steps: those numbers, more than one.
+
+    Raises:
+        AnswerError: every result is such a list.
+    """
+    if all({one for one, _ in named} == set(map(str, range(T))) for named, T in zip(returned, steps, strict=True)):
+        raise AnswerError(
+            f"{name}.forward returns a list with a tensor for each step, expected one tensor of all steps; end it "
+            "with torch.stack(outputs, 1), where outputs is that list"
+        )
 
 
 @torch.no_grad()
-def count_left_out(network: ForeignNetwork, module: nn.Module) -> int:
-    """Return how many tensors the module as it came returns beside its answer, without the states that are carried."""
-    x = example(network, PROBE_STEPS[0])
+def names_left_out(network: ForeignNetwork, module: nn.Module, x: Tensor) -> tuple[str, ...]:
+    """Return the names of what the module as it came returns beside its answer and the states that are carried."""
     network.call(x)
     carried = [tensor for tensors in network.carry.final.values() for tensor in tensors] * network.carries_state
     network.call_as_it_came(module, x)
-    _, *further = network.returned
+    (_, answer), *further = network.returned
     network.returned = ()
-    return sum(not any(_same(tensor, state) for state in carried) for tensor in further)
+    return tuple(
+        name for name, tensor in further if tensor is not answer and not any(_same(tensor, state) for state in carried)
+    )
 
 
 def _same(one: Tensor, two: Tensor) -> bool:

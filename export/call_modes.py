@@ -13,6 +13,8 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.overrides import TorchFunctionMode
 
+from .free_pooling import free_form_of
+
 _CPU: Final = torch.device("cpu")
 # Those of a capture have a tolist of their own.
 _TOLISTS: Final[tuple[tuple[Any, Any], ...]] = tuple(
@@ -76,8 +78,8 @@ class TensorsKept(TorchFunctionMode):
     """While a graph is captured: what would take numbers out of it gives the tensor.
 
     ``tolist()`` and ``numpy()`` of a vector of whole numbers, by which code hands its lengths to packing, and ``data``,
-    whose values would become constants of the graph. And ``squeeze()`` without an axis leaves the free axes, which the
-    graph would lose for one row or one step.
+    whose values would become constants of the graph. ``squeeze()`` without an axis leaves the free axes, which the
+    graph would lose for one row or one step. And pooling keeps the length free (free_pooling.py).
     """
 
     def __torch_function__(
@@ -91,7 +93,7 @@ class TensorsKept(TorchFunctionMode):
             return args[0].squeeze(tuple(k for k, size in enumerate(args[0].shape) if type(size) is int and size == 1))
         if func is Tensor.numpy and _is_vector_of_counts(args[0]):
             return args[0]
-        return func(*args, **(kwargs or {}))
+        return free_form_of(func)(*args, **(kwargs or {}))
 
     def __enter__(self) -> Self:
         """Take the place of ``tolist`` too, which asks no mode."""

@@ -76,7 +76,7 @@ def find_roles(module: nn.Module, told: Mapping[str, str] | None = None) -> Role
     state = tuple(told["state"].split(",")) if told.get("state") else tuple(n for n in _STATE_NAMES if n in named)
     lengths = told.get("lengths") or next((n for n in named if _LENGTHS.fullmatch(n)), None)
     sequence = told.get("sequence") or next((n for n in named if n not in {*state, lengths}), None)
-    _check_told(what, told, named)
+    check_told(what, told, named)
     if sequence is None:
         raise SignatureError(f"{what} has no argument {_taken(told)}for the sequence, expected forward(self, x)")
     parts = {sequence, lengths, *state}
@@ -101,7 +101,8 @@ def _taken(told: Mapping[str, str]) -> str:
     return f"left beside {' '.join(words)} " if words else ""
 
 
-def _check_told(what: str, told: Mapping[str, str], named: Mapping[str, object]) -> None:
+def check_told(what: str, told: Mapping[str, str], named: Mapping[str, object]) -> None:
+    """Raise SignatureError where a told part is none, or its argument is none of ``named``."""
     for role, names in told.items():
         if role not in _ROLES:
             raise SignatureError(f"{role!r} is no part that an argument can play, expected one of {', '.join(_ROLES)}")

@@ -1,13 +1,8 @@
 """What a stranger's error says, in one line that a sentence or a report can hold."""
 
-from typing import Final
+from ..model.error_line import first_line
 
-_SHOWN: Final = 300
-
-
-def first_line(err: BaseException) -> str:
-    """Return the first line of an error's text that holds anything, cut."""
-    return next((line.strip() for line in str(err).splitlines() if line.strip()), "no reason given")[:_SHOWN]
+__all__ = ["first_line", "said_by"]
 
 
 def said_by(err: BaseException) -> str:

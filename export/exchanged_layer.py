@@ -29,29 +29,33 @@ class Carry:
         initial: for layers by number their state tensors [L*D, B, width]; zeros for those that are not in it.
         overrules: whether ``initial`` comes before a state that the module gives (zeros that it made itself).
         mapped: whether the module is mapped over the rows (foreign_network.py), where a gather freezes their number.
+        deaf: layers that get no lengths from here, for they do not see the steps of the sequence (step_probe.py).
         fill: what an exchanged layer's output holds after a row's length: "zero", or the "last" real step again.
         calls: how often each layer ran; this and what follows is filled by the run.
         final: the state that each layer ended with.
         given: the state that its module gave to each layer.
         used: the state with which each layer began.
-        shapes: for each layer the (B, T) that it saw.
+        shapes: for each layer the (B, T) that it saw last.
+        steps: for each layer every T that it saw.
     """
 
     lengths: Tensor | None = None
     initial: dict[int, list[Tensor]] = field(default_factory=dict)
     overrules: bool = False
     mapped: bool = False
+    deaf: set[int] = field(default_factory=set)
     fill: str = "zero"
     calls: dict[int, int] = field(default_factory=dict)
     final: dict[int, list[Tensor]] = field(default_factory=dict)
     given: dict[int, list[Tensor]] = field(default_factory=dict)
     used: dict[int, list[Tensor] | None] = field(default_factory=dict)
     shapes: dict[int, tuple[int, int]] = field(default_factory=dict)
+    steps: dict[int, list[int]] = field(default_factory=dict)
 
     def begin(self, lengths: Tensor | None, initial: dict[int, list[Tensor]]) -> None:
         """Forget the run before and load the next."""
         self.lengths, self.initial = lengths, initial
-        for filled in (self.calls, self.final, self.given, self.used, self.shapes):
+        for filled in (self.calls, self.final, self.given, self.used, self.shapes, self.steps):
             filled.clear()
 
 
@@ -123,11 +127,13 @@ class ExchangedLayer(nn.Module):
 
     def _run(self, signal: Tensor, hx: Any, lengths: Tensor | None) -> tuple[Tensor, list[Tensor]]:
         carry, number = self.carry, self.number
-        lengths = carry.lengths if lengths is None else lengths
+        if lengths is None and number not in carry.deaf:
+            lengths = carry.lengths
         initial = self._initial(hx, signal.dtype)
         output, final = self.stack(signal, initial, lengths)
         carry.calls[number] = carry.calls.get(number, 0) + 1
         carry.shapes[number] = (signal.shape[0], signal.shape[1])
+        carry.steps.setdefault(number, []).append(signal.shape[1])
         carry.used[number], carry.final[number] = initial, final
         if carry.fill == "last" and lengths is not None:
             output = (_last_real_step_by_mask if carry.mapped else _repeat_last_real_step)(output, lengths)

@@ -7,7 +7,7 @@ nothing but a copy.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -18,12 +18,15 @@ from ..model.network import SequenceModel, StateTensor
 from ..model.stack import RecurrentStack
 from .cuda_kernels import runs_on_cuda
 from .description import describe
-from .errors import SourceError, UnsupportedLayerError
+from .errors import ExportError, SourceError, UnsupportedLayerError
 from .exchange import Exchange
 from .foreign_network import ForeignNetwork
 from .input_width import input_dim_of
 from .lowering import LoweredLayer, lower
 from .plain_module import plain_copy
+from .steps.stepped import stepped
+
+_EXAMPLE_STEPS: Final = 5
 
 
 class StackNetwork(nn.Module):
@@ -71,7 +74,8 @@ class Exportable:
     Attributes:
         network: this house's call (x, lengths, state) -> (y, state) on the network in eager PyTorch, eval mode.
         graph_call: the lowered copy, flat (FlatCall).
-        scriptable: the module that TorchScript compiles: ``network`` itself, or a foreign module as it came.
+        scriptable: the module that TorchScript compiles: ``network`` itself, or a foreign module as it came, in a loop
+            where it takes one step a call.
         signature: of the graph.
         layers: what each recurrent layer became.
         exchanges: what was exchanged in a foreign module; empty for this house's networks.
@@ -89,18 +93,40 @@ class Exportable:
     float64_gates: bool = False
 
     @property
+    def captures(self) -> tuple[int, ...]:
+        """The fewest steps that a capture may allow, tried in turn: it takes a size of one for a special case."""
+        least = self.signature.least_steps
+        if not isinstance(self.network, ForeignNetwork):
+            return (least,)
+        several = self.network.least_captured
+        return tuple(dict.fromkeys((least, several, several + 1, several + 2)))
+
+    @property
+    def uncaptured(self) -> range:
+        """Numbers of steps that a capture may have left out, so that each is to be verified on runs."""
+        return range(self.captures[0], self.captures[-1])
+
+    @property
     def is_foreign(self) -> bool:
         """Whether somebody else wrote the network."""
         return isinstance(self.network, ForeignNetwork)
 
-    def example(self, rows: int = 3, steps: int = 5) -> tuple[Tensor, ...]:
-        """Return random inputs in the order of the signature, rows of unequal length where lengths are taken."""
+    def example(self, rows: int = 3, steps: int | None = None) -> tuple[Tensor, ...]:
+        """Return random inputs in the order of the signature, rows of unequal length where lengths are taken.
+
+        Args:
+            rows: B.
+            steps: T; None: as many as tell what the network does.
+        """
+        if steps is None:
+            steps = self.network.probe_steps[0] if isinstance(self.network, ForeignNetwork) else _EXAMPLE_STEPS
+        least = self.signature.least_steps
         generator = torch.Generator().manual_seed(0)
         tensors: list[Tensor] = []
         for spec in self.signature.inputs:
             shape = [rows if axis == "B" else steps if axis == "T" else int(axis) for axis in spec.shape]
             if spec.name == self.signature.lengths:
-                tensors.append(torch.arange(rows, dtype=torch.int32) % steps + 1)
+                tensors.append(torch.arange(rows, dtype=torch.int32) % (steps - least + 1) + least)
             elif spec.dtype == "int64":
                 assert self.signature.vocabulary_size is not None
                 tensors.append(torch.randint(0, self.signature.vocabulary_size, shape, generator=generator))
@@ -114,6 +140,7 @@ def prepare(
     told: Mapping[str, str] | None = None,
     input_dim: int | None = None,
     *,
+    answer: str | None = None,
     float64_gates: bool = False,
 ) -> Exportable:
     """Make a network ready for export.
@@ -122,6 +149,7 @@ def prepare(
         source: a SequenceModel, RecurrentStack or LSTMLayer, or any module around recurrent layers. Not changed.
         told: argument names of a foreign module's forward for the roles sequence, lengths and state.
         input_dim: I of a foreign module, where it cannot be found.
+        answer: which of the tensors that a foreign module's forward returns is y; None for the first (answer.py).
         float64_gates: see Exportable; every layer becomes a Scan for it.
 
     Raises:
@@ -129,18 +157,21 @@ def prepare(
         ExportError: one of its classes, saying what in the module cannot be exported.
     """
     source = plain_copy(source)
-    network = _with_house_call(source, told, input_dim).eval()
+    network, scriptable = _with_house_call(source, told, input_dim, answer)
+    network = network.eval()
     lowered, layers = lower(network, can_fuse=lambda _: not float64_gates)
     signature = _signature_of(network)
     width = int(network.input_dim)  # type: ignore[arg-type] # every kind of network has one
     return Exportable(
         network=network,
         graph_call=_graph_call(lowered, layers, signature),
-        scriptable=source if isinstance(network, ForeignNetwork) else network,
+        scriptable=scriptable,
         signature=signature,
         layers=layers,
         exchanges=network.exchanges if isinstance(network, ForeignNetwork) else (),
-        description=describe(source, width) | ({"gates": "float64"} if float64_gates else {}),
+        description=describe(source, width)
+        | ({"gates": "float64"} if float64_gates else {})
+        | ({"least_steps": signature.least_steps} if signature.least_steps > 1 else {}),
         float64_gates=float64_gates,
     )
 
@@ -169,15 +200,29 @@ def _graph_call(lowered: nn.Module, layers: tuple[LoweredLayer, ...], signature:
     return FlatCall(lowered, has_lengths=signature.lengths is not None).eval()
 
 
-def _with_house_call(source: nn.Module, told: Mapping[str, str] | None, input_dim: int | None) -> nn.Module:
+def _with_house_call(
+    source: nn.Module, told: Mapping[str, str] | None, input_dim: int | None, answer: str | None
+) -> tuple[nn.Module, nn.Module]:
+    """Return the network, and what TorchScript compiles."""
+    if answer is not None and isinstance(source, SequenceModel | RecurrentStack | LSTMLayer):
+        raise SourceError(
+            f"{type(source).__name__} has one answer, expected no --answer, found {answer!r}; leave it out"
+        )
     if isinstance(source, SequenceModel):
         _check_head(source)
-        return source
-    if isinstance(source, RecurrentStack):
-        return StackNetwork(source)
+        return source, source
     if isinstance(source, LSTMLayer):
-        return StackNetwork(RecurrentStack.of_layer(source, input_dim_of(source)))
-    return ForeignNetwork(source, told, input_dim)
+        source = RecurrentStack.of_layer(source, input_dim_of(source))
+    if isinstance(source, RecurrentStack):
+        network = StackNetwork(source)
+        return network, network
+    try:
+        return ForeignNetwork(source, told, input_dim, answer), source
+    except ExportError:
+        one = stepped(source, told or {}, input_dim, answer)
+        if one is None:
+            raise
+    return one.network, one.scriptable
 
 
 def _check_head(network: SequenceModel) -> None:
@@ -224,4 +269,5 @@ def _signature_of(network: nn.Module) -> GraphSignature:
         lengths="lengths" if honours_lengths else None,
         state=tuple(pairs),
         vocabulary_size=I if tokens else None,
+        least_steps=int(getattr(network, "least_steps", 1)),
     )

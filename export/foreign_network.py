@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ..model.network import StateTensor
 from ..model.stack import RecurrentStack
-from .answer import count_left_out, first_tensor, tensors_in
+from .answer import Answer, Named, answer_first, names_left_out
 from .call_layout import InputLayout, OutputLayout
 from .call_modes import CpuOnly, SinglesDoubled, TensorsKept
 from .call_roles import Roles, find_roles
@@ -30,12 +30,13 @@ from .exchange import Exchange, exchange
 from .exchanged_layer import ExchangedLayer
 from .foreign_probes import find_lengths, find_output, find_precision, find_state
 from .free_length import length_left_free
-from .input_probe import find_input
+from .input_probe import PROBE_STEPS, example, find_input
 from .input_width import input_candidates, loop_candidates
 from .loops.rolled import roll
 from .original_proof import prove_as_it_came
 from .own_attributes import attributes_kept
 from .ragged import packing_understood
+from .step_probe import find_least_steps, find_steps_seen
 
 __all__ = ["ForeignNetwork", "Roles", "find_roles"]
 
@@ -43,35 +44,57 @@ __all__ = ["ForeignNetwork", "Roles", "find_roles"]
 class ForeignNetwork(nn.Module):
     """The module with exchanged layers, called as this house's networks are.
 
+    Args:
+        module: as it came.
+        told: as for find_roles.
+        input_dim: I, or the number of tokens, where it is known.
+        takes_tokens: whether ``input_dim`` is that of tokens.
+
     Attributes:
         exchanges: what was exchanged.
         takes_tokens: whether the sequence is int64 [B, T].
         input_dim: I, or the number of tokens.
         input_layout: how the module takes the sequence.
         output_layout: how it lays out y.
+        probe_steps: two numbers of steps for which the module runs, and that tell what it does.
+        least_steps: fewest steps that it takes.
+        said_to_fewer: what it says to fewer; empty where it takes one.
+        least_captured: fewest steps of which a front leaves two; a capture takes one step for a special case.
+        behind_front: layers that see another number of steps than is given, and one that depends on it.
         honours_lengths: proved; where false, rows must be equally long.
         carries_state: whether a state can be given and is returned.
         state_squeezed: whether the module takes a state of one layer without its axis of layers.
         stays_on_cpu: whether the module wanted a GPU and is kept from it.
-        returned: all tensors that the module returned last, outside of a graph.
-        left_out: how many tensors beside the answer and the carried state the module returns.
+        returned: all tensors that the module returned last, with their names and the answer first, outside of a graph.
+        left_out: the names of what the module returns beside the answer and the carried state.
         keeps: attributes that ``forward`` assigns to; put back after each call.
         names_float32: whether its code makes float32 for itself, which then follows the weights' dtype.
         in_graph: whether a graph is captured from this copy, where nothing may depend on the example's sizes.
     """
 
-    def __init__(self, module: nn.Module, told: Mapping[str, str] | None = None, input_dim: int | None = None) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        told: Mapping[str, str] | None = None,
+        input_dim: int | None = None,
+        answer: str | None = None,
+        *,
+        takes_tokens: bool = False,
+    ) -> None:
         super().__init__()
         self.own_roles = self.roles = find_roles(module, told)
+        self.own_answer = self.answer = Answer(answer)
         self.module, self.carry, self.exchanges = exchange(module)
-        tried = [(False, input_dim)] if input_dim is not None else input_candidates(self.module)
+        tried = [(takes_tokens, input_dim)] if input_dim is not None else input_candidates(self.module)
         if not self.exchanges:
             tried = [self._roll_up(module, loop_candidates(module) if input_dim is None else tried)]
         self.takes_tokens, self.input_dim = False, 0
         self.input_layout, self.output_layout = InputLayout("BTI"), OutputLayout("BTO", 0)
         self.carries_state = self.honours_lengths = self.stays_on_cpu = self.in_graph = self.names_float32 = False
+        self.probe_steps, self.least_steps, self.least_captured, self.said_to_fewer = PROBE_STEPS, 1, 1, ""
+        self.behind_front: frozenset[int] = frozenset()
         self.keeps: set[str] = set()
-        self.returned: tuple[Tensor, ...] = ()
+        self.returned: Named = ()
         self.state_squeezed = isinstance(self.module, ExchangedLayer) and self.module.squeezed
         if isinstance(self.module, ExchangedLayer):  # the module was itself a layer, and its arguments went with it
             self.roles = Roles(sequence="input")
@@ -83,17 +106,24 @@ class ForeignNetwork(nn.Module):
                 f"layer or none required; give {', '.join(self.roles.state)} the default None"
             )
         find_input(self, tried)
+        find_steps_seen(self)
         find_output(self)
+        find_least_steps(self, copy.deepcopy(module).eval())
         find_precision(self)
         find_state(self)
         find_lengths(self)
         prove_as_it_came(self, module)
-        self.left_out = count_left_out(self, copy.deepcopy(module).eval())
+        self.left_out = names_left_out(self, copy.deepcopy(module).eval(), example(self, self.probe_steps[0]))
 
     @property
     def per_step(self) -> bool:
         """Whether y is [B, T, O]."""
         return self.output_layout.per_step
+
+    @property
+    def sees_steps(self) -> bool:
+        """Whether none of its recurrent layers is behind a front, and one sees the steps that are given."""
+        return not self.behind_front and not self.carry.deaf >= self.stacks.keys()
 
     @property
     def output_dim(self) -> int:
@@ -103,18 +133,15 @@ class ForeignNetwork(nn.Module):
     def _roll_up(self, module: nn.Module, tried: list[tuple[bool, int]]) -> tuple[bool, int]:
         """Put a loop that the module's own forward runs into recurrent layers; return what it reads."""
         try:
-            rolled = roll(module, self.own_roles, self.carry, tried)
+            rolled = roll(module, self.own_roles, self.own_answer, self.carry, tried)
         except UnsupportedLayerError as err:
             raise UnsupportedLayerError(
                 f"{type(module).__name__} has no recurrent layer, expected nn.LSTM, nn.GRU, a layer of cellgate.model "
                 f"or a loop over time that cellgate could prove equal to its own: {err}"
             ) from err
-        self.module, self.roles = rolled.module, Roles(sequence="input")
-        self.exchanges = (
-            Exchange(
-                path="(itself)", was=f"loop in {type(module).__name__}.forward", proof="runs of six lengths equal"
-            ),
-        )
+        self.module, self.roles, self.answer = rolled.module, Roles(sequence="input"), Answer()
+        was = f"loop in {type(module).__name__}.forward"
+        self.exchanges = (Exchange(path="(itself)", was=was, proof="runs of six lengths equal"),)
         return rolled.takes_tokens, rolled.width
 
     def state_tensors(self) -> tuple[StateTensor, ...]:
@@ -156,11 +183,12 @@ class ForeignNetwork(nn.Module):
                 entered.enter_context(TensorsKept())
             if self.names_float32 and self.dtype() == torch.float64:
                 entered.enter_context(SinglesDoubled())
-            return self._tensor_of(self.module, self.roles, arguments)
+            return self._tensor_of(self.module, self.roles, self.answer, arguments)
 
     def call_as_it_came(self, module: nn.Module, x: Tensor) -> Tensor:
         """Return y [B, T, O] or [B, O] of the module before any exchange, or of its compiled form, from zero state."""
-        y = self._tensor_of(module, self.own_roles, self._arguments(self.own_roles, x, None, None))
+        arguments = self._arguments(self.own_roles, x, None, None)
+        y = self._tensor_of(module, self.own_roles, self.own_answer, arguments)
         return self.output_layout.to_house(y, x.size(0), x.size(1))
 
     def zero_state(self, rows: int, seed: int | None = None) -> list[Tensor]:
@@ -188,17 +216,17 @@ class ForeignNetwork(nn.Module):
             arguments |= dict(zip(roles.state, given, strict=True))
         return arguments
 
-    def _tensor_of(self, module: nn.Module, roles: Roles, arguments: Mapping[str, Any]) -> Tensor:
-        """Call a module and return the tensor, or the first of a tuple; what it kept in itself is put back."""
-        changed: list[str] = []
+    def _tensor_of(self, module: nn.Module, roles: Roles, answer: Answer, arguments: Mapping[str, Any]) -> Tensor:
+        """Call a module and return its answer; what it kept in itself is put back."""
         with ExitStack() as entered:
             if self.stays_on_cpu:
                 entered.enter_context(CpuOnly())
             changed = entered.enter_context(attributes_kept(module))
             result = roles.call(module, arguments)
         self.keeps.update(changed)
-        self.returned = () if self.in_graph else tuple(tensors_in(result))
-        return first_tensor(result, type(self.module).__name__)
+        y = answer.of(result, type(self.module).__name__)
+        self.returned = () if self.in_graph else answer_first(result, y)
+        return y
 
     def _rows(self, x: Tensor, lengths: Tensor | None, state: list[Tensor] | None) -> tuple[Tensor, list[Tensor]]:
         """Return y [B, T, O] or [B, O] and the final state, if one is carried, of one call."""

@@ -11,19 +11,19 @@ from __future__ import annotations
 
 import copy
 from itertools import product
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from .answer import refuse_list_of_steps, say_others
 from .call_layout import output_layout, output_layouts
 from .errors import ExportError, SignatureError
-from .input_probe import PROBE_ROWS, PROBE_STEPS, example
+from .input_probe import PROBE_ROWS, example
+from .step_probe import lengths_to_try, per_step_of_fewer
 
 if TYPE_CHECKING:
     from .foreign_network import ForeignNetwork
-
-_LENGTHS: Final = (4, 7, 1)  # one for each of the probe's rows; not sorted, for some modules sort them
 
 
 @torch.no_grad()
@@ -31,22 +31,34 @@ def find_output(network: ForeignNetwork) -> None:
     """Find which layers run, that the module draws nothing by chance, and how it lays out y."""
     name, taken = type(network.module).__name__, network.input_layout
     rows = 1 if taken.one_at_a_time else PROBE_ROWS
-    answers = [network.call(example(network, steps)) for steps in PROBE_STEPS]
+    given = network.probe_steps
+    answers, returned = [], []
+    for steps in given:
+        answers.append(network.call(example(network, steps)))
+        returned.append(network.returned)
+    refuse_list_of_steps(name, returned, given)
+    others = say_others(returned[0])
     if answers[0].dtype != torch.float32:
         dtype = str(answers[0].dtype).removeprefix("torch.")
         remedy = "end its forward with .float()" if answers[0].is_floating_point() else "return scores, not argmax"
-        raise SignatureError(f"{name}.forward returns {dtype}, expected float32; {remedy}")
+        raise SignatureError(f"{name}.forward returns {dtype}, expected float32; {remedy}{others}")
     shapes = [list(y.shape) for y in answers]
     network.stacks = {n: tensors for n, tensors in network.stacks.items() if n in network.carry.calls}
-    x = example(network, PROBE_STEPS[0])
+    if network.roles.needs_state and not network.stacks:
+        needed = ", ".join(network.roles.state)
+        raise SignatureError(
+            f"{name}.forward needs {needed} and runs no recurrent layer, expected one to give it to; take {needed} "
+            "out, or give it the default None and make zeros in forward"
+        )
+    x = example(network, given[0])
     if not torch.allclose(network.call(x), network.call(x), rtol=1e-5, atol=1e-5, equal_nan=True):
         raise SignatureError(
             f"{name}.forward gives another output each time for the same input, expected the same; start from zeros in "
             "the place of torch.randn, give F.dropout training=self.training, and change no attribute in place"
         )
-    fitting = output_layouts(taken, shapes, PROBE_STEPS, rows)
+    fitting = output_layouts(taken, shapes, given, rows)
     for axes in fitting:
-        network.output_layout = output_layout(axes, shapes, PROBE_STEPS, rows)
+        network.output_layout = output_layout(axes, shapes, given, rows)
         if taken.one_at_a_time or _rows_stay_apart(network):
             return
     if fitting:
@@ -54,20 +66,26 @@ def find_output(network: ForeignNetwork) -> None:
             f"{name}.forward lets a row change the output of another, expected each row by itself; "
             "look for a view() or reshape() that mixes the batch with another axis, and for a mean over the batch"
         )
+    fewer = per_step_of_fewer(shapes, given)
+    if fewer is not None:
+        raise SignatureError(
+            f"{name}.forward shortens the sequence and answers for {fewer} steps where {given[1]} were given, expected "
+            "an answer for each step, or one for the sequence; let it return one, such as y[:, -1] or y.mean(1)"
+        )
     remedy = "; end its forward with .flatten(1)" if shapes[0] == shapes[1] and shapes[0][:1] == [rows] else ""
     whom, wanted = f"{PROBE_ROWS} rows", "[B, T, O] or [B, O]"
     if taken.one_at_a_time:
         whom, wanted = "a sequence", "[T, O] or [O]"
     raise SignatureError(
-        f"{name}.forward returns shape {shapes[0]} for {whom} of {PROBE_STEPS[0]} steps and {shapes[1]} for "
-        f"{PROBE_STEPS[1]}, expected {wanted} with one O for every length{remedy}"
+        f"{name}.forward returns shape {shapes[0]} for {whom} of {given[0]} steps and {shapes[1]} for "
+        f"{given[1]}, expected {wanted} with one O for every length{remedy}{others}"
     )
 
 
 def _rows_stay_apart(network: ForeignNetwork) -> bool:
-    x = example(network, PROBE_STEPS[1])
+    x = example(network, network.probe_steps[1])
     other = x.clone()
-    other[1] = example(network, PROBE_STEPS[1], seed=1)[1]
+    other[1] = example(network, network.probe_steps[1], seed=1)[1]
     one, two = network(x)[0], network(other)[0]
     return all(torch.allclose(one[row], two[row], rtol=1e-4, atol=1e-5) for row in range(PROBE_ROWS) if row != 1)
 
@@ -77,7 +95,7 @@ def find_precision(network: ForeignNetwork) -> None:
     """Find whether the module runs in float64 as it is, which it is judged in, or names float32 in its code."""
     twin = copy.deepcopy(network).double()
     try:
-        runs = twin.call(example(twin, PROBE_STEPS[0])).dtype == torch.float64
+        runs = twin.call(example(twin, twin.probe_steps[0])).dtype == torch.float64
     except Exception:  # noqa: BLE001 - a stranger's forward may fail in any way
         runs = False
     network.names_float32 = not runs
@@ -85,12 +103,18 @@ def find_precision(network: ForeignNetwork) -> None:
 
 @torch.no_grad()
 def find_state(network: ForeignNetwork) -> None:
-    """Carry the state if a random one, given as the module takes it, is what each layer begins with."""
-    x = example(network, PROBE_STEPS[0])
+    """Carry the state if a random one, given as the module takes it, is what each layer begins with.
+
+    None is carried where a chunk of one step is too short, or where the layers see other steps than were given: the
+    steps that a front made of two chunks are not those that it makes of the whole.
+    """
+    if network.least_steps > 1 or not network.sees_steps:
+        return
+    x = example(network, network.probe_steps[0])
     network.call(x)
     runs_once = all(count == 1 for count in network.carry.calls.values())
     own = [tensor for tensors in network.carry.given.values() for tensor in tensors]
-    starts_at_zero = not any(bool(tensor.abs().sum() > 0) for tensor in own)
+    starts_at_zero = not any(bool(tensor.count_nonzero()) for tensor in own)
     if not (runs_once and starts_at_zero) or (network.roles.state and len(network.stacks) > 1):
         return
     first = network.state_squeezed
@@ -110,7 +134,7 @@ def _state_arrives(network: ForeignNetwork, x: Tensor) -> bool:
     except Exception:  # noqa: BLE001 - then it does not take it in this form
         return False
     given = [tensor for tensors in network.carry.given.values() for tensor in tensors]
-    if network.carry.overrules and any(bool(tensor.abs().sum() > 0) for tensor in given):
+    if network.carry.overrules and any(bool(tensor.count_nonzero()) for tensor in given):
         return False  # the module makes something of the state, which must not be passed by
     used = [tensor for number in network.stacks for tensor in network.carry.used.get(number) or []]
     return len(used) == len(state) and all(
@@ -121,8 +145,11 @@ def _state_arrives(network: ForeignNetwork, x: Tensor) -> bool:
 def find_lengths(network: ForeignNetwork) -> None:
     """Compare a padded batch with its rows alone, for each way to fill the padding; without a state where that is why.
 
-    A module that sorts its rows by length would give each row the state of another.
+    A module that sorts its rows by length would give each row the state of another. Where the recurrent layers see
+    other steps than were given, lengths can only be honoured by a module that takes them.
     """
+    if not network.sees_steps and network.own_roles.lengths is None:
+        return
     for carries_state in (True, False) if network.carries_state else (False,):
         carried, network.carries_state = network.carries_state, carries_state
         if _lengths_are_honoured(network):
@@ -150,11 +177,11 @@ def _lengths_are_honoured(network: ForeignNetwork) -> bool:
 @torch.no_grad()
 def _rows_alone_agree(network: ForeignNetwork, tolerance: float) -> bool | None:
     """Return whether they do, or None where the module does not run so."""
-    x = example(network, max(PROBE_STEPS), PROBE_ROWS, seed=1)
-    lengths = torch.tensor(_LENGTHS)
+    x = example(network, network.probe_steps[1], PROBE_ROWS, seed=1)
+    lengths = lengths_to_try(network.least_steps, x.size(1))
     try:
         y, final = network(x, lengths)
-        for row, count in enumerate(_LENGTHS):
+        for row, count in enumerate(lengths.tolist()):
             y_alone, final_alone = network(x[row : row + 1, :count], lengths[row : row + 1])
             y_row = y[row : row + 1, :count] if network.per_step else y[row : row + 1]
             pairs = [(y_row, y_alone), *((a[:, row : row + 1], b) for a, b in zip(final, final_alone, strict=True))]

@@ -6,6 +6,8 @@ Rules of this file: where nothing runs, further runs find out why, and a Signatu
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
+from itertools import product
 from typing import TYPE_CHECKING, Final
 
 import torch
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 PROBE_STEPS: Final = (5, 7)
 PROBE_ROWS: Final = 3
-_MANY_STEPS: Final = (61, 127)  # where a front needs more than the usual
+PROBES: Final = (PROBE_STEPS, (61, 127), (1021, 2039))  # more where a front needs more than the usual
 _LONGEST_FIXED: Final = 2**12
 
 
@@ -40,16 +42,16 @@ def example(network: ForeignNetwork, steps: int, rows: int | None = None, seed: 
 def find_input(network: ForeignNetwork, tried: list[tuple[bool, int]]) -> None:
     """Try (takes tokens, width) in each layout, first come first tried, until one runs."""
     complaint: Exception | None = None
-    for layout, takes_tokens, width in _inputs(tried):
+    for probed, (layout, takes_tokens, width) in product(PROBES, list(_inputs(tried))):
         network.input_layout, network.takes_tokens, network.input_dim = layout, takes_tokens, width
         for squeezed in _state_forms(network):
             network.state_squeezed = squeezed
-            err = _complaint_of(network)
+            err = _complaint_of(network, probed)
             if err is not None and not network.stays_on_cpu and wants_cuda(err):
                 network.stays_on_cpu = True
-                err = _complaint_of(network)
+                err = _complaint_of(network, probed)
             if err is None:
-                _refuse_shortening(network, PROBE_STEPS)
+                network.probe_steps = probed
                 return
             complaint = complaint or err
     raise SignatureError(_no_input(network, tried, complaint))
@@ -96,9 +98,6 @@ def _no_input(network: ForeignNetwork, tried: list[tuple[bool, int]], complaint:
     widths = ", ".join(str(width) for _, width in tried) or "none"
     said = "nothing" if complaint is None else said_by(complaint)
     network.state_squeezed = False
-    if any(_complaint_of(network, _MANY_STEPS) is None for _ in _settings(network, tried)):
-        _refuse_shortening(network, _MANY_STEPS)
-        return needs_steps(network, least_steps(network) or 1, said)
     only = _only_length(network, tried)
     if only is not None:
         return (
@@ -118,30 +117,6 @@ def _no_input(network: ForeignNetwork, tried: list[tuple[bool, int]], complaint:
     fixed = {n for child in network.module.modules() for n, v in vars(child).items() if "batch" in n and type(v) is int}
     remedy = f"make it with {min(fixed)} = 1, or " if fixed else ""
     return f"{name}.forward runs for no input width (tried {widths}); it said {said}; {remedy}say --input-dim"
-
-
-def needs_steps(network: ForeignNetwork, least: int, said: str) -> str:
-    """Say that the module runs from a number of steps on."""
-    name = type(network.module).__name__
-    return f"{name}.forward needs at least {least} steps (for fewer it said {said}), expected any number from 1"
-
-
-def _refuse_shortening(network: ForeignNetwork, probed: tuple[int, ...]) -> None:
-    """Refuse what no graph with a free time can say: a front after which there are fewer steps than were given.
-
-    Raises:
-        SignatureError: the recurrent layers see fewer steps, and more of them the more there are.
-    """
-    seen = []
-    for steps in probed:
-        network.call(example(network, steps))
-        seen.append(min((count for _, count in network.carry.shapes.values()), default=steps))
-    if seen[0] < seen[1] < probed[1]:
-        raise SignatureError(
-            f"{type(network.module).__name__}.forward shortens the sequence before its recurrent layer, {probed[1]} "
-            f"steps to {seen[1]}, expected as many as were given; leave out pooling, strides and convolutions without "
-            "padding, or name a factory that returns the part behind them"
-        )
 
 
 def _settings(network: ForeignNetwork, tried: list[tuple[bool, int]]) -> Iterator[None]:
@@ -171,15 +146,32 @@ def _only_length(network: ForeignNetwork, tried: list[tuple[bool, int]]) -> int 
     hidden = {tensor.width for tensors in network.stacks.values() for tensor in tensors}
     linear = {child.in_features for child in network.module.modules() if isinstance(child, nn.Linear)}
     named |= {width // (H * k) for width in linear for H in hidden for k in (1, 2) if width % (H * k) == 0}
-    for steps in sorted(value for value in named if 1 < value <= _LONGEST_FIXED and value not in PROBE_STEPS):
+    tries = sorted(value for value in named if 1 < value <= _LONGEST_FIXED and value not in PROBE_STEPS)
+    for steps in tries:
         if any(_complaint_of(network, (steps,)) is None for _ in _settings(network, tried)):
             return steps
+    for seen in tries:  # behind a front that leaves fewer
+        for _ in _settings(network, tried):
+            count = _steps_that_leave(network, seen)
+            if count is not None and _complaint_of(network, (count,)) is None:
+                return count
     return None
 
 
-def least_steps(network: ForeignNetwork) -> int | None:
-    """Return the least number of steps for which the module runs, where that is more than one."""
-    for steps in range(1, max(_MANY_STEPS)):
-        if _complaint_of(network, (steps,)) is None:
-            return steps if steps > 1 else None
-    return None
+def _steps_that_leave(network: ForeignNetwork, seen: int) -> int | None:
+    """Return the fewest steps of which a recurrent layer sees at least so many, whatever comes of it afterwards."""
+
+    def left(steps: int) -> int:
+        with suppress(Exception):  # a head of one length fails, and the layers have run by then
+            network.call(example(network, steps))
+        return max((count for counts in network.carry.steps.values() for count in counts), default=0)
+
+    few, enough = 0, seen
+    while left(enough) < seen:
+        few, enough = enough, 2 * enough
+        if enough > _LONGEST_FIXED:
+            return None
+    while enough - few > 1:
+        middle = (few + enough) // 2
+        few, enough = (few, middle) if left(middle) >= seen else (middle, enough)
+    return enough

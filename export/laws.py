@@ -65,7 +65,8 @@ def check_laws(leg: Leg, signature: GraphSignature, oracle: Judge) -> tuple[LawR
     """Check every law that the signature allows on ``leg``."""
     state: StateKind = "random" if signature.state else "zero"
     ragged = signature.lengths is not None
-    case = Case(id="laws-rows", rows=7, steps=17, ragged=ragged, state=state)
+    least = signature.least_steps
+    case = Case(id="laws-rows", rows=7, steps=16 + least, ragged=ragged, state=state, least=least)
     pairs = {
         "alone": list(_alone(leg, signature, case, padded=True)),
         "padding": list(_alone(leg, signature, case, padded=False)) if ragged else [],

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from ..model.cell import name_of
 from ..model.layer import LSTMLayer
 from ..model.stack import RecurrentStack
-from .adopted_loop import AdoptedCell
 from .errors import UnsupportedLayerError
 from .fused_form import FusedForm, pack_weights
 from .graph_layers import FusedLayer, GraphStack, ScanLayer
@@ -87,9 +87,7 @@ def _lower_layers(
     fused = [form for form in forms if form is not None and forms[0] is not None and can_fuse(form)]
     can_be_one_node = len(fused) == len(pair) and len({form.attributes for form in fused}) == 1
     operator = fused[0].kind if can_be_one_node else "Scan"
-    cell = pair[0].cell
-    theirs = cell.cell if isinstance(cell, AdoptedCell) else cell  # people know it by their own name
-    report.append(LoweredLayer(path=path, cell=type(theirs).__name__, operator=operator))
+    report.append(LoweredLayer(path=path, cell=name_of(pair[0].cell), operator=operator))
     return [_fuse(pair, fused)] if can_be_one_node else [ScanLayer(layer) for layer in pair]
 
 

@@ -15,7 +15,7 @@ from .errors import ExportError, FrozenAxisError
 from .exportable import Exportable
 from .hoist import hoist
 from .recurrent_ops import OPSET, translation_table
-from .size_guards import LONGEST_AXIS, frozen_axis_error, quiet_capture, size_guards_recorded
+from .size_guards import LONGEST_AXIS, FewStepsError, frozen_axis_error, quiet_capture, size_guards_recorded
 from .spare_nodes import read_last_state, spare_zeros
 from .wide_gates import widen_gates
 
@@ -42,7 +42,19 @@ def export_onnx(exportable: Exportable) -> bytes:
 
 
 def _capture(exportable: Exportable) -> torch.export.ExportedProgram:
-    axes = {name: torch.export.Dim(name, min=1, max=LONGEST_AXIS) for name in ("B", "T")}
+    """Capture for as few steps as the capturer allows; it takes a size of one for a special case."""
+    *fewer, last = exportable.captures
+    for least in fewer:
+        try:
+            return _capture_from(exportable, least)
+        except FewStepsError:
+            continue
+    return _capture_from(exportable, last)
+
+
+def _capture_from(exportable: Exportable, least_steps: int) -> torch.export.ExportedProgram:
+    leasts = {"B": 1, "T": least_steps}
+    axes = {name: torch.export.Dim(name, min=least, max=LONGEST_AXIS) for name, least in leasts.items()}
     free = tuple(
         {k: axes[axis] for k, axis in enumerate(spec.shape) if isinstance(axis, str)}
         for spec in exportable.signature.inputs

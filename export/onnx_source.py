@@ -57,7 +57,10 @@ def load_onnx(path: Path) -> OnnxSource:
     try:
         facts = check_graph(model, scan_graph(model).operators)
     except BundleError as err:
-        raise SourceError(f"{path}: {err}; export it again, or inspect it") from err
+        remedy = "export it again, or inspect it"
+        if "external data" in str(err):
+            remedy = f'make one file of both with onnx.save(onnx.load("{path.name}"), "one.onnx"), and export that'
+        raise SourceError(f"{path}: {err}; {remedy}") from err
     narrow = sorted({t.dtype for t in facts.initializers if t.dtype in {"float16", "bfloat16", "float64"}})
     if narrow:
         raise SourceError(f"{path} holds {', '.join(narrow)} weights, expected float32; convert it")

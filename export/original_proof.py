@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from .capture_error import place_of
 from .error_line import said_by
 from .errors import FrozenAxisError, SignatureError
-from .input_probe import PROBE_ROWS, PROBE_STEPS, example, least_steps, needs_steps
+from .input_probe import PROBE_ROWS, example
 from .proof_steps import proof_steps
 
 if TYPE_CHECKING:
@@ -38,20 +38,25 @@ def prove_as_it_came(network: ForeignNetwork, module: nn.Module) -> None:
     """
     theirs = copy.deepcopy(module).eval()
     equal_for = 0
-    for steps in proof_steps(module):
+    for steps in proof_steps(module, network.least_steps, shortened=not network.sees_steps):
         x = example(network, steps, PROBE_ROWS if steps <= _FEW else 1, seed=2)
         y = _run_or_refuse(network, theirs, x, lambda x=x: network(x)[0])  # type: ignore[misc]
         alone = _rows_alone(network, theirs, x)
-        if steps > max(PROBE_STEPS) and not bool(alone.isfinite().all()):
+        if steps > network.probe_steps[1] and not bool(alone.isfinite().all()):
             continue  # it grows without bounds, and nothing is told by what is left of it
         if bool(alone.isnan().any()):
-            raise SignatureError(
-                f"{type(module).__name__}.forward gives NaN for {steps} step{'s' * (steps > 1)}, expected numbers; "
-                "look for a division by zero, and for a std() or var() over the steps (unbiased=False takes one)"
-            )
+            raise SignatureError(gives_nan(type(module).__name__, steps))
         if not _alike(alone, y) and _alike(alone, _rows_alone(network, _shaken(theirs), x)):
             raise SignatureError(_differs(type(module).__name__, steps, equal_for))
         equal_for = max(equal_for, steps)
+
+
+def gives_nan(name: str, steps: int) -> str:
+    """Say that a module's answer holds NaN for a number of steps."""
+    return (
+        f"{name}.forward gives NaN for {steps} step{'s' * (steps > 1)}, expected numbers; look for a division by zero, "
+        "and for a std() or var() over the steps (unbiased=False takes one)"
+    )
 
 
 def _rows_alone(network: ForeignNetwork, theirs: nn.Module, x: Tensor) -> Tensor:
@@ -93,10 +98,7 @@ def _run_or_refuse(network: ForeignNetwork, theirs: nn.Module, x: Tensor, run: C
     except Exception as err:
         name, said = type(theirs).__name__, said_by(err)
         rows, steps = x.shape[:2]
-        least = least_steps(network) if steps < PROBE_STEPS[0] else None
-        if least is not None:
-            raise SignatureError(needs_steps(network, least, said)) from err
-        if steps > max(PROBE_STEPS):
+        if steps > network.probe_steps[1]:
             most = _most_steps(network, theirs, steps)
             raise FrozenAxisError(
                 f"{name} allows the time at most {most}{place_of(err)} (for {steps} steps it said {said}), expected it "
@@ -110,7 +112,7 @@ def _run_or_refuse(network: ForeignNetwork, theirs: nn.Module, x: Tensor, run: C
 
 def _most_steps(network: ForeignNetwork, theirs: nn.Module, failing: int) -> int:
     """Return the number of steps up to which the module runs; it fails for ``failing``."""
-    runs, fails = max(PROBE_STEPS), failing
+    runs, fails = network.probe_steps[1], failing
     while fails - runs > 1:
         middle = (runs + fails) // 2
         try:

@@ -40,6 +40,7 @@ class ExportOptions:
         normalisation: {"mean": [I], "std": [I]} that callers must apply to x beforehand, or None.
         told: argument names of a foreign module's forward for the roles sequence, lengths and state.
         input_dim: I of a foreign module, where it cannot be found.
+        answer: which of the tensors that a foreign module's forward returns is y, by its name; None for the first.
         float64_gates: whether the graph computes gates and states in float64: slower, see docs/equivalence.md.
         overwrite: whether an existing bundle may be replaced.
         verify: how much to verify.
@@ -51,6 +52,7 @@ class ExportOptions:
     normalisation: Mapping[str, tuple[float, ...]] | None = None
     told: Mapping[str, str] | None = None
     input_dim: int | None = None
+    answer: str | None = None
     float64_gates: bool = False
     overwrite: bool = False
     verify: VerifyOptions = field(default_factory=VerifyOptions)
@@ -83,7 +85,9 @@ def build(source: nn.Module, options: ExportOptions, progress: Progress = lambda
         ExportError: one of its classes.
     """
     progress("recurrent layers", 0, 3)
-    exportable = prepare(source, options.told, options.input_dim, float64_gates=options.float64_gates)
+    exportable = prepare(
+        source, options.told, options.input_dim, answer=options.answer, float64_gates=options.float64_gates
+    )
     _check_widths(exportable, options)
     progress("TorchScript", 1, 3)
     scripted = export_torchscript(exportable)

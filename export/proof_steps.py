@@ -14,23 +14,31 @@ from typing import Final
 from torch import nn
 
 _ALWAYS: Final = (7, 4, 2, 1, 40, 150, 1100)  # few first: they tell most, and quickly
+_BEHIND_A_FRONT: Final = (3, 5, 6, 8, 41, 42, 43)  # beside them: what is left over by a stride
 _LEAST_NAMED: Final = 3
 _MOST_NAMED: Final = 2**13
 _MAKER: Final = "__init__"  # its numbers are sizes; what it keeps of them in the module is read there
 _TOGETHER: Final = 3 * 2**12  # steps in all that are tried because they are named
 
 
-def proof_steps(module: nn.Module) -> tuple[int, ...]:
-    """Return numbers of steps, each once: the usual ones, then each number that is named and the next one."""
+def proof_steps(module: nn.Module, least: int = 1, *, shortened: bool = False) -> tuple[int, ...]:
+    """Return numbers of steps, each once: the usual ones, then each number that is named and the next one.
+
+    Args:
+        module: as it came.
+        least: fewest steps that it takes; the usual ones begin there.
+        shortened: whether its recurrent layers see other steps than are given.
+    """
+    always = [count + least - 1 for count in (*_ALWAYS, *(_BEHIND_A_FRONT if shortened else ()))]
     named: list[int] = []
     spent = 0
     for number in sorted(_named_by(module)):
-        steps = [count for count in (number, number + 1) if count not in {*_ALWAYS, *named}]
+        steps = [count for count in (number, number + 1) if count not in {*always, *named} and count >= least]
         spent += sum(steps)
         if spent > _TOGETHER:
             break
         named += steps
-    return (*_ALWAYS, *named)
+    return (*always, *named)
 
 
 def _named_by(module: nn.Module) -> set[int]:

@@ -26,7 +26,7 @@ _SIZE: Final = re.compile(r"L\['\w+'\](?:\[\d+\])*\.size\(\)\[\d+\]")
 # The most that a capture is asked for; no batch and no sequence is as long. It is not written into the graph. Without
 # it a convolution's own guard against overflow (torch 2.10: T <= 2147483647/5) would count as a limit.
 LONGEST_AXIS: Final = 2**24
-_CALLS: Final = frozenset({"FlatCall.forward", "FirstOutput.forward"})
+_CALLS: Final = frozenset({"FlatCall.forward", "AnswerAlone.forward"})
 # Whose code is not the user's, by the beginning of its file's name: torch, this house, what has no file, and the log.
 STRANGERS: Final = (
     *(f"{folder}{os.sep}" for folder in (Path(torch.__file__).parent, Path(__file__).parent)),
@@ -59,10 +59,12 @@ def size_guards_recorded(places: list[str]) -> Iterator[None]:
 @contextlib.contextmanager
 def quiet_capture() -> Iterator[None]:
     """Keep the exporter's talk about its own insides away from the user; errors still raise."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript")]
+    names = ("torch.onnx", "torch.export", "onnxscript", "torch._subclasses.fake_tensor")
+    loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
-        logger.setLevel(logging.ERROR)
+        # What runs with pretended tensors logs each error that it raises, with its traceback.
+        logger.setLevel(logging.CRITICAL if logger.name.endswith("fake_tensor") else logging.ERROR)
     try:
         # The capturer prints the graph that it had so far where it fails.
         with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
@@ -84,11 +86,15 @@ def _place_in_user_code() -> str | None:
     return found if frame is not None else None
 
 
+class FewStepsError(FrozenAxisError):
+    """What the capturer assumed fails for few steps only: that there are more, or that a size is not one."""
+
+
 def frozen_axis_error(message: str, places: list[str]) -> FrozenAxisError:
     """Turn the capturer's complaint into one sentence with the axis, the value and the place."""
     constant = re.search(r"marked (\w+) as dynamic but your code specialized it to be a constant \((\d+)\)", message)
-    bounded = re.search(r"(\w+) = Dim\('\w+', (?:min=(\d+), )?max=(\d+)\)", message)
-    guarded = re.search(r"satisfy the generated guard (.+?)\.?$", message, re.MULTILINE)
+    bounded = re.search(r"\b(?!_)(\w+) = Dim\('\w+', (?:min=(\d+), )?max=(\d+)\)", message)
+    guards = re.findall(r"satisfy the generated guard (.+?)\.?$", message, re.MULTILINE)
     found = constant or bounded
     axis = {"B": "the batch", "T": "the time"}.get(found.group(1), found.group(1)) if found else "the batch or the time"
     what = f"freezes {axis}"
@@ -98,10 +104,14 @@ def frozen_axis_error(message: str, places: list[str]) -> FrozenAxisError:
         what = f"allows {axis} at most {bounded.group(3)}"
     elif bounded and bounded.group(2):
         what = f"needs {axis} to be at least {bounded.group(2)}"
-    elif guarded:
-        what += f": it takes for granted that {_SIZE.sub('the size', guarded.group(1))}"
+    elif guards:
+        worst = next((guard for guard in guards if not guard.endswith(" != 1")), guards[0])
+        what += f": it takes for granted that {_SIZE.sub('the size', worst)}"
     place = f" at {places[0]}" if places else ""
-    return FrozenAxisError(
+    is_few = bounded and bounded.group(2) and int(bounded.group(3)) >= LONGEST_AXIS and bounded.group(1) == "T"
+    is_few = is_few or (not found and guards and all(guard.endswith(" != 1") for guard in guards))
+    kind = FewStepsError if is_few and not constant else FrozenAxisError
+    return kind(
         f"something in the network {what}{place}; expected both free. Call a head on all steps at once, "
         "loop over time in a cell inside cellgate.model.LSTMLayer, and let no Python value depend on a tensor's size"
     )

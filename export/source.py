@@ -7,6 +7,7 @@ without running anything.
 
 import inspect
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +16,7 @@ from typing import Any, Final
 from torch import nn
 
 from ..model.checkpoint import network_from_checkpoint
-from ..model.weight_file import WeightsError, read_weights
+from ..model.weight_file import KERAS, WeightsError, read_weights
 from ..model.weights import load_weights
 from .call_modes import CpuOnly
 from .errors import SourceError
@@ -23,6 +24,7 @@ from .plain_module import unwrapped
 from .user_code import FORMS, attribute_of, candidates, loaded_module, say_failure
 
 CHECKPOINTS: Final = (".safetensors", ".pt", ".pth", ".ckpt")
+_DOTTED: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 LABELS_KEY: Final = "cellgate.labels"
 """Where a weights file's metadata holds the names of the outputs, as a JSON array."""
 
@@ -78,13 +80,22 @@ def _split(text: str) -> tuple[str, str]:
         return text, ""
     place, _, name = text.rpartition(":")
     if not place or not name:
-        raise SourceError(f"SOURCE: expected {FORMS}, found {text!r}{_names_in(text.rstrip(':'))}")
+        raise SourceError(f"SOURCE: expected {FORMS}, found {text!r}{_remedy_for(text.rstrip(':'))}")
     return place, name
 
 
-def _names_in(text: str) -> str:
-    """Say what a file has that was named without a name in it; which of them is meant, is not guessed."""
-    if not text.endswith(".py") or not Path(text).is_file():
+def _remedy_for(text: str) -> str:
+    """Say what helps where no name was given; which of a file's names is meant, is not guessed."""
+    if Path(text).suffix in KERAS:
+        return (
+            "; a file of Keras is none of them, so write the network in PyTorch, copy the weights in its factory "
+            "(docs/primer.md has the order of the gates), and name that"
+        )
+    if not text.endswith(".py"):
+        head, _, tail = text.rpartition(".")
+        named = f"{head or tail}:{tail if head else 'factory'}"
+        return f"; write {named}, with a colon, if that is a module" if _DOTTED.fullmatch(text) else ""
+    if not Path(text).is_file():
         return ""
     with loaded_module(text) as module:
         names = candidates(module)

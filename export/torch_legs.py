@@ -5,6 +5,7 @@ Rules of this file: as of leg.py.
 
 import copy
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -83,7 +84,7 @@ class ScriptLeg:
 
     def _signature_of_y(self) -> GraphSignature:
         s = self._signature
-        return GraphSignature(inputs=s.inputs, outputs=s.outputs[:1], sequence=s.sequence, lengths=s.lengths)
+        return replace(s, outputs=s.outputs[:1], state=())
 
 
 class ControlLeg:

@@ -17,6 +17,7 @@ import torch
 
 from .exportable import Exportable
 from .foreign_network import ForeignNetwork
+from .steps.step_loop import StepLoop, scripted_loop
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,8 @@ def export_torchscript(exportable: Exportable) -> Scripted:
         if not torch.jit._state._enabled.enabled:  # noqa: SLF001 - it would hand the module back as it came
             return Scripted(None, b"", "not applicable: PYTORCH_JIT=0 switches the compiler off")
         with _unwarned():
-            module = torch.jit.script(exportable.scriptable)
+            source = exportable.scriptable
+            module = scripted_loop(source) if isinstance(source, StepLoop) else torch.jit.script(source)
             if not hasattr(module, "forward"):  # torch's own layers have several, and none of that name
                 return Scripted(None, b"", "not applicable: torch compiles a recurrent layer only inside a module")
             buffer = io.BytesIO()

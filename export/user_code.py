@@ -88,6 +88,10 @@ def _load_file(path: Path) -> ModuleType:
     except (Exception, SystemExit) as err:
         del sys.modules[name]
         remedy = "mend the file"
+        if isinstance(err, ModuleNotFoundError) and err.name:
+            remedy = (
+                f"install the package that has {err.name.partition('.')[0]}, or put it beside the file if it is yours"
+            )
         if isinstance(err, ImportError) and "relative import" in str(err):
             remedy = (
                 "it belongs to a package, so name it as package.module:factory, from the folder that holds the package"

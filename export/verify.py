@@ -57,6 +57,7 @@ class Contest:
         grown: those whose growth over time is measured.
         no_control: why there is no torch.nn layer to compare with; "" where there is.
         variants: legs of other graphs of the bundle by file name, whose laws are checked too.
+        further_steps: numbers of steps that are to be among the cases.
     """
 
     signature: GraphSignature
@@ -67,6 +68,7 @@ class Contest:
     grown: tuple[Leg, ...]
     no_control: str
     variants: Mapping[str, Leg] = field(default_factory=dict)
+    further_steps: Sequence[int] = ()
 
 
 def verify(
@@ -117,6 +119,7 @@ def verify(
         grown=(eager, served, control),
         no_control=control.complaint,
         variants=others,
+        further_steps=exportable.uncaptured,
     )
     return compare_all(contest, options, progress)
 
@@ -128,7 +131,8 @@ def compare_all(contest: Contest, options: VerifyOptions, progress: Progress = l
         ValueError: ``only_case`` names no case; the message lists them.
     """
     signature, oracle, served = contest.signature, contest.oracle, contest.served
-    cases = _choose(grid(signature, drift_steps=options.drift_steps), options.only_case)
+    every = grid(signature, drift_steps=options.drift_steps, further_steps=contest.further_steps)
+    cases = _choose(every, options.only_case)
     collector = Collector(signature, contest.legs)
     results = []
     for number, case in enumerate(cases):
@@ -148,7 +152,7 @@ def compare_all(contest: Contest, options: VerifyOptions, progress: Progress = l
         ),
         cases=tuple(results),
         laws=laws,
-        growth=_growth(signature, grown, oracle, options.drift_steps) if is_whole else (),
+        growth=_growth(signature, grown, oracle, max(options.drift_steps, signature.least_steps)) if is_whole else (),
         histogram=collector.histogram(),
         control=_compare_control(collector, contest.no_control),
         tools=tool_versions(),
@@ -179,7 +183,7 @@ def _growth(signature: GraphSignature, legs: Sequence[Leg], oracle: Judge, drift
     """Run one sequence to ever later steps and note the largest error there, each leg from the same zero state."""
     whole = make_inputs(Case(id="growth", rows=1, steps=drift_steps), signature)
     points = []
-    for steps in sorted({*(n for n in _GROWTH_STEPS if n < drift_steps), drift_steps}):
+    for steps in sorted({*(n for n in _GROWTH_STEPS if signature.least_steps <= n < drift_steps), drift_steps}):
         inputs = take_steps(whole, 0, steps, signature)
         truth = oracle.truth(inputs)
         errors = {}

@@ -10,11 +10,15 @@ It declares its state once, as ``state_spec = (("h", H), ("c", H))``: name and w
 all starting at zero. ``state`` is then a Tensor for one entry, a pair of Tensors for two, a list of Tensors for more.
 """
 
-from typing import Final
+import operator
+from collections.abc import Iterable
+from typing import Any, Final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+_PAIR: Final = 2
 StateSpec = tuple[tuple[str, int], ...]
 
 # What the fused ONNX operators can say as well (operator LSTM, attribute `activations`).
@@ -22,7 +26,33 @@ ACTIVATIONS: Final = ("sigmoid", "tanh", "relu", "hard_sigmoid", "softsign")
 
 
 class CellError(TypeError):
-    """A module does not keep the cell protocol; the message says what is missing and how to declare it."""
+    """A module does not keep the cell protocol; the message says what is wrong and how to mend it."""
+
+
+def whole_number(name: str, value: Any) -> int:
+    """Return an integer of any kind, one of NumPy's too, as Python's.
+
+    Raises:
+        TypeError: it is something else; the message gives ``name`` and the value.
+    """
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} is {value!r}, expected a whole number") from None
+
+
+def whole_numbers(name: str, value: Any) -> list[int]:
+    """Return one integer, or several in a sequence, as a list; see ``whole_number``."""
+    try:
+        return [operator.index(value)]
+    except TypeError:
+        several = value if isinstance(value, Iterable) and not isinstance(value, str) else [value]
+        return [whole_number(name, one) for one in several]
+
+
+def plain_number(value: Any) -> Any:
+    """Return an integer of NumPy's as Python's, which TorchScript and JSON take, and everything else as it is."""
+    return int(value) if isinstance(value, np.integer) else value
 
 
 def activate(name: str, x: Tensor) -> Tensor:
@@ -75,10 +105,49 @@ def state_spec_of(cell: nn.Module) -> StateSpec:
         )
     entries = spec if isinstance(spec, tuple | list) else ()
     pairs = [tuple(entry) if isinstance(entry, tuple | list) else () for entry in entries]
-    valid = all(len(p) == 2 and isinstance(p[0], str) and isinstance(p[1], int) and p[1] > 0 for p in pairs)  # noqa: PLR2004
+    valid = all(
+        len(p) == _PAIR and isinstance(p[0], str) and isinstance(p[1], int | np.integer) and p[1] > 0 for p in pairs
+    )
     if not pairs or not valid or len({p[0] for p in pairs}) != len(pairs):
         raise CellError(
             f"{name}.state_spec is {spec!r}, expected (name, width) pairs with distinct names and positive widths, "
             "such as (('h', H),)"
         )
     return tuple((str(p[0]), int(p[1])) for p in pairs)
+
+
+def check_returned(cell: nn.Module, result: object, count: int) -> None:
+    """Check what one step of ``cell`` returned against the ``count`` tensors of its state_spec; for eager mode alone.
+
+    TorchScript has the types of what a cell returns, and could not say this.
+
+    Raises:
+        CellError: it is no (output, state), or a state of another number of tensors.
+    """
+    if not isinstance(result, tuple | list) or len(result) != _PAIR:
+        raise CellError(f"{name_of(cell)}.forward returned {_say(result)}, expected {_form(cell)}; return that")
+    state = result[1]
+    tensors = [state] if isinstance(state, Tensor) else state
+    fits = isinstance(state, Tensor) == (count == 1) and isinstance(tensors, tuple | list)
+    if not fits or len(tensors) != count or not all(isinstance(tensor, Tensor) for tensor in tensors):
+        raise CellError(
+            f"{name_of(cell)}.forward returned {_say(state)} as its state, expected {_form(cell)} as its state_spec "
+            "says; return that, or declare in state_spec what else it keeps"
+        )
+
+
+def name_of(cell: nn.Module) -> str:
+    """Return the name under which people know a cell: its ``known_as`` where it stands for another, else its class."""
+    return str(getattr(cell, "known_as", type(cell).__name__))
+
+
+def _form(cell: nn.Module) -> str:
+    names = [name for name, _ in state_spec_of(cell)]
+    joined = ", ".join(names)
+    return f"(output, {joined if len(names) == 1 else f'({joined})' if len(names) == _PAIR else f'[{joined}]'})"
+
+
+def _say(value: object) -> str:
+    if isinstance(value, tuple | list):
+        return f"a {type(value).__name__} of {', '.join(type(part).__name__ for part in value) or 'nothing'}"
+    return f"a {type(value).__name__}"

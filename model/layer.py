@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from .cell import check_state, state_spec_of
+from .cell import check_returned, check_state, plain_number, state_spec_of
 
 
 class LSTMLayer(nn.Module):
@@ -25,15 +25,15 @@ class LSTMLayer(nn.Module):
         cell_options: the cell's keyword arguments.
 
     Raises:
-        CellError: the cell declares no valid ``state_spec``.
+        CellError: the cell declares no valid ``state_spec``; or, in a call, returns another state than that says.
     """
 
     def __init__(
         self, cell: Callable[..., nn.Module], *cell_args: object, reverse: bool = False, **cell_options: object
     ) -> None:
         super().__init__()
-        self.cell = cell(*cell_args, **cell_options)
-        self.cell_options = dict(cell_options)
+        self.cell_options = {name: plain_number(value) for name, value in cell_options.items()}
+        self.cell = cell(*map(plain_number, cell_args), **self.cell_options)
         self.reverse = reverse
         self.state_widths = [width for _, width in state_spec_of(self.cell)]
         # Only the class of the instance changes, so copying, scripting and isinstance(layer, LSTMLayer) all hold.
@@ -42,7 +42,10 @@ class LSTMLayer(nn.Module):
 
     def step(self, x: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Advance the cell once: x [B, I], state tensors [B, width]."""
-        output, (hidden, cell) = self.cell(x, (state[0], state[1]))
+        result = self.cell(x, (state[0], state[1]))
+        if not torch.jit.is_scripting():  # type: ignore[attr-defined]
+            check_returned(self.cell, result, 2)
+        output, (hidden, cell) = result
         return output, [hidden, cell]
 
     def zero_state(self, input: Tensor) -> list[Tensor]:  # noqa: A002 - the tutorial's name
@@ -137,7 +140,10 @@ class _OneStateLayer(LSTMLayer):
     """The layer over a cell with one state tensor, such as a GRU."""
 
     def step(self, x: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        output, new_state = self.cell(x, state[0])
+        result = self.cell(x, state[0])
+        if not torch.jit.is_scripting():  # type: ignore[attr-defined]
+            check_returned(self.cell, result, 1)
+        output, new_state = result
         return output, [new_state]
 
     def forward(  # type: ignore[override]
@@ -155,7 +161,10 @@ class _ManyStateLayer(LSTMLayer):
     """The layer over a cell with three or more state tensors, which takes and returns them as a list."""
 
     def step(self, x: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        output, new_state = self.cell(x, state)
+        result = self.cell(x, state)
+        if not torch.jit.is_scripting():  # type: ignore[attr-defined]
+            check_returned(self.cell, result, len(self.state_widths))
+        output, new_state = result
         return output, new_state
 
     def forward(  # type: ignore[override]

@@ -11,7 +11,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from .cell import check_state
+from .cell import check_state, plain_number, whole_number, whole_numbers
 from .gru_cell import GRUCell
 from .lstm_cell import CoupledLSTMCell, LSTMCell, PeepholeLSTMCell
 from .normalised_cell import LayerNormLSTMCell, ProjectedLSTMCell
@@ -53,6 +53,7 @@ class SequenceModel(nn.Module):
 
     Raises:
         ValueError: a choice is unknown or a width is missing; the message gives the choices.
+        TypeError: a width or num_layers is no whole number.
     """
 
     def __init__(
@@ -71,14 +72,15 @@ class SequenceModel(nn.Module):
         **cell_options: object,
     ) -> None:
         super().__init__()
-        widths = [hidden_dim] if isinstance(hidden_dim, int) else list(hidden_dim)
-        _check_choices(input_dim, hidden_dim, widths, output_dim, reads)
+        input_dim, widths = whole_number("input_dim", input_dim), whole_numbers("hidden_dim", hidden_dim)
+        output_dim = None if output_dim is None else whole_number("output_dim", output_dim)
+        _check_choices(input_dim, widths, output_dim, reads)
         self.reads = reads
         self.input_dim = input_dim
         self.front, width = _make_front(front, input_dim, front_dim)
         self.takes_tokens = front == "embedding"
         self.cell_name, make_cell = _find_cell(cell)
-        self.cell_options = dict(cell_options)
+        self.cell_options = {name: plain_number(value) for name, value in cell_options.items()}
         self.dropout = nn.Dropout(dropout)
         self.stacks = nn.ModuleList()
         for H in widths:
@@ -218,10 +220,9 @@ class SequenceModel(nn.Module):
             raise ValueError(f"the network description does not fit: {err}") from err
 
 
-def _check_choices(
-    input_dim: int, hidden_dim: int | Sequence[int], widths: list[int], output_dim: int | None, reads: str
-) -> None:
+def _check_choices(input_dim: int, widths: list[int], output_dim: int | None, reads: str) -> None:
     if not widths or min(input_dim, *widths, 1 if output_dim is None else output_dim) < 1:
+        hidden_dim = widths[0] if len(widths) == 1 else widths
         raise ValueError(
             f"input_dim, hidden_dim, output_dim are {input_dim}, {hidden_dim}, {output_dim}, expected at least 1"
         )
@@ -246,4 +247,5 @@ def _make_front(front: str | None, input_dim: int, front_dim: int | None) -> tup
         raise ValueError(f"front is {front!r}, expected None, 'linear' or 'embedding'")
     if front_dim is None:
         raise ValueError(f"front is {front!r} but front_dim is missing, expected the width of its output")
+    front_dim = whole_number("front_dim", front_dim)
     return (nn.Linear if front == "linear" else nn.Embedding)(input_dim, front_dim), front_dim

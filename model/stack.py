@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from .cell import check_state, state_spec_of
+from .cell import check_state, state_spec_of, whole_number
 from .layer import LSTMLayer
 
 
@@ -27,6 +27,7 @@ class RecurrentStack(nn.Module):
 
     Raises:
         ValueError: num_layers or dropout out of range.
+        TypeError: input_dim, hidden_dim or num_layers is no whole number.
         CellError: the cell declares no valid ``state_spec``.
     """
 
@@ -42,6 +43,8 @@ class RecurrentStack(nn.Module):
         **cell_options: object,
     ) -> None:
         super().__init__()
+        input_dim, hidden_dim = whole_number("input_dim", input_dim), whole_number("hidden_dim", hidden_dim)
+        num_layers = whole_number("num_layers", num_layers)
         if num_layers < 1:
             raise ValueError(f"num_layers is {num_layers}, expected at least 1")
         if not 0.0 <= dropout < 1.0:

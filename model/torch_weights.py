@@ -11,6 +11,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
+from .cell import name_of
 from .gru_cell import GRUCell
 from .lstm_cell import CoupledLSTMCell, LSTMCell, PeepholeLSTMCell
 from .normalised_cell import LayerNormLSTMCell, ProjectedLSTMCell
@@ -152,9 +153,14 @@ def _suffix(row: int, directions: int) -> str:
 
 
 def _check_expressible(cell: nn.Module) -> None:
-    name = type(cell).__name__
+    name = name_of(cell)
     if type(cell) not in _BLOCKS:
         reason = _BEYOND_TORCH.get(type(cell))
+        if name != type(cell).__name__:
+            raise ValueError(
+                f"{name} is no cell of cellgate.model, where LSTMCell, ProjectedLSTMCell and GRUCell have a module of "
+                "torch.nn"
+            )
         found = f"{name} has {reason}" if reason else f"{name} is a cell of your own"
         raise ValueError(f"{found}, which torch.nn has no module for; expected LSTMCell, ProjectedLSTMCell or GRUCell")
     if isinstance(cell, LSTMCell):

@@ -20,7 +20,10 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from .error_line import first_line
+
 _PICKLED: Final = (".pt", ".pth", ".ckpt")
+KERAS: Final = (".h5", ".hdf5", ".keras")
 _WRAPPERS: Final = ("state_dict", "model_state_dict", "model")
 _SHOWN: Final = 4
 
@@ -41,14 +44,19 @@ class WeightFile:
 def read_weights(path: str | Path) -> WeightFile:
     """Read a ``.safetensors`` file, or a ``.pt``, ``.pth`` or ``.ckpt`` checkpoint with ``weights_only=True``.
 
-    A checkpoint is a state dict, or holds one under "state_dict", "model_state_dict" or "model".
+    A checkpoint is a state dict, or holds one under "state_dict", "model_state_dict" or "model", or but one at all.
 
     Raises:
         WeightsError: no such file, unknown suffix, damaged, or it holds more than tensors.
     """
     path = Path(path)
     if path.suffix not in {".safetensors", *_PICKLED}:
-        raise WeightsError(f"{path} has the suffix {path.suffix!r}, expected .safetensors, {', '.join(_PICKLED)}")
+        remedy = "rename it where it is PyTorch's, whatever it is called"
+        if path.suffix in KERAS:
+            remedy = "it is of Keras, so copy its weights into a module of PyTorch's and save that one's state_dict()"
+        raise WeightsError(
+            f"{path} has the suffix {path.suffix!r}, expected .safetensors, {', '.join(_PICKLED)}; {remedy}"
+        )
     if not path.is_file():
         raise WeightsError(
             f"{path} {'is not a file' if path.exists() else 'does not exist'}, expected a file of weights"
@@ -103,12 +111,6 @@ def say_dtype(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def first_line(err: BaseException) -> str:
-    """Return the first line of an error's text, or its class where it has none."""
-    lines = str(err).splitlines()
-    return lines[0] if lines else type(err).__name__
-
-
 def _read_safetensors(path: Path) -> WeightFile:
     try:
         data = path.read_bytes()
@@ -123,7 +125,8 @@ def _read_safetensors(path: Path) -> WeightFile:
 def _read_pickled(path: Path) -> WeightFile:
     if _is_torchscript(path):
         raise WeightsError(
-            f"{path} is a TorchScript archive, expected a checkpoint; save its state_dict with torch.save"
+            f"{path} is a TorchScript archive, expected a checkpoint; save its state_dict with "
+            f"torch.save(torch.jit.load({path.name!r}).state_dict(), 'weights.pt')"
         )
     try:
         with warnings.catch_warnings():
@@ -134,7 +137,7 @@ def _read_pickled(path: Path) -> WeightFile:
         if found:
             raise WeightsError(
                 f"{path} holds more than tensors ({found[0]}), which may run code when read and is refused; "
-                "save model.state_dict() with torch.save"
+                "save model.state_dict() with torch.save, after torch.load(..., weights_only=False) where you trust it"
             ) from err
         raise WeightsError(
             f"{path} is damaged or no PyTorch checkpoint; save model.state_dict() with torch.save"
@@ -146,6 +149,7 @@ def _state_dict_in(content: object, path: Path) -> dict[str, Tensor]:
     """Return the state dict that a checkpoint is or holds, checked."""
     if isinstance(content, Mapping):
         content = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)), content)
+        content = _only_state_dict(content, path)
     if not isinstance(content, Mapping) or not content:
         raise WeightsError(
             f"{path} holds {'nothing' if content == {} else type(content).__name__}, expected a state dict (name to "
@@ -159,6 +163,28 @@ def _state_dict_in(content: object, path: Path) -> dict[str, Tensor]:
                 f"or under {' or '.join(map(repr, _WRAPPERS))}"
             )
     return {name: tensor.detach() for name, tensor in content.items()}
+
+
+def _only_state_dict(content: Mapping[object, object], path: Path) -> Mapping[object, object]:
+    """Return what is itself a state dict, or the only one in it; else what was given.
+
+    Raises:
+        WeightsError: there are several in it.
+    """
+    inside = {key: part for key, part in content.items() if isinstance(part, Mapping) and _is_state_dict(part)}
+    if any(isinstance(value, Tensor) for value in content.values()):
+        return content
+    if len(inside) > 1:
+        names = list_some(map(repr, inside))
+        raise WeightsError(
+            f"{path} holds {len(inside)} state dicts ({names}), expected one; save the right one alone, as with "
+            f"torch.save(torch.load({path.name!r}, weights_only=True)[{next(iter(inside))!r}], 'weights.pt')"
+        )
+    return next(iter(inside.values())) if inside else content
+
+
+def _is_state_dict(part: Mapping[object, object]) -> bool:
+    return bool(part) and all(isinstance(value, Tensor) for value in part.values())
 
 
 def _is_torchscript(path: Path) -> bool:

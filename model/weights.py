@@ -13,11 +13,11 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from .error_line import first_line
 from .network import CELLS, SequenceModel
 from .weight_file import (
     WeightFile,
     WeightsError,
-    first_line,
     list_some,
     pack_weights,
     read_weights,
@@ -51,6 +51,7 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
         )
     file = read_weights(path)
     found = _without_prefix(file.tensors, expected)
+    _refuse_more_beside(found, expected, file.path)
     check_fit(expected, found, file.path)
     converted = {name: _convert(name, found[name], expected[name], file.path) for name in found}
     module.load_state_dict(converted)
@@ -162,6 +163,22 @@ def _without_prefix(found: dict[str, Tensor], expected: Mapping[str, Any]) -> di
             return found
         stripped = {name.partition(".")[2]: tensor for name, tensor in stripped.items()}
     return stripped or found
+
+
+def _refuse_more_beside(found: Mapping[str, Tensor], expected: Mapping[str, Any], path: Path) -> None:
+    """Raise WeightsError where all of a network's names are there behind one prefix, with others beside them.
+
+    A loss with weights of its own, held by the same module while it trained, is often one.
+    """
+    first = next(iter(expected), "")
+    for name in found if first else ():
+        prefix = name.removesuffix(first)
+        if prefix and name.endswith("." + first) and all(prefix + other in found for other in expected):
+            others = [other for other in found if other.removeprefix(prefix) not in expected]
+            raise WeightsError(
+                f"{path} holds the network behind {prefix!r} and {list_some(others)} beside it, expected the network "
+                f"alone; save {{k[{len(prefix)}:]: v for k, v in state_dict.items() if k.startswith({prefix!r})}}"
+            )
 
 
 def _convert(name: str, value: Tensor, like: Tensor, path: Path) -> Tensor:

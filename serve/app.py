@@ -18,6 +18,7 @@ from .docs_page import docs_routes
 from .engine.port import EnginePort
 from .error_answer import FaultBoundary, on_http_error, on_serve_error
 from .errors import ServeError
+from .head_method import HeadAsGet
 from .model_table import ModelTable
 from .openapi import ROUTERS, ApiDocument
 from .request_id import NameRequests
@@ -97,6 +98,7 @@ def bare_app(title: str, state: ServingState, running: Running) -> FastAPI:
 
 def add_middleware(app: FastAPI, state: ServingState) -> None:
     """Put the layers around the routes, from the inside out: who names a request sees it first."""
+    app.add_middleware(HeadAsGet)
     app.add_middleware(AdmissionGate, serving=state)
     app.add_middleware(FaultBoundary)
     app.add_middleware(MeterRequests, meters=state.meters, models=state.infer_paths)

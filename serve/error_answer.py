@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .errors import QueueFull, ServeError
 from .fault_report import report_fault
+from .head_method import with_head
 from .json_response import render_object
 from .refused_connections import FULL
 from .request_id import KEY
@@ -56,10 +57,11 @@ async def on_http_error(request: Request, error: Exception) -> Response:
     """Handle what the framework refuses by itself: an unknown path, a wrong verb."""
     assert isinstance(error, HTTPException)
     status = http.HTTPStatus(error.status_code)
-    headers = error.headers or {}
+    headers = dict(error.headers or {})
     expected = "a path of GET /openapi.json"
     if status is http.HTTPStatus.METHOD_NOT_ALLOWED:
-        expected = f"the method {headers.get('Allow', '')} on this path"
+        headers["Allow"] = with_head(headers.get("Allow", ""))
+        expected = f"the method {headers['Allow']} on this path"
     found = f"{request.method[:32]} {request.scope['path'][:120]}"
     return answer(status, f"request: expected {expected}, found {found}", status.name.lower(), headers)
 

@@ -23,6 +23,11 @@ def shown(value: object) -> str:
     return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
 
 
+def with_cause(err: Exception) -> str:
+    """Return an error with its cause, in which the runtime says more than a client is told; on one line."""
+    return str(err) if err.__cause__ is None else " ".join(f"{err}: {err.__cause__}".split())
+
+
 class ServeError(Exception):
     """Anything this folder refuses or fails at. Raised only as one of its subclasses.
 

@@ -14,6 +14,7 @@ import numpy as np
 from ..bundle.golden import GoldenCase
 from ..bundle.reader import Bundle
 from .arrays import Array, Arrays
+from .errors import with_cause
 from .runtime import Runtime
 
 # The tolerances grow with the rounding unit of the factors (docs/equivalence.md): 2^-24 for float32, 2^-11 for TF32.
@@ -89,18 +90,13 @@ def check_golden(runtime: Runtime, bundle: Bundle) -> GoldenResult:
         try:
             found = runtime.run(case.inputs)
         except Exception as err:  # noqa: BLE001 - the answer is data: whatever failed, the case did
-            problems.append(f"case {case.id}: expected it to run, found {_whole(err)}")
+            problems.append(f"case {case.id}: expected it to run, found {with_cause(err)}")
             continue
         _compare_case(case, found, tolerances, worst, problems)
     names = [spec.name for spec in runtime.signature.outputs]
     outputs = tuple(worst.get(name) or _unseen(name, tolerances) for name in names)
     passed = bool(bundle.golden) and not problems and all(output.passed for output in outputs)
     return GoldenResult(passed=passed, cases=len(bundle.golden), outputs=outputs, problems=tuple(problems))
-
-
-def _whole(err: Exception) -> str:
-    """Return an error with its cause, in which the runtime says more than a client is told; on one line."""
-    return str(err) if err.__cause__ is None else " ".join(f"{err}: {err.__cause__}".split())
 
 
 def _unseen(name: str, tolerances: Mapping[str, float]) -> OutputError:

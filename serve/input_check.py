@@ -20,6 +20,7 @@ from .errors import BadInput, shown
 from .request_limits import RequestLimits
 
 LENGTHS = "lengths"
+NO_SHORTER = "this network takes no shorter sequence"
 _SEE = "see the model's metadata"
 
 
@@ -98,7 +99,7 @@ def check_heads(signature: GraphSignature, heads: Sequence[TensorHead], limits: 
         limits: largest B, T and B*T.
 
     Returns:
-        B and T, both at least 1.
+        B, at least 1, and T, at least the signature's least steps.
 
     Raises:
         BadInput: names the tensor, expected and found.
@@ -113,7 +114,7 @@ def check_heads(signature: GraphSignature, heads: Sequence[TensorHead], limits: 
         by_name[head.name] = head
     if signature.sequence not in by_name:
         raise BadInput("inputs", f"the sequence {signature.sequence}", f"only {', '.join(by_name) or 'none'}", _SEE)
-    size = _batch_size(specs[signature.sequence], by_name[signature.sequence], limits)
+    size = _batch_size(specs[signature.sequence], by_name[signature.sequence], limits, signature.least_steps)
     for name, head in by_name.items():
         _check_head(specs[name], head, size)
     return size
@@ -151,8 +152,9 @@ def value_rule(signature: GraphSignature, name: str, size: BatchSize) -> ValueRu
         size: what `check_heads` returned.
     """
     if name == (signature.lengths or LENGTHS):
-        least = 1 if signature.lengths else size.steps
+        least = signature.least_steps if signature.lengths else size.steps
         remedy = "" if signature.lengths else "this network takes no lengths: send rows of equal length together"
+        remedy = NO_SHORTER if signature.lengths and least > 1 else remedy
         return ValueRule(name=name, dtype="int32", low=least, high=size.steps, remedy=remedy)
     spec = next(spec for spec in signature.inputs if spec.name == name)
     if spec.dtype not in ("int32", "int64"):
@@ -179,7 +181,8 @@ def complete_feeds(
         Feeds; absent lengths are all T, absent states zero.
 
     Raises:
-        BadInput: a value is not finite, a length outside 1..T, a token outside the vocabulary; gives its place.
+        BadInput: a value is not finite, a length below the least or above T, a token outside the vocabulary; gives its
+            place.
     """
     axes = {spec.name: spec.shape.index("B") for spec in signature.inputs}
     checked = {
@@ -214,13 +217,15 @@ def _input_specs(signature: GraphSignature) -> dict[str, TensorSpec]:
     return specs
 
 
-def _batch_size(spec: TensorSpec, head: TensorHead, limits: RequestLimits) -> BatchSize:
+def _batch_size(spec: TensorSpec, head: TensorHead, limits: RequestLimits, least_steps: int) -> BatchSize:
     if len(head.shape) != len(spec.shape) or 0 in head.shape:
         raise BadInput(f"inputs.{head.name}.shape", f"{_shape(spec)} without zeros", _found(head), _SEE)
     size = BatchSize(*head.shape[:2])
     place = f"inputs.{head.name}.shape"
     if size.rows > limits.max_batch_rows:
         raise BadInput(place, f"at most {limits.max_batch_rows} rows", shown(size.rows), "send fewer rows a request")
+    if size.steps < least_steps:
+        raise BadInput(place, f"at least {least_steps} steps", shown(size.steps), NO_SHORTER)
     if size.steps > limits.max_steps:
         raise BadInput(place, f"at most {limits.max_steps} steps", shown(size.steps), "carry the state over instead")
     if size.rows * size.steps > limits.max_row_steps:

@@ -72,6 +72,8 @@ def _properties(model: ServedModel, stream_store: str) -> dict[str, str]:
     if manifest.streamable and graph.state:
         properties["stream_store"] = stream_store.partition(":")[0]  # the rest may be a path, or hold a password
         properties["streams_durable"] = json.dumps(stream_store != "memory")
+    if graph.least_steps > 1:
+        properties["least_steps"] = str(graph.least_steps)
     if graph.vocabulary_size is not None:
         properties["vocabulary_size"] = str(graph.vocabulary_size)
     if manifest.labels is not None:

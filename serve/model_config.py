@@ -54,6 +54,7 @@ def _input(spec: TensorSpec, *, optional: bool) -> dict[str, Any]:
 def _parameters(model: ServedModel, settings: Settings) -> dict[str, dict[str, str]]:
     values = {
         "bundle_digest": model.digest,
+        "least_steps": str(model.manifest.graph.least_steps),
         "max_batch_rows": str(settings.max_batch_rows),
         "max_steps": str(settings.max_steps),
         "precision": model.facts.precision,

@@ -5,23 +5,27 @@ Rules of this file: methods and exact raw paths, nothing by pattern or prefix; o
 
 from typing import Final
 
+
+def _read(*paths: bytes) -> tuple[tuple[str, bytes], ...]:
+    return tuple((method, path) for path in paths for method in ("GET", "HEAD"))
+
+
 OPEN_PATHS: Final = {
     "health": (
-        ("GET", b"/v2/health/live"),
-        ("GET", b"/v2/health/ready"),
+        *_read(b"/v2/health/live", b"/v2/health/ready"),
         ("POST", b"/inference.GRPCInferenceService/ServerLive"),
         ("POST", b"/inference.GRPCInferenceService/ServerReady"),
         ("POST", b"/grpc.health.v1.Health/Check"),
         ("POST", b"/grpc.health.v1.Health/Watch"),
     ),
-    "metrics": (("GET", b"/metrics"),),
-    "docs": (
-        ("GET", b"/docs"),
-        ("GET", b"/docs/start.js"),
-        ("GET", b"/docs/favicon.png"),
-        ("GET", b"/docs/swagger-ui-bundle.js"),
-        ("GET", b"/docs/swagger-ui.css"),
-        ("GET", b"/openapi.json"),
+    "metrics": _read(b"/metrics"),
+    "docs": _read(
+        b"/docs",
+        b"/docs/start.js",
+        b"/docs/favicon.png",
+        b"/docs/swagger-ui-bundle.js",
+        b"/docs/swagger-ui.css",
+        b"/openapi.json",
     ),
 }
 

@@ -49,7 +49,7 @@ _KEY_ERRORS: Final = {"401": "No key.", "403": "A wrong key."}
 # In the order of the page; the first one that fits a path has it.
 _TAGS: Final = (
     ("inference", "/infer", "Sequences in, answers and states out."),
-    ("streams", "/streams/", "State that the server keeps: look at it, fork it, end it."),
+    ("streams", "/streams/", "State that the server keeps: look at it, move it, fork it, end it."),
     ("models", "/v2/models", "What is served, and how it does."),
     ("server", "/v2", "Its health and its name."),
 )

@@ -29,6 +29,7 @@ _ERRORS = {
     503: "The server is starting, stopping, or as many requests wait as may wait, or the engine was lost.",
     504: "The request's timeout passed.",
 }
+_NOT_READY = "The server is starting or stopping, or its engine is not there."
 INFER_SUMMARY = "Run a model on one or several sequences"
 
 router = APIRouter()
@@ -38,6 +39,11 @@ def _responses(model: type, *errors: int) -> dict[int | str, dict[str, Any]]:
     found: dict[int | str, dict[str, Any]] = {200: {"model": model, "description": "Done."}}
     found.update({code: {"model": wire_schema.ErrorAnswer, "description": _ERRORS[code]} for code in errors})
     return found
+
+
+def _readiness(model: type, *errors: int) -> dict[int | str, dict[str, Any]]:
+    """Return the answers of a question that is answered in one form, whether the answer is yes or no."""
+    return {**_responses(model, *errors), 503: {"model": model, "description": _NOT_READY}}
 
 
 def _json(value: Any, status: int = 200) -> Response:
@@ -84,7 +90,7 @@ async def read_live() -> Response:
     return _json({"live": True})
 
 
-@router.get("/v2/health/ready", summary="Are requests taken", responses=_responses(wire_schema.Ready))
+@router.get("/v2/health/ready", summary="Are requests taken", responses=_readiness(wire_schema.Ready))
 async def read_ready(serving: Serving) -> Response:
     """200 and true once every model reproduced its golden cases; 503 and false before that and while stopping."""
     return _json({"ready": serving.is_ready}, 200 if serving.is_ready else 503)
@@ -113,7 +119,7 @@ async def read_model_version(serving: Serving, model_name: ModelName, model_vers
 
 
 @router.get(
-    "/v2/models/{model_name}/ready", summary="Is the model ready", responses=_responses(wire_schema.ModelReady, 404)
+    "/v2/models/{model_name}/ready", summary="Is the model ready", responses=_readiness(wire_schema.ModelReady, 404)
 )
 async def read_model_ready(serving: Serving, model_name: ModelName) -> Response:
     """200 and true, or 503 and false."""
@@ -123,7 +129,7 @@ async def read_model_ready(serving: Serving, model_name: ModelName) -> Response:
 @router.get(
     "/v2/models/{model_name}/versions/{model_version}/ready",
     summary="Is the model ready",
-    responses=_responses(wire_schema.ModelReady, 404),
+    responses=_readiness(wire_schema.ModelReady, 404),
 )
 async def read_model_version_ready(serving: Serving, model_name: ModelName, model_version: ModelVersion) -> Response:
     """200 and true, or 503 and false."""

@@ -56,8 +56,8 @@ def run_server(places: Sequence[BundlePlace], settings: Settings, echo: Echo) ->
             for line in (*warnings, *model_lines(models), *streams, *orders, *ready):
                 echo(line)
 
-        has_keys = settings.api_keys_file is not None
-        with operation_logging(settings.log_format, "supervisor"), _signals_stop(supervisor, has_keys=has_keys):
+        has_files = settings.api_keys_file is not None or settings.tls_cert is not None
+        with operation_logging(settings.log_format, "supervisor"), _signals_stop(supervisor, has_files=has_files):
             supervisor.run(say)
         echo("stopped")
 
@@ -172,10 +172,10 @@ def _rpc_words(settings: Settings, rpc: socket.socket | None) -> str:
 
 
 @contextmanager
-def _signals_stop(supervisor: Supervisor, *, has_keys: bool = False) -> Iterator[None]:
+def _signals_stop(supervisor: Supervisor, *, has_files: bool = False) -> Iterator[None]:
     """Stop in order at SIGINT or SIGTERM, at once at a second SIGINT; outside the main thread leave signals alone.
 
-    Where there are keys, SIGHUP has them read again.
+    Where there are files of keys or of TLS, SIGHUP has them read again.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -188,7 +188,7 @@ def _signals_stop(supervisor: Supervisor, *, has_keys: bool = False) -> Iterator
         is_told = True
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    if has_keys:
+    if has_files:
         before[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda *_: supervisor.read_keys())
     try:
         yield

@@ -21,9 +21,10 @@ from .request_id import RequestIds
 from .request_meter import RequestMeter, RequestMeters
 from .served_model import ServedModel
 from .settings import Settings
-from .start_errors import KeysFileError
+from .start_errors import CertificateError, KeysFileError
 from .state_carrier import StateCarrier
 from .streams.carried_state import read_state_keys
+from .tls import ListenerTls, listener_tls
 from .tracing import RequestTracer
 from .work_queue import WorkQueue
 
@@ -48,6 +49,7 @@ class ServingState:
         counters: of this process, and of all others.
         protocol: that this process speaks, as its requests are counted.
         meters: count the requests.
+        tls: of this process's listeners; None: they are not encrypted.
         ids: name the requests.
         tracer: takes a trace of each request for inference; None: nothing is traced.
         queue: for what would hold up the loop; made in the lifespan, for it belongs to a loop; None outside.
@@ -64,6 +66,7 @@ class ServingState:
     counters: Counters
     protocol: str = "http"
     meters: RequestMeters = field(init=False)
+    tls: ListenerTls | None = field(init=False)
     ids: RequestIds = field(default_factory=RequestIds)
     tracer: RequestTracer | None = None
     queue: WorkQueue | None = None
@@ -77,6 +80,7 @@ class ServingState:
 
     def __post_init__(self) -> None:
         self.meters = RequestMeters(self.counters.own, self.protocol)
+        self.tls = listener_tls(self.settings)
         path = self.settings.state_keys_path
         self._state_keys = () if path is None else read_state_keys(Path(path))
         self.take_models(self.table)
@@ -121,13 +125,27 @@ class ServingState:
         self.hot_meters[path.encode("ascii")] = self.meters.of(model.name)
 
     def read_keys(self) -> None:
-        """Take the keys as they are now; a file that cannot be used changes nothing."""
+        """Take the keys, and the certificate with its key, as they are now; what cannot be used changes nothing."""
+        if self.settings.api_keys_file is not None:
+            self._read_api_keys()
+        if self.tls is not None:
+            self._read_certificate(self.tls)
+
+    def _read_api_keys(self) -> None:
         try:
             self.admission = Admission(admission_rules(self.settings))
         except KeysFileError as err:
             logger.error("the keys are as before: %s", err)  # noqa: TRY400 - its sentence says all
         else:
             logger.warning("the keys were read again")
+
+    def _read_certificate(self, tls: ListenerTls) -> None:
+        try:
+            tls.read_again()
+        except CertificateError as err:
+            logger.error("the certificate is as before: %s", err)  # noqa: TRY400 - as above
+        else:
+            logger.warning("the certificate was read again")
 
     @property
     def is_ready(self) -> bool:

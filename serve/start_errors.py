@@ -37,6 +37,16 @@ class GoldenMismatchError(ServerStartError):
         )
 
 
+class MeasuringError(ServerStartError):
+    """The runtime refuses the runs by which the costs of a bundle are measured."""
+
+    def __init__(self, name: str, found: str) -> None:
+        super().__init__(
+            f"bundle {name}: expected the time of its runs to be measured, found: {found}; try --device cpu, or export "
+            f"again with the versions of this machine"
+        )
+
+
 class BundleCrashError(ServerStartError):
     """The engine's process died of a bundle, most likely inside the runtime, which nothing can catch."""
 

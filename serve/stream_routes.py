@@ -31,7 +31,14 @@ _ERRORS: Final = {
     410: "The stream has ended or expired, or is damaged in its store.",
     503: "The server is starting or stopping, the engine was lost, or the store of streams does not answer.",
 }
-_TAKEN: Final = {409: "A live stream has the id already, or the state is of another bundle."}
+_TAKEN: Final = {
+    409: "A live stream has the id already, or the state is of another bundle.",
+    413: "The body is too large.",
+    503: f"{_ERRORS[503]} Or there is no room for more streams.",
+}
+_OCTETS: Final = "application/octet-stream"
+_STATE: Final = {"type": "string", "format": "binary", "description": "A record of this server's own, of any length."}
+_STATE_CONTENT: Final = {_OCTETS: {"schema": _STATE}}
 _ID: Final = {"anyOf": [{"type": "integer", "minimum": 1, "maximum": 2**64 - 1}, {"type": "string", "minLength": 1}]}
 _FORK: Final = {"type": "object", "properties": {"to": _ID}, "required": ["to"], "additionalProperties": False}
 
@@ -57,14 +64,24 @@ async def close_stream(serving: Serving, model_name: ModelName, stream_id: Strea
     return _json(await _order(serving, "close", model_name, stream_id))
 
 
-@stream_router.get(f"{_STREAM}/state", summary="Take the state of a stream along", include_in_schema=False)
+@stream_router.get(
+    f"{_STREAM}/state",
+    summary="Take the state of a stream along",
+    response_class=Response,  # of no type, so that the document names none but this one
+    responses={**_responses({}), 200: {"content": _STATE_CONTENT, "description": "Done."}},
+)
 async def read_state(serving: Serving, model_name: ModelName, stream_id: StreamName) -> Response:
     """Its record as bytes, for PUT on another server or under another id."""
     report = await _order(serving, "export", model_name, stream_id)
-    return Response(report.data, media_type="application/octet-stream")
+    return Response(report.data, media_type=_OCTETS)
 
 
-@stream_router.put(f"{_STREAM}/state", summary="Bring the state of a stream", include_in_schema=False)
+@stream_router.put(
+    f"{_STREAM}/state",
+    summary="Bring the state of a stream",
+    responses=_responses(_TAKEN),
+    openapi_extra={"requestBody": {"required": True, "content": _STATE_CONTENT}},
+)
 async def write_state(serving: Serving, request: Request, model_name: ModelName, stream_id: StreamName) -> Response:
     """The stream goes on here from there; the last step can be repeated."""
     data = await read_body(request, serving.settings.max_body_bytes)

@@ -9,7 +9,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 cd "$root"
-rm -rf build
+rm -rf build/lib build/bdist.*
 "$python" -m pip wheel --quiet --no-deps --wheel-dir "$work/dist" .
 "$python" -m venv "$work/venv"
 "$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'

@@ -15,8 +15,8 @@ UNLIKE: Final = (
     "its loop over time does not do the same in every step; let each step do what the others do, the first from zeros"
 )
 ONE_SLOT_MORE: Final = (
-    "what it reads after its loop over time has one slot more than there are steps, that of the state before the loop; "
-    "leave it out, as h[:, 1:] does"
+    "what it reads after its loop over time begins with the state before the loop, the first of one slot more than "
+    "there are steps; leave it out, as h[:, 1:] does"
 )
 MIDDLE: Final = 2  # an iteration that has two before it and two behind it, for any T of 5 or more
 

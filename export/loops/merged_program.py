@@ -12,7 +12,10 @@ from typing import Any, Final
 from .loop import NoLoopError
 from .program import Instruction, Program, Steps
 
-_LENGTHS_DIFFER: Final = "what it does beside its loop over time depends on how many steps there are"
+_LENGTHS_DIFFER: Final = (
+    "what it does beside its loop over time depends on how many steps there are; let an nn.LSTM, an nn.GRU or "
+    "cellgate.model.LSTMLayer over your cell run the loop, and leave the rest as it is"
+)
 
 
 def merge(first: Program, second: Program, steps: tuple[int, int]) -> Program:

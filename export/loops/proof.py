@@ -14,12 +14,12 @@ import torch
 from torch import nn
 
 from .loop import NoLoopError
-from .sequence_call import ROWS, FirstOutput, example
+from .sequence_call import ROWS, AnswerAlone, example
 
 _PROVED_STEPS: Final = (1, 2, 4, 11, 12, 40)
 
 
-def prove(call: FirstOutput, made: nn.Module, width: int, batch_axis: int, *, takes_tokens: bool) -> None:
+def prove(call: AnswerAlone, made: nn.Module, width: int, batch_axis: int, *, takes_tokens: bool) -> None:
     """Run both, in float64 where the original can, and raise where they differ by more than rounding."""
     for dtype, tolerance in ((torch.float64, 1e-10), (torch.float32, 1e-5)):
         theirs, ours = copy.deepcopy(call).to(dtype), copy.deepcopy(made).to(dtype)

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from ..answer import Answer, refuse_list_of_steps
 from ..call_roles import Roles
-from ..errors import ExportError, UnsupportedLayerError
+from ..errors import ExportError, SignatureError, UnsupportedLayerError
 from ..exchanged_layer import Carry
+from ..original_proof import gives_nan
 from .capture import Captured, capture, unroll
 from .chance import refuse_chance
 from .finder import find_loops
@@ -25,7 +27,7 @@ from .program import Program
 from .program_builder import program_of
 from .proof import prove
 from .rolled_module import make_module
-from .sequence_call import FirstOutput, example, failure, free_steps
+from .sequence_call import AnswerAlone, example, failure, free_steps
 from .step_slots import keeps_the_start
 from .unrolled import Unrolled
 from .value import Reading
@@ -36,7 +38,7 @@ class Rolled:
     """A module whose loop was rolled up.
 
     Attributes:
-        module: takes the sequence, laid out as the original takes it, and returns what the original returns first.
+        module: takes the sequence, laid out as the original takes it, and returns what the original answers.
         takes_tokens: whether the sequence is int64.
         width: features of a step, or the number of tokens.
         layers: how many recurrent layers the loop became.
@@ -48,35 +50,49 @@ class Rolled:
     layers: int
 
 
-def roll(module: nn.Module, roles: Roles, carry: Carry, candidates: list[tuple[bool, int]]) -> Rolled:
+def roll(module: nn.Module, roles: Roles, answer: Answer, carry: Carry, candidates: list[tuple[bool, int]]) -> Rolled:
     """Return ``module`` with its loop over time rolled up.
 
     Args:
         module: has no recurrent layer that is known; not changed.
         roles: which argument is the sequence.
+        answer: which of the tensors that it returns.
         carry: for the layers.
         candidates: (takes tokens, width) to try, in order.
 
     Raises:
         UnsupportedLayerError: there is no loop, or none that could be proved; the message says which.
+        AnswerError: what it returns holds no answer.
+        SignatureError: it gives NaN for one step.
     """
-    call = FirstOutput(copy.deepcopy(module).eval(), roles)
+    call = AnswerAlone(copy.deepcopy(module).eval(), roles, answer)
     complaints: list[tuple[int, str]] = []
+    nan = False
     for takes_tokens, width in candidates:
         for batch_axis in (0, 1):
-            first = example(free_steps(module, width)[0], width, batch_axis, takes_tokens=takes_tokens)
-            failed = failure(call, first)
+            steps = free_steps(module, width)
+            sequences = [example(T, width, batch_axis, takes_tokens=takes_tokens) for T in steps]
+            failed = failure(call, sequences[0])
             if failed:
                 complaints.append((0, _no_sequence(roles, failed)))
                 continue
+            refuse_list_of_steps(type(module).__name__, [call.named(one) for one in sequences], steps)
             try:
                 rolled, layers = _rolled(call, carry, batch_axis, width, takes_tokens=takes_tokens)
             except (NoLoopError, ExportError) as err:
+                nan = nan or _gives_nan(call, example(1, width, batch_axis, takes_tokens=takes_tokens))
                 complaints.append((2 if isinstance(err, NoLoopError) and str(err) != NONE_FOUND else 1, str(err)))
                 continue
             return Rolled(module=rolled, takes_tokens=takes_tokens, width=width, layers=layers)
+    if nan:
+        raise SignatureError(gives_nan(type(module).__name__, 1))
     # What came nearest to a loop says most; of equals the first.
     raise UnsupportedLayerError(max(complaints, key=lambda one: one[0])[1] if complaints else NONE_FOUND)
+
+
+def _gives_nan(call: AnswerAlone, sequence: Tensor) -> bool:
+    """Whether the module runs and its answer holds NaN, which no other is equal to."""
+    return not failure(call, sequence) and bool(call.named(sequence)[0][1].isnan().any())
 
 
 def _no_sequence(roles: Roles, said: str) -> str:
@@ -95,7 +111,7 @@ def _no_sequence(roles: Roles, said: str) -> str:
 
 
 def _rolled(
-    call: FirstOutput, carry: Carry, batch_axis: int, width: int, *, takes_tokens: bool
+    call: AnswerAlone, carry: Carry, batch_axis: int, width: int, *, takes_tokens: bool
 ) -> tuple[nn.Module, int]:
     """Roll as it stands; else with loops over what a loop before gave in each reading; the first refusal says most."""
     sequences = [example(T, width, batch_axis, takes_tokens=takes_tokens) for T in free_steps(call, width)]

@@ -20,9 +20,10 @@ from .value import INPUT, WEIGHT, Ref
 class RolledCell(nn.Module):
     """One group of carried values, one step: (x [B, I], state) -> (output [B, O], new state)."""
 
-    def __init__(self, cell: Cell, step: fx.GraphModule) -> None:
+    def __init__(self, cell: Cell, step: fx.GraphModule, known_as: str) -> None:
         super().__init__()
         self.step = step
+        self.known_as = known_as
         self.state_spec = tuple(zip(_state_names(), cell.widths, strict=False))
         self.input_dim = cell.input_dim
         self.output_dim = cell.output_dim
@@ -47,7 +48,8 @@ def make_module(program: Program, weights: dict[str, Tensor], carry: Carry, call
     attributes: dict[str, Any] = {_name(name): tensor for name, tensor in weights.items()}
     for k, cell in enumerate(program.cells):
         graph = _graph(cell.instructions, cell.results)
-        layer = LSTMLayer(RolledCell, cell, _keep_weights(attributes, graph), reverse=cell.reverse)
+        known_as = f"the loop of {call_name}"
+        layer = LSTMLayer(RolledCell, cell, _keep_weights(attributes, graph), known_as, reverse=cell.reverse)
         stack = RecurrentStack.of_layer(layer.eval(), cell.input_dim)
         attributes[f"layer_{k}"] = ExchangedLayer(
             stack, nn.Module(), batch_first=True, squeezed=True, carry=carry, number=k

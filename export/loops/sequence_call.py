@@ -3,33 +3,39 @@
 Rules of this file: a stranger's code runs here, and whatever it raises is an answer.
 """
 
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
+from ..answer import Answer, Named, answer_first
 from ..call_roles import Roles
-from ..errors import UnsupportedLayerError
+from ..errors import AnswerError
 
 ROWS: Final = 3
 
 
-class FirstOutput(nn.Module):
-    """A module behind a call with the sequence alone; gives the first tensor of what it returns."""
+class AnswerAlone(nn.Module):
+    """A module behind a call with the sequence alone; gives the answer out of what it returns."""
 
-    def __init__(self, module: nn.Module, roles: Roles) -> None:
+    def __init__(self, module: nn.Module, roles: Roles, answer: Answer) -> None:
         super().__init__()
         self.module = module
         self.roles = roles
+        self.answer = answer
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the first tensor."""
-        result = self.roles.call(self.module, {self.roles.sequence: x})
-        while isinstance(result, tuple | list) and result:
-            result = result[0]
-        if not isinstance(result, Tensor):
-            raise UnsupportedLayerError("forward returns no tensor")
-        return result
+        """Return the answer."""
+        return self.answer.of(self._result(x), type(self.module).__name__)
+
+    def named(self, x: Tensor) -> Named:
+        """Return everything that the module returns, the answer first."""
+        with torch.no_grad():
+            result = self._result(x)
+        return answer_first(result, self.answer.of(result, type(self.module).__name__))
+
+    def _result(self, x: Tensor) -> Any:
+        return self.roles.call(self.module, {self.roles.sequence: x})
 
 
 def free_steps(module: nn.Module, width: int) -> tuple[int, int]:
@@ -50,11 +56,17 @@ def example(steps: int, width: int, batch_axis: int, *, takes_tokens: bool, seed
     return torch.randn(*leading, width, generator=generator)
 
 
-def failure(call: FirstOutput, example: Tensor) -> str:
-    """Return what the module says to an example, or the empty string where it takes it."""
+def failure(call: AnswerAlone, example: Tensor) -> str:
+    """Return what the module says to an example, or the empty string where it takes it.
+
+    Raises:
+        AnswerError: it takes it, and returns what no other sequence would change.
+    """
     try:
         with torch.no_grad():
             call(example)
+    except AnswerError:
+        raise
     except Exception as err:  # noqa: BLE001 - a stranger's forward may refuse a wrong guess in any way it likes
         lines = str(err).strip().split("\n")
         return f"{type(err).__name__}: {lines[0][:200]}"

@@ -22,7 +22,8 @@ def sequence_of_slices(source: Tensor, time_axis: int, batch_axis: int) -> Tenso
 
 def sequence_of_rows(rows: Tensor, batch_axis: int, B: int, T: int) -> Tensor:
     """Return [B, T, W] of rows."""
-    laid = rows.movedim(batch_axis, 0).contiguous()
+    # A copy, for a view of rows with another axis of one is contiguous, and its strides are guarded nevertheless.
+    laid = rows.movedim(batch_axis, 0).clone(memory_format=torch.contiguous_format)
     return laid.reshape(B, T, laid.numel() // laid.shape[0] if laid.dim() == 1 else _width(laid.shape[1:]))
 
 

@@ -21,6 +21,9 @@ _ROWS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64)
 _FEW_STEPS, _ROW_STEPS = 2, 192  # a row's second number of steps is what the row-steps allow, in 8 .. 32
 _REPEATS, _MOST_REPEATS, _REPEAT_S = 5, 25, 0.002  # short runs are repeated more often, for they are noisier
 _BUDGET_S = 0.25  # for each of the two tables
+# Share of the time in which the thread had a CPU. From 0.3 on what was found for a network of H = 128 was within 3 % of
+# what a quiet machine gives; with a tenth the budgets end too early, and some figures were two or three times as large.
+_HAD_CPU = 0.4
 _WIDTH = 12  # rows of the runs that find out from which size on a run falls out of the caches
 _ABOUT_BEST = 1.01
 _DECISIONS_A_TURN = 2.0  # what a turn of the engine costs beside packing and running, counted in decisions
@@ -28,7 +31,12 @@ _SIZES = (96, 192, 384, 768, 1536, 3072, 6144, 12288)
 
 
 def calibrate(
-    runtime: Runtime, max_rows: int, clock: Callable[[], float] = time.perf_counter, *, on_device: bool = False
+    runtime: Runtime,
+    max_rows: int,
+    clock: Callable[[], float] = time.perf_counter,
+    *,
+    on_device: bool = False,
+    own_clock: Callable[[], float] = time.thread_time,
 ) -> CostModel:
     """Time runs of different sizes and fit the cost model to them.
 
@@ -37,17 +45,19 @@ def calibrate(
         max_rows: largest B.
         clock: in seconds.
         on_device: whether the lanes keep their states on the device.
+        own_clock: counts the seconds in which this thread had a CPU.
 
     Returns:
         The model of whole runs: packing, the runtime, unpacking.
     """
     table = lane_table(runtime, max_rows, on_device=on_device)
     found: list[Measurement] = []
-    began = clock()
-    _time(runtime, table, 1, 1, clock)  # the first run of a session allocates
+    began, own_began = clock(), own_clock()
+    more = runtime.signature.least_steps - 1  # than a run may have of any other network
+    _time(runtime, table, 1, 1 + more, clock)  # the first run of a session allocates
     for rows in sorted({min(count, max_rows) for count in _ROWS}):
         many = min(max(_ROW_STEPS // rows, 8), 32)
-        best = {steps: _time(runtime, table, rows, steps, clock) for steps in (_FEW_STEPS, many)}
+        best = {steps: _time(runtime, table, rows, steps, clock) for steps in (_FEW_STEPS + more, many + more)}
         found += [Measurement(rows, steps, seconds) for steps, seconds in best.items()]
         if clock() - began > _BUDGET_S:
             break
@@ -55,6 +65,7 @@ def calibrate(
     turn_s = _DECISIONS_A_TURN * _decision_s(cost, clock)
     cost.run_s += turn_s
     cost.best_row_steps = _best_size(runtime, table, min(_WIDTH, max_rows), turn_s, clock)
+    cost.had_cpu = own_clock() - own_began >= _HAD_CPU * (clock() - began)
     return cost
 
 
@@ -75,7 +86,7 @@ def _best_size(runtime: Runtime, table: LaneTable, rows: int, turn_s: float, clo
     began = clock()
     each: dict[int, float] = {}
     for size in _SIZES:
-        steps = max(size // rows, 1)
+        steps = max(size // rows, runtime.signature.least_steps)
         each[steps * rows] = (turn_s + _time(runtime, table, rows, steps, clock)) / (steps * rows)
         if clock() - began > _BUDGET_S:
             break

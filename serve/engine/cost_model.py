@@ -42,6 +42,7 @@ class CostModel:
         row_s: cost of a row in a run, whatever its steps: packing and unpacking.
         step_s: [max_rows + 1] cost of a step of B rows; entry 0 is not used.
         best_row_steps: rows times steps of the run that costs least for each; longer ones leave the caches.
+        had_cpu: whether it was measured by a thread that seldom waited for a CPU.
         version: counts refinements, so that tables made from the model know when they are out of date.
     """
 
@@ -49,6 +50,7 @@ class CostModel:
     row_s: float
     step_s: Floats
     best_row_steps: int = 2**20
+    had_cpu: bool = True
     version: int = 0
     _runs: int = field(default=0, repr=False)
 

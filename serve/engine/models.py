@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from ..cpus import usable_cpus
 from ..device_choice import open_runtime
+from ..errors import EngineError, with_cause
 from ..golden_check import check_golden
 from ..onnx_runtime import OnnxRuntime
 from ..runtime import Runtime
@@ -21,11 +22,12 @@ from ..served_model import (
     read_served_bundles,
 )
 from ..settings import Settings
-from ..start_errors import GoldenMismatchError
+from ..start_errors import GoldenMismatchError, MeasuringError
 from ..verification_state import read_verification_state
 from .calibrate import calibrate
 from .cost_model import CostModel
 from .lane_proof import keeps_states_on_device
+from .measured import Measured, measured_on
 from .plan import POOL_ROWS
 
 # Several threads must be faster than one by this factor, for they take CPUs from the frontends.
@@ -58,10 +60,15 @@ class EngineModel:
     device_lanes: bool = False
     path: str = ""
 
+    @property
+    def measured(self) -> Measured | None:
+        """What another process that opens the same bundle may go by, before the engine refines it; or None."""
+        return measured_on(self.served.facts, self.cost)
+
     def plan_line(self, settings: Settings) -> str:
         """Return what the engine is going to do with this model, in words."""
         cost, manifest = self.cost, self.served.manifest
-        lanes = min(settings.max_lanes, POOL_ROWS)
+        lanes = max_rows_of(settings)
         costs = (
             f"{cost.unit_s * 1e6:.3g} us a row and step from {cost.cheap_rows} rows on, "
             f"{cost.step_s[1] * 1e6:.3g} us alone, {cost.run_s * 1e6:.3g} us a run"
@@ -97,14 +104,22 @@ def open_engine_models(
     return models
 
 
-def open_engine_model(read: ServedBundle, settings: Settings, tell: Tell = tell_nobody) -> EngineModel:
+def open_engine_model(
+    read: ServedBundle, settings: Settings, tell: Tell = tell_nobody, measured: Measured | None = None
+) -> EngineModel:
     """Do the same with one bundle that was read. May be called on a thread beside an engine that runs.
+
+    Args:
+        read: the bundle.
+        settings: of the server.
+        tell: called before each thing that the runtime does with it.
+        measured: of the same bundle under the same settings by another process; None: it is measured here.
 
     Raises:
         ServerStartError: as `open_engine_models`.
     """
     with ExitStack() as opened:
-        model = _open_model(read, settings, opened, tell)
+        model = _open_model(read, settings, opened, tell, measured)
         opened.pop_all()
     return model
 
@@ -123,8 +138,20 @@ def open_proved(place: BundlePlace, settings: Settings) -> tuple[ServedModel, Ru
     return served, runtime
 
 
-def _open_model(read: ServedBundle, settings: Settings, opened: ExitStack, tell: Tell) -> EngineModel:
-    runtime, cost, device_lanes = _open_fastest(read, settings, opened, tell)
+def max_rows_of(settings: Settings) -> int:
+    """Return the most rows of a run, and so the length of the table of its costs."""
+    return min(settings.max_lanes, POOL_ROWS)
+
+
+def _open_model(
+    read: ServedBundle,
+    settings: Settings,
+    opened: ExitStack,
+    tell: Tell,
+    measured: Measured | None = None,
+) -> EngineModel:
+    found = None if measured is None else _open_measured(read, settings, opened, measured)
+    runtime, cost, device_lanes = found or _open_fastest(read, settings, opened, tell)
     tell(read, "its golden cases were run")
     return EngineModel(_prove(read, runtime), runtime, cost, device_lanes, str(read.bundle.path))
 
@@ -142,24 +169,43 @@ def _open(read: ServedBundle, settings: Settings, threads: int | None, opened: E
     return runtime
 
 
+def _open_measured(
+    read: ServedBundle, settings: Settings, opened: ExitStack, measured: Measured
+) -> tuple[OnnxRuntime, CostModel, bool] | None:
+    """Open with the threads that were found best elsewhere; None: it is another device by now."""
+    runtime = _open(read, settings, measured.threads, opened)
+    if measured.holds_for(runtime.facts):
+        return runtime, measured.cost, False
+    runtime.close()
+    return None
+
+
 def _open_fastest(
     read: ServedBundle, settings: Settings, opened: ExitStack, tell: Tell
 ) -> tuple[OnnxRuntime, CostModel, bool]:
     """Open with one thread and with as many as there are CPUs, and keep what is faster; as told where told."""
-    rows = min(settings.max_lanes, POOL_ROWS)
+    rows = max_rows_of(settings)
     tell(read, "its graph was opened")
     first = _open(read, settings, settings.threads or 1, opened)
     tell(read, "the time of its runs was measured")
     on_device = keeps_states_on_device(first, read.bundle)
-    cost = calibrate(first, rows, on_device=on_device)
+    cost = _measure(first, read, rows, on_device=on_device)
     cpus = usable_cpus()
     if settings.threads is not None or cpus == 1 or first.device != "cpu":
         return first, cost, on_device
     second = _open(read, settings, cpus, opened)
-    other = calibrate(second, rows)
+    other = _measure(second, read, rows)
+    cost.had_cpu = other.had_cpu = cost.had_cpu and other.had_cpu  # which one is kept hangs on both
     typical = min(_TYPICAL_ROWS, rows), _TYPICAL_STEPS
     if cost.seconds(*typical) < _WORTH_MORE_THREADS * other.seconds(*typical):
         second.close()
         return first, cost, False
     first.close()
     return second, other, False
+
+
+def _measure(runtime: OnnxRuntime, read: ServedBundle, rows: int, *, on_device: bool = False) -> CostModel:
+    try:
+        return calibrate(runtime, rows, on_device=on_device)
+    except EngineError as err:  # its cause is the runtime's own words, which a process's border would drop
+        raise MeasuringError(read.name, with_cause(err)) from err

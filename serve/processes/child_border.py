@@ -1,6 +1,6 @@
 """What a child has of its supervisor: its configuration, where to report, and the lifeline.
 
-    stdin    one JSON line, the configuration; then nothing, and its end means that the supervisor is gone
+    stdin    the configuration (`config_line`); then nothing, and its end means that the supervisor is gone
     stdout   JSON lines, the reports: {"opening": ...}, {"ready": ...}, {"listening": true}, or why it could not start
 
 Rules of this file: no work of its own. The supervisor's side of both pipes is `child_process`.
@@ -16,6 +16,7 @@ from typing import Any, Final
 from ..repository import Repository
 from ..served_model import BundlePlace
 from ..settings import Settings
+from .config_line import config_of_line
 from .error_words import start_error_to_report
 
 STARTED: Final = 0
@@ -54,7 +55,7 @@ class ChildBorder:
             if not chunk:
                 raise EOFError
             line += chunk
-        config: dict[str, Any] = json.loads(line)
+        config: dict[str, Any] = config_of_line(line)
         return config
 
     def report(self, value: Any) -> None:

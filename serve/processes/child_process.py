@@ -1,7 +1,8 @@
 """A child as the supervisor holds it: started with a configuration, heard through its reports, ended.
 
 Rules of this file: standard library only; nothing here waits for more than the moment between a process's last word
-and its end. A child's death is seen as the end of its reports: only the child holds that pipe's other side.
+and its end; what is written to a child fits into its pipe at once (`config_line`). A child's death is seen as the end
+of its reports: only the child holds that pipe's other side.
 """
 
 import json
@@ -10,8 +11,10 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any, Final
+
+from .config_line import config_line
 
 _END_S: Final = 5.0  # from the end of the reports to that of the process
 _MOST_REPORT_BYTES: Final = 2**26
@@ -24,28 +27,23 @@ class ChildProcess:
 
     Args:
         module: run as `python -m MODULE`.
-        config: JSON value, its first line of input.
+        config: JSON value, which it reads first; see `config_line`.
         files: numbers of files that it inherits under the same numbers.
+
+    Raises:
+        OSError: the process cannot be started, or its configuration is too long; nothing is left.
     """
 
     def __init__(self, module: str, config: Any, files: Sequence[int]) -> None:
-        warnings = [f"-W{option}" for option in sys.warnoptions]
-        # Blocked signals stay blocked in a child: Ctrl+C reaches all processes of a terminal, and only the supervisor
-        # is to act on it, even while a child's interpreter is still starting.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            self._process = subprocess.Popen(  # noqa: S603 - this interpreter, and a module of this package
-                [sys.executable, *warnings, "-P", "-m", module],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                pass_fds=files,
-                env={**_ENVIRON, **os.environ},
-                bufsize=0,
-            )
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        line, file = config_line(config)
+        with ExitStack() as opened:
+            if file is not None:
+                opened.callback(os.close, file)
+            self._process = _start(module, files if file is None else (*files, file))
         self._received = b""
-        self._send(json.dumps(config).encode() + b"\n")
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):  # its end is seen at its reports
+            self._process.stdin.write(line)
 
     @property
     def pid(self) -> int:
@@ -71,7 +69,7 @@ class ChildProcess:
         self._process.terminate()
 
     def read_keys(self) -> None:
-        """Ask it to read its file of keys again."""
+        """Ask it to read its files of keys and of TLS again."""
         self._process.send_signal(signal.SIGHUP)
 
     def kill(self) -> None:
@@ -91,9 +89,20 @@ class ChildProcess:
                     pipe.close()
         return status
 
-    def _send(self, line: bytes) -> None:
-        assert self._process.stdin is not None
-        data = memoryview(line)
-        with suppress(BrokenPipeError):  # its end is seen at its reports
-            while data:
-                data = data[self._process.stdin.write(data) or 0 :]
+
+def _start(module: str, files: Sequence[int]) -> subprocess.Popen[bytes]:
+    warnings = [f"-W{option}" for option in sys.warnoptions]
+    # Blocked signals stay blocked in a child: Ctrl+C reaches all processes of a terminal, and only the supervisor is to
+    # act on it, even while a child's interpreter is still starting.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return subprocess.Popen(  # noqa: S603 - this interpreter, and a module of this package
+            [sys.executable, *warnings, "-P", "-m", module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=files,
+            env={**_ENVIRON, **os.environ},
+            bufsize=0,
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -32,7 +32,6 @@ from ..live_protocol import LiveProtocol
 from ..operation_log import operation_logging
 from ..serving_state import ServingState
 from ..settings import Settings
-from ..tls import tls_context
 from ..tracing import open_tracer
 from .child_border import ChildBorder, run_child, settings_of
 from .counter_files import counters_of
@@ -54,7 +53,7 @@ def serve_frontend(border: ChildBorder, config: dict[str, Any]) -> None:
     """Build the application, report that it listens, and serve until SIGTERM or the lifeline's end.
 
     Raises:
-        KeysFileError, ServerStartError: a file of keys cannot be used any more.
+        KeysFileError, CertificateError: a file of keys, or a certificate, cannot be used any more.
     """
     settings = settings_of(config)
     name = config["counters"]["own"] if "counters" in config else "frontend"
@@ -99,8 +98,9 @@ def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         timeout_graceful_shutdown=ceil(settings.shutdown_grace_s),
     )
     config.load()
-    if settings.tls_cert is not None and settings.tls_key is not None:
-        config.ssl = tls_context(settings.tls_cert, settings.tls_key)
+    tls = app.state.serving.tls
+    if tls is not None:
+        config.ssl = tls.context
     return config
 
 
@@ -120,7 +120,7 @@ def _within_limits(settings: Settings) -> Settings:
 class FrontendServer(uvicorn.Server):
     """uvicorn's server, which says when it listens, is not ready while it stops, and leaves SIGINT to the supervisor.
 
-    Once a second it looks for clients that are late; at SIGHUP it reads the keys again.
+    Once a second it looks for clients that are late; at SIGHUP it reads the keys and the certificate again.
 
     Args:
         config: of uvicorn.

@@ -1,7 +1,7 @@
 """Opens bundles on a thread beside the engine: read, digests checked, golden cases reproduced, costs measured.
 
     trial    first in a process of its own (`trial`), which may die of the bundle; not where `is_tried` is off
-    open     then here, for the engine
+    open     then here, for the engine; what the trial measured is not measured again
 
 Rules of this file: one at a time, in the order in which they were asked for. The thread touches nothing of the engine;
 what it made is taken by whoever drives that. A failure is a sentence for whoever asked, and changes nothing.
@@ -154,11 +154,12 @@ class ModelLoader:
         if version in job.held:
             raise _other_of(read, version)
         ModelCodec(0, read.name, read.bundle.manifest.graph)  # refuses what no frame can carry
+        measured = None
         if self._is_tried:
-            self._trial.prove(BundlePlace(read.bundle.path, read.name, read.bundle.digest))
+            measured = self._trial.prove(BundlePlace(read.bundle.path, read.name, read.bundle.digest))
         if self._is_closed:
             raise NotReady
-        job.model = open_engine_model(read, self._settings)
+        job.model = open_engine_model(read, self._settings, measured=measured)
 
     def _lies_there(self, job: LoadJob) -> bool:
         try:

@@ -37,7 +37,7 @@ def serve_rpc(border: ChildBorder, config: dict[str, Any]) -> None:
 
     Raises:
         PortBusyError: the address is taken.
-        KeysFileError, ServerStartError: a file of keys cannot be used any more.
+        KeysFileError, CertificateError: a file of keys, or a certificate, cannot be used any more.
     """
     settings = settings_of(config)
     hello = config["hello"]

@@ -28,7 +28,8 @@ class Slot:
         is_ready: the child said so.
         start_at_s: when to fill the place again, or None.
         failure: why the child could not start, in its own words, or None.
-        owes_keys: the child is to read its file of keys again when it is ready, for it may have read the old one.
+        owes_keys: the child is to read its files of keys and of TLS again when it is ready, for it may have read the
+            old ones.
     """
 
     def __init__(self, name: str, module: str, files: Sequence[int]) -> None:

@@ -109,7 +109,7 @@ class Supervisor:
         self._wishes.make(_STOP_NOW if now else _STOP)
 
     def read_keys(self) -> None:
-        """Have the frontends read the file of keys again. May be called as `stop` may."""
+        """Have the frontends read the files of keys and of TLS again. May be called as `stop` may."""
         self._wishes.make(_READ_KEYS)
 
     def run(self, on_up: OnUp) -> None:

@@ -14,6 +14,8 @@ import time
 from dataclasses import asdict
 from typing import Any, Final
 
+from ..engine.measured import Measured, measured_from
+from ..engine.models import max_rows_of
 from ..errors import LoadRefused, NotReady
 from ..served_model import BundlePlace
 from ..settings import Settings
@@ -39,11 +41,14 @@ class Trial:
         self._doing = _BEFORE_ALL
         self._verdict: dict[str, Any] | None = None
 
-    def prove(self, place: BundlePlace) -> None:
+    def prove(self, place: BundlePlace) -> Measured | None:
         """Try a bundle; return if the process survived it and found nothing wrong. To be called once.
 
         Args:
             place: of the bundle, with its digest, so that what was tried is what is opened afterwards.
+
+        Returns:
+            What was measured, for whoever opens the same bundle under the same settings; None: it is for nobody else.
 
         Raises:
             BundleError, ServerStartError: as `open_engine_model` in the process.
@@ -59,7 +64,8 @@ class Trial:
             if not has_ended:
                 child.kill()
             status = child.reap()
-        self._judge(place, status, is_late=not has_ended)
+        figures = self._judge(place, status, is_late=not has_ended)
+        return measured_from(figures, max_rows_of(self._settings))
 
     def stop(self) -> None:
         """End the trial, or let it not begin. Stopping twice is fine."""
@@ -94,7 +100,7 @@ class Trial:
                     return True  # what the runtime does at an interpreter's end is nobody's matter
         return False
 
-    def _judge(self, place: BundlePlace, status: int, *, is_late: bool) -> None:
+    def _judge(self, place: BundlePlace, status: int, *, is_late: bool) -> dict[str, Any] | None:
         if self._is_stopped:
             raise NotReady
         if self._verdict is None:
@@ -107,6 +113,8 @@ class Trial:
             raise _refusal(place, "its trial, in a process of its own, to go well", found)
         if "error" in self._verdict:
             raise start_error_from_report(self._verdict)
+        figures: dict[str, Any] | None = self._verdict["survived"]
+        return figures
 
 
 def _refusal(place: BundlePlace, expected: str, found: str) -> LoadRefused:

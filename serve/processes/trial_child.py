@@ -2,10 +2,11 @@
 
     python -m cellgate.serve.processes.trial_child    started by `trial`, see `child_border`
 
-    {"doing": ...}       what is begun with the bundle, as a clause after "while"
-    {"survived": true}   all of it was done, and what was open is closed; or why not, as any child says
+    {"doing": ...}          what is begun with the bundle, as a clause after "while"
+    {"survived": figures}   all of it was done, and what was open is closed; what was measured, for the engine, or
+                            null; or why not, as any child says
 
-Rules of this file: it does with the bundle exactly what the engine will do, by the same function, and serves nobody.
+Rules of this file: it does with the bundle all that the engine would do, by the same functions, and serves nobody.
 """
 
 import fcntl
@@ -45,7 +46,8 @@ def try_bundle(border: ChildBorder, config: dict[str, Any]) -> None:
         model = open_engine_model(read, settings, tell)
         tell(read, "its runtime was closed")
         model.runtime.close()
-        border.report({"survived": True})
+        measured = model.measured
+        border.report({"survived": None if measured is None else measured.figures()})
 
 
 def _end_with(lifeline: int) -> None:

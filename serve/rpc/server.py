@@ -7,7 +7,6 @@ longest length may stand for a thousand times as many bytes, and gRPC counts the
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 from typing import Final
 
 import grpc
@@ -16,6 +15,8 @@ import grpc.aio
 from ..serving_state import ServingState
 from ..settings import Settings
 from ..start_errors import PortBusyError
+from ..tls import ListenerTls
+from .certificate import CertificateGiver
 from .service import Service
 
 _NO_COMPRESSION: Final = 1 << 0  # a bit for each algorithm: identity only
@@ -54,26 +55,24 @@ def make_server(service: Service, settings: Settings) -> grpc.aio.Server:
     return server
 
 
-def listen(server: grpc.aio.Server, host: str, port: int, settings: Settings) -> None:
+def listen(server: grpc.aio.Server, host: str, port: int, tls: ListenerTls | None) -> None:
     """Take the address.
 
     Args:
         server: not yet started.
         host: a numeric address.
         port: from 1 on.
-        settings: of this server, which may have a certificate.
+        tls: of this process's listeners, or None.
 
     Raises:
         PortBusyError: somebody else listens there.
-        OSError: a file of the certificate, which was read at the start, cannot be read any more.
     """
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
-        if settings.tls_cert is None or settings.tls_key is None:
+        if tls is None:
             server.add_insecure_port(address)
         else:
-            pair = Path(settings.tls_key).read_bytes(), Path(settings.tls_cert).read_bytes()
-            server.add_secure_port(address, grpc.ssl_server_credentials([pair]))
+            server.add_secure_port(address, CertificateGiver(tls).credentials())
     except RuntimeError as err:
         raise PortBusyError(host, port, "it in use", "--grpc-port") from err
 
@@ -82,7 +81,7 @@ def listen(server: grpc.aio.Server, host: str, port: int, settings: Settings) ->
 async def running(service: Service, serving: ServingState, host: str, port: int) -> AsyncIterator[None]:
     """Serve inside; see `listen` and `stop`."""
     server = make_server(service, serving.settings)
-    listen(server, host, port, serving.settings)
+    listen(server, host, port, serving.tls)
     await server.start()
     try:
         yield

@@ -48,5 +48,5 @@ class Answers:
             self.tell(held, outcome)
         else:
             self._table.release(held)
-        entry.is_fresh = False
+        entry.fresh_for = None
         self._table.wait_no_more(entry)

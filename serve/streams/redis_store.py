@@ -17,9 +17,10 @@ from redis.retry import Retry
 
 from .record import StreamKey, StreamRecord
 from .record_bytes import RecordError, pack_record, unpack_record
-from .store import DamagedRecordError, StoreError, Usage, Write
+from .store import DamagedRecordError, StoreDownError, StoreError, Usage, Write
 
 _PREFIX: Final = "cellgate:stream:"
+_NOBODY: Final = (redis.TimeoutError, redis.ConnectionError)  # answers, or nobody whom this server may ask
 _KNOWS_WAITAOF: Final = (7, 2)
 # KEYS: streams. ARGV, four for each: revision before, or ''; revision, record, milliseconds to keep it.
 _COMPARE_AND_SET: Final = """
@@ -163,7 +164,8 @@ class RedisStore:
         except redis.RedisError as err:
             self._facts = None  # whoever answers next may be another one
             self._client.connection_pool.disconnect()
-            raise StoreError(f"redis at {self._where}: expected an answer, found: {err}") from err
+            kind = StoreDownError if isinstance(err, _NOBODY) else StoreError
+            raise kind(f"redis at {self._where}: expected an answer, found: {err}") from err
 
 
 def _answers(found: list[Any]) -> list[Any]:

@@ -16,6 +16,10 @@ class StoreError(Exception):
     """The store failed: what was asked may have happened or not. The message is for the log and names no secret."""
 
 
+class StoreDownError(StoreError):
+    """Nobody answers at all: whatever else is asked of it at this moment would wait as long and fail alike."""
+
+
 class DamagedRecordError(Exception):
     """What a store holds under a key is no record; the message is for the log.
 

@@ -23,7 +23,8 @@ from .order import report_of
 from .record import EXPIRED, StreamKey, StreamRecord
 from .room import Room
 from .store import StreamStore, Write
-from .store_port import Done, InlinePort, Load, StorePort, StoreThread, Sweep
+from .store_orders import Done, Load, Sweep
+from .store_port import InlinePort, StorePort, StoreThread
 from .stream_counts import StreamCounts
 from .sweep_timer import SweepTimer
 from .table import Entry, Held, Phase, StreamTable
@@ -162,6 +163,7 @@ class StoreClient:
 
     def _load(self, entry: Entry) -> None:
         entry.forget()
+        entry.read_for = entry.queue[0]
         self._table.ask(entry, Phase.LOADING, self._clock())
         self.port.post(Load(entry.key))
 
@@ -189,7 +191,7 @@ class StoreClient:
             else:
                 self._table.wait_no_more(entry)
             return
-        entry.record, entry.is_known, entry.is_fresh = done.record, True, True
+        entry.record, entry.is_known, entry.fresh_for = done.record, True, entry.read_for
         if done.record is not None:
             self.cache.put(key, done.record)
         self._table.wait_no_more(entry)
@@ -214,7 +216,7 @@ class StoreClient:
             self._try_again(entry, held)
         else:
             self.cache.put(write.key, write.record)
-            entry.record, entry.is_known, entry.is_fresh = write.record, True, False
+            entry.record, entry.is_known, entry.fresh_for = write.record, True, None
             self._answers.end_head(entry, _told_of(held, write.record))
 
     def _try_again(self, entry: Entry, held: Held) -> None:

@@ -71,7 +71,9 @@ class Entry:
         queue: in the order of arrival.
         record: as this server knows it, where `is_known`; None: there is none.
         is_known: whether the record may be judged by.
-        is_fresh: the record was read from the store for this head.
+        read_for: who was the head when the store was last asked for the record.
+        fresh_for: that one, once the record is here: it was read after this request had come. Another one may have come
+            after it was read, and the record may be older than what its client knows.
         is_given_up: the store took too long; who waited has been told, and what comes back late is not trusted.
         asked_s: when the store was asked.
         growth_bytes, is_new: what `room` has set aside for the head.
@@ -82,15 +84,21 @@ class Entry:
     queue: "deque[Held]" = field(default_factory=deque)
     record: StreamRecord | None = None
     is_known: bool = False
-    is_fresh: bool = False
+    read_for: Held | None = None
+    fresh_for: Held | None = None
     is_given_up: bool = False
     asked_s: float = 0.0
     growth_bytes: int = 0
     is_new: bool = False
 
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the record was read from the store for the head."""
+        return self.fresh_for is not None and bool(self.queue) and self.queue[0] is self.fresh_for
+
     def forget(self) -> None:
         """The record must be read again before anything is judged."""
-        self.record, self.is_known, self.is_fresh = None, False, False
+        self.record, self.is_known, self.fresh_for = None, False, None
 
 
 class StreamTable:

@@ -150,6 +150,36 @@ def test_tokens_must_be_in_the_vocabulary(token, fits):
             unpack_golden(data, signature)
 
 
+@pytest.mark.parametrize(
+    ("steps", "length", "complaint"),
+    [
+        (3, 3, None),
+        (5, 3, None),
+        (2, 2, r"a/in/x: expected at least 3 steps, found 2"),
+        (5, 2, r"a/in/lengths: expected values in 3 .. 5, found 2 .. 2"),
+    ],
+)
+def test_cases_have_the_steps_that_the_network_needs(steps, length, complaint):
+    signature = GraphSignature(
+        inputs=(
+            TensorSpec(name="x", dtype="float32", shape=("B", "T", 1)),
+            TensorSpec(name="lengths", dtype="int32", shape=("B",)),
+        ),
+        outputs=(TensorSpec(name="y", dtype="float32", shape=("B", 2)),),
+        sequence="x",
+        lengths="lengths",
+        least_steps=3,
+    )
+    inputs = {"x": np.zeros((1, steps, 1), np.float32), "lengths": np.array([length], np.int32)}
+    data = pack_golden([GoldenCase(id="a", inputs=inputs, outputs={"y": np.zeros((1, 2), np.float32)})])
+
+    if complaint is None:
+        assert unpack_golden(data, signature)[0].inputs["x"].shape[1] == steps
+    else:
+        with pytest.raises(GoldenError, match=complaint):
+            unpack_golden(data, signature)
+
+
 def test_no_cases_are_refused_on_both_sides(signature):
     with pytest.raises(GoldenError, match="at least one"):
         pack_golden([])

@@ -262,3 +262,53 @@ def test_any_json_in_any_place_is_a_manifest_or_refused(manifest_bytes, data):
         return
 
     assert json.loads(manifest_to_json(manifest)) == top
+
+
+def test_bundle_that_needs_several_steps_is_of_the_newer_version_and_comes_back():
+    manifest = _needing(5)
+
+    top = json.loads(manifest_to_json(manifest))
+
+    assert (top["format_version"], top["graph"]["least_steps"]) == (3, 5)
+    assert manifest_from_json(manifest_to_json(manifest)) == manifest
+
+
+def test_bundle_that_needs_one_step_is_of_the_older_version_which_older_servers_read():
+    top = json.loads(manifest_to_json(_needing(1)))
+
+    assert top["format_version"] == 2
+    assert "least_steps" not in top["graph"]
+    assert manifest_from_json(json.dumps(top).encode()).graph.least_steps == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "least", "complaint"),
+    [
+        ({"format_version": 2}, 5, "graph.least_steps: unknown field"),
+        ({"format_version": 3}, None, "graph.least_steps: expected the field, found it missing"),
+        ({"format_version": 3}, 1, "graph.least_steps: expected an integer in 2 .. 2147483647, found 1"),
+        ({"format_version": 3}, 0, "graph.least_steps: expected an integer in 2"),
+        ({"format_version": 3}, True, "graph.least_steps: expected an integer in 2"),
+        ({"format_version": 3}, 5.0, "graph.least_steps: expected an integer in 2"),
+    ],
+)
+def test_least_steps_stand_in_the_newer_version_only_and_are_more_than_one(changes, least, complaint):
+    top = json.loads(manifest_to_json(_needing(5))) | changes
+    top["graph"]["least_steps"] = least
+    if least is None:
+        del top["graph"]["least_steps"]
+
+    with pytest.raises(ManifestError, match=complaint):
+        manifest_from_json(json.dumps(top).encode())
+
+
+@pytest.mark.parametrize("least", [0, -3])
+def test_record_with_less_than_one_step_is_not_written(least):
+    with pytest.raises(
+        ManifestError, match=f"graph.least_steps: expected an integer in 2 .. 2147483647, found {least}"
+    ):
+        manifest_to_json(_needing(least))
+
+
+def _needing(least):
+    return replace(_minimal(), graph=replace(_minimal().graph, least_steps=least))

@@ -29,6 +29,12 @@ def test_tokens_to_one_row_without_lengths_and_state_pass():
     )
 
 
+def test_network_without_a_state_may_need_several_steps(signature):
+    check_signature(
+        replace(signature, inputs=signature.inputs[:2], outputs=signature.outputs[:1], state=(), least_steps=5)
+    )
+
+
 def test_state_may_be_a_counter_of_any_rank():
     """A pooling over time carries its accumulators, and those need not look like an LSTM's."""
     check_signature(
@@ -60,6 +66,8 @@ def _field(**fields):
 
 
 _WRONG = {
+    "several steps and a state": (_field(least_steps=2), "graph.least_steps: expected 1, for a chunk .* found 2"),
+    "no step": (_field(least_steps=0), "graph.least_steps: expected at least 1, found 0"),
     "no inputs": (_field(inputs=()), "graph.inputs: expected at least one"),
     "no outputs": (_field(outputs=()), "graph.outputs: expected at least one"),
     "input twice": (_with("inputs", None, _spec("h0", "float32", 1, "B", 3)), "graph.inputs: .*each name once"),

@@ -159,3 +159,12 @@ def test_a_name_is_quoted_in_the_path():
         b"POST /prefix/v2/models/a%2Fb%20c/infer HTTP/1.1\r\n"
         in writer.whole({"x": np.zeros((1, 1)).astype("f4")}, 1).payload
     )
+
+
+def test_lengths_below_what_the_network_takes_are_refused_before_anything_is_sent(toy_metadata):
+    needing = facts(toy_metadata, properties={**toy_metadata()["properties"], "least_steps": "4"})
+
+    assert needing.least_steps == 4
+    assert min(job.length for job in make_jobs(ADDRESS, needing, plan("uniform:4-9"))) == 4
+    with pytest.raises(ModelError, match="model toy: expected sequences of at least 4 steps, found one of 1; look at"):
+        make_jobs(ADDRESS, needing, plan("uniform:1-9"))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cellgate.client.errors import ClientError, LengthsError
-from cellgate.client.lengths import MAX_STEPS, PRESETS, describe, parse_lengths
+from cellgate.client.lengths import MAX_STEPS, PRESETS, check_least, describe, parse_lengths
 
 DESCRIPTIONS = ["fixed:17", "uniform:3-9", "lognormal:40,0.8", "lognormal:40,0.8,5-300", *PRESETS]
 
@@ -166,3 +166,14 @@ def test_a_file_that_is_missing_or_too_large_is_one_sentence(tmp_path):
 def test_the_default_clip_of_a_lognormal_keeps_its_median():
     assert parse_lengths("lognormal:200000,0").draw(1, 0).tolist() == [200_000]
     assert math.isfinite(parse_lengths("lognormal:40,5").draw(1000, 0).max())
+
+
+def test_lengths_that_a_network_does_not_take_are_told_with_the_shortest():
+    drawn = parse_lengths("uniform:3-9").draw(200, 0)
+
+    check_least("uniform:3-9", drawn, 3)
+    check_least("uniform:3-9", drawn[:0], 4)
+    with pytest.raises(
+        LengthsError, match="'uniform:3-9': expected lengths of at least 4, which the network needs, fo"
+    ):
+        check_least("uniform:3-9", drawn, 4)

@@ -149,6 +149,8 @@ def test_a_bundle_s_limit_is_told_for_people_and_plotted(run, classifier, tmp_pa
         "floor: full batches of",
     ):
         assert words in done.out
+    below = done.out.partition("floor: full batches of")[2].splitlines()
+    assert any("Lanes take, decide, pack and answer each sequence by itself" in line for line in below)
     assert "100%" in done.out
     assert "lanes: this engine" in plot.read_text(encoding="utf-8")
     ET.parse(tmp_path / "limit.svg")

@@ -25,7 +25,7 @@ def test_people_read_what_became_of_the_network(classifier):
     out = classifier.done.out
 
     assert out.startswith(f"bundle {classifier.path} (Class-fier, version 1)\n")
-    assert re.search(r"^weights     \S+\.safetensors$", out, re.MULTILINE)
+    assert re.search(r"^weights     .+\.safetensors$", out, re.MULTILINE)
     assert "layer 0     LSTMCell -> LSTM (fused, time free), at stacks.0.0\n" in out
     assert "verdict     equivalent: " in out
     assert " ULP), " in out
@@ -90,6 +90,7 @@ def test_a_strangers_module_is_exchanged_and_takes_its_roles_from_options(odd):
 @pytest.mark.slow
 def test_outputs_that_the_bundle_leaves_out_are_told_on_stderr(classifier, odd):
     assert "Odd.forward returns 1 tensor more, beside y and the states that it carries; the bundle" in odd.done.err
+    assert "the bundle leaves it out, and --answer 1 would give it as y\n" in odd.done.err
     assert "the bundle leaves them out" not in odd.done.out
     assert "leaves them out" not in classifier.done.err
 
@@ -106,6 +107,16 @@ def test_one_case_runs_alone_and_writes_nothing(run, networks, tmp_path, monkeyp
     assert "printed by the factory" in done.err
     assert "weights: as the factory made them (no --weights)" in done.err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_another_answer_is_chosen_and_one_that_is_not_there_refused(run, networks):
+    words = ["export", f"{networks / 'networks.py'}:Odd", "--case", "B2-T2", "--labels", "a,b,c,d", *QUICK, "--answer"]
+
+    chosen, unknown = run(*words, "1"), run(*words, "last")
+
+    assert chosen.out.startswith("case B2-T2: passed\n")
+    assert unknown.status == 2
+    assert "Odd.forward returns nothing called 'last' (--answer), expected one of 0, 1, 2.last" in unknown.err
 
 
 def test_one_case_for_machines(run, networks):
@@ -361,7 +372,8 @@ def test_a_case_of_an_onnx_file_runs_alone(run, classifier):
 
 
 @pytest.mark.parametrize(
-    "words", [["--weights", "w.pt"], ["--input-dim", "3"], ["--argument", "sequence=x"], ["--float64-gates"]]
+    "words",
+    [["--weights", "w.pt"], ["--input-dim", "3"], ["--argument", "sequence=x"], ["--answer", "y"], ["--float64-gates"]],
 )
 def test_an_onnx_file_takes_nothing_of_a_network(run, classifier, tmp_path, words):
     done = run("export", classifier.path / "model.onnx", "--out", tmp_path / "b", *words)

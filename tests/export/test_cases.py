@@ -1,5 +1,7 @@
 """The grid: what it holds for each kind of signature, and that a case is the same wherever it is made."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -140,3 +142,28 @@ def test_a_grid_without_the_usual_golden_cases_gives_its_first_ones():
     cases = tuple(case for case in grid(_signature()) if case.rows > 5)
 
     assert golden_cases(cases) == cases[:3]
+
+
+def test_cases_of_a_network_that_needs_several_steps_have_as_many_more():
+    """Names tell the steps, so that a case is run again by its name."""
+    usual = grid(replace(_signature(state=False)), drift_steps=50)
+    cases = grid(replace(_signature(state=False), least_steps=5), drift_steps=50)
+
+    assert [case.steps for case in cases[:-1]] == [case.steps + 4 for case in usual[:-1]]
+    assert cases[-1].steps == 50
+    assert {case.id.partition("-T")[2].partition("-")[0] for case in cases} == {str(case.steps) for case in cases}
+    for case in cases:
+        lengths = make_inputs(case, replace(_signature(state=False), least_steps=5))["lengths"]
+        assert lengths.min() >= 5
+        assert lengths.max() == case.steps
+    assert [case.id for case in golden_cases(cases)] == ["B1-T5", "B5-T21", "B5-T21-ragged", "B2-T28-zeros"]
+
+
+def test_longest_case_has_at_least_the_steps_that_are_needed():
+    assert grid(replace(_signature(state=False), least_steps=90), drift_steps=50)[-1].steps == 90
+
+
+def test_further_steps_are_cases_of_their_own_where_no_other_has_them():
+    cases = grid(_signature(), drift_steps=50, further_steps=range(1, 6))
+
+    assert [case.id for case in cases if case not in grid(_signature(), drift_steps=50)] == ["B2-T4", "B2-T5"]

@@ -221,3 +221,49 @@ def test_the_evaluator_runs_a_saturated_scan_without_a_warning_and_gives_finite_
 
     assert leg.complaint == ""
     assert all(np.isfinite(array).all() for array in found.values())
+
+
+class _Named(nn.Module):
+    """A cell of somebody's own, and the loop that he has written over it."""
+
+    class Cell(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.mix = nn.Linear(7, 4)
+
+        def forward(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+            h = torch.tanh(self.mix(torch.cat([x, h], 1)))
+            return h, h
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = self.Cell()
+
+    def forward(self, x: Tensor, h: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        h, seen = torch.zeros(x.size(0), 4) if h is None else h, []
+        for step in x.unbind(1):
+            y, h = self.cell(step, h)
+            seen.append(y)
+        return torch.stack(seen, 1), h
+
+
+class _Rolled(_Named):
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(x.flip(2))[0].exp()
+
+
+@pytest.mark.parametrize(
+    ("network", "name"),
+    [
+        pytest.param(_Named(), "Cell", id="adopted"),
+        pytest.param(_Rolled(), "the loop of _Rolled", id="rolled-up"),
+        pytest.param(nn.RNN(3, 4, batch_first=True), "nn.RNNCell", id="of-torch"),
+    ],
+)
+def test_layers_and_the_missing_control_are_named_as_people_know_them(network: nn.Module, name: str) -> None:
+    exportable = prepare(network)
+
+    assert [layer.cell for layer in exportable.layers] == [name]
+    assert ControlLeg(exportable).complaint.startswith(
+        f"not applicable: {name} is no cell of cellgate.model, where LSTM"
+    )

@@ -282,6 +282,19 @@ def test_what_is_no_file_or_no_onnx_is_refused(tmp_path):
             load_onnx(tmp_path / name)
 
 
+def test_weights_in_a_file_of_their_own_are_refused_and_the_remedy_works(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = onnx.load(gru_file(tmp_path / "whole.onnx"))
+    onnx.save(model, "parts.onnx", save_as_external_data=True, location="parts.data", size_threshold=0)
+
+    with pytest.raises(SourceError, match=r"it holds external data: .*; make one file of both with ") as caught:
+        load_onnx(tmp_path / "parts.onnx")
+
+    remedy = str(caught.value).partition("make one file of both with ")[2].removesuffix(", and export that")
+    exec(remedy, {"onnx": onnx})
+    assert load_onnx(tmp_path / "one.onnx").signature == load_onnx(tmp_path / "whole.onnx").signature
+
+
 def test_a_graph_that_the_runtime_cannot_open_is_refused(tmp_path):
     nodes = [helper.make_node("MatMul", ["x", "W"], ["y"])]
     path = save(

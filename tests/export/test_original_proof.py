@@ -167,7 +167,8 @@ def test_code_that_names_float32_is_judged_in_float64_all_the_same(before: Calla
             lambda y: y.double(), r"returns float64, expected float32; end its forward with \.float\(\)", id="f"
         ),
         pytest.param(lambda y: y.argmax(-1), "returns int64, expected float32; return scores, not argmax", id="argmax"),
-        pytest.param(lambda y: {"y": y}, "returns dict, .*whose forward hands on that tensor alone", id="dict"),
+        pytest.param(lambda y: {"y": y.tolist()}, "returns a dict of float, .*that tensor alone", id="no-tensor"),
+        pytest.param(lambda y: {"best": y.argmax(-1), "y": y}, "or take another .* with --answer y", id="another"),
     ],
 )
 def test_answer_of_another_kind_is_refused_before_the_long_work(answer: Callable[..., Any], remedy: str) -> None:

@@ -45,3 +45,14 @@ def test_steps_tried_for_their_names_are_bounded_in_all() -> None:
     module.__class__ = type("Many", (nn.Sequential,), {f"n{k}": 4000 + k for k in range(50)})
 
     assert sum(proof_steps(module)) < 20_000
+
+
+def test_steps_begin_with_the_fewest_that_a_module_takes():
+    usual, shifted = proof_steps(nn.Linear(9, 9)), proof_steps(nn.Linear(9, 9), 5)
+
+    assert shifted == tuple(steps + 4 for steps in usual)
+    assert min(proof_steps(Named(), 300)) == 300
+
+
+def test_behind_a_front_neighbours_are_tried_that_leave_as_many_steps():
+    assert {5, 6, 7, 8, 9, 10} <= set(proof_steps(nn.Linear(9, 9), 5, shortened=True))

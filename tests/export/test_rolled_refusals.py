@@ -1,13 +1,15 @@
 """Loops over time that cannot be rolled up are refused in one sentence, and the remedy in it works."""
 
+import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from cellgate.export.errors import ExportError, SourceError, UnsupportedLayerError
+from cellgate.export.errors import ExportError, SignatureError, SourceError, UnsupportedLayerError
 from cellgate.export.exportable import prepare
 
 from .looped_modules import H, I, O
@@ -20,6 +22,7 @@ class Looped(nn.Module):
         super().__init__()
         self.cell = nn.GRUCell(I, H)
         self.head = nn.Linear(H, O)
+        self.attention = nn.MultiheadAttention(H, 1, batch_first=True)
         self.loop = loop
 
     def forward(self, x: Tensor) -> Any:
@@ -90,6 +93,23 @@ def list_with_the_start(net: Looped, x: Tensor) -> Tensor:
     return net.head(torch.stack(seen, 1))
 
 
+def all_but_the_last_slot(net: Looped, x: Tensor) -> Tensor:
+    return with_the_start(net, x)[:, :-1]
+
+
+def outputs_of(net: Looped, x: Tensor) -> Tensor:
+    h, seen = torch.zeros(x.size(0), H), []
+    for step in x.unbind(1):
+        h = net.cell(step, h)
+        seen.append(h)
+    return torch.stack(seen, 1)
+
+
+def attends(net: Looped, x: Tensor) -> Tensor:
+    y = outputs_of(net, x)
+    return outputs_of(net, net.attention(y, y, y)[0][..., :I])
+
+
 def from_unwritten(net: Looped, x: Tensor) -> Tensor:
     h = torch.empty(x.size(0), x.size(1) + 1, H)
     for t in range(x.size(1)):
@@ -117,6 +137,8 @@ def another_device(net: Looped, x: Tensor) -> Tensor:
         pytest.param(every_other, "does not read every step in turn", id="every-other"),
         pytest.param(with_the_start, r"one slot more than there are steps.*as h\[:, 1:\] does", id="slots"),
         pytest.param(list_with_the_start, "one slot more than there are steps", id="list"),
+        pytest.param(all_but_the_last_slot, "begins with the state before the loop.*leave it out", id="trimmed"),
+        pytest.param(attends, "depends on how many steps there are; let an nn.LSTM, an nn.GRU or", id="attention"),
         pytest.param(from_unwritten, "what nothing was written into; begin with torch.zeros", id="unwritten"),
         pytest.param(no_loop, "no loop over time was found", id="one-step"),
         pytest.param(another_device, "said RuntimeError: no such device", id="does-not-run"),
@@ -128,6 +150,40 @@ def test_loop_that_cannot_be_rolled_up_is_refused_in_one_sentence(loop: Callable
 
     assert "Looped has no recurrent layer" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_loop_before_attention_is_exported_as_a_layer(exported: Any) -> None:
+    class Attending(Looped):
+        def __init__(self) -> None:
+            super().__init__(lambda net, x: net.attention(*3 * [net.rnn(x)[0]])[0])
+            self.rnn = nn.GRU(I, H, batch_first=True)
+
+    assert exported(Attending()).largest_difference() < 2e-6
+
+
+def spread(net: Looped, x: Tensor, *, unbiased: bool) -> Tensor:
+    y = outputs_of(net, x)
+    y = y / (y.std(1, keepdim=True, unbiased=unbiased) + 0.1)
+    h = torch.zeros(x.size(0), H)
+    for t in range(x.size(1)):
+        h = net.cell(y[:, t, :I], h)
+    return h
+
+
+@pytest.mark.filterwarnings("ignore:.*degrees of freedom")
+def test_deviation_over_one_step_is_told_as_that_and_its_remedy_works(exported: Any) -> None:
+    with pytest.raises(SignatureError, match=r"Looped.forward gives NaN for 1 step, .*unbiased=False") as caught:
+        prepare(Looped(partial(spread, unbiased=True)))
+
+    assert "\n" not in str(caught.value)
+    assert exported(Looped(partial(spread, unbiased=False))).largest_difference() < 2e-6
+
+
+def test_traceback_that_the_capturer_logs_is_kept_away(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(UnsupportedLayerError, match="could not be captured as a graph: TypeError: std_mean"):
+        prepare(Looped(lambda net, x: torch.std_mean(outputs_of(net, x), 1, unbiased=False)[1]))
+
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 class OneStep(nn.Module):
@@ -142,8 +198,23 @@ class OneStep(nn.Module):
         return hidden, hidden
 
 
+class NeedsItsStart(nn.Module):
+    """Loops over the steps, from a state that it has to be given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.step, self.head = OneStep(), nn.Linear(H, O)
+
+    def forward(self, x: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        outputs = []
+        for t in range(x.size(1)):
+            y, hidden = self.step(x[:, t], hidden)
+            outputs.append(self.head(y))
+        return torch.stack(outputs, 1), hidden
+
+
 class OneStepLooped(nn.Module):
-    """What the refusal of OneStep advises."""
+    """What the refusal of NeedsItsStart advises."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -158,11 +229,23 @@ class OneStepLooped(nn.Module):
         return torch.stack(outputs, 1), hidden
 
 
-def test_module_of_one_step_is_refused_and_the_remedy_works() -> None:
+def test_loop_that_needs_a_state_is_refused_and_the_remedy_works() -> None:
     with pytest.raises(UnsupportedLayerError, match="give it the default None, make zeros in forward, and loop"):
-        prepare(OneStep())
+        prepare(NeedsItsStart())
 
     assert prepare(OneStepLooped()).signature.state
+
+
+def test_module_of_one_step_is_put_in_the_loop_that_was_advised() -> None:
+    module, looped = OneStep(), OneStepLooped()
+    looped.step.load_state_dict(module.state_dict())
+
+    one, other = prepare(module), prepare(looped)
+
+    assert one.signature == other.signature
+    x, _, h = one.example()
+    with torch.no_grad():
+        assert torch.allclose(one.network(x, None, [h])[0], other.network(x, None, [h])[0], atol=1e-6)
 
 
 class Scalars(nn.Module):

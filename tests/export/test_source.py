@@ -197,6 +197,19 @@ def test_what_is_no_source_is_answered_with_the_forms(text):
     assert repr(text) in refusal(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        ("network", "; write network:factory, with a colon, if that is a module"),
+        ("package.network.make", "; write package.network:make, with a colon, if that is a module"),
+        ("network.h5", "; a file of Keras is none of them, so write the network in PyTorch, copy the weights in its"),
+        ("x.y/z.onnx", "found 'x.y/z.onnx'"),
+    ],
+)
+def test_what_is_no_source_is_answered_with_what_helps(text, remedy):
+    assert remedy in refusal(text)
+
+
 def test_a_file_without_a_name_is_answered_with_those_in_it(file, tmp_path):
     (tmp_path / "bare_file_of_a_test.py").write_text("", encoding="utf-8")
     said = refusal(str(file))
@@ -233,18 +246,24 @@ def test_a_missing_file_is_told_from_a_folder(tmp_path):
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ("import a_package_that_is_not_there", "ModuleNotFoundError: No module named 'a_package_that_is_not_there'"),
-        ("def make(:", "SyntaxError: invalid syntax (broken_file_of_a_test.py, line 1)"),
-        ("raise SystemExit(2)", "it called sys.exit(2); guard what runs with if __name__ == '__main__'"),
-        ("1 / 0", "ZeroDivisionError: division by zero"),
-        ("raise ValueError", "ValueError: no reason given"),
+        (
+            "import a_package_that_is_not_there.part",
+            (
+                "ModuleNotFoundError: No module named 'a_package_that_is_not_there'; install the package that has "
+                "a_package_that_is_not_there, or put it beside the file if it is yours"
+            ),
+        ),
+        ("def make(:", "SyntaxError: invalid syntax (broken_file_of_a_test.py, line 1); mend the file"),
+        ("raise SystemExit(2)", "it called sys.exit(2); guard what runs with if __name__ == '__main__'; mend the file"),
+        ("1 / 0", "ZeroDivisionError: division by zero; mend the file"),
+        ("raise ValueError", "ValueError: no reason given; mend the file"),
     ],
 )
 def test_a_file_that_fails_to_import_says_so_and_is_forgotten(tmp_path, content, sentence):
     path = tmp_path / "broken_file_of_a_test.py"
     path.write_text(content, encoding="utf-8")
 
-    assert refusal(f"{path}:make") == f"{path} failed to import: {sentence}; mend the file"
+    assert refusal(f"{path}:make") == f"{path} failed to import: {sentence}"
     assert "broken_file_of_a_test" not in sys.modules
 
 

@@ -1,7 +1,9 @@
 """The layer: the loop over time, its state and lengths, gates on demand, and cells of one's own."""
 
 import copy
+from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -50,6 +52,18 @@ class _Triple(nn.Module):
         slow = 0.9 * state[2] + 0.1 * fast
         h = torch.tanh(fast + slow + state[0])
         return h, [h, fast, slow]
+
+
+class _Returns(nn.Module):
+    """Declares some states and returns what a test says."""
+
+    def __init__(self, count: int, returns: Callable[[Tensor], object]) -> None:
+        super().__init__()
+        self.state_spec = tuple((name, 4) for name in "hcs"[:count])
+        self.returns = returns
+
+    def forward(self, x: Tensor, state: object) -> object:
+        return self.returns(x)
 
 
 _OWN_CELLS = [_Decay, _Pair, _Triple]
@@ -267,3 +281,32 @@ def test_gates_are_recorded_from_the_state_that_forward_takes():
 def test_cell_without_gates_cannot_record_them():
     with pytest.raises(TypeError, match=r"_Decay has no gates\(x, state\) and gate_names"):
         LSTMLayer(_Decay, 3, 4).gate_activations(torch.randn(1, 2, 3))
+
+
+@pytest.mark.parametrize(
+    ("count", "returns", "said"),
+    [
+        (1, lambda y: (y, (y, y)), r"a tuple of Tensor, Tensor as its state, expected \(output, h\) as its state_spec"),
+        (2, lambda y: (y, (y, y, y)), r"a tuple of Tensor, Tensor, Tensor as its state, expected \(output, \(h, c\)\)"),
+        (2, lambda y: (y, y), r"a Tensor as its state, expected \(output, \(h, c\)\)"),
+        (2, lambda y: (y, y, y), r"a tuple of Tensor, Tensor, Tensor, expected \(output, \(h, c\)\)"),
+        (2, lambda y: y, r"a Tensor, expected \(output, \(h, c\)\)"),
+        (3, lambda y: (y, [y] * 4), r"a list of Tensor, Tensor, .* as its state, expected \(output, \[h, c, s\]\)"),
+        (3, lambda y: (y, [y, y]), r"a list of Tensor, Tensor as its state, expected \(output, \[h, c, s\]\)"),
+        (3, lambda y: (y, [y, None, y]), "a list of Tensor, NoneType, Tensor as its state"),
+        (3, lambda y: (y, []), "a list of nothing as its state"),
+    ],
+)
+@pytest.mark.parametrize("lengths", [None, torch.tensor([3, 2])], ids=["all", "ragged"])
+def test_cell_that_returns_another_state_than_it_declares_is_refused(count, returns, said, lengths):
+    layer = LSTMLayer(_Returns, count, returns)
+
+    with pytest.raises(CellError, match=f"_Returns.forward returned {said}"):
+        layer(torch.zeros(2, 3, 4), None, lengths)
+
+
+@pytest.mark.parametrize("cell", [LSTMCell, GRUCell])
+def test_integers_of_numpy_make_the_layer_of_plain_ones(cell):
+    layer = LSTMLayer(cell, np.int64(3), np.int32(4))
+
+    assert torch.jit.script(layer)(torch.zeros(2, 5, 3))[0].shape == (2, 5, 4)

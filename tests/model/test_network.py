@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -241,6 +242,42 @@ def test_description_that_does_not_fit_is_refused(change):
 )
 def test_choice_that_does_not_exist_is_refused(arguments, options, said):
     with pytest.raises(ValueError, match=said):
+        SequenceModel(*arguments, **options)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(
+            lambda n: SequenceModel(n(3), n(4), n(2), num_layers=n(2), front="linear", front_dim=n(5)), id="numbers"
+        ),
+        pytest.param(lambda n: SequenceModel(n(3), [n(4), n(5)]), id="list-of-widths"),
+        pytest.param(
+            lambda n: SequenceModel(n(3), n(4), cell="ProjectedLSTMCell", projection_dim=n(2)), id="option-of-the-cell"
+        ),
+    ],
+)
+def test_integers_of_numpy_make_the_network_of_plain_ones(make):
+    network = make(np.int64)
+
+    assert json.dumps(network.describe()) == json.dumps(make(int).describe())
+    assert torch.jit.script(network)(torch.zeros(2, 3, 3))[0].shape[:2] == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "said"),
+    [
+        ((3.0, 5), {}, "input_dim is 3.0, expected a whole number"),
+        ((3, 5.5), {}, "hidden_dim is 5.5, expected a whole number"),
+        ((3, [5, "6"]), {}, "hidden_dim is '6', expected a whole number"),
+        ((3, "5"), {}, "hidden_dim is '5', expected a whole number"),
+        ((3, 5, 2.0), {}, "output_dim is 2.0, expected a whole number"),
+        ((3, 5), {"num_layers": 2.0}, "num_layers is 2.0, expected a whole number"),
+        ((3, 5), {"front": "linear", "front_dim": 2.0}, "front_dim is 2.0, expected a whole number"),
+    ],
+)
+def test_number_that_is_not_whole_is_refused(arguments, options, said):
+    with pytest.raises(TypeError, match=said):
         SequenceModel(*arguments, **options)
 
 

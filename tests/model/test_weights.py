@@ -306,6 +306,8 @@ _CONTENTS = {
     "a list": lambda: [torch.zeros(2)],
     "empty dict": dict,
     "number inside": lambda: {"a": torch.zeros(2), "epoch": 3},
+    "two state dicts": lambda: {"epoch": 3, "net": {"a": torch.zeros(2)}, "ema": {"a": torch.ones(2)}},
+    "a tensor and a state dict": lambda: {"a": torch.zeros(2), "net": {"a": torch.zeros(2)}},
     "number for a name": lambda: {3: torch.zeros(2)},
     "sparse": lambda: {"a": torch.zeros(2).to_sparse()},
     "no data": lambda: {"a": torch.zeros(2, device="meta")},
@@ -338,7 +340,14 @@ _CONTENTS = {
         ("a.safetensors", "text", "is no readable safetensors file"),
         ("a.safetensors", "header too long", "is no readable safetensors file"),
         ("a.safetensors", "header no JSON", "is no readable safetensors file"),
-        ("a.bin", "text", "has the suffix '.bin', expected .safetensors, .pt, .pth, .ckpt"),
+        (
+            "a.pt",
+            "two state dicts",
+            r"holds 2 state dicts \('net', 'ema'\), expected one; .*a.pt', .*\['net'\], 'weights",
+        ),
+        ("a.pt", "a tensor and a state dict", "'net' is dict, expected text to a dense tensor"),
+        ("a.bin", "text", "has the suffix '.bin', expected .safetensors, .pt, .pth, .ckpt; rename it where it is Py"),
+        ("a.h5", "text", "has the suffix '.h5', .* it is of Keras, so copy its weights into a module of PyTorch's"),
     ],
 )
 def test_malformed_or_hostile_file_is_one_sentence_and_runs_nothing(tmp_path, monkeypatch, name, kind, said):
@@ -359,3 +368,41 @@ def test_missing_file_and_folder_are_refused(tmp_path):
         read_weights(tmp_path / "a.pt")
     with pytest.raises(WeightsError, match=r"folder\.pt is not a file"):
         read_weights(tmp_path / "folder.pt")
+
+
+def test_only_state_dict_of_a_checkpoint_is_taken_whatever_it_is_called(tmp_path):
+    layer = nn.Linear(2, 3)
+    optimizer = torch.optim.SGD(layer.parameters(), momentum=0.9)
+    checkpoint = {"epoch": 3, "net": layer.state_dict(), "optimizer": optimizer.state_dict()}
+    torch.save(checkpoint, tmp_path / "a.pt")
+
+    assert torch.equal(read_weights(tmp_path / "a.pt").tensors["weight"], layer.weight)
+
+
+def test_network_behind_a_prefix_with_others_beside_it_is_told_how_to_be_saved_alone(tmp_path):
+    layer = nn.Linear(2, 3)
+    state_dict = {"model." + name: weight for name, weight in layer.state_dict().items()} | {"loss.w": torch.ones(3)}
+    torch.save({"state_dict": state_dict}, tmp_path / "a.ckpt")
+
+    with pytest.raises(
+        WeightsError, match=r"behind 'model\.' and loss\.w beside it, expected the network alone"
+    ) as caught:
+        load_weights(nn.Linear(2, 3), tmp_path / "a.ckpt")
+
+    remedy = str(caught.value).partition("; save ")[2]
+    torch.save(eval(remedy, {"state_dict": state_dict}), tmp_path / "b.pt")
+    loaded = nn.Linear(2, 3)
+    load_weights(loaded, tmp_path / "b.pt")
+    assert torch.equal(loaded.weight, layer.weight)
+
+
+def test_remedy_for_torchscript_works(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    layer = nn.Linear(2, 3)
+    torch.jit.script(layer).save("a.pt")
+
+    with pytest.raises(WeightsError, match="is a TorchScript archive") as caught:
+        read_weights("a.pt")
+
+    exec(str(caught.value).partition("state_dict with ")[2], {"torch": torch})
+    assert torch.equal(read_weights("weights.pt").tensors["weight"], layer.weight)

@@ -83,8 +83,8 @@ def too_large(facts):
 VALID = {
     "as it is": Case(lambda facts: facts.request(), GOOD),
     "one row": Case(lambda facts: facts.request(rows=1), GOOD),
-    "one step": Case(lambda facts: facts.request(steps=1), GOOD),
-    "many rows": Case(lambda facts: facts.request(rows=64, steps=3), GOOD),
+    "as few steps as it takes": Case(lambda facts: facts.request(steps=facts.least), GOOD),
+    "many rows": Case(lambda facts: facts.request(rows=64, steps=facts.least + 2), GOOD),
     "with its version": Case(lambda facts: facts.request(version=facts.version), GOOD),
     "with an id": Case(lambda facts: facts.request(id="näh-1"), GOOD),
     "with parameters that mean nothing": Case(
@@ -100,7 +100,7 @@ VALID = {
     "outputs the other way round": Case(lambda facts: facts.request(outputs=tuple(facts.outputs)[::-1]), GOOD),
     "the last output only": Case(lambda facts: facts.request(outputs=tuple(facts.outputs)[-1:]), GOOD),
     "with all lengths": Case(lambda facts: with_lengths(facts, [STEPS] * ROWS), GOOD),
-    "with unequal lengths": Case(lambda facts: with_lengths(facts, [STEPS, 1]), GOOD),
+    "with unequal lengths": Case(lambda facts: with_lengths(facts, [STEPS, facts.least]), GOOD),
     "with lengths in the other width": Case(lambda facts: with_lengths(facts, [STEPS, 2], "INT64"), GOOD),
     "with states": Case(with_states, GOOD),
 }
@@ -110,6 +110,9 @@ INVALID = {
     "model named like a path": Case(lambda facts: replace(facts.request(), model="..%2f..%2fetc"), NOWHERE),
     "unknown version": Case(lambda facts: facts.request(version="999"), NOWHERE, "999"),
     "version that is no number": Case(lambda facts: facts.request(version="latest"), NOWHERE, "latest"),
+    "a step fewer than it takes": Case(
+        lambda facts: facts.request(steps=facts.least - 1) if facts.least > 1 else None, WRONG, "at least"
+    ),
     "no inputs": Case(lambda facts: replace(facts.request(), inputs=()), WRONG, "inputs"),
     "unknown input": Case(lambda facts: sequence(facts, name="nothing"), WRONG, "nothing"),
     "one unknown input more": Case(

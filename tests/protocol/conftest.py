@@ -1,6 +1,6 @@
 """Which server is asked, and by which wires: `pytest tests/protocol --url http://… --grpc host:port`.
 
-Without `--url` the tests start a server of their own, with three small networks, on free ports.
+Without `--url` the tests start a server of their own, with four small networks, on free ports.
 """
 
 import os
@@ -25,8 +25,8 @@ OPTIONS = {
     "--grpc": "host:port of the same server for gRPC; left out with --url: no gRPC",
     "--models": "names of its models, with commas between; default: those of GET /v2/models",
 }
-# Kinds of the small networks: a value a step, a value a sequence, tokens instead of numbers.
-KINDS = ("steps", "last", "tokens")
+# Kinds of the small networks: a value a step, a value a sequence, tokens instead of numbers, three steps at least.
+KINDS = ("steps", "last", "tokens", "windows")
 
 
 def pytest_addoption(parser):

@@ -1,7 +1,7 @@
 """What a model says of itself in its metadata, and good requests made from it.
 
 Rules of this file: it knows the protocol's metadata, and of this server's additions the properties `optional_inputs`,
-`outputs_on_request` and `vocabulary_size`, without which every input is sent and every output expected.
+`outputs_on_request`, `vocabulary_size` and `least_steps`, without which every input is sent and every output expected.
 """
 
 import json
@@ -26,6 +26,7 @@ class ModelFacts:
         optional: names of the inputs that may be left out.
         on_request: names of the outputs that come only when asked for.
         vocabulary: number of tokens, or None.
+        least: fewest steps of a row.
     """
 
     name: str
@@ -36,6 +37,7 @@ class ModelFacts:
     optional: tuple
     on_request: tuple
     vocabulary: int | None
+    least: int = 1
 
     @classmethod
     def of(cls, metadata):
@@ -51,6 +53,7 @@ class ModelFacts:
             optional=optional,
             on_request=tuple(json.loads(properties.get("outputs_on_request", "[]"))),
             vocabulary=int(properties["vocabulary_size"]) if "vocabulary_size" in properties else None,
+            least=int(properties.get("least_steps", "1")),
         )
 
     @property

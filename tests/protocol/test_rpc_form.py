@@ -145,7 +145,9 @@ def test_the_id_and_its_error_come_back_and_the_stream_goes_on(channel, facts):
 def test_a_stream_answers_each_of_a_thousand_requests_once(channel, facts):
     def requests():
         for number in range(1000):
-            yield message_of(facts.request(rows=1, steps=1 + number % 7, id=f"n{number}"), raw=True).SerializeToString()
+            yield message_of(
+                facts.request(rows=1, steps=facts.least + number % 7, id=f"n{number}"), raw=True
+            ).SerializeToString()
 
     answers = ask_stream(channel, requests())
     steps = {answer.infer_response.id: answer.infer_response.outputs[0].shape[1] for answer in answers}

@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import shlex
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -43,6 +45,11 @@ def encrypted(tmp_path_factory, security_bundle, certificate, keys_file):
     options = ("--tls-cert", str(cert), "--tls-key", str(key), "--workers", "2", "--api-keys-file", str(keys_file))
     with serving(tmp_path_factory.mktemp("tls"), security_bundle, *options) as server:
         yield server
+
+
+def until(condition):
+    while not condition():
+        os.sched_yield()
 
 
 def ask(server, certificate, data, **versions):
@@ -151,3 +158,74 @@ def test_key_that_everybody_may_read_is_warned_about(certificate, tmp_path):
 
     assert key_file_warnings(str(certificate[1])) == []
     assert "everybody on this machine" in key_file_warnings(str(key))[0]
+
+
+def move(made, to):
+    """Put a pair in the place of another one, as whoever renews it does."""
+    for one, other in zip(made, to, strict=True):
+        shutil.copy(one, other)
+        other.chmod(0o600)
+
+
+def is_believed(port, authority):
+    """Whether a new connection shows a certificate of this authority."""
+    context = ssl.create_default_context(cafile=str(authority))
+    try:
+        with (
+            socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as plain,
+            context.wrap_socket(plain, server_hostname="127.0.0.1"),
+        ):
+            return True
+    except ssl.SSLCertVerificationError:
+        return False
+
+
+def ports_of(server):
+    """Of HTTP, gRPC, and control by HTTP."""
+    lines = {line.partition(":")[0]: line for line in server.lines}
+    return [
+        int(re.search(r":(\d+)\b", lines[name].partition(":")[2])[1]) for name in ("OpenAPI page", "gRPC", "control")
+    ]
+
+
+def test_a_renewed_certificate_is_shown_to_new_connections_after_sighup_and_a_bad_one_is_not(
+    tmp_path, security_bundle, certificate
+):
+    old = tmp_path / "old.pem"
+    shutil.copy(certificate[0], old)
+    pair = tmp_path / "served.pem", tmp_path / "served.key"
+    move(certificate, pair)
+    renewed = make_certificate(tmp_path / "new", "renewed", "-noenc")
+    options = (
+        "--tls-cert",
+        str(pair[0]),
+        "--tls-key",
+        str(pair[1]),
+        "--workers",
+        "2",
+        "--control",
+        "--control-port",
+        "0",
+    )
+    frontends = 4  # two of HTTP, gRPC's, and control's, which has both
+    with serving(tmp_path / "run", security_bundle, *options) as server:
+        ports = ports_of(server)
+        context = ssl.create_default_context(cafile=str(old))
+        with (
+            server.connect() as plain,
+            context.wrap_socket(plain, server_hostname="127.0.0.1") as kept,
+        ):
+            move(renewed, pair)
+            server.process.send_signal(signal.SIGHUP)
+            until(lambda: server.logged().count("the certificate was read again") == frontends)
+            believed = [[is_believed(port, one) for one in (renewed[0], old)] for port in ports for _ in range(8)]
+            kept.sendall(request("GET", "/v2/health/live"))
+            (answer,) = responses(read_all(kept))
+        shutil.copy(certificate[1], pair[1])  # not the key of this certificate
+        server.process.send_signal(signal.SIGHUP)
+        until(lambda: server.logged().count("the certificate is as before: tls_key ") == frontends)
+        believed += [[is_believed(port, one) for one in (renewed[0], old)] for port in ports for _ in range(8)]
+
+    assert believed == [[True, False]] * (2 * 8 * len(ports))
+    assert answer[0] == 200
+    assert "expected the private key of" in server.logged()

@@ -63,6 +63,7 @@ async def test_document_lists_every_route_of_the_protocol(document):
         "/v2/repository/index",
         "/v2/models/{model_name}/streams/{stream_id}",
         "/v2/models/{model_name}/streams/{stream_id}/fork",
+        "/v2/models/{model_name}/streams/{stream_id}/state",
         *(
             f"/v2/models/{{model_name}}{version}{end}"
             for version in versions
@@ -83,11 +84,35 @@ async def test_every_operation_describes_its_failures_as_the_error_object(docume
     for path, operations in document["paths"].items():
         for operation in operations.values():
             for status, response in operation["responses"].items():
-                schema = response["content"]["application/json"]["schema"]["$ref"]
-                assert schema.endswith("/ErrorAnswer") is (status != "200"), (path, status)
+                if path.endswith("/ready") and status == "503":  # no failure, but the answer no
+                    assert response["content"] == operation["responses"]["200"]["content"]
+                elif path.endswith("/state") and status == "200" and "requestBody" not in operation:
+                    assert set(response["content"]) == {"application/octet-stream"}
+                else:
+                    schema = response["content"]["application/json"]["schema"]["$ref"]
+                    assert schema.endswith("/ErrorAnswer") is (status != "200"), (path, status)
             assert ("422" in operation["responses"]) is path.endswith("/infer")  # a step with another payload
     infer = document["paths"]["/v2/models/{model_name}/infer"]["post"]
     assert set(infer["responses"]) == {"200", "400", "404", "409", "410", "413", "415", "422", "500", "503", "504"}
+
+
+async def test_every_question_of_readiness_says_that_the_answer_may_be_no(document):
+    asked = {path: set(found["get"]["responses"]) for path, found in document["paths"].items() if "/ready" in path}
+
+    assert len(asked) == 3
+    for path, statuses in asked.items():
+        assert statuses == ({"200", "503"} if "{" not in path else {"200", "404", "503"})
+
+
+async def test_the_state_of_a_stream_is_described_as_octets_both_ways(document):
+    state = document["paths"]["/v2/models/{model_name}/streams/{stream_id}/state"]
+    octets = {"application/octet-stream"}
+
+    assert set(state) == {"get", "put"}
+    assert set(state["get"]["responses"]) == {"200", "400", "404", "410", "503"}
+    assert set(state["get"]["responses"]["200"]["content"]) == octets
+    assert set(state["put"]["responses"]) == {"200", "400", "404", "409", "410", "413", "503"}
+    assert set(state["put"]["requestBody"]["content"]) == octets
 
 
 @pytest.mark.parametrize("name", ["steps", "last", "tokens"])

@@ -88,3 +88,11 @@ def test_network_that_does_not_run_is_an_error(make_runtime, make_clock):
 
     with pytest.raises(EngineError):
         calibrate(make_runtime(fault=refuse), 4, make_clock())
+
+
+@pytest.mark.parametrize(("share", "expected"), [(1.0, True), (0.5, True), (0.3, False), (0.0, False)])
+def test_who_seldom_had_a_cpu_says_so(make_runtime, make_clock, share, expected):
+    clock = make_clock(now=0.0)
+    runtime = make_runtime(clock=clock, cost=Machine(lambda B, T: 1e-5 + 1e-6 * B * T))
+
+    assert calibrate(runtime, 4, clock, own_clock=lambda: share * clock.now).had_cpu is expected

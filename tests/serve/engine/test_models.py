@@ -1,5 +1,6 @@
 """Models are opened, proved and measured; whatever fails, nothing stays open."""
 
+import json
 import re
 
 import numpy as np
@@ -10,9 +11,10 @@ from cellgate.serve.engine import models
 from cellgate.serve.engine.models import open_engine_models, open_proved
 from cellgate.serve.engine.plan import POOL_ROWS
 from cellgate.serve.errors import EngineError
+from cellgate.serve.processes.error_words import start_error_from_report, start_error_to_report
 from cellgate.serve.served_model import BundlePlace
 from cellgate.serve.settings import Settings
-from cellgate.serve.start_errors import GoldenMismatchError, NameConflictError, ServerStartError
+from cellgate.serve.start_errors import GoldenMismatchError, MeasuringError, NameConflictError, ServerStartError
 
 ONE = Settings(device="cpu", threads=1, max_lanes=4)
 
@@ -190,6 +192,25 @@ def test_network_that_cannot_be_measured_is_refused_and_all_are_closed(bundle_pa
         open_engine_models(places, ONE)
 
     assert [is_closed(runtime) for runtime in opened] == [True, True]
+
+
+def test_a_runtime_that_refuses_to_be_measured_is_told_with_its_own_words_across_processes(
+    bundle_paths, opened, monkeypatch
+):
+    """Really refused by onnxruntime, which says of the missing inputs what no shape in our own sentence says."""
+    monkeypatch.setattr(models, "calibrate", lambda runtime, _rows, **_: runtime.run({"x": np.zeros((1, 2, 2), "f4")}))
+
+    with pytest.raises(MeasuringError) as caught:
+        open_engine_models([BundlePlace(bundle_paths["steps"])], ONE)
+    told = start_error_from_report(json.loads(json.dumps(start_error_to_report(caught.value))))
+
+    assert type(told) is MeasuringError
+    assert re.fullmatch(
+        r"bundle steps: expected the time of its runs to be measured, found: runtime: expected it to run the batch, "
+        r"found it refused \(.*\): .*Required inputs.*; try --device cpu, or export again .*",
+        str(told),
+    )
+    assert [is_closed(runtime) for runtime in opened] == [True]
 
 
 @pytest.mark.parametrize("failing", ["opening", "measuring"])

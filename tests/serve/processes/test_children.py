@@ -2,6 +2,8 @@
 
 import json
 import os
+import resource
+import select
 import socket
 import sys
 
@@ -10,8 +12,10 @@ import pytest
 from cellgate.bundle.errors import DigestError
 from cellgate.serve import errors
 from cellgate.serve.errors import EngineError, QueueFull
+from cellgate.serve.processes import config_line as config_lines
 from cellgate.serve.processes.child_border import ChildBorder, places_of, run_child, settings_of
 from cellgate.serve.processes.child_process import ChildProcess
+from cellgate.serve.processes.config_line import config_line, config_of_line
 from cellgate.serve.processes.engine_socket import engine_listener
 from cellgate.serve.processes.error_words import (
     ended_early,
@@ -145,6 +149,68 @@ def test_a_child_that_does_not_read_its_configuration_is_only_a_dead_child():
 
     assert child.read_reports() is None
     assert child.reap() == 1
+
+
+def test_a_child_that_never_reads_holds_nobody_up_however_long_its_configuration_is(monkeypatch, tmp_path):
+    (tmp_path / "deaf.py").write_text("import signal\nsignal.pause()\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    child = ChildProcess("deaf", {"long": "x" * 2_000_000}, ())
+    child.kill()
+
+    assert child.read_reports() is None
+    assert child.reap() == -9
+
+
+def test_a_child_may_say_more_than_a_pipe_takes_before_it_reads(monkeypatch, tmp_path):
+    (tmp_path / "first.py").write_text(
+        "from cellgate.serve.processes.child_border import ChildBorder\n"
+        "border = ChildBorder.of_this_process()\n"
+        "border.report('y' * 500_000)\n"
+        "border.report(len(border.read_config()['long']))\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    child = ChildProcess("first", {"long": "x" * 2_000_000}, ())
+    reports = []
+    while (more := child.read_reports()) is not None:
+        reports += more
+
+    assert reports == ["y" * 500_000, 2_000_000]
+    assert child.reap() == 0
+
+
+@pytest.mark.parametrize("length", [0, 4070, 4085, 4086, 4100, 70_000])
+def test_a_configuration_of_any_length_comes_over_a_pipe_that_takes_little(length):
+    config = {"long": "x" * length}
+    line, file = config_line(config)
+
+    assert len(line) <= select.PIPE_BUF
+    assert config_of_line(line) == config
+    assert (file is None) is (len(json.dumps(config)) < select.PIPE_BUF)
+    if file is not None:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(file)
+
+
+def test_a_configuration_that_is_too_long_is_told_and_no_process_started(monkeypatch):
+    monkeypatch.setattr(config_lines, "MOST_CONFIG_BYTES", 5000)
+    files = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+
+    with pytest.raises(OSError, match="a configuration of 6012 bytes, of which it takes 5000 at most; serve fewer"):
+        ChildProcess("deaf", {"long": "x" * 6000}, ())
+    assert len(os.listdir("/proc/self/fd")) == files  # noqa: PTH208
+
+
+def test_where_no_memory_is_left_for_a_configuration_no_file_stays_open(monkeypatch):
+    files = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            ChildProcess("deaf", {"long": "x" * 6000}, ())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    assert len(os.listdir("/proc/self/fd")) == files  # noqa: PTH208
 
 
 def test_a_child_that_ends_its_reports_but_not_itself_is_killed(monkeypatch, tmp_path):

@@ -45,6 +45,12 @@ def unchanged(repository):
         yield running
 
 
+def test_the_control_listener_is_probed_by_head(unchanged):
+    answer = unchanged.control.head("/v2/health/ready")
+
+    assert (answer.status_code, answer.content) == (200, b"")
+
+
 @pytest.mark.parametrize("path", [LOAD, UNLOAD])
 def test_the_main_listener_takes_no_orders(unchanged, path):
     assert unchanged.client.post(path, content=b"").status_code == 404

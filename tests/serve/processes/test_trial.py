@@ -1,5 +1,6 @@
 """The trial of one bundle, in a real process: what it survives, what it dies of, and that nothing is left of it."""
 
+import json
 import os
 import select
 import shutil
@@ -14,11 +15,16 @@ import pytest
 
 from cellgate.bundle.errors import DigestError
 from cellgate.bundle.reader import read_bundle
+from cellgate.serve.engine.cost_model import CostModel
+from cellgate.serve.engine.measured import Measured
+from cellgate.serve.engine.models import max_rows_of
 from cellgate.serve.errors import LoadRefused, NotReady
 from cellgate.serve.processes.child_border import ChildBorder
 from cellgate.serve.processes.child_process import ChildProcess
+from cellgate.serve.processes.model_loader import LoadJob, ModelLoader
 from cellgate.serve.processes.trial import TRIAL, Trial
 from cellgate.serve.processes.trial_child import try_bundle
+from cellgate.serve.repository import Repository
 from cellgate.serve.served_model import BundlePlace
 from cellgate.serve.settings import Settings
 from cellgate.serve.start_errors import GoldenMismatchError
@@ -50,7 +56,43 @@ def nobody_is_left():
 
 @pytest.mark.usefixtures("nobody_is_left")
 def test_a_bundle_that_nothing_is_wrong_with_survives(bundle_paths):
-    Trial(SETTINGS).prove(place_of(bundle_paths["steps"]))
+    found = Trial(SETTINGS).prove(place_of(bundle_paths["steps"]))
+
+    if found is not None:  # the machine may be busy, and then it is for nobody else
+        assert found.threads == SETTINGS.threads
+        assert found.cost.max_rows == max_rows_of(SETTINGS)
+        assert 0 < found.cost.seconds(8, 32) < 1
+
+
+@pytest.fixture
+def measured():
+    rows = max_rows_of(SETTINGS)
+    return Measured(threads=1, cost=CostModel(run_s=1e-5, row_s=1e-6, step_s=np.arange(rows + 1) / 3e6))
+
+
+def test_figures_of_a_trial_come_over_the_border(endless, measured):
+    """Whatever the machine is at: the verdict as the process says it."""
+    trial = Trial(SETTINGS)
+    trial._verdict = json.loads(json.dumps({"survived": measured.figures()}))
+
+    assert trial._judge(endless, 0, is_late=False) == measured.figures()
+
+
+def test_what_a_trial_measured_is_not_measured_again(bundle_paths, measured, monkeypatch):
+    monkeypatch.setattr(Trial, "prove", lambda _trial, _place: measured)
+    repository, is_done = Repository([place_of(bundle_paths["steps"])], None), threading.Event()
+    loader = ModelLoader(repository, SETTINGS, is_tried=True)
+    loader.waker = is_done.set
+    loader.post(LoadJob("steps", None))
+    loader.begin(lambda _name: {})
+    assert is_done.wait(PATIENCE_S)
+    job = loader.take()
+    job.model.runtime.close()
+    loader.close()
+
+    assert job.error is None
+    assert job.model.cost is measured.cost
+    assert job.model.served.golden.passed
 
 
 @pytest.mark.usefixtures("nobody_is_left")

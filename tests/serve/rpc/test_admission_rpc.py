@@ -14,6 +14,7 @@ from cellgate.serve.rpc import inference_pb2 as messages
 from cellgate.serve.rpc.calls import HEALTH, SERVICE
 from cellgate.serve.rpc.server import listen, make_server
 from cellgate.serve.settings import Settings
+from cellgate.serve.tls import listener_tls
 
 KEY, OTHER_KEY = "k" * 32, "o" * 32
 OPEN = [f"/{SERVICE}/ServerLive", f"/{SERVICE}/ServerReady", f"/{HEALTH}/Check"]
@@ -149,7 +150,7 @@ async def test_a_server_with_a_certificate_speaks_tls_only(open_asker, certifica
     async with open_asker() as asker:
         settings = Settings(tls_cert=str(cert), tls_key=str(key))
         server = make_server(asker.service, settings)
-        listen(server, "127.0.0.1", free_port, settings)
+        listen(server, "127.0.0.1", free_port, listener_tls(settings))
         await server.start()
         trusted = grpc.ssl_channel_credentials(cert.read_bytes())
         async with grpc.aio.secure_channel(f"localhost:{free_port}", trusted) as channel:

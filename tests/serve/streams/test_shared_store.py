@@ -1,12 +1,18 @@
 """A store that several servers share, each chunk applied once whoever writes; and what a store decides by itself."""
 
+import threading
+from dataclasses import replace
+
 import numpy as np
+import pytest
 
 from cellgate.serve.engine.work import StreamRef
 from cellgate.serve.stream_errors import StepGap, StreamExpired
 from cellgate.serve.streams.memory_store import MemoryStore
 from cellgate.serve.streams.record import StreamKey
 from cellgate.serve.streams.store import Write
+
+from .driver import PATIENCE_S
 
 
 def test_two_servers_share_streams(make_durable, make_work, make_x, cut, whole_of):
@@ -71,6 +77,39 @@ def test_a_store_that_falls_back_to_an_older_state_is_not_gone_on_with_from_what
     found = one.ask(make_work(x[:, 4:], StreamRef(id=7, step=2)))
 
     assert found.outputs["y"].tobytes() == whole_of(x)["y"][:, 4:].tobytes()
+
+
+@pytest.mark.parametrize("goes", ["away", "past its deadline"])
+def test_what_was_read_for_one_who_left_is_not_held_against_the_next(goes, make_durable, make_work, make_x):
+    """A chunk is sent here, its client goes to another server, and comes back with the next one: it is due by now."""
+    inner, x = MemoryStore(1000), make_x(3)
+    here, other = (make_durable(inner, is_shared=True) for _ in range(2))
+    first, second, third = (
+        make_work(x[:, step : step + 1], StreamRef(id=7, is_start=step == 0, step=step)) for step in range(3)
+    )
+    other.ask(first)
+    has_read, may_answer = threading.Event(), threading.Event()
+
+    def read_and_linger(key):
+        found = inner.load(key)
+        has_read.set()
+        assert may_answer.wait(PATIENCE_S)
+        here.store.load = inner.load
+        return found
+
+    here.store.load = read_and_linger
+    left = here.post(replace(second, deadline_s=here.clock.now + 1.0) if goes == "past its deadline" else second)
+    here.turn()
+    assert has_read.wait(PATIENCE_S)
+    if goes == "away":
+        here.engine.cancel(left)
+    other.ask(second)
+    due = here.post(third)
+    here.clock.now += 1.5
+    here.turn()
+    may_answer.set()
+
+    assert here.drain_until(due)[0].step == 2
 
 
 def test_a_stream_that_others_write_to_all_the_time_is_given_up(make_durable, make_work, make_x):

@@ -1,0 +1,71 @@
+"""Which argument of a forward is one step of the sequence, and which are the state: read off its names, or told.
+
+Rules of this file: it reads signatures and code and runs nothing; what it says is tried out in step_probe.py.
+"""
+
+import ast
+import inspect
+import re
+import textwrap
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from torch import nn
+
+from ..call_roles import check_told
+from .step_form import StepArguments
+
+_STATE_WORDS: Final = frozenset(
+    {*("state", "states", "hidden", "hiddens", "hid"), *("h", "hx", "hc", "hxs", "ht", "hn")}
+)
+# A name that may as well be a condition or another network's output: a state only beside one of those above.
+_SECOND_WORDS: Final = frozenset({*("c", "cx", "ct", "cn", "cell", "cells"), *("s", "memory", "mem", "carry")})
+
+
+def find_arguments(module: nn.Module, told: Mapping[str, str], *, makes_states: bool) -> StepArguments | None:
+    """Return which arguments are what; None where none could be a state, or a length is told, which one step has not.
+
+    Args:
+        module: its forward has named arguments.
+        told: as for call_roles.find_roles.
+        makes_states: whether it has a method that makes a state.
+
+    Raises:
+        SignatureError: a told role or name does not exist.
+    """
+    if type(module).forward is nn.Module.forward or told.get("lengths"):
+        return None
+    parameters = inspect.signature(module.forward).parameters
+    named = {n: p for n, p in parameters.items() if p.kind not in {p.VAR_POSITIONAL, p.VAR_KEYWORD}}
+    check_told(f"{type(module).__name__}.forward({', '.join(parameters)})", told, named)
+    state = tuple(told["state"].split(",")) if told.get("state") else _states_among(named, makes_states=makes_states)
+    sequence = told.get("sequence") or next((n for n in named if n not in state), None)
+    needed = {n for n, p in named.items() if p.default is p.empty}
+    if sequence is None or not state or sequence in state or not needed <= {sequence, *state}:
+        return None
+    positional = tuple(n for n, p in named.items() if p.kind is p.POSITIONAL_ONLY)
+    return StepArguments(sequence=sequence, state=state, positional=positional)
+
+
+def _states_among(names: Iterable[str], *, makes_states: bool) -> tuple[str, ...]:
+    """Return the names that say that they are states, or one of several: h1, prev_hidden, lstm_state."""
+    words = {name: set(re.sub(r"\d+", "", name.lower()).split("_")) for name in names}
+    first = [name for name in words if words[name] & _STATE_WORDS]
+    second = [name for name in words if words[name] & _SECOND_WORDS] if first or makes_states else []
+    return tuple(name for name in words if name in first or name in second)
+
+
+def returned_names(module: nn.Module) -> tuple[str | None, ...]:
+    """Return the names that the last ``return`` of forward hands back, None for what is no name; () where unknown."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(type(module).forward)))
+    except (OSError, TypeError, SyntaxError):
+        return ()
+    returns = [node.value for node in ast.walk(tree) if isinstance(node, ast.Return)]
+    if not returns or not isinstance(returns[-1], ast.Tuple):
+        return ()
+    return tuple(part.id if isinstance(part, ast.Name) else None for part in _flat(returns[-1]))
+
+
+def _flat(node: ast.Tuple) -> list[ast.expr]:
+    return [inner for part in node.elts for inner in (_flat(part) if isinstance(part, ast.Tuple) else [part])]

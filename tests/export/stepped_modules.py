@@ -1,0 +1,146 @@
+"""Modules that take one step a call, as people write them: the state is an argument, and given back."""
+
+import torch
+from torch import Tensor, nn
+
+I, H, O = 4, 6, 3
+
+
+class Joined(nn.Module):
+    """Input and hidden side by side, the first recurrent network of many; its state is made for one row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.to_hidden, self.to_answer = nn.Linear(I + H, H), nn.Linear(H, O)
+
+    def forward(self, input: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:  # noqa: A002
+        hidden = torch.tanh(self.to_hidden(torch.cat((input, hidden), 1)))
+        return torch.log_softmax(self.to_answer(hidden), dim=1), hidden
+
+    def initHidden(self) -> Tensor:  # noqa: N802
+        return torch.zeros(1, H)
+
+
+class PairInHead(nn.Module):
+    """One of torch's cells with its pair of states, and a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell, self.head = nn.LSTMCell(I, H), nn.Linear(H, O)
+
+    def forward(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        h, c = self.cell(x, state)
+        return self.head(h), (h, c)
+
+
+class FourStates(nn.Module):
+    """Two cells of unequal width, each state an argument, cells after hidden states."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.low, self.high, self.head = nn.LSTMCell(I, H), nn.LSTMCell(H, H - 1), nn.Linear(H - 1, O)
+
+    def forward(
+        self, x: Tensor, h1: Tensor, h2: Tensor, c1: Tensor, c2: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        h1, c1 = self.low(x, (h1, c1))
+        h2, c2 = self.high(h1, (h2, c2))
+        return self.head(h2), h1, h2, c1, c2
+
+
+class Words(nn.Module):
+    """Tokens, layers of torch called with one step, a decoder."""
+
+    def __init__(self, kind: type[nn.RNNBase] = nn.GRU, num_layers: int = 2) -> None:
+        super().__init__()
+        self.encoder, self.rnn, self.decoder = nn.Embedding(11, I), kind(I, H, num_layers), nn.Linear(H, 11)
+
+    def forward(self, token: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        rows = token.size(0)
+        said, hidden = self.rnn(self.encoder(token).view(1, rows, -1), hidden)
+        return self.decoder(said.view(rows, -1)), hidden
+
+    def init_hidden(self, batch_size: int) -> Tensor:
+        return torch.zeros(self.rnn.num_layers, batch_size, self.rnn.hidden_size)
+
+
+class WordsOfOneRow(nn.Module):
+    """As the decoder of a translator: its views say that there is one row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.gru, self.out = nn.Embedding(11, H), nn.GRU(H, H), nn.Linear(H, 11)
+
+    def forward(self, token: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        said, hidden = self.gru(torch.relu(self.embedding(token).view(1, 1, -1)), hidden)
+        return torch.log_softmax(self.out(said[0]), dim=1), hidden
+
+    def initHidden(self) -> Tensor:  # noqa: N802
+        return torch.zeros(1, 1, H)
+
+
+class ReadsItsState(nn.Module):
+    """What its layer reads holds the state too, so its steps are no rows; batch first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm, self.head = nn.LSTM(I + H, H, batch_first=True), nn.Linear(2 * H, O)
+
+    def forward(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        joined = torch.cat((x, state[0][-1]), 1)
+        _, (h, c) = self.lstm(joined.unsqueeze(1), state)
+        return self.head(torch.cat((h[-1], c[-1]), 1)), (h, c)
+
+
+class CellBeforeHidden(nn.Module):
+    """Takes the cell state first, and returns what it looked at, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell, self.head = nn.LSTMCell(I, H), nn.Linear(H, O)
+
+    def forward(self, x: Tensor, c: Tensor, h: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        h, c = self.cell(x, (h, c))
+        weights = torch.softmax(h, 1)
+        return self.head(weights * h), c, h, weights
+
+
+class DelayLine(nn.Module):
+    """Its state is the last three inputs, of rank three: no cell that anybody knows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.taps = nn.Linear(4 * I, O)
+
+    def forward(self, x: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        seen = torch.cat((memory, x.unsqueeze(1)), 1)
+        return self.taps(seen.flatten(1)), seen[:, 1:]
+
+    def zero_state(self, batch_size: int) -> Tensor:
+        return torch.zeros(batch_size, 3, I)
+
+
+class ListOfPairs(nn.Module):
+    """Cells above each other, their states a list of pairs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cells = nn.ModuleList([nn.LSTMCell(I, H), nn.LSTMCell(H, H)])
+
+    def forward(self, x: Tensor, states: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        new = []
+        for cell, state in zip(self.cells, states, strict=True):
+            x, c = cell(x, state)
+            new.append((x, c))
+        return x, new
+
+
+class StateAlone(nn.Module):
+    """A cell that gives nothing but its new state."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.from_x, self.from_h = nn.Linear(I, H), nn.Linear(H, H)
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        return torch.relu(self.from_x(x) + self.from_h(h))

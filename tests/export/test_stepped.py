@@ -1,0 +1,269 @@
+"""Modules that take one step a call: their graph gives what the module gives, called by hand step after step."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from cellgate.export.exportable import prepare
+from cellgate.export.torchscript import export_torchscript
+from cellgate.model import LSTMCell
+
+from .stepped_modules import (
+    CellBeforeHidden,
+    DelayLine,
+    FourStates,
+    H,
+    I,
+    Joined,
+    ListOfPairs,
+    O,
+    PairInHead,
+    ReadsItsState,
+    StateAlone,
+    Words,
+    WordsOfOneRow,
+)
+
+pytestmark = pytest.mark.long
+
+Step = Callable[[Tensor, list[Tensor]], tuple[Tensor, list[Tensor]]]  # a step and the graph's states -> (y, states)
+
+
+def one_state(module: nn.Module) -> Step:
+    def step(x: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        y, new = module(x, state[0][0])
+        return y, [new.unsqueeze(0)]
+
+    return step
+
+
+def layers(module: nn.Module) -> Step:
+    def step(x: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        y, new = module(x, state[0])
+        return y, [new]
+
+    return step
+
+
+def pair(module: nn.Module) -> Step:
+    def step(x: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        y, new = module(x, (state[0][0], state[1][0]))
+        return y, [tensor.unsqueeze(0) for tensor in new]
+
+    return step
+
+
+def pair_of_layers(module: nn.Module) -> Step:
+    def step(x: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        y, new = module(x, (state[0], state[1]))
+        return y, list(new)
+
+    return step
+
+
+def four(module: nn.Module) -> Step:
+    def step(x: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        h1, c1, h2, c2 = (tensor[0] for tensor in state)
+        y, h1, h2, c1, c2 = module(x, h1, h2, c1, c2)
+        return y, [tensor.unsqueeze(0) for tensor in (h1, c1, h2, c2)]
+
+    return step
+
+
+def cell_first(module: nn.Module) -> Step:
+    def step(x: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        y, c, h, _ = module(x, state[1][0], state[0][0])
+        return y, [h.unsqueeze(0), c.unsqueeze(0)]
+
+    return step
+
+
+def row_by_row(module: nn.Module) -> Step:
+    def step(x: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        rows = [module(x[k : k + 1], state[0][:, k : k + 1]) for k in range(x.size(0))]
+        return torch.cat([y for y, _ in rows]), [torch.cat([hidden for _, hidden in rows], 1)]
+
+    return step
+
+
+def delayed(module: nn.Module) -> Step:
+    def step(x: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        y, new = module(x, state[0].view(x.size(0), 3, I))
+        return y, [new.reshape(1, x.size(0), 3 * I)]
+
+    return step
+
+
+def pairs(module: nn.Module) -> Step:
+    def step(x: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        h1, c1, h2, c2 = (tensor[0] for tensor in state)
+        y, new = module(x, [(h1, c1), (h2, c2)])
+        return y, [tensor.unsqueeze(0) for one in new for tensor in one]
+
+    return step
+
+
+def alone(module: nn.Module) -> Step:
+    def step(x: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        h = module(x, state[0][0])
+        return h, [h.unsqueeze(0)]
+
+    return step
+
+
+def pair_alone(module: nn.Module) -> Step:
+    def step(x: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        h, c = module(x, (state[0][0], state[1][0]))
+        return h, [h.unsqueeze(0), c.unsqueeze(0)]
+
+    return step
+
+
+def by_hand(step: Step, x: Tensor, state: list[Tensor]) -> list[np.ndarray]:
+    said = []
+    with torch.no_grad():
+        for t in range(x.size(1)):
+            y, state = step(x[:, t], state)
+            said.append(y)
+    return [torch.stack(said, 1).numpy(), *(tensor.numpy() for tensor in state)]
+
+
+@pytest.mark.parametrize(
+    ("make", "call", "states", "operators"),
+    [
+        pytest.param(Joined, one_state, ["h0"], {"Scan": 1}, id="input-and-hidden-joined"),
+        pytest.param(PairInHead, pair, ["h0", "c0"], {"LSTM": 1}, id="cell-with-head"),
+        pytest.param(FourStates, four, ["h0", "c0", "h0_1", "c0_1"], {"LSTM": 2}, id="four-states"),
+        pytest.param(Words, layers, ["h0"], {"GRU": 2}, id="tokens-two-layers"),
+        pytest.param(WordsOfOneRow, row_by_row, ["h0"], {"GRU": 1}, id="tokens-of-one-row"),
+        pytest.param(ReadsItsState, pair_of_layers, ["h0", "c0"], {"Scan": 1}, id="layer-that-reads-the-state"),
+        pytest.param(CellBeforeHidden, cell_first, ["h0", "c0"], {"LSTM": 1}, id="cell-before-hidden"),
+        pytest.param(DelayLine, delayed, ["h0"], {"Scan": 1}, id="delay-line"),
+        pytest.param(ListOfPairs, pairs, ["h0", "c0", "h0_1", "c0_1"], {"LSTM": 2}, id="list-of-pairs"),
+        pytest.param(StateAlone, alone, ["h0"], {"Scan": 1}, id="state-alone"),
+        pytest.param(lambda: LSTMCell(I, H), pair, ["h0", "c0"], {"LSTM": 1}, id="the-tutorials-cell"),
+        pytest.param(lambda: nn.LSTMCell(I, H), pair_alone, ["h0", "c0"], {"LSTM": 1}, id="torchs-cell"),
+    ],
+)
+def test_a_module_of_one_step_becomes_a_graph_of_any_number(
+    exported: Any,
+    make: Callable[[], nn.Module],
+    call: Callable[..., Step],
+    states: list[str],
+    operators: dict[str, int],
+) -> None:
+    module = make().eval()
+
+    graph = exported(module)
+
+    assert graph.inputs[2:] == states
+    assert graph.inputs[1] == "lengths"
+    assert operators.items() <= graph.operators.items()
+    for rows, steps in ((1, 1), (4, 9), (2, 30)):
+        x, _, *state = graph.exportable.example(rows, steps)
+        full = np.full(rows, steps, dtype=np.int32)
+        for given in (state, [torch.zeros_like(tensor) for tensor in state]):
+            found = graph.run(x.numpy(), full, *(tensor.numpy() for tensor in given))
+            expected = by_hand(call(module), x, given)
+            assert [a.shape for a in found] == [b.shape for b in expected]
+            assert max(float(np.abs(a - b).max()) for a, b in zip(found, expected, strict=True)) < 5e-6
+
+
+def test_what_was_done_is_said(exported: Any) -> None:
+    exchanged = [(entry.path, f"{entry.was}: {entry.proof}") for entry in exported(Words()).exportable.exchanges]
+
+    assert exchanged == [
+        (
+            "(itself)",
+            "forward takes one step: put in a loop over time, proved equal to it called step after step",
+        ),
+        ("rnn", "nn.GRU: weights and probes equal"),
+    ]
+
+
+def test_which_state_is_which_is_said_where_the_order_is_another() -> None:
+    exportable = prepare(CellBeforeHidden())
+
+    assert exportable.exchanges[0].proof.endswith("; h0 is h, c0 is c")
+    assert exportable.network.left_out == ("3",)
+
+
+def test_another_of_the_tensors_that_a_step_gives_back_may_be_the_answer() -> None:
+    module = CellBeforeHidden()
+    exportable = prepare(module, answer="3")
+    x = torch.randn(2, 5, I)
+    y, _ = exportable.network(x)
+
+    h = c = torch.zeros(2, H)
+    for step in range(5):
+        _, c, h, weights = module(x[:, step], c, h)
+        torch.testing.assert_close(y[:, step], weights)
+    assert exportable.network.left_out == ("0",)
+
+
+class Learned(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.start, self.cell = nn.Parameter(torch.ones(H)), nn.GRUCell(I, H)
+
+    def forward(self, x: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = self.cell(x, hidden)
+        return hidden, hidden
+
+    def begin_state(self, batch_size: int) -> Tensor:
+        return self.start.expand(batch_size, -1)
+
+
+def test_a_first_state_that_is_learned_is_to_be_sent() -> None:
+    said = prepare(Learned()).exchanges[0].proof
+
+    assert said.endswith("it starts from zeros, and begin_state gives something else: send that as the first state")
+
+
+@pytest.mark.parametrize(
+    "make", [Joined, PairInHead, FourStates, Words, WordsOfOneRow, CellBeforeHidden], ids=lambda make: make.__name__
+)
+def test_torchscript_is_the_module_in_a_compiled_loop(make: Callable[[], nn.Module]) -> None:
+    exportable = prepare(make())
+
+    scripted = export_torchscript(exportable)
+
+    assert scripted.reason == ""
+    assert scripted.module is not None
+    x = exportable.example(1, 8)[0]
+    with torch.no_grad():
+        assert torch.allclose(scripted.module(x), exportable.network(x)[0], atol=1e-6)
+
+
+def test_states_that_names_do_not_tell_are_told() -> None:
+    class Told(PairInHead):
+        def forward(self, first: Tensor, second: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            h, c = self.cell(z, (first, second))
+            return self.head(h), h, c
+
+    exportable = prepare(Told(), told={"sequence": "z", "state": "first,second"})
+
+    assert [spec.shape for spec in exportable.signature.inputs] == [
+        ("B", "T", I),
+        ("B",),
+        (1, "B", H),
+        (1, "B", H),
+    ]
+    assert exportable.signature.outputs[0].shape == ("B", "T", O)
+
+
+def test_a_width_that_layers_do_not_tell_is_told() -> None:
+    class OneHot(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cell = nn.GRUCell(12, H)
+
+        def forward(self, token: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+            hidden = self.cell(torch.nn.functional.one_hot(token, 12).to(hidden.dtype), hidden)
+            return hidden, hidden
+
+    assert prepare(OneHot(), input_dim=12).signature.vocabulary_size == 12
