@@ -122,7 +122,10 @@ class QueueFull(ServeError):  # noqa: N818
     headers: ClassVar[dict[str, str]] = {"Retry-After": "1"}
 
     def __init__(self, max_waiting: int) -> None:
-        super().__init__(f"queue: expected fewer than {max_waiting} waiting requests, found it full; try again later")
+        super().__init__(
+            f"queue: expected fewer than {max_waiting} waiting requests, found so many now or a moment ago; "
+            "try again later"
+        )
 
 
 class QueueBytesFull(QueueFull):

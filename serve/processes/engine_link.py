@@ -97,7 +97,7 @@ class EngineLink(asyncio.Protocol):
         if writer is not None and writer.unsent_bytes > self._max_waiting_bytes:  # the engine does not read
             return False
         inside, room = len(self._pending), self._room
-        if inside < room.share or (inside < self._max_waiting and room.has_room(inside, monotonic())):
+        if inside < room.share or room.has_room(inside, monotonic()):
             return True
         if writer is not None:
             writer.push()  # those who are refused come in crowds

@@ -70,7 +70,7 @@ def test_a_refusal_is_sent_as_code_and_sentence(make_engine, run_loop, connect_w
     assert (frame[0], id_of(frame)) == (Kind.ERROR, 2)
     assert json_of(frame) == [
         "queue_full",
-        "queue: expected fewer than 1 waiting requests, found it full; try again later",
+        "queue: expected fewer than 1 waiting requests, found so many now or a moment ago; try again later",
     ]
 
 
