@@ -29,7 +29,7 @@ class Carry:
         initial: for layers by number their state tensors [L*D, B, width]; zeros for those that are not in it.
         overrules: whether ``initial`` comes before a state that the module gives (zeros that it made itself).
         mapped: whether the module is mapped over the rows (foreign_network.py), where a gather freezes their number.
-        deaf: layers that get no lengths from here, for they do not see the steps of the sequence (step_probe.py).
+        deaf: layers that get no lengths from here, for they do not see the steps of the sequence (steps_seen.py).
         fill: what an exchanged layer's output holds after a row's length: "zero", or the "last" real step again.
         calls: how often each layer ran; this and what follows is filled by the run.
         final: the state that each layer ended with.

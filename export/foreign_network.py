@@ -36,7 +36,7 @@ from .loops.rolled import roll
 from .original_proof import prove_as_it_came
 from .own_attributes import attributes_kept
 from .ragged import packing_understood
-from .step_probe import find_least_steps, find_steps_seen
+from .steps_seen import find_least_steps, find_steps_seen
 
 __all__ = ["ForeignNetwork", "Roles", "find_roles"]
 

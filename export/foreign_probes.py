@@ -20,7 +20,7 @@ from .answer import refuse_list_of_steps, say_others
 from .call_layout import output_layout, output_layouts
 from .errors import ExportError, SignatureError
 from .input_probe import PROBE_ROWS, example
-from .step_probe import lengths_to_try, per_step_of_fewer
+from .steps_seen import lengths_to_try, per_step_of_fewer
 
 if TYPE_CHECKING:
     from .foreign_network import ForeignNetwork
