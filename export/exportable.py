@@ -4,7 +4,6 @@ Rules of this file: it decides names and shapes (design: x or tokens, lengths, h
 nothing but a copy.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -12,7 +11,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from ..bundle.manifest import NAME_PATTERN, GraphSignature, StatePair, TensorSpec
+from ..bundle.manifest import GraphSignature
 from ..model.layer import LSTMLayer
 from ..model.network import SequenceModel, StateTensor
 from ..model.stack import RecurrentStack
@@ -23,6 +22,7 @@ from .exchange import Exchange
 from .foreign_network import ForeignNetwork
 from .input_width import input_dim_of
 from .lowering import LoweredLayer, lower
+from .network_signature import signature_of
 from .plain_module import plain_copy
 from .steps.stepped import stepped
 
@@ -160,7 +160,7 @@ def prepare(
     network, scriptable = _with_house_call(source, told, input_dim, answer)
     network = network.eval()
     lowered, layers = lower(network, can_fuse=lambda _: not float64_gates)
-    signature = _signature_of(network)
+    signature = signature_of(network)
     width = int(network.input_dim)  # type: ignore[arg-type] # every kind of network has one
     return Exportable(
         network=network,
@@ -235,39 +235,3 @@ def _check_head(network: SequenceModel) -> None:
             f"{type(network).__name__}.head gives {width} outputs where output_dim says {network.output_dim}, expected "
             f"one number; set network.output_dim = {width} where the head is exchanged"
         )
-
-
-def _signature_of(network: nn.Module) -> GraphSignature:
-    tokens = bool(getattr(network, "takes_tokens", False))
-    honours_lengths = bool(getattr(network, "honours_lengths", True))
-    per_step = bool(getattr(network, "per_step", getattr(network, "reads", "every_step") == "every_step"))
-    I, O = int(network.input_dim), int(network.output_dim)  # type: ignore[arg-type]
-    sequence = (
-        TensorSpec(name="tokens", dtype="int64", shape=("B", "T"))
-        if tokens
-        else TensorSpec(name="x", dtype="float32", shape=("B", "T", I))
-    )
-    inputs, pairs = [sequence], []
-    outputs = [TensorSpec(name="y", dtype="float32", shape=("B", "T", O) if per_step else ("B", O))]
-    if honours_lengths:
-        inputs.append(TensorSpec(name="lengths", dtype="int32", shape=("B",)))
-    for tensor in network.state_tensors():  # type: ignore[operator]
-        if re.fullmatch(NAME_PATTERN, f"{tensor.name}_n{tensor.suffix}") is None:
-            raise SourceError(
-                f"a cell has a state called {tensor.name!r}, expected letters, digits, '.', '_' and '-', a letter or "
-                "digit first, for it names an input of the graph; rename it in its state_spec"
-            )
-        pair = StatePair(input=f"{tensor.name}0{tensor.suffix}", output=f"{tensor.name}_n{tensor.suffix}")
-        shape = (tensor.rows, "B", tensor.width)
-        inputs.append(TensorSpec(name=pair.input, dtype="float32", shape=shape))
-        outputs.append(TensorSpec(name=pair.output, dtype="float32", shape=shape))
-        pairs.append(pair)
-    return GraphSignature(
-        inputs=tuple(inputs),
-        outputs=tuple(outputs),
-        sequence=sequence.name,
-        lengths="lengths" if honours_lengths else None,
-        state=tuple(pairs),
-        vocabulary_size=I if tokens else None,
-        least_steps=int(getattr(network, "least_steps", 1)),
-    )

@@ -33,6 +33,7 @@ from .free_length import length_left_free
 from .input_probe import PROBE_STEPS, example, find_input
 from .input_width import input_candidates, loop_candidates
 from .loops.rolled import roll
+from .one_at_a_time import mapped, row_by_row
 from .original_proof import prove_as_it_came
 from .own_attributes import attributes_kept
 from .ragged import packing_understood
@@ -161,9 +162,9 @@ class ForeignNetwork(nn.Module):
         lengths = lengths if self.honours_lengths else None
         state = state if self.carries_state else None
         if not self.input_layout.one_at_a_time:
-            y, final = self._rows(x, lengths, state)
+            y, final = self.run_rows(x, lengths, state)
         else:
-            y, final = (self._mapped if self.in_graph else self._row_by_row)(x, lengths, state)
+            y, final = (mapped if self.in_graph else row_by_row)(self, x, lengths, state)
         if self.per_step and lengths is not None:
             real = torch.arange(y.size(1), device=y.device).unsqueeze(0) < lengths.unsqueeze(1)
             y = torch.where(real.unsqueeze(2), y, torch.zeros_like(y))
@@ -228,7 +229,7 @@ class ForeignNetwork(nn.Module):
         self.returned = () if self.in_graph else answer_first(result, y)
         return y
 
-    def _rows(self, x: Tensor, lengths: Tensor | None, state: list[Tensor] | None) -> tuple[Tensor, list[Tensor]]:
+    def run_rows(self, x: Tensor, lengths: Tensor | None, state: list[Tensor] | None) -> tuple[Tensor, list[Tensor]]:
         """Return y [B, T, O] or [B, O] and the final state, if one is carried, of one call."""
         try:
             y = self.output_layout.to_house(self.call(x, lengths, state), x.size(0), x.size(1))
@@ -236,34 +237,6 @@ class ForeignNetwork(nn.Module):
         finally:
             self.carry.begin(None, {})
         return y, final if self.carries_state else []
-
-    def _row_by_row(self, x: Tensor, lengths: Tensor | None, state: list[Tensor] | None) -> tuple[Tensor, list[Tensor]]:
-        parts = [
-            self._rows(
-                x[row : row + 1],
-                None if lengths is None else lengths[row : row + 1],
-                None if state is None else [tensor[:, row : row + 1] for tensor in state],
-            )
-            for row in range(x.size(0))
-        ]
-        finals = zip(*(final for _, final in parts), strict=True)
-        return torch.cat([y for y, _ in parts]), [torch.cat(tensors, 1) for tensors in finals]
-
-    def _mapped(self, x: Tensor, lengths: Tensor | None, state: list[Tensor] | None) -> tuple[Tensor, list[Tensor]]:
-        first = 1 if lengths is None else 2
-
-        def one(*given: Tensor) -> tuple[Tensor, ...]:
-            counts = None if lengths is None else given[1].unsqueeze(0)
-            initial = None if state is None else [tensor.unsqueeze(1) for tensor in given[first:]]
-            y, final = self._rows(given[0].unsqueeze(0), counts, initial)
-            return (y.squeeze(0), *(tensor.squeeze(1) for tensor in final))
-
-        taken = (x, *(() if lengths is None else (lengths,)), *(state or ()))
-        count = sum(len(tensors) for tensors in self.stacks.values()) if self.carries_state else 0
-        in_axes = (0,) * first + (1,) * (len(taken) - first)
-        self.carry.mapped = True
-        y, *final = torch.vmap(one, in_dims=in_axes, out_dims=(0, *(1,) * count))(*taken)
-        return y, final
 
 
 def _state_of(stack: nn.Module) -> list[StateTensor]:
