@@ -249,6 +249,34 @@ def test_lengths_are_not_honoured_where_a_window_reaches_into_the_padding(export
     assert_right_alone_and_in_a_batch(graph, module)
 
 
+class PackedUp(PackedHalves):
+    """Packs by half its lengths rounded up: the last window of an odd row among longer ones reaches into the padding."""
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        halves = functional.max_pool1d(x.transpose(1, 2), 2).transpose(1, 2)
+        counts = ((lengths + 1) // 2).clamp(max=halves.size(1)).cpu()
+        return self.rnn(pack_padded_sequence(halves, counts, batch_first=True, enforce_sorted=False))[1][0][-1]  # type: ignore[no-any-return]
+
+
+class PackedByCeilMode(PackedHalves):
+    """The same where the last window of a row alone holds what is left."""
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        halves = functional.max_pool1d(x.transpose(1, 2), 2, ceil_mode=True).transpose(1, 2)
+        counts = ((lengths + 1) // 2).cpu()
+        return self.rnn(pack_padded_sequence(halves, counts, batch_first=True, enforce_sorted=False))[1][0][-1]  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("module", [PackedUp(), PackedByCeilMode()], ids=lambda module: type(module).__name__)
+def test_lengths_are_not_honoured_where_they_are_right_only_for_what_the_stride_divides(
+    exported: Any, module: nn.Module
+) -> None:
+    graph = exported(module)
+
+    assert graph.exportable.signature.lengths is None
+    assert_right_alone_and_in_a_batch(graph, module)
+
+
 def test_answer_that_is_stretched_to_every_step_again_is_one_for_each(exported: Any) -> None:
     class Stretched(Fronted):
         def forward(self, x: Tensor) -> Tensor:
