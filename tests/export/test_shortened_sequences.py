@@ -250,7 +250,7 @@ def test_lengths_are_not_honoured_where_a_window_reaches_into_the_padding(export
 
 
 class PackedUp(PackedHalves):
-    """Packs by half its lengths rounded up: the last window of an odd row among longer ones reaches into the padding."""
+    """Packs by half its lengths rounded up: the last window of an odd row reaches into the padding."""
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         halves = functional.max_pool1d(x.transpose(1, 2), 2).transpose(1, 2)
