@@ -79,11 +79,11 @@ class TwoLayers(nn.Module):
 
 
 class Beside(nn.Module):
-    """A layer that sees every step, and beside it a convolution that needs seven."""
+    """A layer that sees every step, and beside it a convolution that needs some."""
 
-    def __init__(self) -> None:
+    def __init__(self, kernel: int) -> None:
         super().__init__()
-        self.rnn, self.wide = nn.LSTM(I, H, batch_first=True), nn.Conv1d(I, C, 7)
+        self.rnn, self.wide = nn.LSTM(I, H, batch_first=True), nn.Conv1d(I, C, kernel)
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([self.rnn(x)[0][:, -1], self.wide(x.transpose(1, 2)).mean(2)], 1)
@@ -174,7 +174,8 @@ def conv(kernel: int, **options: Any) -> nn.Conv1d:
         pytest.param(Attentive(), 2, id="attention"),
         pytest.param(Words(), 8, id="tokens"),
         pytest.param(TwoLayers(), 2, id="between-layers"),
-        pytest.param(Beside(), 7, id="beside-the-layer"),
+        pytest.param(Beside(7), 7, id="beside-the-layer"),
+        pytest.param(Beside(5), 5, id="beside-the-layer-all-that-are-tried"),
         pytest.param(Started(), 1, id="one-step-more"),
     ],
 )
