@@ -154,7 +154,8 @@ def check_least(text: str, drawn: NDArray[np.int64], least_steps: int) -> None:
         least_steps: of the network.
     """
     if drawn.size and drawn.min() < least_steps:
-        raise LengthsError(text, f"lengths of at least {least_steps}, which the network needs", str(drawn.min()))
+        found = f"{drawn.min()}; look at --lengths"
+        raise LengthsError(text, f"lengths of at least {least_steps}, which the network needs", found)
 
 
 def describe(text: str) -> str:

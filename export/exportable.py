@@ -118,9 +118,10 @@ class Exportable:
             rows: B.
             steps: T; None: as many as tell what the network does.
         """
-        if steps is None:
-            steps = self.network.probe_steps[0] if isinstance(self.network, ForeignNetwork) else _EXAMPLE_STEPS
         least = self.signature.least_steps
+        if steps is None:
+            probed = self.network.probe_steps[0] if isinstance(self.network, ForeignNetwork) else _EXAMPLE_STEPS
+            steps = max(probed, least + 3)  # so that nothing that is shortened has a size of one, a special case
         generator = torch.Generator().manual_seed(0)
         tensors: list[Tensor] = []
         for spec in self.signature.inputs:

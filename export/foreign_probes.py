@@ -177,8 +177,8 @@ def _lengths_are_honoured(network: ForeignNetwork) -> bool:
 @torch.no_grad()
 def _rows_alone_agree(network: ForeignNetwork, tolerance: float) -> bool | None:
     """Return whether they do, or None where the module does not run so."""
-    x = example(network, network.probe_steps[1], PROBE_ROWS, seed=1)
-    lengths = lengths_to_try(network.least_steps, x.size(1))
+    lengths = lengths_to_try(network)
+    x = example(network, network.probe_steps[1], len(lengths), seed=1)
     try:
         y, final = network(x, lengths)
         for row, count in enumerate(lengths.tolist()):

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 from torch.nn import functional
 
 
@@ -42,6 +43,8 @@ def _max_pool(
     """Return torch.max_pool1d of [B, C, T] or [C, T], by an axis of one beside T."""
     if return_indices:
         return functional.max_pool1d_with_indices(signal, kernel_size, stride, padding, dilation, ceil_mode)
+    if _is_whole(signal, kernel_size, padding) and _number(dilation) == 1:
+        return signal.amax(-1, keepdim=True)
     kernel, step = _number(kernel_size), _number(stride or kernel_size)
     before, apart = _number(padding), _number(dilation)
     if ceil_mode and before + step <= apart * (kernel - 1) + 1:  # then no window begins behind the sequence
@@ -59,6 +62,8 @@ def _avg_pool(
     count_include_pad: bool = True,
 ) -> Tensor:
     """Return torch.avg_pool1d of [B, C, T] or [C, T]; a last window that is cut off is a mean over what it has."""
+    if _is_whole(signal, kernel_size, padding):
+        return signal.mean(-1, keepdim=True)
     kernel, step, before = _number(kernel_size), _number(stride or kernel_size), _number(padding)
     if not ceil_mode or before or step > kernel:
         return torch.avg_pool1d(signal, kernel, step, before, ceil_mode, count_include_pad)
@@ -90,6 +95,14 @@ def _windows(steps: Any, count: int) -> Tensor:
     first = torch.div(window * steps, count, rounding_mode="floor")
     last = torch.div((window + 1) * steps + (count - 1), count, rounding_mode="floor")
     return (step >= first) & (step < last)
+
+
+def _is_whole(signal: Tensor, kernel_size: Any, padding: Any) -> bool:
+    """Whether one window is said to hold the whole sequence, by a free length as its size."""
+    kernel = kernel_size[0] if isinstance(kernel_size, tuple | list) else kernel_size
+    if not isinstance(kernel, torch.SymInt):
+        return False
+    return statically_known_true(kernel == signal.size(-1)) and _number(padding) == 0
 
 
 def _number(size: Any) -> int:

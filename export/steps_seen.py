@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .foreign_network import ForeignNetwork
 
 _FEWEST_SEEN: Final = 3  # by a layer behind a front: one step and two are special to much code, and to a capture
+_LEFT_OVER: Final = 16  # by the strides of a front, taken together
 
 
 @torch.no_grad()
@@ -115,6 +116,11 @@ def per_step_of_fewer(shapes: list[list[int]], given: tuple[int, int]) -> int | 
     return int(axes[0][1])
 
 
-def lengths_to_try(least: int, steps: int) -> Tensor:
-    """Return a length for each row of a probe; not sorted, for some modules sort them."""
-    return torch.tensor([least + (steps - least) // 2, steps, least])
+def lengths_to_try(network: ForeignNetwork) -> Tensor:
+    """Return a length for each row of a probe; not sorted, for some modules sort them.
+
+    Behind a front there are more, for a module may be right by its lengths only where its stride leaves nothing over.
+    """
+    least, steps = network.least_steps, network.probe_steps[1]
+    further = () if network.sees_steps else range(max(least, steps - _LEFT_OVER) + 1, steps)
+    return torch.tensor([least + (steps - least) // 2, steps, least, *further])

@@ -113,7 +113,9 @@ def test_bench_refuses_lengths_that_are_too_short_and_measures_others(run, expor
     right = run("bench", exported[0], "--lengths", "uniform:4-9", "--requests", "32", "--json")
 
     assert short.status == 2
-    assert short.sentence == ("lengths 'uniform:2-9': expected lengths of at least 4, which the network needs, found 2")
+    assert short.sentence == (
+        "lengths 'uniform:2-9': expected lengths of at least 4, which the network needs, found 2; look at --lengths"
+    )
     assert right.status == 0, right.err
     assert {way["way"] for way in right.answer["ways"]} == {"alone", "lanes", "floor"}
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
 from cellgate.export.free_pooling import free_form_of
@@ -70,6 +71,46 @@ def test_with_places_torch_itself_is_asked(function, given):
     )
 
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+class OverAllSteps(nn.Module):
+    """Pools over every step that there is, by a window of their number."""
+
+    def __init__(self, pool):
+        super().__init__()
+        self.rnn, self.pool = nn.GRU(C, 4, batch_first=True), pool
+
+    def forward(self, x):
+        y = self.rnn(x)[0].transpose(1, 2)
+        return self.pool(y).squeeze(2)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "pool",
+    [
+        lambda y: functional.max_pool1d(y, y.size(2)),
+        lambda y: functional.max_pool1d(y, kernel_size=(y.shape[-1],), stride=1),
+        lambda y: functional.avg_pool1d(y, y.size(2)),
+        lambda y: functional.max_pool1d(y[:, :, 1:], y.size(2) - 1),
+    ],
+    ids=["largest", "largest-by-keyword", "mean", "but-the-first"],
+)
+def test_window_of_all_steps_leaves_their_number_free(exported, pool):
+    module = OverAllSteps(pool).eval()
+    graph = exported(module)
+    least = graph.exportable.signature.least_steps
+
+    for steps in (least, least + 1, 30, 101):
+        inputs = graph.exportable.example(2, steps)
+        inputs = [
+            torch.zeros_like(t) if s.name == "h0" else t
+            for s, t in zip(graph.exportable.signature.inputs, inputs, strict=True)
+        ]
+        counts = [torch.full_like(t, steps) if t.dtype == torch.int32 else t for t in inputs]
+        found = graph.run(*(tensor.numpy() for tensor in counts))[0]
+        with torch.no_grad():
+            assert torch.allclose(torch.from_numpy(found), module(inputs[0]), rtol=1e-5, atol=1e-6)
 
 
 def test_everything_else_is_left_as_it_is():

@@ -79,11 +79,11 @@ class TwoLayers(nn.Module):
 
 
 class Beside(nn.Module):
-    """A layer that sees every step, and beside it a convolution that needs seven."""
+    """A layer that sees every step, and beside it a convolution that needs some."""
 
-    def __init__(self) -> None:
+    def __init__(self, kernel: int) -> None:
         super().__init__()
-        self.rnn, self.wide = nn.LSTM(I, H, batch_first=True), nn.Conv1d(I, C, 7)
+        self.rnn, self.wide = nn.LSTM(I, H, batch_first=True), nn.Conv1d(I, C, kernel)
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([self.rnn(x)[0][:, -1], self.wide(x.transpose(1, 2)).mean(2)], 1)
@@ -174,7 +174,8 @@ def conv(kernel: int, **options: Any) -> nn.Conv1d:
         pytest.param(Attentive(), 2, id="attention"),
         pytest.param(Words(), 8, id="tokens"),
         pytest.param(TwoLayers(), 2, id="between-layers"),
-        pytest.param(Beside(), 7, id="beside-the-layer"),
+        pytest.param(Beside(7), 7, id="beside-the-layer"),
+        pytest.param(Beside(5), 5, id="beside-the-layer-all-that-are-tried"),
         pytest.param(Started(), 1, id="one-step-more"),
     ],
 )
@@ -243,6 +244,34 @@ def test_lengths_that_the_module_itself_halves_are_honoured(exported: Any) -> No
 
 def test_lengths_are_not_honoured_where_a_window_reaches_into_the_padding(exported: Any) -> None:
     module = PackedConvolution()
+    graph = exported(module)
+
+    assert graph.exportable.signature.lengths is None
+    assert_right_alone_and_in_a_batch(graph, module)
+
+
+class PackedUp(PackedHalves):
+    """Packs by half its lengths rounded up: the last window of an odd row reaches into the padding."""
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        halves = functional.max_pool1d(x.transpose(1, 2), 2).transpose(1, 2)
+        counts = ((lengths + 1) // 2).clamp(max=halves.size(1)).cpu()
+        return self.rnn(pack_padded_sequence(halves, counts, batch_first=True, enforce_sorted=False))[1][0][-1]  # type: ignore[no-any-return]
+
+
+class PackedByCeilMode(PackedHalves):
+    """The same where the last window of a row alone holds what is left."""
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        halves = functional.max_pool1d(x.transpose(1, 2), 2, ceil_mode=True).transpose(1, 2)
+        counts = ((lengths + 1) // 2).cpu()
+        return self.rnn(pack_padded_sequence(halves, counts, batch_first=True, enforce_sorted=False))[1][0][-1]  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("module", [PackedUp(), PackedByCeilMode()], ids=lambda module: type(module).__name__)
+def test_lengths_are_not_honoured_where_they_are_right_only_for_what_the_stride_divides(
+    exported: Any, module: nn.Module
+) -> None:
     graph = exported(module)
 
     assert graph.exportable.signature.lengths is None
