@@ -14,7 +14,10 @@ from cellgate.export.errors import FrozenAxisError, SignatureError
 from cellgate.export.exportable import prepare
 from cellgate.export.onnx_graph import export_onnx
 
-pytestmark = pytest.mark.long
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(torch.__version__ < "2.13", reason="torch 2.10 binds the length where it pools, and is refused"),
+]
 
 I, C, H, O = 3, 5, 6, 2
 
