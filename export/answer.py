@@ -97,6 +97,19 @@ def named_tensors(result: Any, *, by_place: bool = False) -> Iterator[tuple[str,
             yield f"{name}.{inner}" if inner else name, tensor
 
 
+def tensors_of(result: Any) -> list[Tensor]:
+    """Return every tensor of a result in order, however deep."""
+    return [tensor for _, tensor in named_tensors(result)]
+
+
+def tree_of(result: Any) -> Any:
+    """Return a result with tuples in the place of dicts and dataclasses, and without what holds no tensor."""
+    if isinstance(result, Tensor):
+        return result
+    kept = [tree_of(part) for _, part in _parts_of(result) if any(True for _ in named_tensors(part))]
+    return kept if isinstance(result, list) else tuple(kept)
+
+
 def answer_first(result: Any, answer: Tensor) -> Named:
     """Return the named tensors of a result, the answer before the others."""
     return tuple(sorted(named_tensors(result), key=lambda one: one[1] is not answer))

@@ -75,7 +75,10 @@ def state_candidates(module: nn.Module, arguments: int) -> Iterator[Candidate]:
 
 
 def made_state(module: nn.Module, name: str, rows: int) -> list[Any] | None:
-    """Return what a method of the module makes for so many rows, as a tree; None where it does not run."""
+    """Return what a method of the module makes for so many rows, as a tree; None where it does not run.
+
+    A counter of whole numbers may be among them; as a state it is float32 like the others, where the module runs so.
+    """
     method = getattr(module, name)
     try:
         given = _arguments_of(method, rows)
@@ -84,7 +87,7 @@ def made_state(module: nn.Module, name: str, rows: int) -> list[Any] | None:
     except Exception:  # noqa: BLE001 - a stranger's code may want anything
         return None
     tensors = list(flat(made))
-    return [made] if tensors and all(isinstance(t, Tensor) and t.is_floating_point() for t in tensors) else None
+    return [made] if tensors and all(isinstance(t, Tensor) and t.dtype != torch.bool for t in tensors) else None
 
 
 def _arguments_of(method: Any, rows: int) -> dict[str, Any]:

@@ -1,12 +1,10 @@
 """Which argument of a forward is one step of the sequence, and which are the state: read off its names, or told.
 
-Rules of this file: it reads signatures and code and runs nothing; what it says is tried out in step_probe.py.
+Rules of this file: it reads signatures and runs nothing; what it says is tried out in step_probe.py.
 """
 
-import ast
 import inspect
 import re
-import textwrap
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -50,22 +48,11 @@ def find_arguments(module: nn.Module, told: Mapping[str, str], *, makes_states: 
 def _states_among(names: Iterable[str], *, makes_states: bool) -> tuple[str, ...]:
     """Return the names that say that they are states, or one of several: h1, prev_hidden, lstm_state."""
     words = {name: set(re.sub(r"\d+", "", name.lower()).split("_")) for name in names}
-    first = [name for name in words if words[name] & _STATE_WORDS]
+    first = [name for name in words if says_state(name)]
     second = [name for name in words if words[name] & _SECOND_WORDS] if first or makes_states else []
     return tuple(name for name in words if name in first or name in second)
 
 
-def returned_names(module: nn.Module) -> tuple[str | None, ...]:
-    """Return the names that the last ``return`` of forward hands back, None for what is no name; () where unknown."""
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(type(module).forward)))
-    except (OSError, TypeError, SyntaxError):
-        return ()
-    returns = [node.value for node in ast.walk(tree) if isinstance(node, ast.Return)]
-    if not returns or not isinstance(returns[-1], ast.Tuple):
-        return ()
-    return tuple(part.id if isinstance(part, ast.Name) else None for part in _flat(returns[-1]))
-
-
-def _flat(node: ast.Tuple) -> list[ast.expr]:
-    return [inner for part in node.elts for inner in (_flat(part) if isinstance(part, ast.Tuple) else [part])]
+def says_state(name: str) -> bool:
+    """Whether a name says that it is a state: hidden, h1, prev_hidden."""
+    return bool(set(re.sub(r"\d+", "", name.lower()).split("_")) & _STATE_WORDS)

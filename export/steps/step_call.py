@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .step_form import StepForm, flat
+from ..answer import tensors_of
+from .step_form import StepForm
 from .widened_views import ViewsWidened
 
 
@@ -43,7 +44,7 @@ class StepCall(nn.Module):
 
     def take(self, x: Tensor, leaves: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Take a step in one call of the module, as many rows as it takes."""
-        given = list(flat(call(self.module, self.form, x, leaves)))
+        given = tensors_of(call(self.module, self.form, x, leaves))
         answer = given[self.form.answer]
         return answer.reshape(x.size(0), self.form.output_dim), [given[number] for number in self.form.states]
 

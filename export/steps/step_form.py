@@ -83,12 +83,13 @@ class StepForm:
             (widened_views.py).
         template: the state arguments, a tree each.
         leaves: the shape of each state tensor in the template.
-        result: what forward returns, a template.
+        result: the tensors that forward returns, a template; tuples for dicts and dataclasses.
         answer: the number of the answer in the result.
         states: for each leaf its number in the result.
         output_dim: O.
         names: of the tensors in the result, as for --answer.
         told: the name of the answer, where another one than the first is wanted.
+        in_doubt: whether other tensors of the result may as well be the states.
     """
 
     arguments: StepArguments
@@ -104,6 +105,7 @@ class StepForm:
     output_dim: int = 0
     names: tuple[str, ...] = ()
     told: str | None = None
+    in_doubt: bool = False
 
     @property
     def left_out(self) -> tuple[str, ...]:

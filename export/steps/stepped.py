@@ -19,6 +19,7 @@ from .step_form import StepForm, flat
 from .step_loop import StepLoop
 from .step_probe import find_form
 from .step_proof import find_parts
+from .step_run import starts_elsewhere
 from .written_layer import WrittenLayer, with_layers
 
 
@@ -93,7 +94,7 @@ def _settle(network: ForeignNetwork, module: nn.Module, form: StepForm, order: l
         for entry in network.exchanges
         if entry.path.startswith("call.module.")
     )
-    said = "proved equal to it called step after step" + _other_order(network, form, in_order) + _start(module)
+    said = "proved equal to it called step after step" + _other_order(network, form, in_order) + _start(module, form)
     network.exchanges = (
         Exchange(path="(itself)", was="forward takes one step", proof=f"put in a loop over time, {said}"),
         *inside,
@@ -122,10 +123,13 @@ def _other_order(network: ForeignNetwork, form: StepForm, parts: list[int]) -> s
     return "; " + ", ".join(inputs)
 
 
-def _start(module: nn.Module) -> str:
+def _start(module: nn.Module, form: StepForm) -> str:
     """Say where the module would begin with another state than zeros."""
     for name in state_makers(module):
         made = made_state(module, name, 1)
-        if made is not None and any(bool(tensor.abs().sum() > 0) for tensor in flat(made)):
+        if made is not None and any(bool(tensor.count_nonzero()) for tensor in flat(made)):
             return f"; it starts from zeros, and {name} gives something else: send that as the first state"
+    if starts_elsewhere(module, form):
+        names = ", ".join(form.arguments.state)
+        return f"; it starts from zeros, and forward without {names} from something else: send that as the first state"
     return ""

@@ -1,5 +1,7 @@
 """Modules that take one step a call, as people write them: the state is an argument, and given back."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -144,3 +146,61 @@ class StateAlone(nn.Module):
 
     def forward(self, x: Tensor, h: Tensor) -> Tensor:
         return torch.relu(self.from_x(x) + self.from_h(h))
+
+
+class NewNames(nn.Module):
+    """Gives its states back under other names and in another order, behind something of their shape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell, self.mix, self.head = nn.LSTMCell(I, H), nn.Linear(H, H), nn.Linear(H, O)
+
+    def forward(self, x: Tensor, h_prev: Tensor, c_prev: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        h_new, c_new = self.cell(x, (h_prev, c_prev))
+        context = torch.tanh(self.mix(h_new))
+        return self.head(context), context, c_new, h_new
+
+
+class Clipped(nn.Module):
+    """A layer of torch, whose cell state is clipped before each step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm, self.head = nn.LSTM(I, H), nn.Linear(H, O)
+
+    def forward(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        h, c = state
+        said, state = self.lstm(x.unsqueeze(0), (h, c.clamp(-5.0, 5.0)))
+        return self.head(said[0]), state
+
+
+class NamesFloat32(nn.Module):
+    """Says float32 in its code, as code for half precision does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell, self.head = nn.GRUCell(I, H), nn.Linear(H, O)
+
+    def forward(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        h = self.cell(x.float(), h.float())
+        return self.head(h), h
+
+
+class InDict(nn.Module):
+    """Gives back a dict with what it has none of, its state first, and an answer of the same shape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell, self.head = nn.GRUCell(I, H), nn.Linear(H, H)
+
+    def forward(self, x: Tensor, h: Tensor) -> dict[str, Tensor | None]:
+        h = self.cell(x, h)
+        return {"loss": None, "hidden": h, "logits": self.head(h)}
+
+
+class PairInDict(PairInHead):
+    """Gives back a dict with a pair of states."""
+
+    def forward(self, x: Tensor, state: tuple[Tensor, Tensor]) -> Any:
+        y, state = super().forward(x, state)
+        return {"y": y, "state": state}

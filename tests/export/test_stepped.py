@@ -14,13 +14,18 @@ from cellgate.model import LSTMCell
 
 from .stepped_modules import (
     CellBeforeHidden,
+    Clipped,
     DelayLine,
     FourStates,
     H,
     I,
+    InDict,
     Joined,
     ListOfPairs,
+    NamesFloat32,
+    NewNames,
     O,
+    PairInDict,
     PairInHead,
     ReadsItsState,
     StateAlone,
@@ -123,6 +128,30 @@ def pair_alone(module: nn.Module) -> Step:
     return step
 
 
+def new_names(module: nn.Module) -> Step:
+    def step(x: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        y, _, c, h = module(x, state[0][0], state[1][0])
+        return y, [h.unsqueeze(0), c.unsqueeze(0)]
+
+    return step
+
+
+def in_dict(module: nn.Module) -> Step:
+    def step(x: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        given = module(x, state[0][0])
+        return given["logits"], [given["hidden"].unsqueeze(0)]
+
+    return step
+
+
+def pair_in_dict(module: nn.Module) -> Step:
+    def step(x: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        given = module(x, (state[0][0], state[1][0]))
+        return given["y"], [tensor.unsqueeze(0) for tensor in given["state"]]
+
+    return step
+
+
 def by_hand(step: Step, x: Tensor, state: list[Tensor]) -> list[np.ndarray]:
     said = []
     with torch.no_grad():
@@ -145,6 +174,11 @@ def by_hand(step: Step, x: Tensor, state: list[Tensor]) -> list[np.ndarray]:
         pytest.param(DelayLine, delayed, ["h0"], {"Scan": 1}, id="delay-line"),
         pytest.param(ListOfPairs, pairs, ["h0", "c0", "h0_1", "c0_1"], {"LSTM": 2}, id="list-of-pairs"),
         pytest.param(StateAlone, alone, ["h0"], {"Scan": 1}, id="state-alone"),
+        pytest.param(NewNames, new_names, ["h0", "c0"], {"LSTM": 1}, id="states-under-new-names"),
+        pytest.param(Clipped, pair_of_layers, ["h0", "c0"], {"Scan": 1}, id="layer-with-clipped-state"),
+        pytest.param(NamesFloat32, one_state, ["h0"], {"GRU": 1}, id="names-float32"),
+        pytest.param(InDict, in_dict, ["h0"], {"GRU": 1}, id="dict"),
+        pytest.param(PairInDict, pair_in_dict, ["h0", "c0"], {"LSTM": 1}, id="pair-in-dict"),
         pytest.param(lambda: LSTMCell(I, H), pair, ["h0", "c0"], {"LSTM": 1}, id="the-tutorials-cell"),
         pytest.param(lambda: nn.LSTMCell(I, H), pair_alone, ["h0", "c0"], {"LSTM": 1}, id="torchs-cell"),
     ],
@@ -166,11 +200,33 @@ def test_a_module_of_one_step_becomes_a_graph_of_any_number(
     for rows, steps in ((1, 1), (4, 9), (2, 30)):
         x, _, *state = graph.exportable.example(rows, steps)
         full = np.full(rows, steps, dtype=np.int32)
-        for given in (state, [torch.zeros_like(tensor) for tensor in state]):
+        for size in (1.0, 0.0, 20.0):
+            given = [tensor * size for tensor in state]
             found = graph.run(x.numpy(), full, *(tensor.numpy() for tensor in given))
             expected = by_hand(call(module), x, given)
             assert [a.shape for a in found] == [b.shape for b in expected]
-            assert max(float(np.abs(a - b).max()) for a, b in zip(found, expected, strict=True)) < 5e-6
+            for a, b in zip(found, expected, strict=True):
+                assert float(np.abs(a - b).max()) < 5e-6 * max(1.0, float(np.abs(b).max()))
+
+
+def test_a_counter_of_whole_numbers_is_a_state_of_its_own_width() -> None:
+    class Counts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cell = nn.GRUCell(I, H)
+
+        def forward(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+            h, t = state
+            h = self.cell(x, h) * torch.exp(-0.01 * t.float())
+            return h.tanh(), (h, t + 1)
+
+        def init_state(self, batch_size: int) -> tuple[Tensor, Tensor]:
+            return torch.zeros(batch_size, H), torch.zeros(batch_size, 1, dtype=torch.int64)
+
+    exportable = prepare(Counts())
+
+    assert [tensor.width for tensor in exportable.network.state_tensors()] == [H, 1]
+    assert exportable.network(torch.zeros(2, 7, I))[1][1].flatten().tolist() == [7.0, 7.0]
 
 
 def test_what_was_done_is_said(exported: Any) -> None:
@@ -222,6 +278,24 @@ def test_a_first_state_that_is_learned_is_to_be_sent() -> None:
     said = prepare(Learned()).exchanges[0].proof
 
     assert said.endswith("it starts from zeros, and begin_state gives something else: send that as the first state")
+
+
+class LearnedInside(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.start, self.cell = nn.Parameter(torch.ones(H)), nn.GRUCell(I, H)
+
+    def forward(self, x: Tensor, hidden: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        hidden = self.cell(x, self.start.expand(x.size(0), -1) if hidden is None else hidden)
+        return hidden.tanh(), hidden
+
+
+def test_a_first_state_that_forward_makes_for_itself_is_to_be_sent() -> None:
+    said = prepare(LearnedInside()).exchanges[0].proof
+
+    assert said.endswith(
+        "it starts from zeros, and forward without hidden from something else: send that as the first state"
+    )
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cellgate.export.errors import ExportError, SignatureError
+from cellgate.export.errors import AnswerError, ExportError, SignatureError
 from cellgate.export.exportable import prepare
 from cellgate.export.steps.stepped import stepped
 
@@ -116,6 +116,28 @@ def test_states_that_come_back_in_another_order_are_refused_and_the_remedy_works
     assert len(prepare(Named()).signature.state) == 4
 
 
+def test_answer_that_may_as_well_be_the_state_is_refused_and_the_remedy_works() -> None:
+    class Either(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cell, self.head = nn.GRUCell(I, H), nn.Linear(H, H)
+
+        def forward(self, x: Tensor, h: Tensor) -> Any:
+            carry = self.cell(x, h)
+            return carry, self.head(carry)
+
+    with pytest.raises(SignatureError, match=r"several tensors that have the shape of h, .*: return answer, h$"):
+        prepare(Either())
+
+    class Named(Either):
+        def forward(self, x: Tensor, h: Tensor) -> Any:
+            h = self.cell(x, h)
+            return self.head(h), h
+
+    named, x = Named(), torch.randn(1, 1, I)
+    torch.testing.assert_close(prepare(named).network(x)[1][0][0], named.cell(x[:, 0]))
+
+
 def whole_layer(net: GivenWords, x: Tensor, hidden: Tensor) -> Any:
     said, hidden = net.gru(x, hidden)
     return said + torch.randn(1), hidden
@@ -158,6 +180,27 @@ def test_an_argument_that_may_be_no_state_is_not_taken_for_one(argument: str) ->
 
     with pytest.raises(ExportError, match=argument):
         prepare(Gated())
+
+
+def test_answer_that_a_step_does_not_return_is_refused_with_those_that_it_does() -> None:
+    with pytest.raises(AnswerError, match=r"no numbers \[B, O\] called 'logits' .*expected one of 0, 1.0, 1.1"):
+        prepare(PairInHead(), answer="logits")
+
+
+def test_states_are_not_guessed_without_end() -> None:
+    class Wide(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.ModuleList([nn.Linear(20 + 7 * k, 30 + 11 * k) for k in range(12)])
+
+        def forward(self, x: Tensor, state: Tensor) -> Tensor:
+            calls.append(1)
+            raise ValueError
+
+    calls: list[int] = []
+
+    assert stepped(Wide(), {}, None) is None
+    assert 100 < len(calls) < 3000
 
 
 def test_what_is_told_and_does_not_exist_is_refused() -> None:
