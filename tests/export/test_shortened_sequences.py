@@ -146,6 +146,7 @@ def conv(kernel: int, **options: Any) -> nn.Conv1d:
     return nn.Conv1d(I, C, kernel, **options)
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     ("module", "least"),
     [

@@ -161,6 +161,7 @@ def by_hand(step: Step, x: Tensor, state: list[Tensor]) -> list[np.ndarray]:
     return [torch.stack(said, 1).numpy(), *(tensor.numpy() for tensor in state)]
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     ("make", "call", "states", "operators"),
     [
