@@ -3,7 +3,7 @@
 A layout is a text of axes in the module's own order: B rows, T steps, I or O features, 1 an axis that holds one. A
 module whose input has no B takes one sequence at a time, as the tagger of PyTorch's own tutorial does.
 
-Rules of this file: pure shapes; which layout a module has is found out on runs (foreign_probes.py).
+Rules of this file: pure shapes; which layout a module has is found out on runs (input_probe.py, output_probe.py).
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,8 +1,8 @@
 """A network that somebody else wrote, behind the call of this house: (x, lengths, state) -> (y, state).
 
 What the module's ``forward`` does not take, its exchanged layers get through their Carry. Nothing is assumed that a run
-can tell (input_probe.py, foreign_probes.py): how the sequence is handed over and its width, how the output is laid out,
-whether a state given arrives at the layer (else none is carried), and whether lengths are honoured.
+can tell: how the sequence is handed over and its width (input_probe.py), how the output is laid out (output_probe.py),
+whether a state given arrives at the layer, else none is carried, and whether lengths are honoured (foreign_probes.py).
 
 A module that takes one sequence at a time is called once for each row; in the graph it is mapped over the rows.
 
@@ -28,13 +28,14 @@ from .call_roles import Roles, find_roles
 from .errors import SignatureError, UnsupportedLayerError
 from .exchange import Exchange, exchange
 from .exchanged_layer import ExchangedLayer
-from .foreign_probes import find_lengths, find_output, find_precision, find_state
+from .foreign_probes import find_lengths, find_precision, find_state
 from .free_length import length_left_free
 from .input_probe import PROBE_STEPS, example, find_input
 from .input_width import input_candidates, loop_candidates
 from .loops.rolled import roll
 from .one_at_a_time import mapped, row_by_row
 from .original_proof import prove_as_it_came
+from .output_probe import find_output
 from .own_attributes import attributes_kept
 from .ragged import packing_understood
 from .steps_seen import find_least_steps, find_steps_seen

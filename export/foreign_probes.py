@@ -1,10 +1,10 @@
-"""What a foreign module gives, found out on runs: its output, its state, its lengths; and proved on runs.
+"""What a foreign module does with a precision, a state and lengths, found out on runs.
 
 A padded batch is compared with its rows alone, and a module that passes neither as it is nor with the last real step
 repeated in the padding gets no lengths at all. That the whole is what the module was as it came is proved in
 original_proof.py.
 
-Rules of this file: every guess is checked on a run; where none holds, a SignatureError says what was tried.
+Rules of this file: every guess is checked on a run; where none holds, the network goes without.
 """
 
 from __future__ import annotations
@@ -16,78 +16,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .answer import refuse_list_of_steps, say_others
-from .call_layout import output_layout, output_layouts
-from .errors import ExportError, SignatureError
-from .input_probe import PROBE_ROWS, example
-from .steps_seen import lengths_to_try, per_step_of_fewer
+from .errors import ExportError
+from .input_probe import example
+from .steps_seen import lengths_to_try
 
 if TYPE_CHECKING:
     from .foreign_network import ForeignNetwork
-
-
-@torch.no_grad()
-def find_output(network: ForeignNetwork) -> None:
-    """Find which layers run, that the module draws nothing by chance, and how it lays out y."""
-    name, taken = type(network.module).__name__, network.input_layout
-    rows = 1 if taken.one_at_a_time else PROBE_ROWS
-    given = network.probe_steps
-    answers, returned = [], []
-    for steps in given:
-        answers.append(network.call(example(network, steps)))
-        returned.append(network.returned)
-    refuse_list_of_steps(name, returned, given)
-    others = say_others(returned[0])
-    if answers[0].dtype != torch.float32:
-        dtype = str(answers[0].dtype).removeprefix("torch.")
-        remedy = "end its forward with .float()" if answers[0].is_floating_point() else "return scores, not argmax"
-        raise SignatureError(f"{name}.forward returns {dtype}, expected float32; {remedy}{others}")
-    shapes = [list(y.shape) for y in answers]
-    network.stacks = {n: tensors for n, tensors in network.stacks.items() if n in network.carry.calls}
-    if network.roles.needs_state and not network.stacks:
-        needed = ", ".join(network.roles.state)
-        raise SignatureError(
-            f"{name}.forward needs {needed} and runs no recurrent layer, expected one to give it to; take {needed} "
-            "out, or give it the default None and make zeros in forward"
-        )
-    x = example(network, given[0])
-    if not torch.allclose(network.call(x), network.call(x), rtol=1e-5, atol=1e-5, equal_nan=True):
-        raise SignatureError(
-            f"{name}.forward gives another output each time for the same input, expected the same; start from zeros in "
-            "the place of torch.randn, give F.dropout training=self.training, and change no attribute in place"
-        )
-    fitting = output_layouts(taken, shapes, given, rows)
-    for axes in fitting:
-        network.output_layout = output_layout(axes, shapes, given, rows)
-        if taken.one_at_a_time or _rows_stay_apart(network):
-            return
-    if fitting:
-        raise SignatureError(
-            f"{name}.forward lets a row change the output of another, expected each row by itself; "
-            "look for a view() or reshape() that mixes the batch with another axis, and for a mean over the batch"
-        )
-    fewer = per_step_of_fewer(shapes, given)
-    if fewer is not None:
-        raise SignatureError(
-            f"{name}.forward shortens the sequence and answers for {fewer} steps where {given[1]} were given, expected "
-            "an answer for each step, or one for the sequence; let it return one, such as y[:, -1] or y.mean(1)"
-        )
-    remedy = "; end its forward with .flatten(1)" if shapes[0] == shapes[1] and shapes[0][:1] == [rows] else ""
-    whom, wanted = f"{PROBE_ROWS} rows", "[B, T, O] or [B, O]"
-    if taken.one_at_a_time:
-        whom, wanted = "a sequence", "[T, O] or [O]"
-    raise SignatureError(
-        f"{name}.forward returns shape {shapes[0]} for {whom} of {given[0]} steps and {shapes[1]} for "
-        f"{given[1]}, expected {wanted} with one O for every length{remedy}{others}"
-    )
-
-
-def _rows_stay_apart(network: ForeignNetwork) -> bool:
-    x = example(network, network.probe_steps[1])
-    other = x.clone()
-    other[1] = example(network, network.probe_steps[1], seed=1)[1]
-    one, two = network(x)[0], network(other)[0]
-    return all(torch.allclose(one[row], two[row], rtol=1e-4, atol=1e-5) for row in range(PROBE_ROWS) if row != 1)
 
 
 @torch.no_grad()

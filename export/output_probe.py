@@ -1,0 +1,114 @@
+"""How a foreign module lays out its answer, found out on runs: axes, width, and whether rows and runs stay apart.
+
+Rules of this file: what cannot be served is refused with what would help; nothing is guessed that a run can show.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from .answer import refuse_list_of_steps, say_others
+from .call_layout import output_layout, output_layouts
+from .errors import SignatureError
+from .input_probe import PROBE_ROWS, example
+from .steps_seen import per_step_of_fewer
+
+if TYPE_CHECKING:
+    from .foreign_network import ForeignNetwork
+
+
+@torch.no_grad()
+def find_output(network: ForeignNetwork) -> None:
+    """Find which layers run, that the module draws nothing by chance, and how it lays out y.
+
+    Raises:
+        SignatureError: no layout fits, rows change each other, or y is not what it was in the run before.
+        AnswerError: it returns a list with a tensor for each step.
+    """
+    given, answers, returned = network.probe_steps, [], []
+    for steps in given:
+        answers.append(network.call(example(network, steps)))
+        returned.append(network.returned)
+    refuse_list_of_steps(_name(network), returned, given)
+    others = say_others(returned[0])
+    _check_dtype(network, answers[0], others)
+    network.stacks = {n: tensors for n, tensors in network.stacks.items() if n in network.carry.calls}
+    _check_state_is_used(network)
+    _check_same_again(network, example(network, given[0]))
+    _choose_layout(network, [list(y.shape) for y in answers], others)
+
+
+def _name(network: ForeignNetwork) -> str:
+    return type(network.module).__name__
+
+
+def _check_dtype(network: ForeignNetwork, answer: Tensor, others: str) -> None:
+    if answer.dtype != torch.float32:
+        dtype = str(answer.dtype).removeprefix("torch.")
+        remedy = "end its forward with .float()" if answer.is_floating_point() else "return scores, not argmax"
+        raise SignatureError(f"{_name(network)}.forward returns {dtype}, expected float32; {remedy}{others}")
+
+
+def _check_state_is_used(network: ForeignNetwork) -> None:
+    if network.roles.needs_state and not network.stacks:
+        needed = ", ".join(network.roles.state)
+        raise SignatureError(
+            f"{_name(network)}.forward needs {needed} and runs no recurrent layer, expected one to give it to; take "
+            f"{needed} out, or give it the default None and make zeros in forward"
+        )
+
+
+def _check_same_again(network: ForeignNetwork, x: Tensor) -> None:
+    if not torch.allclose(network.call(x), network.call(x), rtol=1e-5, atol=1e-5, equal_nan=True):
+        raise SignatureError(
+            f"{_name(network)}.forward gives another output each time for the same input, expected the same; start "
+            "from zeros in the place of torch.randn, give F.dropout training=self.training, and change no attribute in "
+            "place"
+        )
+
+
+def _choose_layout(network: ForeignNetwork, shapes: list[list[int]], others: str) -> None:
+    """Take the first layout that fits the shapes and keeps rows apart."""
+    taken, given = network.input_layout, network.probe_steps
+    rows = 1 if taken.one_at_a_time else PROBE_ROWS
+    fitting = output_layouts(taken, shapes, given, rows)
+    for axes in fitting:
+        network.output_layout = output_layout(axes, shapes, given, rows)
+        if taken.one_at_a_time or _rows_stay_apart(network):
+            return
+    if fitting:
+        raise SignatureError(
+            f"{_name(network)}.forward lets a row change the output of another, expected each row by itself; "
+            "look for a view() or reshape() that mixes the batch with another axis, and for a mean over the batch"
+        )
+    raise SignatureError(_no_layout(network, shapes, rows) + others)
+
+
+def _rows_stay_apart(network: ForeignNetwork) -> bool:
+    x = example(network, network.probe_steps[1])
+    other = x.clone()
+    other[1] = example(network, network.probe_steps[1], seed=1)[1]
+    one, two = network(x)[0], network(other)[0]
+    return all(torch.allclose(one[row], two[row], rtol=1e-4, atol=1e-5) for row in range(PROBE_ROWS) if row != 1)
+
+
+def _no_layout(network: ForeignNetwork, shapes: list[list[int]], rows: int) -> str:
+    """Say why the shapes are those of no answer, with a remedy."""
+    name, given = _name(network), network.probe_steps
+    fewer = per_step_of_fewer(shapes, given)
+    if fewer is not None:
+        return (
+            f"{name}.forward shortens the sequence and answers for {fewer} steps where {given[1]} were given, expected "
+            "an answer for each step, or one for the sequence; let it return one, such as y[:, -1] or y.mean(1)"
+        )
+    remedy = "; end its forward with .flatten(1)" if shapes[0] == shapes[1] and shapes[0][:1] == [rows] else ""
+    whom, wanted = f"{PROBE_ROWS} rows", "[B, T, O] or [B, O]"
+    if network.input_layout.one_at_a_time:
+        whom, wanted = "a sequence", "[T, O] or [O]"
+    return (
+        f"{name}.forward returns shape {shapes[0]} for {whom} of {given[0]} steps and {shapes[1]} for "
+        f"{given[1]}, expected {wanted} with one O for every length{remedy}"
+    )
