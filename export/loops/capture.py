@@ -3,11 +3,13 @@
 PyTorch's capturer runs a Python loop and records its steps one after the other. Elsewhere that is to be avoided; here
 it is wanted.
 
-Rules of this file: it runs the module once, under the capturer, and judges nothing.
+Rules of this file: it runs the module under the capturer, and judges nothing.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +18,34 @@ from ..capture_error import not_captured
 from ..size_guards import frozen_axis_error, quiet_capture, size_guards_recorded
 from .unrolled import Unrolled
 from .value import BATCH, INPUT, WEIGHT, Reading, Ref
+
+_aten = torch.ops.aten
+# Views that are read as they stand: PyTorch would write none of them out, or the rest of this folder knows them.
+_VIEWS: Final = frozenset(
+    {
+        _aten.alias.default,
+        _aten.chunk.default,
+        _aten.contiguous.default,
+        _aten.detach.default,
+        _aten.expand.default,
+        _aten.permute.default,
+        _aten.reshape.default,
+        _aten.select.int,
+        _aten.slice.Tensor,
+        _aten.split.Tensor,
+        _aten.split_with_sizes.default,
+        _aten.squeeze.default,
+        _aten.squeeze.dim,
+        _aten.squeeze.dims,
+        _aten.t.default,
+        _aten.to.dtype,
+        _aten.to.dtype_layout,
+        _aten.transpose.int,
+        _aten.unbind.int,
+        _aten.unsqueeze.default,
+        _aten.view.default,
+    }
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,8 +63,12 @@ class Captured:
     batch_axis: int
 
 
-def capture(call: nn.Module, example: Tensor, batch_axis: int) -> Captured:
-    """Capture ``call(example)`` with the batch free.
+def capture(call: nn.Module, example: Tensor, batch_axis: int) -> Iterator[Captured]:
+    """Capture ``call(example)`` with the batch free, in the forms that a loop can be looked for in.
+
+    First as it stands, unless an operation changes a tensor; then, unless it would be the same, as PyTorch writes it
+    out, without changes in place and with every view as one of a few. PyTorch runs everything twice again for that,
+    which is most of the time that a capture takes.
 
     Args:
         call: takes the sequence and returns one tensor.
@@ -45,8 +79,19 @@ def capture(call: nn.Module, example: Tensor, batch_axis: int) -> Captured:
         FrozenAxisError: the batch is not free; names file and line.
         ExportError: the module cannot be captured.
     """
-    program = _capture(call, example, batch_axis)
-    return Captured(program=program, steps=example.shape[1 - batch_axis], batch_axis=batch_axis)
+    steps = example.shape[1 - batch_axis]
+    with _captures():
+        free = {batch_axis: torch.export.Dim("B", min=1)}
+        program = torch.export.export(call, (example,), dynamic_shapes=(free,), strict=False)
+    targets = [node.target for node in program.graph.nodes if node.op == "call_function"]
+    if not any(_changes_a_tensor(target) for target in targets):
+        program.graph.eliminate_dead_code()
+        yield Captured(program=program, steps=steps, batch_axis=batch_axis)
+        if not any(_is_unread_view(target) for target in targets):
+            return
+    with _captures():
+        program = program.run_decompositions({})
+    yield Captured(program=program, steps=steps, batch_axis=batch_axis)
 
 
 def unroll(captured: Captured, reading: Reading = Reading.AS_IT_STANDS) -> Unrolled:
@@ -57,20 +102,33 @@ def unroll(captured: Captured, reading: Reading = Reading.AS_IT_STANDS) -> Unrol
     return unrolled
 
 
-def _capture(call: nn.Module, example: Tensor, batch_axis: int) -> torch.export.ExportedProgram:
-    free = {batch_axis: torch.export.Dim("B", min=1)}
+@contextmanager
+def _captures() -> Iterator[None]:
+    """Tell what the capturer says in sentences of ours."""
     guards: list[str] = []
     try:
         with quiet_capture(), size_guards_recorded(guards), torch.no_grad():
-            program = torch.export.export(call, (example,), dynamic_shapes=(free,), strict=False)
-            functional: torch.export.ExportedProgram = program.run_decompositions({})
-            return functional
+            yield
     except torch._dynamo.exc.UserError as err:  # noqa: SLF001 - its only name
         raise frozen_axis_error(str(err), guards) from err
     except Exception as err:
         if guards:
             raise frozen_axis_error(str(err), guards) from err
         raise not_captured(err) from err
+
+
+def _changes_a_tensor(target: Any) -> bool:
+    """Whether an operation writes in place, or holds a graph of its own, whose operations may."""
+    if not isinstance(target, torch._ops.OpOverload):  # noqa: SLF001 - its only name
+        return isinstance(target, torch._ops.HigherOrderOperator)  # noqa: SLF001 - its only name
+    return bool(target._schema.is_mutable)  # noqa: SLF001 - its only name
+
+
+def _is_unread_view(target: Any) -> bool:
+    """Whether an operation gives a view of a kind that is read only once PyTorch has written it as another."""
+    if not isinstance(target, torch._ops.OpOverload) or target in _VIEWS:  # noqa: SLF001 - its only name
+        return False
+    return any(result.alias_info is not None for result in target._schema.returns)  # noqa: SLF001 - its only name
 
 
 class _Reader:

@@ -17,6 +17,8 @@ _RANDOM: Final = (
     "native_dropout",
     "dropout",
     "feature_dropout",
+    "alpha_dropout",
+    "feature_alpha_dropout",
     "uniform",
     "exponential",
 )

@@ -36,7 +36,14 @@ _SAME: Final = frozenset(
         _aten.lift_fresh_copy.default,
     }
 )
-_DROPOUT: Final = frozenset({_aten.dropout.default, _aten.feature_dropout.default})
+_DROPOUT: Final = frozenset(
+    {
+        _aten.alpha_dropout.default,
+        _aten.dropout.default,
+        _aten.feature_alpha_dropout.default,
+        _aten.feature_dropout.default,
+    }
+)
 _MADE_LIKE: Final = {
     _aten.full_like.default: _aten.full.default,
     _aten.ones_like.default: _aten.ones.default,

@@ -9,6 +9,7 @@ Rules of this file: it says in which order, and which refusal is told; the steps
 """
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -113,23 +114,27 @@ def _no_sequence(roles: Roles, said: str) -> str:
 def _rolled(
     call: AnswerAlone, carry: Carry, batch_axis: int, width: int, *, takes_tokens: bool
 ) -> tuple[nn.Module, int]:
-    """Roll as it stands; else with loops over what a loop before gave in each reading; the first refusal says most."""
+    """Roll as it stands; else with loops over what a loop before gave in each reading; the first refusal says most.
+
+    Where the module is captured in two forms, it is that of the second.
+    """
     sequences = [example(T, width, batch_axis, takes_tokens=takes_tokens) for T in free_steps(call, width)]
-    captured = [capture(call, sequence, batch_axis) for sequence in sequences]
     refusals: list[NoLoopError] = []
-    for reading in Reading:
-        try:
-            program, weights = _program_of_any_length(captured, reading)
-            made = make_module(program, weights, carry, type(call.module).__name__)
-            prove(call, made, width, batch_axis, takes_tokens=takes_tokens)
-        except NoLoopError as refusal:
-            refusals.append(refusal)
-        else:
-            return made, len(program.cells)
+    for captured in zip(*(capture(call, sequence, batch_axis) for sequence in sequences), strict=False):
+        refusals = []
+        for reading in Reading:
+            try:
+                program, weights = _program_of_any_length(captured, reading)
+                made = make_module(program, weights, carry, type(call.module).__name__)
+                prove(call, made, width, batch_axis, takes_tokens=takes_tokens)
+            except NoLoopError as refusal:
+                refusals.append(refusal)
+            else:
+                return made, len(program.cells)
     raise refusals[0] from None
 
 
-def _program_of_any_length(captured: list[Captured], reading: Reading) -> tuple[Program, dict[str, Tensor]]:
+def _program_of_any_length(captured: Sequence[Captured], reading: Reading) -> tuple[Program, dict[str, Tensor]]:
     """Return the program for any T of what was captured for two, and the weights that it reads."""
     programs, weights = [], {}
     for one in captured:
