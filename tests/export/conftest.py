@@ -1,5 +1,6 @@
 """What the tests of the export start from: a network's graph under the real onnxruntime, beside eager PyTorch."""
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 import onnxruntime
+import onnxscript
 import pytest
 import torch
 from torch import Tensor, nn
@@ -63,6 +65,15 @@ class Exported:
             assert [a.shape for a in expected] == [a.shape for a in actual]
             worst = max(worst, *(float(np.abs(a - b).max()) for a, b in zip(actual, expected, strict=True)))
         return worst
+
+
+@pytest.fixture(scope="session", autouse=True)
+def translations_are_read_once() -> None:
+    """Keep what onnxscript reads of its 557 functions: it reads them all again at every export."""
+    functions = onnxscript.values.TracedOnnxFunction
+    if isinstance(functions.function_ir, property):
+        functions.function_ir = functools.cached_property(functions.function_ir.fget)
+        functions.function_ir.__set_name__(functions, "function_ir")
 
 
 @pytest.fixture
