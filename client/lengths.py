@@ -7,7 +7,7 @@ lengths on every machine. A length is a number of time steps, 1 .. MAX_STEPS.
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final, Protocol
 
@@ -158,6 +158,18 @@ def check_least(text: str, drawn: NDArray[np.int64], least_steps: int) -> None:
         raise LengthsError(text, f"lengths of at least {least_steps}, which the network needs", found)
 
 
-def describe(text: str) -> str:
-    """Return the description itself, with what a preset stands for."""
-    return f"{text} ({PRESETS[text]})" if text in PRESETS else text
+def fit(text: str, lengths: Lengths, least_steps: int) -> tuple[Lengths, str]:
+    """Return lengths for a network and what to call them: those of a preset begin where the network's do.
+
+    Args:
+        text: the description that the lengths were read from.
+        lengths: read from it.
+        least_steps: of the network.
+    """
+    if text not in PRESETS:
+        return lengths, text
+    name = f"{text} ({PRESETS[text]})"
+    if not isinstance(lengths, Uniform | LogNormal) or lengths.low >= least_steps:
+        return lengths, name
+    raised = replace(lengths, low=least_steps, high=max(lengths.high, least_steps))
+    return raised, f"{name}, from {least_steps} steps on"

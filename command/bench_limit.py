@@ -9,7 +9,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
-from ..client.lengths import check_least, describe, parse_lengths
+import numpy as np
+from numpy.typing import NDArray
+
+from ..client.lengths import check_least, fit, parse_lengths
 from ..serve.engine.engine import Engine, EngineLimits
 from ..serve.engine.limit import LimitRow, choose_count, make_sequences, make_works, measure_limit
 from ..serve.engine.limit_ways import OUTSTANDING, CountingRuntime, LanesWay
@@ -53,19 +56,21 @@ def run(arguments: argparse.Namespace) -> int:
     limits = EngineLimits.of(settings)
     limits = replace(limits, max_waiting=max(limits.max_waiting, OUTSTANDING))
     engine = Engine([replace(opened, runtime=counting)], limits)
+    least_steps = opened.runtime.signature.least_steps
+    lengths, described = fit(arguments.lengths, lengths, least_steps)
     try:
         drawn = lengths.draw(_TRIED, arguments.seed)
-        check_least(arguments.lengths, drawn, opened.runtime.signature.least_steps)
+        check_least(arguments.lengths, drawn, least_steps)
         count = arguments.requests or choose_count(opened.runtime, drawn, arguments.seconds or _SECONDS, _TURNS)
         chosen = lengths.draw(count, arguments.seed)
-        check_least(arguments.lengths, chosen, opened.runtime.signature.least_steps)
+        check_least(arguments.lengths, chosen, least_steps)
         sequences = make_sequences(opened.runtime.signature, chosen, arguments.seed)
         terminal.note(f"{count} sequences in {_TURNS} turns of every way")
         lanes = LanesWay(engine, counting, make_works(opened.served.name, opened.runtime.signature, sequences))
         rows = measure_limit(opened.runtime, sequences, lanes, turns=_TURNS)
     finally:
         engine.close()
-    facts = _facts(arguments, opened, plan, count, float(chosen.mean()))
+    facts = _facts(opened, plan, chosen, described, arguments.seed)
     _print(facts, rows, terminal)
     if arguments.plot is not None:
         text = plot_limit(rows, [_name(row) for row in rows], _title(facts), html=arguments.plot.endswith(".html"))
@@ -75,18 +80,16 @@ def run(arguments: argparse.Namespace) -> int:
     return DONE
 
 
-def _facts(
-    arguments: argparse.Namespace, opened: EngineModel, plan: str, count: int, mean_steps: float
-) -> dict[str, Any]:
+def _facts(opened: EngineModel, plan: str, chosen: NDArray[np.int64], lengths: str, seed: int) -> dict[str, Any]:
     facts = opened.runtime.facts
     return {
         "kind": "limit",
         "model": opened.served.name,
         "digest": opened.served.digest,
-        "lengths": describe(arguments.lengths),
-        "seed": arguments.seed,
-        "sequences": count,
-        "mean_steps": mean_steps,
+        "lengths": lengths,
+        "seed": seed,
+        "sequences": len(chosen),
+        "mean_steps": float(chosen.mean()),
         "turns": _TURNS,
         "device": facts.device,
         "provider": facts.provider,

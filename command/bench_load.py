@@ -13,7 +13,7 @@ from ..client.address import Address, parse_address
 from ..client.infer_request import Body
 from ..client.jobs import JobPlan, StreamState, make_jobs
 from ..client.latency import Percentiles, Summary
-from ..client.lengths import describe, parse_lengths
+from ..client.lengths import fit, parse_lengths
 from ..client.load_plan import LoadPlan
 from ..client.load_plot import plot_load
 from ..client.load_run import LoadResult, run_load
@@ -74,6 +74,7 @@ def _ask(arguments: argparse.Namespace, terminal: Terminal) -> Asked:
     address = replace(parse_address(arguments.target), api_key=api_key_of(arguments.environ))
     lengths = parse_lengths(arguments.lengths)
     facts = read_model(address, arguments.model)
+    lengths, described = fit(arguments.lengths, lengths, facts.least_steps)
     body: Body = arguments.body or ("binary" if "binary_tensor_data" in facts.extensions else "json")
     if arguments.body is None and body == "json":
         terminal.note("the server does not say that it takes binary tensors: JSON is sent")
@@ -86,9 +87,7 @@ def _ask(arguments: argparse.Namespace, terminal: Terminal) -> Asked:
         stream_state=keeper,
         seed=arguments.seed,
     )
-    return Asked(
-        address=address, facts=facts, lengths=describe(arguments.lengths), jobs=job_plan, load=_load_plan(arguments)
-    )
+    return Asked(address=address, facts=facts, lengths=described, jobs=job_plan, load=_load_plan(arguments))
 
 
 def _load_plan(arguments: argparse.Namespace) -> LoadPlan:

@@ -22,7 +22,7 @@ from ..served_model import (
     read_served_bundles,
 )
 from ..settings import Settings
-from ..start_errors import GoldenMismatchError, MeasuringError
+from ..start_errors import GoldenMismatchError, MeasuringError, ServerStartError
 from ..verification_state import read_verification_state
 from .calibrate import calibrate
 from .cost_model import CostModel
@@ -150,6 +150,10 @@ def _open_model(
     tell: Tell,
     measured: Measured | None = None,
 ) -> EngineModel:
+    least_steps = read.bundle.manifest.graph.least_steps
+    if least_steps > settings.max_steps:
+        expected = f"max-steps of at least {least_steps}, which the network needs"
+        raise ServerStartError(f"model {read.name}: expected {expected}, found {settings.max_steps}")
     found = None if measured is None else _open_measured(read, settings, opened, measured)
     runtime, cost, device_lanes = found or _open_fastest(read, settings, opened, tell)
     tell(read, "its golden cases were run")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cellgate.client.errors import ClientError, LengthsError
-from cellgate.client.lengths import MAX_STEPS, PRESETS, check_least, describe, parse_lengths
+from cellgate.client.lengths import MAX_STEPS, PRESETS, check_least, fit, parse_lengths
 
 DESCRIPTIONS = ["fixed:17", "uniform:3-9", "lognormal:40,0.8", "lognormal:40,0.8,5-300", *PRESETS]
 
@@ -60,8 +60,19 @@ def test_the_presets_are_the_three_workloads():
     assert means["small"] == pytest.approx(18, rel=0.02)
     assert means["medium"] == pytest.approx(53, rel=0.03)
     assert means["large"] == pytest.approx(141, rel=0.06)
-    assert describe("small") == "small (uniform:7-29)"
-    assert describe("fixed:3") == "fixed:3"
+    assert fit("small", parse_lengths("small"), 7) == (parse_lengths("small"), "small (uniform:7-29)")
+    assert fit("fixed:3", parse_lengths("fixed:3"), 4) == (parse_lengths("fixed:3"), "fixed:3")
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("least_steps", [21, 900])
+def test_a_preset_begins_with_what_the_network_needs_and_says_so(name, least_steps):
+    lengths, described = fit(name, parse_lengths(name), least_steps)
+
+    drawn = lengths.draw(5_000, 0)
+    assert drawn.min() == least_steps
+    assert drawn.max() >= least_steps
+    assert described == f"{name} ({PRESETS[name]}), from {least_steps} steps on"
 
 
 @pytest.mark.parametrize("content", ["5\n3\n\n9\n", "length\n5\n3\n9", "\ufeff5\r\n3\r\n9\r\n"])

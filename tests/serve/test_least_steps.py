@@ -20,6 +20,7 @@ from cellgate.serve.metadata import model_metadata
 from cellgate.serve.model_config import model_config
 from cellgate.serve.served_model import BundlePlace
 from cellgate.serve.settings import Settings
+from cellgate.serve.start_errors import ServerStartError
 
 from .conftest import started
 from .hot_wire import Wire, listen
@@ -170,3 +171,13 @@ def test_examples_of_a_network_that_takes_lengths_have_none_below_the_least(open
     assert [tensor["data"] for tensor in example["inputs"][1:]] == [[4]]
     assert two["inputs"][1]["data"] == [4, 3]
     assert two["inputs"][0]["data"][14:] == [0, 0]
+
+
+def test_a_server_that_takes_no_sequence_long_enough_does_not_start(network, tmp_path):
+    place = BundlePlace(network.write(tmp_path / "windows"))
+    said = r"^model windows: expected max-steps of at least 3, which the network needs, found 2$"
+
+    with pytest.raises(ServerStartError, match=said):
+        open_engine_models([place], replace(SETTINGS, max_steps=2))
+    (model,) = open_engine_models([place], replace(SETTINGS, max_steps=3))
+    model.runtime.close()
