@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from .errors import AnswerError
+from .errors import AnswerError, SignatureError
 
 if TYPE_CHECKING:
     from .foreign_network import ForeignNetwork
@@ -119,6 +119,23 @@ def say_others(returned: Named) -> str:
     """Return the end of a sentence on an answer that cannot be taken: how to take another, where there is one."""
     others = " or ".join(other for other, _ in returned[1:])
     return f"; or take another of its tensors with --answer {others}" if others else ""
+
+
+def refuse_other_numbers(name: str, answer: Tensor, returned: Named) -> None:
+    """Refuse an answer that is not float32.
+
+    Args:
+        name: of the module.
+        answer: as it is taken.
+        returned: the named tensors of the result.
+
+    Raises:
+        SignatureError: it is of another dtype.
+    """
+    if answer.dtype != torch.float32:
+        dtype = str(answer.dtype).removeprefix("torch.")
+        remedy = "end its forward with .float()" if answer.is_floating_point() else "return scores, not argmax"
+        raise SignatureError(f"{name}.forward returns {dtype}, expected float32; {remedy}{say_others(returned)}")
 
 
 def refuse_list_of_steps(name: str, returned: Sequence[Named], steps: Sequence[int]) -> None:

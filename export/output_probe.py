@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .answer import refuse_list_of_steps, say_others
+from .answer import refuse_list_of_steps, refuse_other_numbers, say_others
 from .call_layout import output_layout, output_layouts
 from .errors import SignatureError
 from .input_probe import PROBE_ROWS, example
@@ -34,7 +34,7 @@ def find_output(network: ForeignNetwork) -> None:
         returned.append(network.returned)
     refuse_list_of_steps(_name(network), returned, given)
     others = say_others(returned[0])
-    _check_dtype(network, answers[0], others)
+    refuse_other_numbers(_name(network), answers[0], returned[0])
     network.stacks = {n: tensors for n, tensors in network.stacks.items() if n in network.carry.calls}
     _check_state_is_used(network)
     _check_same_again(network, example(network, given[0]))
@@ -43,13 +43,6 @@ def find_output(network: ForeignNetwork) -> None:
 
 def _name(network: ForeignNetwork) -> str:
     return type(network.module).__name__
-
-
-def _check_dtype(network: ForeignNetwork, answer: Tensor, others: str) -> None:
-    if answer.dtype != torch.float32:
-        dtype = str(answer.dtype).removeprefix("torch.")
-        remedy = "end its forward with .float()" if answer.is_floating_point() else "return scores, not argmax"
-        raise SignatureError(f"{_name(network)}.forward returns {dtype}, expected float32; {remedy}{others}")
 
 
 def _check_state_is_used(network: ForeignNetwork) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from ..answer import Answer, refuse_list_of_steps
+from ..answer import Answer, refuse_list_of_steps, refuse_other_numbers
 from ..call_roles import Roles
 from ..errors import ExportError, SignatureError, UnsupportedLayerError
 from ..exchanged_layer import Carry
@@ -64,7 +64,7 @@ def roll(module: nn.Module, roles: Roles, answer: Answer, carry: Carry, candidat
     Raises:
         UnsupportedLayerError: there is no loop, or none that could be proved; the message says which.
         AnswerError: what it returns holds no answer.
-        SignatureError: it gives NaN for one step.
+        SignatureError: it gives NaN for one step, or an answer that is not float32.
     """
     call = AnswerAlone(copy.deepcopy(module).eval(), roles, answer)
     complaints: list[tuple[int, str]] = []
@@ -77,13 +77,15 @@ def roll(module: nn.Module, roles: Roles, answer: Answer, carry: Carry, candidat
             if failed:
                 complaints.append((0, _no_sequence(roles, failed)))
                 continue
-            refuse_list_of_steps(type(module).__name__, [call.named(one) for one in sequences], steps)
+            returned = [call.named(one) for one in sequences]
+            refuse_list_of_steps(type(module).__name__, returned, steps)
             try:
                 rolled, layers = _rolled(call, carry, batch_axis, width, takes_tokens=takes_tokens)
             except (NoLoopError, ExportError) as err:
                 nan = nan or _gives_nan(call, example(1, width, batch_axis, takes_tokens=takes_tokens))
                 complaints.append((2 if isinstance(err, NoLoopError) and str(err) != NONE_FOUND else 1, str(err)))
                 continue
+            refuse_other_numbers(type(module).__name__, returned[0][0][1], returned[0])
             return Rolled(module=rolled, takes_tokens=takes_tokens, width=width, layers=layers)
     if nan:
         raise SignatureError(gives_nan(type(module).__name__, 1))

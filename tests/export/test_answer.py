@@ -174,3 +174,13 @@ def test_answer_of_a_wrong_shape_names_the_others(exported: Any) -> None:
         prepare(net)
 
     assert exported(net, answer="logits").largest_difference() < 2e-6
+
+
+@pytest.mark.parametrize("net", [Net(lambda y, _: (y.argmax(-1), y)), Loop(lambda y, *_: (y.argmax(-1), y))])
+def test_whole_numbers_are_no_answer_and_the_others_are_named(exported: Any, net: nn.Module) -> None:
+    with pytest.raises(
+        SignatureError, match="return scores, not argmax; or take another of its tensors with --answer 1"
+    ):
+        prepare(net)
+
+    assert exported(net, answer="1").largest_difference() < 2e-6
