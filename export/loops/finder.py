@@ -9,12 +9,16 @@ Rules of this file: it finds or finds not, and builds nothing; what it found is 
 """
 
 from itertools import product
+from typing import Final
 
 from .direction import Direction
 from .iterations import Body, all_iterations
 from .late_values import is_product, late_places
-from .loop import MIDDLE, NONE_FOUND, PASSES_OVER, UNLIKE, Loop, NoLoopError
+from .loop import MIDDLE, NONE_FOUND, PASSES_OVER, SHORTENED, UNLIKE, Loop, NoLoopError
 from .unrolled import Unrolled
+from .value import Ref
+
+_OVER_TIME: Final = ("conv", "max_pool", "avg_pool")
 
 
 def find_loops(unrolled: Unrolled) -> list[Loop]:
@@ -28,8 +32,18 @@ def find_loops(unrolled: Unrolled) -> list[Loop]:
     loops = [loop for direction in directions if (loop := _find(direction)) is not None]
     if not loops:
         several = any(unrolled.values[number].steps.bit_count() > 1 for number in unrolled.reachable())
-        raise NoLoopError(PASSES_OVER if several else NONE_FOUND)
+        shortens = next((name for number in unrolled.reachable() if (name := _shortens(unrolled, number))), "")
+        raise NoLoopError(PASSES_OVER if several else SHORTENED.format(shortens) if shortens else NONE_FOUND)
     return loops
+
+
+def _shortens(unrolled: Unrolled, number: int) -> str:
+    """Return the operator's name if it pools or convolves over time and gives fewer steps; else nothing."""
+    value = unrolled.values[number]
+    name = str(value.target).removeprefix("aten.").split(".")[0]
+    if not name.startswith(_OVER_TIME) or not isinstance(value.args[0], Ref) or value.shape is None:
+        return ""
+    return name if unrolled.steps in unrolled.shape_of(value.args[0]) and unrolled.steps not in value.shape else ""
 
 
 def _find(direction: Direction) -> Loop | None:

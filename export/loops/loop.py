@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from typing import Final
 
 NONE_FOUND: Final = "no loop over time was found in it"
+SHORTENED: Final = (
+    "no loop over every step was found in it, and {} makes the sequence shorter; let an nn.LSTM, an nn.GRU or "
+    "cellgate.model.LSTMLayer over your cell run a loop behind it"
+)
 PASSES_OVER: Final = (
     "its loop over time does not read every step in turn, as range(1, T) or a step of two does not; let it read each, "
     "from the first to the last, and do the same with it"

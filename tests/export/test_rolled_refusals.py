@@ -127,6 +127,15 @@ def from_unwritten(net: Looped, x: Tensor) -> Tensor:
     return h[:, 1:]
 
 
+def behind_a_pool(net: Looped, x: Tensor) -> Tensor:
+    return outputs_of(net, nn.functional.max_pool1d(x.transpose(1, 2), 2).transpose(1, 2))
+
+
+def behind_a_convolution(net: Looped, x: Tensor) -> Tensor:
+    kernel = torch.ones(I, I, 3)
+    return outputs_of(net, nn.functional.conv1d(x.transpose(1, 2), kernel).transpose(1, 2))
+
+
 def no_loop(net: Looped, x: Tensor) -> Tensor:
     return net.head(net.cell(x[:, 0]))
 
@@ -150,6 +159,8 @@ def another_device(net: Looped, x: Tensor) -> Tensor:
         pytest.param(all_but_the_last_slot, "begins with the state before the loop.*leave it out", id="trimmed"),
         pytest.param(scaled_by_the_length, "depends on how many steps there are; let an nn.LSTM", id="length"),
         pytest.param(from_unwritten, "what nothing was written into; begin with torch.zeros", id="unwritten"),
+        pytest.param(behind_a_pool, "no loop over every step .* max_pool1d makes the sequence shorter", id="pool"),
+        pytest.param(behind_a_convolution, "conv1d makes the sequence shorter; let .* behind it", id="convolution"),
         pytest.param(no_loop, "no loop over time was found", id="one-step"),
         pytest.param(another_device, "said RuntimeError: no such device", id="does-not-run"),
     ],
