@@ -78,22 +78,24 @@ def test_the_contract_of_an_exported_file_is_read_back(house):
     assert load_onnx(path).signature == exportable.signature
 
 
-@pytest.mark.parametrize("name", ["state", "slow_state", "slow_2"])
-def test_states_of_any_name_are_read_back_each_with_its_output(tmp_path, name):
+def test_states_of_any_name_are_read_back_each_with_its_output(tmp_path):
     class Own(nn.Module):
         def __init__(self, input_dim, hidden_dim):
             super().__init__()
             self.linear = nn.Linear(input_dim + hidden_dim, hidden_dim)
-            self.state_spec = ((name, hidden_dim),)
+            self.state_spec = (("state", hidden_dim), ("slow_state", hidden_dim), ("slow_2", hidden_dim))
 
-        def forward(self, x, h):
-            h = torch.tanh(self.linear(torch.cat([x, h], 1)))
-            return h, h
+        def forward(self, x, state):
+            h, slow, slower = state
+            h = torch.tanh(self.linear(torch.cat([x, h], 1)) + slow - slower)
+            return h, (h, (slow + h) / 2, (slower + slow) / 2)
 
     exportable = prepare(SequenceModel(3, [4] * 11, 2, cell=Own))
     (tmp_path / "m.onnx").write_bytes(export_onnx(exportable))
 
-    assert load_onnx(tmp_path / "m.onnx").signature == exportable.signature
+    found = load_onnx(tmp_path / "m.onnx").signature
+    assert found == exportable.signature
+    assert len(found.state) == 33
 
 
 def test_the_graph_in_float64_is_the_network_in_float64(house):
