@@ -23,6 +23,7 @@ from .foreign_network import ForeignNetwork
 from .input_width import input_dim_of
 from .lowering import LoweredLayer, lower
 from .network_signature import signature_of
+from .own_cells import check_own_cells
 from .plain_module import plain_copy
 from .steps.stepped import stepped
 
@@ -154,14 +155,17 @@ def prepare(
         float64_gates: see Exportable; every layer becomes a Scan for it.
 
     Raises:
-        SourceError: see plain_copy; or a head of another width than the network names.
+        SourceError: see plain_copy; a head of another width than the network names; or a cell of the user's own that
+            does not keep the cell protocol.
         ExportError: one of its classes, saying what in the module cannot be exported.
     """
     source = plain_copy(source)
     network, scriptable = _with_house_call(source, told, input_dim, answer)
     network = network.eval()
-    lowered, layers = lower(network, can_fuse=lambda _: not float64_gates)
     signature = signature_of(network)
+    if not isinstance(network, ForeignNetwork):
+        check_own_cells(network, signature)
+    lowered, layers = lower(network, can_fuse=lambda _: not float64_gates)
     width = int(network.input_dim)  # type: ignore[arg-type] # every kind of network has one
     return Exportable(
         network=network,

@@ -116,24 +116,30 @@ def state_spec_of(cell: nn.Module) -> StateSpec:
     return tuple((str(p[0]), int(p[1])) for p in pairs)
 
 
-def check_returned(cell: nn.Module, result: object, count: int) -> None:
-    """Check what one step of ``cell`` returned against the ``count`` tensors of its state_spec; for eager mode alone.
+def check_returned(cell: nn.Module, result: object, widths: list[int]) -> None:
+    """Check what one step of ``cell`` returned against the widths of its state_spec; for eager mode alone.
 
     TorchScript has the types of what a cell returns, and could not say this.
 
     Raises:
-        CellError: it is no (output, state), or a state of another number of tensors.
+        CellError: it is no (output, state), or a state of another number of tensors or of other widths.
     """
     if not isinstance(result, tuple | list) or len(result) != _PAIR:
         raise CellError(f"{name_of(cell)}.forward returned {_say(result)}, expected {_form(cell)}; return that")
     state = result[1]
     tensors = [state] if isinstance(state, Tensor) else state
-    fits = isinstance(state, Tensor) == (count == 1) and isinstance(tensors, tuple | list)
-    if not fits or len(tensors) != count or not all(isinstance(tensor, Tensor) for tensor in tensors):
+    fits = isinstance(state, Tensor) == (len(widths) == 1) and isinstance(tensors, tuple | list)
+    if not fits or len(tensors) != len(widths) or not all(isinstance(tensor, Tensor) for tensor in tensors):
         raise CellError(
             f"{name_of(cell)}.forward returned {_say(state)} as its state, expected {_form(cell)} as its state_spec "
             "says; return that, or declare in state_spec what else it keeps"
         )
+    for k in range(len(widths)):
+        if tensors[k].dim() != _PAIR or tensors[k].size(1) != widths[k]:
+            raise CellError(
+                f"{name_of(cell)}.forward returned {state_spec_of(cell)[k][0]} as {list(tensors[k].shape)}, expected "
+                f"[B, {widths[k]}] as its state_spec says; return that, or declare the other width"
+            )
 
 
 def name_of(cell: nn.Module) -> str:
@@ -141,10 +147,15 @@ def name_of(cell: nn.Module) -> str:
     return str(getattr(cell, "known_as", type(cell).__name__))
 
 
-def _form(cell: nn.Module) -> str:
+def state_form(cell: nn.Module) -> str:
+    """Return how ``cell`` takes and returns its state: ``h``, ``(h, c)`` or ``[h, c, d]``."""
     names = [name for name, _ in state_spec_of(cell)]
     joined = ", ".join(names)
-    return f"(output, {joined if len(names) == 1 else f'({joined})' if len(names) == _PAIR else f'[{joined}]'})"
+    return joined if len(names) == 1 else f"({joined})" if len(names) == _PAIR else f"[{joined}]"
+
+
+def _form(cell: nn.Module) -> str:
+    return f"(output, {state_form(cell)})"
 
 
 def _say(value: object) -> str:

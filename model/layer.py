@@ -44,7 +44,7 @@ class LSTMLayer(nn.Module):
         """Advance the cell once: x [B, I], state tensors [B, width]."""
         result = self.cell(x, (state[0], state[1]))
         if not torch.jit.is_scripting():  # type: ignore[attr-defined]
-            check_returned(self.cell, result, 2)
+            check_returned(self.cell, result, self.state_widths)
         output, (hidden, cell) = result
         return output, [hidden, cell]
 
@@ -142,7 +142,7 @@ class _OneStateLayer(LSTMLayer):
     def step(self, x: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         result = self.cell(x, state[0])
         if not torch.jit.is_scripting():  # type: ignore[attr-defined]
-            check_returned(self.cell, result, 1)
+            check_returned(self.cell, result, self.state_widths)
         output, new_state = result
         return output, [new_state]
 
@@ -163,7 +163,7 @@ class _ManyStateLayer(LSTMLayer):
     def step(self, x: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         result = self.cell(x, state)
         if not torch.jit.is_scripting():  # type: ignore[attr-defined]
-            check_returned(self.cell, result, len(self.state_widths))
+            check_returned(self.cell, result, self.state_widths)
         output, new_state = result
         return output, new_state
 

@@ -295,6 +295,9 @@ def test_cell_without_gates_cannot_record_them():
         (3, lambda y: (y, [y, y]), r"a list of Tensor, Tensor as its state, expected \(output, \[h, c, s\]\)"),
         (3, lambda y: (y, [y, None, y]), "a list of Tensor, NoneType, Tensor as its state"),
         (3, lambda y: (y, []), "a list of nothing as its state"),
+        (1, lambda y: (y, y[:, :2]), r"h as \[2, 2\], expected \[B, 4\] as its state_spec says"),
+        (2, lambda y: (y, (y, y[:, :1])), r"c as \[2, 1\], expected \[B, 4\]"),
+        (3, lambda y: (y, [y, y[0], y]), r"c as \[4\], expected \[B, 4\]"),
     ],
 )
 @pytest.mark.parametrize("lengths", [None, torch.tensor([3, 2])], ids=["all", "ragged"])
