@@ -3,24 +3,43 @@
 Rules of this file: a complaint in, an error of this house out; nothing is captured here.
 """
 
+import re
 from pathlib import Path
+from typing import Final
 
+import torch
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from .error_line import said_by
 from .errors import ExportError
 from .size_guards import STRANGERS
 
+_NOT_CAPTURED: Final = "the network could not be captured as a graph: "
+_DECIDES: Final = (
+    "it decides by values of a tensor{}, expected the same operations for any values; take torch.where(condition, one, "
+    "other) in the place of if"
+)
+# As the capturer writes the frames of a step that it could not follow, the innermost last.
+_FRAME: Final = re.compile(r'File "([^"\n]+)", line (\d+), in (\S+)')
+
 
 def not_captured(err: BaseException) -> ExportError:
     """Return the error to raise for what the capturer raised."""
     if isinstance(err, GuardOnDataDependentSymNode):
-        place = place_of(err)
-        return ExportError(
-            f"the network could not be captured as a graph: it decides by values of a tensor{place}, expected the same "
-            "operations for any values; take torch.where(condition, one, other) in the place of if"
-        )
-    return ExportError(f"the network could not be captured as a graph: {said_by(err)}")
+        return ExportError(_NOT_CAPTURED + _DECIDES.format(place_of(err)))
+    if isinstance(err, torch._dynamo.exc.UncapturedHigherOrderOpError):  # noqa: SLF001 - its only name
+        return ExportError(_NOT_CAPTURED + _step_not_followed(str(err)))
+    return ExportError(_NOT_CAPTURED + said_by(err))
+
+
+def _step_not_followed(said: str) -> str:
+    """Return what is said of a cell in a scan, which the capturer follows in its own way, out of its many lines."""
+    theirs = [frame for frame in _FRAME.findall(said) if not frame[0].startswith(STRANGERS)]
+    place = f" at {Path(theirs[-1][0]).name}:{theirs[-1][1]} ({theirs[-1][2]})" if theirs else ""
+    if "data-dependent branching" in said.lower():
+        return _DECIDES.format(place)
+    reason = said.partition("Got graph break/error:")[2].strip() or said
+    return f"a step of it cannot be followed{place} ({reason.splitlines()[0]})"
 
 
 def place_of(err: BaseException) -> str:

@@ -12,6 +12,7 @@ from cellgate.export.capture_error import place_of
 from cellgate.export.errors import ExportError
 from cellgate.export.exportable import prepare
 from cellgate.export.onnx_graph import export_onnx
+from cellgate.model import SequenceModel
 
 I, H = 4, 6
 
@@ -61,6 +62,43 @@ def test_a_decision_by_values_is_refused_with_its_place(
         export_onnx(prepare(net))
 
     assert capfd.readouterr() == ("", "")
+
+
+class Deciding(nn.Module):
+    """A cell of a user's own, which becomes a scan."""
+
+    def __init__(self, input_dim: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.joint = nn.Linear(input_dim + hidden_dim, hidden_dim)
+        self.state_spec = (("h", hidden_dim),)
+
+    def forward(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        if h.sum() > 0:
+            h = h / 2
+        h = torch.tanh(self.joint(torch.cat([x, h], 1)))
+        return h, h
+
+
+class Counting(Deciding):
+    """Does what only Python can."""
+
+    def forward(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        h = torch.tanh(self.joint(torch.cat([x, h], 1))) * len(h.tolist())
+        return h, h
+
+
+def test_a_decision_in_a_cell_is_refused_with_its_place(capfd: pytest.CaptureFixture[str]) -> None:
+    place = r"test_capture_error\.py:\d+ \(forward\)"
+    with pytest.raises(ExportError, match=f"decides by values of a tensor at {place}, expected the same .*where"):
+        export_onnx(prepare(SequenceModel(I, H, cell=Deciding)))
+
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_step_that_cannot_be_followed_is_refused_with_its_place() -> None:
+    place = r"test_capture_error\.py:\d+ \(forward\)"
+    with pytest.raises(ExportError, match=rf"a step of it cannot be followed at {place} \([^\n]+\)$"):
+        export_onnx(prepare(SequenceModel(I, H, cell=Counting)))
 
 
 @pytest.mark.parametrize("folder", [Path(torch.__file__).parent, Path(prepare.__code__.co_filename).parent])
