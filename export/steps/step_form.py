@@ -88,6 +88,7 @@ class StepForm:
         states: for each leaf its number in the result.
         output_dim: O.
         names: of the tensors in the result, as for --answer.
+        in_dict: whether the result is a dict of tensors alone, so that names are its keys.
         told: the name of the answer, where another one than the first is wanted.
         in_doubt: whether other tensors of the result may as well be the states.
     """
@@ -104,6 +105,7 @@ class StepForm:
     states: tuple[int, ...] = ()
     output_dim: int = 0
     names: tuple[str, ...] = ()
+    in_dict: bool = False
     told: str | None = None
     in_doubt: bool = False
 

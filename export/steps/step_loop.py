@@ -63,7 +63,6 @@ def scripted_loop(loop: StepLoop) -> nn.Module:
 def loop_text(form: StepForm) -> str:
     """Return the forward of the compiled loop, which knows how the module takes its state and gives it back."""
     states = [f"s{k}" for k in range(len(form.leaves))]
-    results = [f"r{k}" for k in range(sum(1 for _ in flat(form.result)))]
     place = form.axes.find("1")
     step = "step" if place < 0 else f"step.unsqueeze({place})"
     named = {form.arguments.sequence: step}
@@ -77,13 +76,21 @@ def loop_text(form: StepForm) -> str:
             "    said = []",
             *(f"    s{k} = torch.zeros({_sizes(leaf)}, dtype={dtype})" for k, leaf in enumerate(form.leaves)),
             "    for step in x.unbind(1):",
-            f"        {_unpacked(filled(form.result, results))} = self.step({arguments})",
+            *(f"        {line}" for line in _taken_apart(form, f"self.step({arguments})")),
             *(f"        s{k} = r{number}" for k, number in enumerate(form.states)),
             f"        said.append(r{form.answer}.reshape([x.size(0), {form.output_dim}]))",
             "    return torch.stack(said, 1)",
             "",
         ]
     )
+
+
+def _taken_apart(form: StepForm, result: str) -> list[str]:
+    """Return the lines that call each tensor of a result r0, r1 and on; TorchScript unpacks no dict."""
+    names = [f"r{k}" for k in range(sum(1 for _ in flat(form.result)))]
+    if not form.in_dict:
+        return [f"{_unpacked(filled(form.result, names))} = {result}"]
+    return [f"found = {result}", *(f"{name} = found[{key!r}]" for name, key in zip(names, form.names, strict=True))]
 
 
 def _sizes(leaf: StateLeaf) -> str:

@@ -141,7 +141,13 @@ def _read(module: nn.Module, form: StepForm, result: Any, rows: int) -> StepForm
         if width is not None and given[answer].is_floating_point():
             template = template_of(tree_of(result))
             read.append(replace(form, result=template, answer=answer, states=states, output_dim=width, names=names))
-    return replace(read[0], in_doubt=len(read) > 1) if read else None
+    return replace(read[0], in_doubt=len(read) > 1, in_dict=_is_dict_of_tensors(result)) if read else None
+
+
+def _is_dict_of_tensors(result: Any) -> bool:
+    return isinstance(result, dict) and all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in result.items()
+    )
 
 
 def _width_of(shape: tuple[int, ...], rows: int) -> int | None:

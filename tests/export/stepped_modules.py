@@ -204,3 +204,15 @@ class PairInDict(PairInHead):
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor]) -> Any:
         y, state = super().forward(x, state)
         return {"y": y, "state": state}
+
+
+class DictOfTensors(nn.Module):
+    """Gives back a dict of tensors alone, its state first, under keys that are no names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell, self.head = nn.GRUCell(I, H), nn.Linear(H, O)
+
+    def forward(self, x: Tensor, hidden: Tensor) -> dict[str, Tensor]:
+        hidden = self.cell(x, hidden)
+        return {"hidden": hidden, "it's": self.head(hidden)}

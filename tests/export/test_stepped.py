@@ -16,6 +16,7 @@ from .stepped_modules import (
     CellBeforeHidden,
     Clipped,
     DelayLine,
+    DictOfTensors,
     FourStates,
     H,
     I,
@@ -300,7 +301,9 @@ def test_a_first_state_that_forward_makes_for_itself_is_to_be_sent() -> None:
 
 
 @pytest.mark.parametrize(
-    "make", [Joined, PairInHead, FourStates, Words, WordsOfOneRow, CellBeforeHidden], ids=lambda make: make.__name__
+    "make",
+    [Joined, PairInHead, FourStates, Words, WordsOfOneRow, CellBeforeHidden, DictOfTensors],
+    ids=lambda make: make.__name__,
 )
 def test_torchscript_is_the_module_in_a_compiled_loop(make: Callable[[], nn.Module]) -> None:
     exportable = prepare(make())
