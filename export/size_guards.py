@@ -111,7 +111,16 @@ def frozen_axis_error(message: str, places: list[str]) -> FrozenAxisError:
     is_few = bounded and bounded.group(2) and int(bounded.group(3)) >= LONGEST_AXIS and bounded.group(1) == "T"
     is_few = is_few or (not found and guards and all(guard.endswith(" != 1") for guard in guards))
     kind = FewStepsError if is_few and not constant else FrozenAxisError
-    return kind(
-        f"something in the network {what}{place}; expected both free. Call a head on all steps at once, "
-        "loop over time in a cell inside cellgate.model.LSTMLayer, and let no Python value depend on a tensor's size"
+    return kind(f"something in the network {what}{place}; expected both free. {_remedy(what, place)}")
+
+
+def _remedy(what: str, place: str) -> str:
+    """Return what helps; a slice that ends at a fixed step is the one thing that leaves no place."""
+    most = re.fullmatch(r"allows the time at most (\d+)", what)
+    if most and not place:
+        cut = int(most[1]) + 1
+        return f"Where forward cuts sequences, as x[:, -{cut}:] and x[:, :{cut}] do, cut them before they are sent"
+    return (
+        "Call a head on all steps at once, loop over time in a cell inside cellgate.model.LSTMLayer, and let no Python "
+        "value depend on a tensor's size"
     )

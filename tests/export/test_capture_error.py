@@ -125,7 +125,7 @@ def test_its_remedy_works() -> None:
 @pytest.mark.parametrize(
     ("forward", "said"),
     [
-        pytest.param(lambda net, x: net.rnn(x)[0][:, :50].mean(1), "allows the time at most 49", id="first-fifty"),
+        pytest.param(lambda net, x: net.rnn(x)[0][:, :50].mean(1), r"at most 49;.*as x\[:, -50:\]", id="first-fifty"),
         pytest.param(
             lambda net, x: net.rnn(x)[0] * (2 if x.size(1) % 100 == 0 else 1),
             r"granted that \(the size % 100\)",
