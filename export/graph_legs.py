@@ -132,7 +132,7 @@ def _session_options(options: SessionOptions, threads: int) -> onnxruntime.Sessi
     )
     made.execution_mode = getattr(onnxruntime.ExecutionMode, f"ORT_{options.execution_mode.upper()}")
     made.intra_op_num_threads = threads
-    made.log_severity_level = 3
+    made.log_severity_level = 4  # fatal: what goes wrong is raised too, and its own lines would only repeat it
     for key, value in options.config.items():
         made.add_session_config_entry(key, value)
     return made

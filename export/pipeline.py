@@ -170,7 +170,7 @@ def export_bundle(
 def refusal(worst: Worst, failures: int, rerun: Callable[[str], str]) -> str:
     """Say in one sentence what failed worst and how to run it again."""
     if worst.complaint:
-        found = worst.complaint
+        found = f"{worst.leg}: {worst.complaint}"
     else:
         place = ", ".join(str(k) for k in worst.index)
         found = (

@@ -7,6 +7,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from torch import Tensor, nn
 
 from cellgate.bundle.reader import read_bundle
 from cellgate.export import pipeline
@@ -101,3 +102,26 @@ def test_normalisation_of_tokens_is_refused() -> None:
 
     with pytest.raises(SourceError, match="expected none for a network that reads tokens"):
         build(tokens, options)
+
+
+class Padding(nn.Module):
+    """Pads what is too short for its convolution, where a graph can hold no condition."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.front = nn.Conv1d(3, 3, 5)
+        self.rnn = nn.GRU(3, 4, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.size(1) < 5:
+            x = nn.functional.pad(x, (0, 0, 0, 5 - x.size(1)))
+        y: Tensor = self.rnn(self.front(x.transpose(1, 2)).transpose(1, 2))[0]
+        return y[:, -1]
+
+
+def test_a_graph_that_stops_is_told_once_and_by_whom(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(NotEquivalentError, match=r"in case B1-T1 onnxruntime: stopped with InvalidArgument: .* run "):
+        export_bundle(Padding(), tmp_path / "padding", ExportOptions(name="padding"))
+
+    assert capfd.readouterr() == ("", "")
+    assert not (tmp_path / "padding").exists()
