@@ -1,13 +1,11 @@
-"""From arguments to an exit status: help, wrong use, faults, interruption, and what is imported when."""
+"""From arguments to an exit status: help, wrong use, faults, and what is imported when."""
 
 import errno
 import json
 import os
-import signal
 import subprocess
 import sys
 from argparse import ArgumentTypeError
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +16,15 @@ from cellgate import __version__
 from cellgate.__main__ import main
 from cellgate.bundle.errors import NotABundleError
 from cellgate.command.entry import explain
-from cellgate.command.errors import CheckFailedError, MissingExtraError, UsageError
+from cellgate.command.errors import CheckFailedError, UsageError
 from cellgate.command.export_options import role
-from cellgate.command.extras import load
 from cellgate.command.parser import COMMANDS, make_parser
 from cellgate.export.errors import NotEquivalentError, SourceError
 from cellgate.serve.errors import BadInput, EngineError
 from cellgate.serve.settings import SettingsError
 from cellgate.serve.start_errors import GoldenMismatchError, PortBusyError
+
+from .interpreter import python
 
 pytestmark = pytest.mark.long
 
@@ -36,24 +35,6 @@ status = main(sys.argv[1:])
 heavy = [n for n in ("torch", "onnx", "onnxruntime", "fastapi", "uvicorn", "numpy", "rich") if n in sys.modules]
 sys.stderr.write(json.dumps([status, heavy]))
 """
-WITHOUT = """
-import sys
-sys.modules[sys.argv[1]] = None
-from cellgate.__main__ import main
-sys.exit(main(sys.argv[2:]))
-"""
-# Whoever starts the tests in the background of a shell has them, and all that they start, ignore Ctrl-C.
-HEARING = """
-import signal, sys
-from cellgate.__main__ import main
-signal.signal(signal.SIGINT, signal.default_int_handler)
-sys.exit(main(sys.argv[1:]))
-"""
-
-
-def python(*words, **options):
-    command = [sys.executable, *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **options)
 
 
 def test_nothing_asked_is_answered_with_the_help(run):
@@ -229,102 +210,6 @@ def test_a_fault_is_one_sentence_and_a_traceback_only_where_asked(run, monkeypat
     assert "Traceback" not in run("inspect", tmp_path).err
 
 
-def test_an_interruption_ends_quietly(run, monkeypatch, tmp_path):
-    from cellgate.command import inspect_command
-
-    def interrupt(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(inspect_command, "show_bundle", interrupt)
-    done = run("inspect", tmp_path)
-
-    assert (done.status, done.out, done.err) == (130, "", "")
-
-
-SWALLOWING = """
-import os, signal
-from cellgate.model import SequenceModel
-
-def network():
-    try:
-        os.kill(os.getpid(), signal.SIGINT)
-        while True:
-            pass
-    except KeyboardInterrupt as err:
-        {answer}
-    return SequenceModel(3, 4, 2)
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("answer", ["pass", "raise RuntimeError from err"])
-def test_an_interruption_that_other_code_swallows_ends_the_export_all_the_same(tmp_path, answer):
-    source = tmp_path / "network.py"
-    source.write_text(SWALLOWING.format(answer=answer), encoding="utf-8")
-    done = python("-c", HEARING, "export", f"{source}:network", "--out", tmp_path / "out", cwd=tmp_path)
-
-    assert done.returncode == 130
-    assert "Traceback" not in done.stderr
-    assert "(0 of" not in done.stderr
-    assert not (tmp_path / "out").exists()
-
-
-def test_signals_are_left_alone_where_ctrl_c_is_ignored_or_another_threads(run, networks):
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        done = run("inspect", networks / "weights.safetensors")
-        kept = signal.getsignal(signal.SIGINT)
-    finally:
-        signal.signal(signal.SIGINT, before)
-    with ThreadPoolExecutor() as pool:
-        elsewhere = pool.submit(run, "inspect", networks / "weights.safetensors").result()
-
-    assert (done.status, kept, elsewhere.status) == (0, signal.SIG_IGN, 0)
-
-
-@pytest.mark.slow
-def test_ctrl_c_ends_a_running_export_quietly_and_writes_nothing(networks, tmp_path):
-    words = ["-c", HEARING, "export", f"{networks / 'networks.py'}:classifier", "--out", str(tmp_path / "out")]
-    process = subprocess.Popen(
-        [sys.executable, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
-    )
-    first = process.stderr.readline()
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=120)
-
-    assert first == "cellgate: weights: as the factory made them (no --weights)\n"
-    assert process.returncode == 130
-    assert out == ""
-    assert "Traceback" not in err
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("words", [["inspect"], ["inspect", "--json"]])
-def test_a_reader_that_goes_away_ends_the_command_quietly(networks, words):
-    read, write = os.pipe()
-    os.close(read)
-    command = [sys.executable, "-m", "cellgate", *words, str(networks / "weights.safetensors")]
-    try:
-        done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
-    finally:
-        os.close(write)
-
-    assert done.returncode == 141
-    assert done.stderr == ""
-
-
-def test_the_pipe_of_a_reader_that_went_away_is_not_complained_of_at_the_end(networks, monkeypatch):
-    read, write = os.pipe()
-    os.close(read)
-    with os.fdopen(write, "w") as pipe:
-        monkeypatch.setattr(sys, "stdout", pipe)
-        status = main(["inspect", str(networks / "weights.safetensors")])
-        pipe.write("what is left goes nowhere")
-
-    assert status == 141
-
-
 @pytest.mark.slow
 def test_python_m_ends_with_the_exit_status(tmp_path):
     done = python("-m", "cellgate", "inspect", tmp_path / "none.onnx")
@@ -332,66 +217,6 @@ def test_python_m_ends_with_the_exit_status(tmp_path):
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.startswith(f"cellgate: {tmp_path / 'none.onnx'}: expected a bundle's folder")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("package", "words", "extras"),
-    [
-        ("torch", ["export", "a.py:b", "--out", "c"], "export,cpu"),
-        ("onnxruntime", ["export", "a.py:b", "--out", "c"], "export,cpu"),
-        ("onnxruntime", ["verify", "a"], "cpu"),
-        ("fastapi", ["serve", "a"], "serve,cpu"),
-        ("onnxruntime", ["serve", "a"], "serve,cpu"),
-        ("prometheus_client", ["serve", "a"], "serve,cpu"),
-        ("opentelemetry.sdk", ["serve", "a", "--otel-endpoint", "http://c/"], "serve,otel,cpu"),
-        ("orjson", ["predict", "a", "--input", "b"], "serve,cpu"),
-        ("torch", ["inspect", "{networks}/lstm.pt"], "export"),
-        ("torch", ["verify", "a", "--source", "b"], "export,cpu"),
-    ],
-)
-def test_a_missing_package_is_answered_with_its_extra(networks, package, words, extras):
-    done = python("-c", WITHOUT, package, *(word.format(networks=networks) for word in words))
-    option = next((word for word in words if word in ("--source", "--otel-endpoint")), "")
-    what = f"{words[0]} {option}".rstrip()
-    gpu = "; on a machine with an NVIDIA GPU, gpu in the place of cpu" if "cpu" in extras else ""
-
-    assert done.returncode == 2
-    assert done.stderr == (
-        f'cellgate: {what} needs {package}, which is not installed; run pip install "cellgate[{extras}]"{gpu}\n'
-    )
-
-
-@pytest.mark.slow
-def test_without_torch_a_bundle_is_inspected_verified_and_predicted(classifier, tmp_path):
-    (tmp_path / "x.csv").write_text("1,2,3\n4,5,6\n", encoding="utf-8")
-    weights = classifier.path.parents[1] / "weights.safetensors"
-    for words in (
-        ["inspect", classifier.path],
-        ["inspect", weights],
-        ["verify", classifier.path, "--no-record", "--device", "cpu"],
-        ["predict", classifier.path, "--input", tmp_path / "x.csv"],
-    ):
-        done = python("-c", WITHOUT, "torch", *words)
-
-        assert done.returncode == 0, done.stderr
-
-
-def test_a_module_that_is_missing_for_another_reason_stays_a_fault():
-    with pytest.raises(ModuleNotFoundError):
-        load("cellgate.command.absent", "export")
-
-
-def test_a_broken_package_is_told_as_one(tmp_path, monkeypatch):
-    (tmp_path / "broken_package_of_a_test.py").write_text("raise ImportError('libx.so: not found\\nmore')")
-    monkeypatch.syspath_prepend(tmp_path)
-
-    with pytest.raises(UsageError, match=r"^export: expected its packages to load, found: libx.so: not found; install"):
-        load("broken_package_of_a_test", "export")
-
-
-def test_a_missing_extra_is_wrong_use():
-    assert MissingExtraError("export", "torch", "export").status == 2
 
 
 def test_a_role_is_a_pair():
