@@ -39,7 +39,10 @@ def _step_not_followed(said: str) -> str:
     if "data-dependent branching" in said.lower():
         return _DECIDES.format(place)
     reason = said.partition("Got graph break/error:")[2].strip() or said
-    return f"a step of it cannot be followed{place} ({reason.splitlines()[0]})"
+    first, _, rest = reason.partition("\n")
+    if first.endswith(":") and rest:  # what was found stands in the next line, before how torch writes tensors
+        first = f"{first} {rest.splitlines()[0].partition(', where lhs is')[0].strip()}"
+    return f"a step of it cannot be followed{place} ({first})"
 
 
 def place_of(err: BaseException) -> str:

@@ -100,9 +100,16 @@ def _translate(program: torch.export.ExportedProgram, exportable: Exportable) ->
                 custom_translation_table=translation_table(),
             )
     except torch.onnx.OnnxExporterError as err:
-        raise ExportError(f"the graph could not be said in ONNX: {said_by(err)}") from err
+        raise ExportError(f"the graph could not be said in ONNX: {said_by(_innermost(err))}") from err
     assert onnx_program is not None
     return onnx_program.model_proto
+
+
+def _innermost(err: BaseException) -> BaseException:
+    """Return what an error was raised from at the last; those around it say what to tell PyTorch's authors."""
+    while err.__cause__ is not None:
+        err = err.__cause__
+    return err
 
 
 def name_axes(model: onnx.ModelProto, signature: GraphSignature) -> None:

@@ -59,6 +59,8 @@ _SAME_IF_SHAPED_ALIKE: Final = frozenset(
         _aten.view.default,
     }
 )
+# What reads a tensor's layout in memory, which is another one once the loop is a layer; reshape does not.
+_RESHAPES: Final = frozenset({_aten.view.default, _aten._unsafe_view.default})  # noqa: SLF001 - an operator's name
 
 
 def equal_value(unrolled: Unrolled, target: Any, args: tuple[Any, ...], shape: Any, dtype: Any) -> int | None:
@@ -70,7 +72,10 @@ def equal_value(unrolled: Unrolled, target: Any, args: tuple[Any, ...], shape: A
     if target in _SAME_IF_SHAPED_ALIKE and isinstance(args[0], Ref):
         before = unrolled.values[args[0].number]
         alike = before.shape == shape and before.dtype == dtype and "?" not in (shape or ("?",))
-        return args[0].number if alike else None
+        if alike:
+            return args[0].number
+    if target in _RESHAPES:
+        return unrolled.add(_aten.reshape.default, args, (), shape, dtype)
     if target in _MADE_LIKE and "?" not in (shape or ("?",)):
         return _made_alike(unrolled, _MADE_LIKE[target], args[1:], shape, dtype)
     rule = _RULES.get(target)

@@ -101,6 +101,21 @@ def test_a_step_that_cannot_be_followed_is_refused_with_its_place() -> None:
         export_onnx(prepare(SequenceModel(I, H, cell=Counting)))
 
 
+def twice_as_precise(net: Net, x: Tensor) -> Tensor:
+    h = torch.zeros(x.size(0), H).double()
+    for step in x.unbind(1):
+        h = h * 0.5 + net.cell(step, h.float()).double()
+    return h.float()
+
+
+def test_a_state_in_another_precision_is_told_with_both() -> None:
+    net = Net(twice_as_precise)
+    del net.rnn
+
+    with pytest.raises(ExportError, match=r"cannot be followed .*'dtype: torch\.float32 vs torch\.float64'\)$"):
+        export_onnx(prepare(net))
+
+
 @pytest.mark.parametrize("folder", [Path(torch.__file__).parent, Path(prepare.__code__.co_filename).parent])
 def test_a_file_beside_torch_or_this_house_is_not_taken_for_theirs(folder: Path) -> None:
     """As torchvision and the like are, and a folder of one's own called exported."""

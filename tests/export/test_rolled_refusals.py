@@ -22,7 +22,7 @@ class Looped(nn.Module):
         super().__init__()
         self.cell = nn.GRUCell(I, H)
         self.head = nn.Linear(H, O)
-        self.attention = nn.MultiheadAttention(H, 1, batch_first=True)
+        self.attention = nn.MultiheadAttention(H, 2, batch_first=True)
         self.loop = loop
 
     def forward(self, x: Tensor) -> Any:
@@ -180,6 +180,29 @@ def test_loop_before_attention_is_exported_as_a_layer(exported: Any) -> None:
             self.rnn = nn.GRU(I, H, batch_first=True)
 
     assert exported(Attending()).largest_difference() < 2e-6
+
+
+def time_first_rows(net: Looped, x: Tensor) -> Tensor:
+    y = outputs_of(net, x).transpose(0, 1)
+    return net.head(y.contiguous().view(-1, H)).view(x.size(1), x.size(0), -1).transpose(0, 1)
+
+
+def attends_last(net: Looped, x: Tensor) -> Tensor:
+    y = outputs_of(net, x)
+    return y + net.attention(y, y, y)[0]  # type: ignore[no-any-return]
+
+
+_ATTENDS = pytest.param(
+    attends_last,
+    id="attention",
+    marks=pytest.mark.skipif(torch.__version__ < "2.13", reason="torch 2.10 binds the length in attention"),
+)
+
+
+@pytest.mark.parametrize("loop", [pytest.param(time_first_rows, id="contiguous"), _ATTENDS])
+def test_view_behind_a_loop_needs_no_layout_in_memory(exported: Any, loop: Callable[..., Any]) -> None:
+    """Steps in a list lie in memory in another way than what a layer gives."""
+    assert exported(Looped(loop)).largest_difference() < 2e-6
 
 
 @pytest.mark.skipif(torch.__version__ < "2.13", reason="torch 2.10 binds the length in attention, and is refused")
