@@ -9,7 +9,7 @@ Rules of this file: it says in which order, and which refusal is told; the steps
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -121,8 +121,9 @@ def _rolled(
     Where the module is captured in two forms, it is that of the second.
     """
     sequences = [example(T, width, batch_axis, takes_tokens=takes_tokens) for T in free_steps(call, width)]
+    forms = zip(*(capture(call, sequence, batch_axis) for sequence in sequences), strict=False)
     refusals: list[NoLoopError] = []
-    for captured in zip(*(capture(call, sequence, batch_axis) for sequence in sequences), strict=False):
+    while captured := _next_form(forms, told=bool(refusals)):
         refusals = []
         for reading in Reading:
             try:
@@ -134,6 +135,20 @@ def _rolled(
             else:
                 return made, len(program.cells)
     raise refusals[0] from None
+
+
+def _next_form(forms: Iterator[tuple[Captured, ...]], *, told: bool) -> tuple[Captured, ...] | None:
+    """Return the next form in which the module is captured for both lengths, or None.
+
+    Raises:
+        ExportError: it cannot be captured, and no other form was refused (``told``) for a reason of its own.
+    """
+    try:
+        return next(forms, None)
+    except ExportError:
+        if told:
+            return None
+        raise
 
 
 def _program_of_any_length(captured: Sequence[Captured], reading: Reading) -> tuple[Program, dict[str, Tensor]]:

@@ -136,6 +136,11 @@ def behind_a_convolution(net: Looped, x: Tensor) -> Tensor:
     return outputs_of(net, nn.functional.conv1d(x.transpose(1, 2), kernel).transpose(1, 2))
 
 
+def from_the_second_and_not_written_out(net: Looped, x: Tensor) -> Tensor:
+    """PyTorch could not write out its std_mean, and has to for the sake of swapaxes."""
+    return torch.std_mean(from_the_second(net, x.swapaxes(1, 2).swapaxes(1, 2)), 1, unbiased=False)[1]
+
+
 def no_loop(net: Looped, x: Tensor) -> Tensor:
     return net.head(net.cell(x[:, 0]))
 
@@ -161,6 +166,7 @@ def another_device(net: Looped, x: Tensor) -> Tensor:
         pytest.param(from_unwritten, "what nothing was written into; begin with torch.zeros", id="unwritten"),
         pytest.param(behind_a_pool, "no loop over every step .* max_pool1d makes the sequence shorter", id="pool"),
         pytest.param(behind_a_convolution, "conv1d makes the sequence shorter; let .* behind it", id="convolution"),
+        pytest.param(from_the_second_and_not_written_out, "does not read every step in turn", id="not-written-out"),
         pytest.param(no_loop, "no loop over time was found", id="one-step"),
         pytest.param(another_device, "said RuntimeError: no such device", id="does-not-run"),
     ],
