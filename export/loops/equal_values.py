@@ -107,22 +107,45 @@ def _squeeze_rule(unrolled: Unrolled, source: Ref, axis: Any) -> int | None:
 
 
 def _cat(unrolled: Unrolled, parts: tuple[Ref, ...], axis: int = 0) -> int | None:
-    """Return the stack that joining steps along a new axis of one amounts to."""
-    rank = len(unrolled.shape_of(parts[0]))
-    inner = []
-    for part in parts:
+    """Return the stack that joining steps along a new axis of one amounts to, also where it grows step after step."""
+    kept = [part for part in parts if not _is_empty(unrolled.shape_of(part), axis)]
+    if not kept:
+        return None
+    shape = unrolled.shape_of(kept[0])
+    place = axis % len(shape)
+    inner: list[Ref] = []
+    for part in kept:
         value = unrolled.values[part.number]
-        if value.target is not _aten.unsqueeze.default or value.args[1] % rank != axis % rank:
-            return None
-        inner.append(value.args[0])
-    shape = unrolled.shape_of(parts[0])
-    shape = (*shape[: axis % rank], len(parts), *shape[axis % rank + 1 :])
-    return unrolled.add(
-        _aten.stack.default, (tuple(inner), axis % rank), (), shape, unrolled.values[parts[0].number].dtype
-    )
+        if value.target is _aten.unsqueeze.default and value.args[1] % len(shape) == place:
+            inner.append(value.args[0])
+        elif value.target is _aten.stack.default and value.args[1] == place:
+            inner += value.args[0]
+        else:
+            return kept[0].number if len(kept) == 1 else None
+    if len(inner) > unrolled.steps:
+        return None
+    laid = (*shape[:place], len(inner), *shape[place + 1 :])
+    return unrolled.add(_aten.stack.default, (tuple(inner), place), (), laid, unrolled.values[kept[0].number].dtype)
+
+
+def _is_empty(shape: tuple[Any, ...], axis: int) -> bool:
+    """Whether a part holds no step, as what is grown from does: of one axis, or as the others are."""
+    return shape == (0,) or (-len(shape) <= axis < len(shape) and shape[axis] == 0)
+
+
+def _add(unrolled: Unrolled, one: Any, other: Any) -> int | None:
+    """Return a sum from zeros where the first step is added to the number 0, as that of a list is."""
+    if not isinstance(one, Ref) or isinstance(other, Ref | bool) or other != 0:
+        return None
+    value = unrolled.values[one.number]
+    if value.steps.bit_count() != 1 or value.dtype is None or value.shape is None or "?" in value.shape:
+        return None
+    zeros = _made_alike(unrolled, _aten.zeros.default, (), value.shape, value.dtype)
+    return unrolled.add(_aten.add.Tensor, (Ref(zeros), one), (), value.shape, value.dtype)
 
 
 _RULES: Final[dict[Any, Callable[..., int | None]]] = {
+    _aten.add.Tensor: _add,
     _aten.select.int: select,
     _aten.cat.default: _cat,
     _aten.squeeze.default: _squeeze_all,
