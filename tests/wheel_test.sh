@@ -14,7 +14,7 @@ rm -rf build/lib build/bdist.*
 "$python" -m venv "$work/venv"
 "$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
 wheel=$(echo "$work"/dist/cellgate-*.whl)
-"$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+"$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt \
     ${index:+--extra-index-url "$index"} "$wheel[export,serve,grpc,cpu]" --group "$root/pyproject.toml:test"
 
 mkdir "$work/away"
