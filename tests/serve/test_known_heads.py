@@ -1,125 +1,82 @@
-"""A head that was seen before: its request needs no parser, and is the same request."""
+"""Which heads are remembered, and that what is remembered is bounded."""
 
-import json
-
-import anyio
 import pytest
-from tests.both_loops import anyio_backend, the_loop_asked_for  # noqa: F401 - fixtures
-from tests.serve.hot_table import STATES, TABLE
-from tests.serve.hot_wire import (
-    HEAD,
-    INFER,
-    JSON,
-    connect_fake,
-    listen,
-    raw,
-    status_of,
-    until,
+
+from cellgate.serve.hot_request import HotRequest
+from cellgate.serve.known_heads import KnownHead, KnownHeads
+
+URL = b"/v2/models/steps/infer"
+HEADERS = [(b"host", b"test"), (b"content-length", b"5")]
+HEAD = b"POST /v2/models/steps/infer HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\n"
+
+
+def known(**changes):
+    fields = {"body_bytes": 5, "head_bytes": None, "keep_alive": True, "given_id": None}
+    return KnownHead(URL, HEADERS, HotRequest(**{**fields, **changes}))
+
+
+def test_plain_head_is_remembered_by_its_bytes():
+    heads, head = KnownHeads(), known()
+
+    heads.remember(HEAD, head)
+
+    assert heads == {HEAD: head}
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"",
+        b"\r\n\r\n",
+        b"\r\n" + HEAD,
+        HEAD[:-2],
+        HEAD.replace(b"Host", b"X-Other: 1\r\nHost"),
+        HEAD.replace(b"steps", b"other"),
+        HEAD.replace(b"POST", b"PUT"),
+        HEAD.replace(b"1.1", b"1.0"),
+    ],
 )
+def test_bytes_that_are_not_the_head_of_what_was_parsed_are_not_remembered(head):
+    heads = KnownHeads()
 
-from cellgate.serve.guarded_protocol import GuardedProtocol
+    heads.remember(head, known())
 
-pytestmark = pytest.mark.long
-
-
-@pytest.fixture
-def parsed(monkeypatch):
-    """Pieces that went to the parser."""
-    found = []
-    real = GuardedProtocol.data_received
-    monkeypatch.setattr(GuardedProtocol, "data_received", lambda self, data: found.append(data) or real(self, data))
-    return found
+    assert heads == {}
 
 
-async def taken(protocol, transport, data):
-    if not transport.closing:
-        protocol.data_received(data)
-    await anyio.wait_all_tasks_blocked()
-    await until(lambda: transport.closing or not protocol._is_busy())  # a thread reads what is large
+@pytest.mark.parametrize("changes", [{"keep_alive": False}, {"given_id": b"one"}])
+def test_head_that_comes_once_is_not_remembered(changes):
+    heads = KnownHeads()
+
+    heads.remember(HEAD, known(**changes))
+
+    assert heads == {}
 
 
-@pytest.mark.parametrize("name", TABLE)
-async def test_repeated_request_gets_the_same_bytes_and_where_its_head_is_known_no_parser(
-    served_models, make_fake, make_network, make_runtime_port, parsed, name
-):
-    data, _, is_hot = TABLE[name]
-    is_known = is_hot and not name.startswith(("named", "close"))
-    answers = []
-    port = make_runtime_port({"steps": make_fake(make_network("steps"))})
-    settings = {"max_body_bytes": 2048 if "too-long" in name else 2**20}
-    async with listen([served_models["steps"]], port, **settings) as served:
-        for _ in range(3):
-            protocol, transport = connect_fake(served)
-            for part in (data, data):
-                await taken(protocol, transport, part)
-            answers.append(transport.writes)
+@pytest.mark.parametrize("name", [b"authorization", b"x-api-key"])
+def test_head_with_a_key_is_not_remembered(name):
+    heads = KnownHeads()
 
-    assert answers[0] == answers[1] == answers[2]
-    assert parsed.count(data) == (1 if is_known else len(parsed))
+    heads.remember(
+        HEAD.replace(b"Host", b"%s: secret\r\nHost" % name),
+        KnownHead(URL, [*HEADERS, (name, b"secret")], known().request),
+    )
+
+    assert heads == {}
 
 
-async def test_known_head_with_an_answer_for_the_other_route_is_parsed_after_all(
-    served_models, make_fake, make_network, make_runtime_port, parsed, handed_over
-):
-    def asking_for(output):
-        head = {**HEAD, "shape": [500, 10, 2], "parameters": {"binary_data_size": 40_000}}
-        text = json.dumps({"inputs": [head], "outputs": [{"name": output}]}).encode().ljust(200)
-        return raw(text + bytes(40_000), "Inference-Header-Content-Length: 200")
+def test_long_head_is_not_remembered():
+    heads = KnownHeads()
 
-    port = make_runtime_port({"steps": make_fake(make_network("steps"))})
-    async with listen([served_models["steps"]], port) as served:
-        protocol, transport = connect_fake(served)
-        for output in ("h_n", "y", "h_n"):
-            protocol.data_received(asking_for(output))
-            await until(lambda: not protocol._is_busy())
+    heads.remember(HEAD.replace(b"test", b"t" * 1024), known())
 
-    assert parsed == [asking_for("h_n"), asking_for("y")]
-    assert handed_over == [INFER.encode()]
-    bodies = b"".join(transport.writes).split(b"HTTP/1.1 ")[1:]
-    assert [(one[:3], b'"name":"y"' in one) for one in bodies] == [(b"200", False), (b"200", True), (b"200", False)]
+    assert heads == {}
 
 
-async def test_line_ends_in_front_of_a_request_are_no_head(served_models, make_manual_port, parsed):
-    port = make_manual_port()
-    async with listen([served_models["steps"]], port) as served:
-        protocol, transport = connect_fake(served)
-        protocol.data_received(b"\r\n\r\n" + raw(JSON))
-        port.answer((await port.next_work())[0])
-        protocol.data_received(b"\r\n\r\n" + JSON)  # were it taken for the head of the one before, this was a request
+def test_endlessly_many_heads_take_bounded_memory():
+    heads = KnownHeads()
 
-    assert (port.waiting, transport.closing) == ({}, True)
-    assert [status_of(one) for one in transport.writes] == [200, 400]
+    for number in range(5000):
+        heads.remember(HEAD.replace(b"test", b"t%d" % number), known())
 
-
-async def test_known_head_is_admitted_as_the_client_that_sends_it(served_models, make_manual_port):
-    port = make_manual_port()
-    async with listen([served_models["steps"]], port) as served:
-        statuses = []
-        for address in ("10.0.0.9", "10.0.0.9", "127.0.0.1"):
-            protocol, transport = connect_fake(served)
-            protocol.client = address, 7000
-            protocol.data_received(raw(JSON).replace(b"Host: test", b"Host: of.others.example"))
-            await anyio.wait_all_tasks_blocked()
-            if port.waiting:
-                port.answer((await port.next_work())[0])
-            statuses.append(status_of(transport.writes[0]))
-
-    assert statuses == [200, 200, 421]  # to this machine itself only local names
-
-
-async def test_known_head_waits_behind_a_request_that_is_not_answered(served_models, make_manual_port):
-    port = make_manual_port()
-    async with listen([served_models["steps"]], port) as served:
-        protocol, _transport = connect_fake(served)
-        protocol.data_received(raw(JSON))
-        port.answer((await port.next_work())[0])
-        for one in (JSON, STATES):
-            protocol.data_received(raw(one))
-        found = []
-        for _ in range(2):
-            ticket, work = await port.next_work()
-            found.append((work.outputs, len(port.waiting)))
-            port.answer(ticket)
-            await anyio.wait_all_tasks_blocked()
-
-    assert found == [(("y",), 1), (("h_n", "y"), 1)]
+    assert 0 < len(heads) <= 1024
