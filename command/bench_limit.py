@@ -52,12 +52,12 @@ def run(arguments: argparse.Namespace) -> int:
     settings = settings_from_env(arguments.environ, device=arguments.device, threads=arguments.threads)
     opened = open_engine_models([BundlePlace(Path(arguments.target))], settings)[0]
     plan = opened.plan_line(settings)
+    least_steps = opened.runtime.signature.least_steps
+    lengths, described = fit(arguments.lengths, lengths, least_steps)
     counting = CountingRuntime(opened.runtime)
     limits = EngineLimits.of(settings)
     limits = replace(limits, max_waiting=max(limits.max_waiting, OUTSTANDING))
     engine = Engine([replace(opened, runtime=counting)], limits)
-    least_steps = opened.runtime.signature.least_steps
-    lengths, described = fit(arguments.lengths, lengths, least_steps)
     try:
         drawn = lengths.draw(_TRIED, arguments.seed)
         check_least(arguments.lengths, drawn, least_steps)

@@ -109,7 +109,7 @@ def _squeeze_rule(unrolled: Unrolled, source: Ref, axis: Any) -> int | None:
 def _cat(unrolled: Unrolled, parts: tuple[Ref, ...], axis: int = 0) -> int | None:
     """Return the stack that joining steps along a new axis of one amounts to, also where it grows step after step."""
     kept = [part for part in parts if not _is_empty(unrolled.shape_of(part), axis)]
-    if not kept:
+    if len({unrolled.values[part.number].dtype for part in parts}) > 1 or not kept:
         return None
     shape = unrolled.shape_of(kept[0])
     place = axis % len(shape)
@@ -140,8 +140,9 @@ def _add(unrolled: Unrolled, one: Any, other: Any) -> int | None:
     value = unrolled.values[one.number]
     if value.steps.bit_count() != 1 or value.dtype is None or value.shape is None or "?" in value.shape:
         return None
-    zeros = _made_alike(unrolled, _aten.zeros.default, (), value.shape, value.dtype)
-    return unrolled.add(_aten.add.Tensor, (Ref(zeros), one), (), value.shape, value.dtype)
+    dtype = torch.result_type(torch.empty(1, dtype=value.dtype), other)  # of truth values: integers
+    zeros = _made_alike(unrolled, _aten.zeros.default, (), value.shape, dtype)
+    return unrolled.add(_aten.add.Tensor, (Ref(zeros), one), (), value.shape, dtype)
 
 
 _RULES: Final[dict[Any, Callable[..., int | None]]] = {

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from torch import nn
 
-from .grown_loops import GrownBackwards, GrownFromEmpty, GrownFromNothing, GrownTimeFirst, SummedList
+from .grown_loops import CountedList, GrownBackwards, GrownFromEmpty, GrownFromNothing, GrownTimeFirst, SummedList
 
 pytestmark = pytest.mark.long
 
@@ -21,8 +21,9 @@ def test_a_tensor_that_grows_is_the_output_of_a_layer(exported: Any, make: Calla
     assert graph.largest_difference() < 2e-6
 
 
-def test_a_sum_of_a_list_is_a_state_that_adds_up(exported: Any) -> None:
-    graph = exported(SummedList())
+@pytest.mark.parametrize("make", [SummedList, CountedList])
+def test_a_sum_of_a_list_is_a_state_that_adds_up(exported: Any, make: Callable[[], nn.Module]) -> None:
+    graph = exported(make())
 
     assert graph.inputs == ["x", "lengths", "h0", "h0_1"]
     assert graph.largest_difference() < 5e-6
