@@ -47,8 +47,8 @@ def check_own_cells(network: nn.Module, signature: GraphSignature) -> None:
         except CellError as err:
             raise SourceError(str(err)) from err
         except Exception as err:
-            if not running:  # it was not in a cell
-                raise
+            if not running:  # it was in no cell, and is said where the whole is captured
+                return
             raise SourceError(_failed(running[-1], err)) from err
 
 

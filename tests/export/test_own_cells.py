@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cellgate.export.errors import SourceError
+from cellgate.export.errors import ExportError, SourceError
 from cellgate.export.exportable import prepare
+from cellgate.export.onnx_graph import export_onnx
 from cellgate.model import LSTMLayer, SequenceModel
 
 
@@ -68,3 +69,13 @@ def test_a_cell_that_keeps_the_protocol_is_taken_and_left_as_it_was(exported: An
 
     assert not network.stacks[0].layers[0].cell._forward_hooks
     assert not network.stacks[0].layers[0].cell._forward_pre_hooks
+
+
+def test_what_fails_outside_a_cell_is_not_said_of_the_cell() -> None:
+    network = SequenceModel(2, 4, 3, cell=Cell, returns=step)
+    network.head = nn.Linear(7, 3)
+
+    with pytest.raises(ExportError, match="could not be captured as a graph") as caught:
+        export_onnx(prepare(network))
+
+    assert "Cell" not in str(caught.value)
