@@ -14,6 +14,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
+from .axes import sizes_of
 from .errors import GoldenError
 from .manifest import NAME_PATTERN, GraphSignature, TensorSpec
 
@@ -106,7 +107,10 @@ def _check_array(place: str, array: Array, spec: TensorSpec, sizes: dict[str, in
     if array.dtype != np.dtype(spec.dtype) or array.ndim != len(spec.shape):
         _refuse(place, f"{spec.dtype} {list(spec.shape)}", f"{array.dtype} {list(array.shape)}")
     for size, axis in zip(array.shape, spec.shape, strict=True):
-        expected = sizes.setdefault(axis, size) if isinstance(axis, str) else axis
+        if axis in ("B", "T"):
+            expected = sizes.setdefault(str(axis), size)
+        else:
+            (expected,) = sizes_of([axis], sizes.get("B", 0), sizes.get("T", 0))
         if size != expected or size < 1:
             _refuse(place, f"{spec.dtype} {list(spec.shape)} with {sizes}, none of them 0", str(list(array.shape)))
     if array.dtype.kind == "f" and not np.isfinite(array).all():

@@ -7,10 +7,11 @@ that the manifest lists, all its data in itself, and nothing this version does n
 from collections.abc import Collection
 from itertools import zip_longest
 
+from .axes import Axis
 from .errors import GraphError
 from .graph_facts import GraphFacts, RecurrentFact, TensorFact, ValueFact
 from .graph_scan import scan_graph
-from .manifest import Axis, Manifest, TensorSpec
+from .manifest import Manifest, TensorSpec
 
 __all__ = [
     "GraphFacts",

@@ -9,21 +9,22 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
+from .axes import Axis
+
 # The oldest one that can say what a manifest says is written, so that servers that know no newer one take it.
-FORMAT_VERSION = 3  # graph.least_steps, for networks that need more than one step
+FORMAT_VERSION = 4  # y may have fewer steps than the sequence
+WITH_LEAST_STEPS = 3  # graph.least_steps, for networks that need more than one step
 _WITHOUT_LEAST_STEPS = 2
-FORMAT_VERSIONS = (_WITHOUT_LEAST_STEPS, FORMAT_VERSION)
+FORMAT_VERSIONS = (_WITHOUT_LEAST_STEPS, WITH_LEAST_STEPS, FORMAT_VERSION)
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 
 DType = Literal["float32", "float16", "int32", "int64"]
 MANIFEST_FILE = "manifest.json"
 
-Axis = int | str  # a fixed size, or the name of a free axis: "B" (batch) or "T" (time)
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TensorSpec:
-    """One graph input or output: its name, dtype and shape; free axes are "B" and "T"."""
+    """One graph input or output: its name, dtype and shape; free axes are "B", and "T" or, of y, fewer (axes.py)."""
 
     name: str
     dtype: DType
@@ -195,5 +196,11 @@ class Manifest:
 
     def __post_init__(self) -> None:
         """Take the oldest version of the format that can say it."""
-        version = FORMAT_VERSION if self.graph.least_steps != 1 else _WITHOUT_LEAST_STEPS
-        object.__setattr__(self, "format_version", version)
+        object.__setattr__(self, "format_version", _oldest_version(self.graph))
+
+
+def _oldest_version(graph: GraphSignature) -> int:
+    axes = {axis for spec in graph.outputs for axis in spec.shape if isinstance(axis, str)}
+    if not axes <= {"B", "T"}:
+        return FORMAT_VERSION
+    return WITH_LEAST_STEPS if graph.least_steps != 1 else _WITHOUT_LEAST_STEPS

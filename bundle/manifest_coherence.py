@@ -3,6 +3,7 @@
 Rules of this file: pure; each field is right for itself already (`manifest_json`).
 """
 
+from .axes import over_time
 from .errors import ManifestError
 from .manifest import VARIANT_FILES, Manifest
 from .signature import check_signature
@@ -23,6 +24,9 @@ def check_coherence(manifest: Manifest) -> None:
             _contradiction(f"tolerances.{name}", "a number that is not negative", tolerance)
     if manifest.streamable and manifest.graph.least_steps > 1:
         _contradiction("streamable", "false where a chunk of one step is too short", manifest.streamable)
+    steps = over_time(manifest.graph.outputs[0].shape)
+    if manifest.streamable and steps is not None and not steps.is_every_step:
+        _contradiction("streamable", f"false where y has {steps} steps", manifest.streamable)
     if manifest.bitwise_chunks and not manifest.streamable:
         _contradiction("bitwise_chunks", "false where streamable is false", manifest.bitwise_chunks)
     _check_variants(manifest)

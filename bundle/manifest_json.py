@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
+from .axes import AXIS_PATTERN
 from .errors import ManifestError
 from .json_field import JsonField
 from .manifest import (
@@ -17,6 +18,7 @@ from .manifest import (
     NAME_PATTERN,
     SESSION_CONFIG_KEYS,
     VARIANT_FILES,
+    WITH_LEAST_STEPS,
     DType,
     FileEntry,
     GraphSignature,
@@ -79,7 +81,7 @@ def manifest_from_json(data: bytes) -> Manifest:
 def _plain_manifest(manifest: Manifest) -> dict[str, Any]:
     """Return the manifest's fields as its version of the format has them."""
     plain: dict[str, Any] = _plain(manifest)
-    if manifest.format_version < FORMAT_VERSION:
+    if manifest.format_version < WITH_LEAST_STEPS:
         del plain["graph"]["least_steps"]
     return plain
 
@@ -132,13 +134,14 @@ def _variant(field: JsonField) -> Variant:
 
 def _signature(field: JsonField, version: int) -> GraphSignature:
     names = [field.name for field in dataclasses.fields(GraphSignature)]
-    if version < FORMAT_VERSION:
+    if version < WITH_LEAST_STEPS:
         names.remove("least_steps")
     member = field.members(names)
     lengths, vocabulary_size = member["lengths"], member["vocabulary_size"]
+    axes = AXIS_PATTERN if version == FORMAT_VERSION else "[BT]"
     return GraphSignature(
-        inputs=tuple(_tensor(item) for item in member["inputs"].items(least=1)),
-        outputs=tuple(_tensor(item) for item in member["outputs"].items(least=1)),
+        inputs=tuple(_tensor(item, "[BT]") for item in member["inputs"].items(least=1)),
+        outputs=tuple(_tensor(item, axes) for item in member["outputs"].items(least=1)),
         sequence=member["sequence"].text(NAME_PATTERN),
         lengths=None if lengths.value is None else lengths.text(NAME_PATTERN),
         state=tuple(
@@ -146,17 +149,21 @@ def _signature(field: JsonField, version: int) -> GraphSignature:
             for item in member["state"].items()
         ),
         vocabulary_size=None if vocabulary_size.value is None else vocabulary_size.integer(1, _MAX_INT32),
-        least_steps=1 if version < FORMAT_VERSION else member["least_steps"].integer(2, _MAX_INT32),
+        least_steps=_least_steps(member["least_steps"], version) if "least_steps" in member else 1,
     )
 
 
-def _tensor(field: JsonField) -> TensorSpec:
+def _least_steps(field: JsonField, version: int) -> int:
+    return field.integer(2 if version == WITH_LEAST_STEPS else 1, _MAX_INT32)
+
+
+def _tensor(field: JsonField, axes: str) -> TensorSpec:
     member = field.record(TensorSpec)
     return TensorSpec(
         name=member["name"].text(NAME_PATTERN),
         dtype=member["dtype"].choice(get_args(DType)),
         shape=tuple(
-            axis.text("[BT]") if isinstance(axis.value, str) else axis.integer(1, _MAX_INT32)
+            axis.text(axes) if isinstance(axis.value, str) else axis.integer(1, _MAX_INT32)
             for axis in member["shape"].items(least=1)
         ),
     )

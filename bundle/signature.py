@@ -3,11 +3,13 @@
 Rules of this file: pure; it knows the records and nothing of JSON, ONNX or disks.
 """
 
+from .axes import over_time
 from .errors import ManifestError
 from .manifest import GraphSignature, TensorSpec
 
 FLOATS = ("float32", "float16")
 OUTPUT = "y"
+_FIXED = ("I", "O")
 
 
 def check_signature(graph: GraphSignature) -> None:
@@ -15,7 +17,8 @@ def check_signature(graph: GraphSignature) -> None:
 
     Names are unique; the inputs are the sequence, the lengths if any, and one for each state; the outputs are `y` first
     and one for each state. Free axes are "B", and "T" where the tensor runs over time; a state has one "B" and is fixed
-    elsewhere, and its input and output agree. Only a network without a state may need more than one step.
+    elsewhere, and its input and output agree. Only a network without a state may need more than one step, or answer for
+    fewer steps than it is given; of the fewest that it takes it leaves one or more.
 
     Raises:
         ManifestError: names the field, expected and found.
@@ -29,7 +32,7 @@ def check_signature(graph: GraphSignature) -> None:
     if graph.lengths is not None:
         lengths = _named(inputs, graph.lengths, "lengths")
         _check_form("lengths", lengths, ("int32",), (("B",),))
-    _check_output(graph.outputs[0])
+    _check_output(graph.outputs[0], graph)
     if graph.least_steps < 1:
         _refuse("least_steps", "at least 1", str(graph.least_steps))
     if graph.least_steps > 1 and graph.state:
@@ -67,16 +70,25 @@ def _check_sequence(graph: GraphSignature, inputs: dict[str, TensorSpec]) -> Non
         _refuse("vocabulary_size", f"null, for the sequence is {spec.dtype}", str(graph.vocabulary_size))
 
 
-def _check_output(spec: TensorSpec) -> None:
+def _check_output(spec: TensorSpec, graph: GraphSignature) -> None:
     if spec.name != OUTPUT:
         _refuse("outputs[0].name", OUTPUT, spec.name)
-    _check_form("outputs[0]", spec, FLOATS, (("B", "T", "O"), ("B", "O")))
+    steps = over_time(spec.shape)
+    if steps is None or steps.is_every_step:
+        _check_form("outputs[0]", spec, FLOATS, (("B", "T", "O"), ("B", "O")))
+        return
+    _check_form("outputs[0]", spec, FLOATS, (("B", str(steps), "O"),))
+    if graph.state:
+        _refuse("outputs[0].shape", '"T", for a chunk of a stream may be one step', str(steps))
+    if not 1 <= steps.size(graph.least_steps) <= graph.least_steps:
+        expected = f"1 .. {graph.least_steps} of the fewest steps left, which are {graph.least_steps}"
+        _refuse("outputs[0].shape", expected, f"{steps.size(graph.least_steps)} by {steps}")
 
 
 def _check_form(place: str, spec: TensorSpec, dtypes: tuple[str, ...], forms: tuple[tuple[str, ...], ...]) -> None:
-    """A form says "B" and "T" for themselves and any other letter for a fixed size."""
+    """A form says free axes for themselves, and a letter for a fixed size."""
     shape_form = tuple(axis if isinstance(axis, str) else 0 for axis in spec.shape)
-    fits = any(shape_form == tuple(axis if axis in ("B", "T") else 0 for axis in form) for form in forms)
+    fits = any(shape_form == tuple(0 if axis in _FIXED else axis for axis in form) for form in forms)
     if spec.dtype not in dtypes or not fits:
         expected = f"{' or '.join(dtypes)} {' or '.join(_show(form) for form in forms)}"
         _refuse(place, expected, f"{spec.name}: {spec.dtype} {_show(spec.shape)}")

@@ -125,7 +125,7 @@ class Question:
                 raise InputError("states", f"only {', '.join(known) or 'none'}", repr(name))
             dtype = "<f2" if known[name].datatype == "FP16" else "<f4"
             tensors[name] = to_array(name, given).astype(dtype, order="C")
-        self._example, self._lengths, self._per_step = sequence, rows.lengths, facts.per_step
+        self._example, self._lengths, self._facts = sequence, rows.lengths, facts
         self.call = pack_infer(facts.name, tensors, outputs, parameters or {})
 
     def prediction(self, reply: Reply) -> Prediction:
@@ -137,4 +137,5 @@ class Question:
         """
         found = unpack_infer(reply)
         outputs = {name: like(self._example, array) for name, array in found.outputs.items()}
-        return Prediction(outputs, self._lengths, found.parameters, found.model_version, self._per_step)
+        more = (found.parameters, found.model_version, self._facts.per_step, self._facts.answer_steps)
+        return Prediction(outputs, self._lengths, *more)

@@ -14,6 +14,7 @@ import numpy as np
 
 from .arrays import DTYPES, Array
 from .errors import AnswerError, InferenceError, InputError
+from .model_facts import AnswerSteps
 
 _DATATYPES: Final = {dtype: datatype for datatype, dtype in DTYPES.items()}
 _HEAD_LENGTH: Final = "Inference-Header-Content-Length"
@@ -49,9 +50,10 @@ class Prediction(Mapping[str, Any]):
         parameters: of the answer, such as `replayed`.
         model_version: as the server says it.
         per_step: names of the outputs that have a value for each step; None: they are not known, and all are taken so.
+        answer_steps: how many of a row's steps those have a value for.
     """
 
-    __slots__ = ("lengths", "model_version", "outputs", "parameters", "per_step")
+    __slots__ = ("answer_steps", "lengths", "model_version", "outputs", "parameters", "per_step")
 
     def __init__(
         self,
@@ -60,9 +62,11 @@ class Prediction(Mapping[str, Any]):
         parameters: Mapping[str, Any] | None = None,
         model_version: str = "",
         per_step: Collection[str] | None = None,
+        answer_steps: AnswerSteps = AnswerSteps(),  # noqa: B008 - frozen
     ) -> None:
         self.outputs = outputs
         self.per_step = per_step
+        self.answer_steps = answer_steps
         self.lengths = lengths
         self.parameters = parameters or {}
         self.model_version = model_version
@@ -81,7 +85,7 @@ class Prediction(Mapping[str, Any]):
         return f"Prediction({shapes})"
 
     def rows(self, name: str) -> list[Any]:
-        """Return an output row by row; one per step is cut to the length of each row's sequence.
+        """Return an output row by row; one per step is cut to each row's steps, or to what the network leaves of them.
 
         Raises:
             InputError: it has no row for each sequence, as a state, whose first axis is the layers.
@@ -97,7 +101,7 @@ class Prediction(Mapping[str, Any]):
             raise InputError(name, expected, f"shape {list(found.shape)}", "it is in the answer as it came")
         if self.per_step is not None and name not in self.per_step:
             return list(found)
-        return [row[:length] for row, length in zip(found, self.lengths.tolist(), strict=True)]
+        return [row[: self.answer_steps.of(length)] for row, length in zip(found, self.lengths.tolist(), strict=True)]
 
 
 def model_path(model: str) -> str:

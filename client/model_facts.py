@@ -39,6 +39,22 @@ class StateFacts:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class AnswerSteps:
+    """For how many of T steps a network answers: floor((T + add) / divide); for each, by default."""
+
+    add: int = 0
+    divide: int = 1
+
+    def of(self, steps: int) -> int:
+        """Return it for so many steps.
+
+        >>> AnswerSteps(add=-3, divide=4).of(50)
+        11
+        """
+        return max((steps + self.add) // self.divide, 0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ModelFacts:
     """What it takes to ask a model.
 
@@ -53,7 +69,8 @@ class ModelFacts:
         streamable: whether parts with carried state give what the whole gives, as the server says.
         extensions: of the server.
         least_steps: fewest steps of a row.
-        per_step: names of the outputs [B, T, ...], which have a value for each step.
+        per_step: names of the outputs [B, T, ...], which have a value for each step, or for what is left of them.
+        answer_steps: how many of T steps are left in those.
     """
 
     name: str
@@ -67,6 +84,7 @@ class ModelFacts:
     extensions: frozenset[str]
     per_step: frozenset[str] = frozenset()
     least_steps: int = 1
+    answer_steps: AnswerSteps = AnswerSteps()
 
 
 def read_model(address: Address, name: str | None, timeout_s: float = 10.0) -> ModelFacts:
@@ -122,8 +140,13 @@ def facts_from_metadata(metadata: Mapping[str, Any], extensions: Sequence[str]) 
         streamable=properties.get("streamable") == "true",
         extensions=frozenset(map(str, extensions)),
         least_steps=int(properties.get("least_steps", "1")),
+        answer_steps=_answer_steps(json.loads(properties.get("answer_steps", "{}"))),
         per_step=frozenset(str(tensor["name"]) for tensor in outputs if list(tensor["shape"])[:2] == [-1, -1]),
     )
+
+
+def _answer_steps(found: Mapping[str, int]) -> AnswerSteps:
+    return AnswerSteps(add=int(found.get("add", 0)), divide=max(int(found.get("divide", 1)), 1))
 
 
 def _values(name: str, sequence: Mapping[str, Any], properties: Mapping[str, str]) -> tuple[int | None, int | None]:

@@ -9,9 +9,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
+from ..bundle.axes import over_time
 from ..bundle.graph_facts import GraphFacts
 from ..bundle.graph_scan import scan_graph
-from ..bundle.manifest import Manifest, TensorSpec
+from ..bundle.manifest import GraphSignature, Manifest, TensorSpec
 from ..bundle.reader import Bundle, read_bundle
 from ..bundle.verification import read_verifications
 from .graph_view import layer_rows, operator_words
@@ -56,6 +57,7 @@ def _rows(
         ("states", ", ".join(pair.input for pair in manifest.graph.state) or "none: nothing is carried between chunks"),
         ("operators", f"{operator_words(facts)} (opset {facts.opset})"),
         ("time", _time_words(manifest.graph.least_steps)),
+        *([("answers", answers)] if (answers := answers_for(manifest.graph)) else []),
         ("streamable", _yes(manifest.streamable)),
         ("same bits", f"in any batch: {_yes(manifest.bitwise_rows)}; in chunks: {_yes(manifest.bitwise_chunks)}"),
         ("verdict", f"{report.get('verdict', 'unknown')}, over {len(report.get('cases', []))} cases"),
@@ -80,6 +82,12 @@ def _time_words(least_steps: int) -> str:
     if least_steps == 1:
         return "free: the signature's axes B and T take any size"
     return f"free: the signature's axis B takes any size, T any from {least_steps} on"
+
+
+def answers_for(graph: GraphSignature) -> str | None:
+    """Say for how many steps a network answers, where those are fewer than it is given."""
+    steps = over_time(graph.outputs[0].shape)
+    return None if steps is None or steps.is_every_step else f"for {steps} of T steps, rounded down"
 
 
 def _network_words(network: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ from ..bundle.manifest_json import manifest_to_json
 from ..export.pipeline import Exported
 from ..export.report import Report
 from ..model.weight_file import list_some
+from .bundle_view import answers_for
 from .report_text import Row, summary_fields, summary_rows
 from .terminal import Terminal
 
@@ -90,6 +91,8 @@ def print_result(result: ExportResult, elapsed_s: float, terminal: Terminal) -> 
     if least > 1:
         said = f"for {least - 1} it said {result.said_to_fewer}"
         rows.append(("steps", f"at least {least}, so no state is carried; {said}"))
+    if (answers := answers_for(manifest.graph)) is not None:
+        rows.append(("answers", answers))
     rows += [*result.exchanges, *summary_rows(report)]
     rows.append(("took", f"{elapsed_s:.1f} s, {memory_mib:.0f} MiB of memory at the most"))
     terminal.pairs(rows)
@@ -120,6 +123,7 @@ def _answer(result: ExportResult, elapsed_s: float, memory_mib: float) -> dict[s
         "weights": result.weights,
         "labels": manifest.labels,
         "least_steps": manifest.graph.least_steps,
+        "answer_shape": manifest.graph.outputs[0].shape,
         "operators": manifest.operators,
         "layers": [{"path": path, "cell": cell, "operator": operator} for path, cell, operator in result.layers],
         **summary_fields(result.report),

@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from ..bundle.axes import over_time
 from ..bundle.manifest import GraphSignature
 from ..serve.errors import BadInput
 from ..serve.inference import infer_arrays
@@ -105,8 +106,8 @@ def _feeds(sequences: Sequences, places: list[int], signature: GraphSignature) -
 
 
 def _pad(array: Array, shape: tuple[int | str, ...], steps: int) -> Array:
-    if "T" not in shape:
+    axis = over_time(shape)
+    if axis is None:
         return array
-    axis = shape.index("T")
-    widths = [(0, steps - array.shape[axis]) if place == axis else (0, 0) for place in range(array.ndim)]
+    widths = [(0, axis.size(steps) - count) if place == 1 else (0, 0) for place, count in enumerate(array.shape)]
     return np.pad(array, widths)

@@ -10,6 +10,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ..bundle.axes import sizes_of
 from ..bundle.manifest import GraphSignature
 
 Array = NDArray[np.generic]
@@ -121,7 +122,7 @@ def make_inputs(case: Case, signature: GraphSignature) -> dict[str, Array]:
     random = np.random.default_rng([ord(letter) for letter in case.id])
     inputs: dict[str, Array] = {}
     for spec in signature.inputs:
-        shape = tuple({"B": case.rows, "T": case.steps}[axis] if isinstance(axis, str) else axis for axis in spec.shape)
+        shape = sizes_of(spec.shape, case.rows, case.steps)
         if spec.name == signature.lengths:
             inputs[spec.name] = _lengths(case, random)
         elif spec.dtype == "int64":

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..bundle.axes import StepAxis
 from ..model.network import StateTensor
 from ..model.stack import RecurrentStack
 from .answer import Answer, Named, answer_first, names_left_out
@@ -58,6 +59,7 @@ class ForeignNetwork(nn.Module):
         input_dim: I, or the number of tokens.
         input_layout: how the module takes the sequence.
         output_layout: how it lays out y.
+        answer_axis: for how many of T steps it answers, where it answers for steps.
         probe_steps: two numbers of steps for which the module runs, and that tell what it does.
         least_steps: fewest steps that it takes.
         said_to_fewer: what it says to fewer; empty where it takes one.
@@ -92,6 +94,7 @@ class ForeignNetwork(nn.Module):
             tried = [self._roll_up(module, loop_candidates(module) if input_dim is None else tried)]
         self.takes_tokens, self.input_dim = False, 0
         self.input_layout, self.output_layout = InputLayout("BTI"), OutputLayout("BTO", 0)
+        self.answer_axis = StepAxis()
         self.carries_state = self.honours_lengths = self.stays_on_cpu = self.in_graph = self.names_float32 = False
         self.probe_steps, self.least_steps, self.least_captured, self.said_to_fewer = PROBE_STEPS, 1, 1, ""
         self.behind_front: frozenset[int] = frozenset()
@@ -167,7 +170,8 @@ class ForeignNetwork(nn.Module):
         else:
             y, final = (mapped if self.in_graph else row_by_row)(self, x, lengths, state)
         if self.per_step and lengths is not None:
-            real = torch.arange(y.size(1), device=y.device).unsqueeze(0) < lengths.unsqueeze(1)
+            answered = self._answered(lengths)
+            real = torch.arange(y.size(1), device=y.device).unsqueeze(0) < answered.unsqueeze(1)
             y = torch.where(real.unsqueeze(2), y, torch.zeros_like(y))
         return y, final
 
@@ -191,7 +195,7 @@ class ForeignNetwork(nn.Module):
         """Return y [B, T, O] or [B, O] of the module before any exchange, or of its compiled form, from zero state."""
         arguments = self._arguments(self.own_roles, x, None, None)
         y = self._tensor_of(module, self.own_roles, self.own_answer, arguments)
-        return self.output_layout.to_house(y, x.size(0), x.size(1))
+        return self.output_layout.to_house(y, x.size(0), self._answered(x.size(1)))
 
     def zero_state(self, rows: int, seed: int | None = None) -> list[Tensor]:
         """Return the state of the network, zeros or random."""
@@ -200,6 +204,14 @@ class ForeignNetwork(nn.Module):
         if seed is None:
             return [torch.zeros(shape, dtype=self.dtype()) for shape in shapes]
         return [torch.randn(shape, generator=generator, dtype=self.dtype()) for shape in shapes]
+
+    def _answered(self, steps: Any) -> Any:
+        """Return for how many of so many steps, a number or int [B], it answers; no fewer than it takes."""
+        axis = self.answer_axis
+        if axis.is_every_step:
+            return steps
+        more = steps + axis.add  # never negative, so that both ways to round are one
+        return torch.div(more, axis.divide, rounding_mode="trunc") if isinstance(more, Tensor) else more // axis.divide
 
     def dtype(self) -> torch.dtype:
         """Return the dtype of the module's weights."""
@@ -233,7 +245,7 @@ class ForeignNetwork(nn.Module):
     def run_rows(self, x: Tensor, lengths: Tensor | None, state: list[Tensor] | None) -> tuple[Tensor, list[Tensor]]:
         """Return y [B, T, O] or [B, O] and the final state, if one is carried, of one call."""
         try:
-            y = self.output_layout.to_house(self.call(x, lengths, state), x.size(0), x.size(1))
+            y = self.output_layout.to_house(self.call(x, lengths, state), x.size(0), self._answered(x.size(1)))
             final = [tensor for number in self.stacks for tensor in self.carry.final.get(number, [])]
         finally:
             self.carry.begin(None, {})

@@ -39,10 +39,10 @@ def find_precision(network: ForeignNetwork) -> None:
 def find_state(network: ForeignNetwork) -> None:
     """Carry the state if a random one, given as the module takes it, is what each layer begins with.
 
-    None is carried where a chunk of one step is too short, or where the layers see other steps than were given: the
-    steps that a front made of two chunks are not those that it makes of the whole.
+    None is carried where a chunk of one step is too short, where the layers see other steps than were given (the steps
+    that a front made of two chunks are not those that it makes of the whole), or where the answer has fewer.
     """
-    if network.least_steps > 1 or not network.sees_steps:
+    if network.least_steps > 1 or not network.sees_steps or not network.answer_axis.is_every_step:
         return
     x = example(network, network.probe_steps[0])
     network.call(x)
@@ -117,7 +117,7 @@ def _rows_alone_agree(network: ForeignNetwork, tolerance: float) -> bool | None:
         y, final = network(x, lengths)
         for row, count in enumerate(lengths.tolist()):
             y_alone, final_alone = network(x[row : row + 1, :count], lengths[row : row + 1])
-            y_row = y[row : row + 1, :count] if network.per_step else y[row : row + 1]
+            y_row = y[row : row + 1, : network.answer_axis.size(count)] if network.per_step else y[row : row + 1]
             pairs = [(y_row, y_alone), *((a[:, row : row + 1], b) for a, b in zip(final, final_alone, strict=True))]
             if not all(torch.allclose(a, b, rtol=tolerance, atol=tolerance) for a, b in pairs):
                 return False

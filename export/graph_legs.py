@@ -10,6 +10,7 @@ import onnx
 import onnxruntime
 from onnx.reference import ReferenceEvaluator
 
+from ..bundle.axes import over_time
 from ..bundle.manifest import GraphSignature, SessionOptions
 from .compare import Array
 from .error_line import said_by
@@ -121,7 +122,7 @@ def _is_ignored(operator: str, attribute: onnx.AttributeProto) -> bool:
 def _row_of(array: Array, name: str, row: int, steps: int, signature: GraphSignature) -> Array:
     spec = next(s for s in signature.inputs if s.name == name)
     alone = array.take([row], axis=spec.shape.index("B"))
-    return np.ascontiguousarray(alone[:, :steps] if "T" in spec.shape else alone)
+    return np.ascontiguousarray(alone[:, :steps] if over_time(spec.shape) else alone)
 
 
 def _session_options(options: SessionOptions, threads: int) -> onnxruntime.SessionOptions:

@@ -17,6 +17,7 @@ from onnx import TensorProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
+from ..bundle.axes import over_time, sizes_of
 from ..bundle.manifest import GraphSignature
 from .compare import Array
 from .error_line import said_by
@@ -126,7 +127,7 @@ class GraphOracle:
                 "of both; export it with dynamic axes, or from PyTorch"
             ) from err
         for array, spec in zip(found, self._signature.outputs, strict=True):
-            due = [{"B": rows, "T": steps}[axis] if isinstance(axis, str) else axis for axis in spec.shape]
+            due = list(sizes_of(spec.shape, rows, steps))
             if list(array.shape) != due:
                 raise SourceError(
                     f"the graph gives {spec.name} of shape {list(array.shape)} {what}, expected {due} as it declares; "
@@ -138,7 +139,7 @@ class GraphOracle:
         taken = {}
         for spec in self._signature.inputs:
             array = inputs[spec.name].take(places, axis=spec.shape.index("B"))
-            array = array[:, :length] if "T" in spec.shape else array
+            array = array[:, :length] if over_time(spec.shape) else array
             taken[spec.name] = array.astype(np.float64) if array.dtype.kind == "f" else array
         return taken
 

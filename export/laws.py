@@ -13,6 +13,7 @@ from typing import Final
 
 import numpy as np
 
+from ..bundle.axes import over_time
 from ..bundle.manifest import GraphSignature
 from .cases import Case, StateKind, make_inputs
 from .compare import Array, largest_difference, same_bits
@@ -121,12 +122,16 @@ def take_rows(arrays: Mapping[str, Array], rows: list[int], signature: GraphSign
 
 
 def take_steps(arrays: Mapping[str, Array], first: int, last: int, signature: GraphSignature) -> dict[str, Array]:
-    """Return steps first .. last - 1 of whatever has a step axis; lengths, where there are any, become last - first."""
+    """Return steps first .. last - 1 of whatever has a step axis; lengths, where there are any, become last - first.
+
+    Of outputs with fewer steps than the sequence, those that the last of them adds to what the first leave.
+    """
     specs = {spec.name: spec for spec in (*signature.inputs, *signature.outputs)}
-    taken = {
-        name: np.ascontiguousarray(array[:, first:last]) if "T" in specs[name].shape else array
-        for name, array in arrays.items()
-    }
+    taken = dict(arrays)
+    for name, array in arrays.items():
+        axis = over_time(specs[name].shape)
+        if axis is not None:
+            taken[name] = np.ascontiguousarray(array[:, axis.size(first) : axis.size(last)])
     if signature.lengths in taken:
         taken[signature.lengths] = np.full_like(taken[signature.lengths], last - first)
     return taken
@@ -182,6 +187,6 @@ def run_in_chunks(
         outputs = leg.run({**take_steps(inputs, first, last, signature), **carried})
         carried = {pair.input: outputs[pair.output] for pair in signature.state}
         parts.append(outputs[signature.outputs[0].name])
-    if "T" in signature.outputs[0].shape:
+    if over_time(signature.outputs[0].shape):
         outputs[signature.outputs[0].name] = np.concatenate(parts, axis=1)
     return outputs

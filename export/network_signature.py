@@ -30,7 +30,8 @@ def signature_of(network: nn.Module) -> GraphSignature:
         else TensorSpec(name="x", dtype="float32", shape=("B", "T", I))
     )
     inputs, pairs = [sequence], []
-    outputs = [TensorSpec(name="y", dtype="float32", shape=("B", "T", O) if per_step else ("B", O))]
+    steps = str(getattr(network, "answer_axis", "T"))
+    outputs = [TensorSpec(name="y", dtype="float32", shape=("B", steps, O) if per_step else ("B", O))]
     if honours_lengths:
         inputs.append(TensorSpec(name="lengths", dtype="int32", shape=("B",)))
     for tensor in network.state_tensors():  # type: ignore[operator]

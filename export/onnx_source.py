@@ -12,11 +12,12 @@ from typing import Any, Final
 
 import onnx
 
+from ..bundle.axes import Axis
 from ..bundle.errors import BundleError, ManifestError
 from ..bundle.graph_check import check_graph
 from ..bundle.graph_facts import GraphFacts, ValueFact
 from ..bundle.graph_scan import MAX_MODEL_BYTES, scan_graph
-from ..bundle.manifest import Axis, DType, GraphSignature, Manifest, SessionOptions, StatePair, TensorSpec
+from ..bundle.manifest import DType, GraphSignature, Manifest, SessionOptions, StatePair, TensorSpec
 from ..bundle.signature import check_signature
 from ..bundle.writer import write_bundle
 from .error_line import said_by

@@ -23,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from ..bundle.axes import over_time
 from ..bundle.manifest import GraphSignature
 from ..model.layer import LSTMLayer
 from ..model.reference import run_reference
@@ -233,7 +234,8 @@ def join_rows(rows: list[list[F64]], signature: GraphSignature, steps: int) -> l
     joined = []
     for k, spec in enumerate(signature.outputs):
         arrays = [row[k] for row in rows]
-        if "T" in spec.shape:
-            arrays = [np.pad(a, ((0, 0), (0, steps - a.shape[1]), (0, 0))) for a in arrays]
+        axis = over_time(spec.shape)
+        if axis is not None:
+            arrays = [np.pad(a, ((0, 0), (0, axis.size(steps) - a.shape[1]), (0, 0))) for a in arrays]
         joined.append(np.concatenate(arrays, axis=spec.shape.index("B")))
     return joined

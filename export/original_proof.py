@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import torch
 from torch import Tensor, nn
 
+from .answered_steps import check_answered
 from .capture_error import place_of
 from .error_line import said_by
 from .errors import FrozenAxisError, SignatureError
@@ -42,6 +43,8 @@ def prove_as_it_came(network: ForeignNetwork, module: nn.Module) -> None:
         x = example(network, steps, PROBE_ROWS if steps <= _FEW else 1, seed=2)
         y = _run_or_refuse(network, theirs, x, lambda x=x: network(x)[0])  # type: ignore[misc]
         alone = _rows_alone(network, theirs, x)
+        if network.per_step:
+            check_answered(type(module).__name__, alone, network.answer_axis, steps)
         if steps > network.probe_steps[1] and not bool(alone.isfinite().all()):
             continue  # it grows without bounds, and nothing is told by what is left of it
         if bool(alone.isnan().any()):

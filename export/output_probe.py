@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ..bundle.axes import StepAxis
 from .answer import refuse_list_of_steps, refuse_other_numbers, say_others
+from .answered_steps import find_answered_steps
 from .call_layout import output_layout, output_layouts
 from .errors import SignatureError
 from .input_probe import PROBE_ROWS, example
@@ -65,7 +67,9 @@ def _check_same_again(network: ForeignNetwork, x: Tensor) -> None:
 
 def _choose_layout(network: ForeignNetwork, shapes: list[list[int]], others: str) -> None:
     """Take the first layout that fits the shapes and keeps rows apart."""
-    taken, given = network.input_layout, network.probe_steps
+    taken = network.input_layout
+    network.answer_axis = find_answered_steps(network, shapes)
+    given = [network.answer_axis.size(steps) for steps in network.probe_steps]
     rows = 1 if taken.one_at_a_time else PROBE_ROWS
     fitting = output_layouts(taken, shapes, given, rows)
     for axes in fitting:
@@ -77,6 +81,7 @@ def _choose_layout(network: ForeignNetwork, shapes: list[list[int]], others: str
             f"{_name(network)}.forward lets a row change the output of another, expected each row by itself; "
             "look for a view() or reshape() that mixes the batch with another axis, and for a mean over the batch"
         )
+    network.answer_axis = StepAxis()
     raise SignatureError(_no_layout(network, shapes, rows) + others)
 
 
@@ -95,7 +100,8 @@ def _no_layout(network: ForeignNetwork, shapes: list[list[int]], rows: int) -> s
     if fewer is not None:
         return (
             f"{name}.forward shortens the sequence and answers for {fewer} steps where {given[1]} were given, expected "
-            "an answer for each step, or one for the sequence; let it return one, such as y[:, -1] or y.mean(1)"
+            "[B, T', O] with a T' that strides and pools leave, [B, T, O] or [B, O]; let it return one answer, such as "
+            "y[:, -1] or y.mean(1)"
         )
     remedy = "; end its forward with .flatten(1)" if shapes[0] == shapes[1] and shapes[0][:1] == [rows] else ""
     whom, wanted = f"{PROBE_ROWS} rows", "[B, T, O] or [B, O]"

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from .error_line import said_by
+from .errors import SignatureError
 from .input_probe import PROBE_ROWS, PROBES, example
 
 if TYPE_CHECKING:
@@ -101,11 +102,11 @@ def _complaint(network: ForeignNetwork, module: nn.Module, steps: int) -> Except
     rows = 1 if network.input_layout.one_at_a_time else PROBE_ROWS
     try:
         x = example(network, steps, rows)
-        network.call(x)
+        y = network.call(x)
         network.call_as_it_came(module, x[:1])
     except Exception as err:  # noqa: BLE001 - a stranger's forward may fail in any way
         return err
-    return None
+    return None if y.numel() else SignatureError("it answers for no step")
 
 
 def per_step_of_fewer(shapes: list[list[int]], given: tuple[int, int]) -> int | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..bundle.axes import over_time
 from ..bundle.golden import GoldenCase
 from ..bundle.manifest import GraphSignature
 from ..bundle.reader import Bundle
@@ -81,7 +82,8 @@ def _row_of(arrays: Mapping[str, Array], row: int, signature: GraphSignature, st
     for spec in (*signature.inputs, *signature.outputs):
         if spec.name in arrays:
             alone = arrays[spec.name].take([row], axis=spec.shape.index("B"))
-            found[spec.name] = np.ascontiguousarray(alone[:, :steps] if "T" in spec.shape else alone)
+            axis = over_time(spec.shape)
+            found[spec.name] = np.ascontiguousarray(alone if axis is None else alone[:, : axis.size(steps)])
     return found
 
 
@@ -91,8 +93,8 @@ def _in_two(runtime: Runtime, inputs: Mapping[str, Array], signature: GraphSigna
     first = runtime.run(_part(inputs, slice(0, steps // 2), signature))
     carried = {pair.input: first[pair.output] for pair in signature.state}
     second = runtime.run({**_part(inputs, slice(steps // 2, steps), signature), **carried})
-    over_time = [spec.name for spec in signature.outputs if "T" in spec.shape]
-    return {**second, **{name: np.concatenate([first[name], second[name]], axis=1) for name in over_time}}
+    names = [spec.name for spec in signature.outputs if over_time(spec.shape)]
+    return {**second, **{name: np.concatenate([first[name], second[name]], axis=1) for name in names}}
 
 
 def _part(inputs: Mapping[str, Array], steps: slice, signature: GraphSignature) -> dict[str, Array]:

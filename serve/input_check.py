@@ -13,6 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
+from ..bundle.axes import sizes_of
 from ..bundle.manifest import GraphSignature, TensorSpec
 from .arrays import Array, Arrays
 from .datatypes import accepted_datatypes
@@ -206,8 +207,7 @@ def is_finite(array: Array) -> bool:
 
 def sized(spec: TensorSpec, size: BatchSize) -> tuple[int, ...]:
     """Return the shape with the free axes filled in."""
-    free = {"B": size.rows, "T": size.steps}
-    return tuple(axis if isinstance(axis, int) else free[axis] for axis in spec.shape)
+    return sizes_of(spec.shape, size.rows, size.steps)
 
 
 def _input_specs(signature: GraphSignature) -> dict[str, TensorSpec]:

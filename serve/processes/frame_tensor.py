@@ -7,14 +7,15 @@ values were checked by the frontend, which is a process of this server; whether 
 """
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from struct import Struct
 from typing import Final
 
 import numpy as np
 
+from ...bundle.axes import sizes_of
 from ...bundle.manifest import TensorSpec
 from ..arrays import Array
 from .frames import FrameError
@@ -58,8 +59,7 @@ def _shape_of(spec: TensorSpec) -> Shape:
             return lambda rows, _steps: (rows, size)
         case (int(size), "B", int(other)):
             return lambda rows, _steps: (size, rows, other)
-    axes: Sequence[int | str] = spec.shape
-    return lambda rows, steps: tuple(rows if axis == "B" else steps if axis == "T" else int(axis) for axis in axes)
+    return partial(sizes_of, spec.shape)
 
 
 def take(
