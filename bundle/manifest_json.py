@@ -68,13 +68,16 @@ def manifest_from_json(data: bytes) -> Manifest:
     version = top.mapping().get("format_version")
     if version is None or type(version.value) is not int or version.value not in FORMAT_VERSIONS:
         found = "none" if version is None else repr(version.value)[:80]
-        known = " or ".join(map(str, FORMAT_VERSIONS))
+        known = f"{', '.join(map(str, FORMAT_VERSIONS[:-1]))} or {FORMAT_VERSIONS[-1]}"
         raise ManifestError(
             f"manifest.json: format_version: expected {known}, found {found}; export the bundle again "
             "with this version of cellgate, or read it with the one that wrote it"
         )
     manifest = _manifest(top.record(Manifest), version.value)
     check_coherence(manifest)
+    if manifest.format_version != version.value:
+        expected = f"{manifest.format_version}, the oldest that can say the rest"
+        raise ManifestError(f"manifest.json: format_version: expected {expected}, found {version.value}")
     return manifest
 
 

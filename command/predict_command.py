@@ -103,9 +103,11 @@ def make_answer(model: ServedModel, sequences: Sequences, found: Prediction) -> 
         "lengths": list(found.lengths),
         "outputs": {name: _plain(array) for name, array in found.outputs.items()},
     }
+    if found.answer_lengths != found.lengths:
+        answer["answer_lengths"] = list(found.answer_lengths)
     y = found.outputs.get("y")
     if model.manifest.labels is not None and y is not None:
-        answer["labels"] = _labels(y, model.manifest.labels, found.lengths)
+        answer["labels"] = _labels(y, model.manifest.labels, found.answer_lengths)
     return answer
 
 
@@ -131,7 +133,11 @@ def _write(path: Path, found: Prediction, answer: dict[str, Any]) -> None:
     if path.suffix == ".npy":
         np.save(buffer, next(iter(found.outputs.values())))
     else:
-        np.savez(buffer, lengths=np.array(found.lengths, dtype=np.int32), **found.outputs)  # type: ignore[arg-type]
+        counts = {"lengths": found.lengths}
+        if found.answer_lengths != found.lengths:
+            counts["answer_lengths"] = found.answer_lengths
+        arrays = {name: np.array(count, dtype=np.int32) for name, count in counts.items()}
+        np.savez(buffer, **arrays, **found.outputs)  # type: ignore[arg-type]
     path.write_bytes(buffer.getvalue())
 
 
@@ -143,7 +149,11 @@ def _print(model: ServedModel, sequences: Sequences, found: Prediction, terminal
     if y is not None:
         labels = model.manifest.labels
         columns = ["sequence", "steps" if _is_last(y) else "step", *(["label", "score"] if labels else []), "y"]
-        rows = [row for number in range(count) for row in _lines(y[number], number, sequences, labels)]
+        rows = [
+            row
+            for number, length in enumerate(found.answer_lengths)
+            for row in _lines(y[number] if _is_last(y) else y[number, :length], number, sequences, labels)
+        ]
         terminal.table(columns, rows[:_MAX_ROWS])
         if len(rows) > _MAX_ROWS:
             terminal.say(f"and {len(rows) - _MAX_ROWS} more lines; --json or --output FILE gives them all")
@@ -153,9 +163,9 @@ def _print(model: ServedModel, sequences: Sequences, found: Prediction, terminal
 
 
 def _lines(y: Array, number: int, sequences: Sequences, labels: tuple[str, ...] | None) -> Iterator[list[object]]:
-    """Yield the lines of one sequence: one for a y [O], one for each real step of a y [T, O]."""
+    """Yield the lines of one sequence: one for a y [O], one for each step of a y [T, O]."""
     length = len(sequences.rows[number])
-    scores = y[np.newaxis] if y.ndim == 1 else y[:length]
+    scores = y[np.newaxis] if y.ndim == 1 else y
     for step, line in enumerate(scores):
         best = int(line.argmax())
         named = [] if labels is None else [labels[best], float(line[best])]

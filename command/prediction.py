@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ..bundle.axes import over_time
+from ..bundle.axes import StepAxis, over_time
 from ..bundle.manifest import GraphSignature
 from ..serve.errors import BadInput
 from ..serve.inference import infer_arrays
@@ -35,12 +35,14 @@ class Prediction:
     """Outputs of all sequences.
 
     Attributes:
-        outputs: by name; y [B, O], or [B, T, O] zero at and after a row's length; states [rows, B, width].
+        outputs: by name; y [B, O], or [B, T, O] zero from a row's answer length on; states [rows, B, width].
         lengths: steps of each sequence.
+        answer_lengths: steps of each sequence's y, which are fewer for some networks; the same where y is [B, O].
     """
 
     outputs: dict[str, Array]
     lengths: tuple[int, ...]
+    answer_lengths: tuple[int, ...]
 
 
 def predict(runtime: Runtime, sequences: Sequences, outputs: Sequence[str]) -> Prediction:
@@ -67,7 +69,9 @@ def predict(runtime: Runtime, sequences: Sequences, outputs: Sequence[str]) -> P
         name: np.concatenate([_pad(part[name], axes[name], steps) for part in parts], axis=axes[name].index("B"))
         for name in parts[0]
     }
-    return Prediction(outputs=joined, lengths=tuple(len(row) for row in sequences.rows))
+    lengths = tuple(len(row) for row in sequences.rows)
+    left = over_time(signature.outputs[0].shape) or StepAxis()
+    return Prediction(outputs=joined, lengths=lengths, answer_lengths=tuple(map(left.size, lengths)))
 
 
 def _check_steps(sequences: Sequences, signature: GraphSignature) -> None:

@@ -63,7 +63,8 @@ class ForeignNetwork(nn.Module):
         probe_steps: two numbers of steps for which the module runs, and that tell what it does.
         least_steps: fewest steps that it takes.
         said_to_fewer: what it says to fewer; empty where it takes one.
-        least_captured: fewest steps of which a front leaves two; a capture takes one step for a special case.
+        least_captured: fewest steps of which two are left, by a front and in the answer; a capture takes one step for a
+            special case.
         behind_front: layers that see another number of steps than is given, and one that depends on it.
         honours_lengths: proved; where false, rows must be equally long.
         carries_state: whether a state can be given and is returned.

@@ -88,14 +88,15 @@ def find_least_steps(network: ForeignNetwork, module: nn.Module) -> None:
             fails, network.said_to_fewer = steps, said_by(complaint)
     network.least_steps = runs
     network.least_captured = next(
-        (n for n in range(runs, network.probe_steps[1]) if _fewest_seen(network, n) > 1), network.probe_steps[0]
+        (n for n in range(runs, network.probe_steps[1]) if _fewest_left(network, n) > 1), network.probe_steps[0]
     )
 
 
-def _fewest_seen(network: ForeignNetwork, steps: int) -> int:
-    """Return the fewest steps that a layer behind a front sees; 2 where there is no front."""
+def _fewest_left(network: ForeignNetwork, steps: int) -> int:
+    """Return the fewest steps that a layer behind a front sees, or the answer has; 2 where none has fewer than came."""
     network.call(example(network, steps))
-    return min((min(network.carry.steps[n]) for n in network.behind_front if n in network.carry.steps), default=2)
+    seen = [min(network.carry.steps[n]) for n in network.behind_front if n in network.carry.steps]
+    return min([*seen, 2 if network.answer_axis.is_every_step else network.answer_axis.size(steps)], default=2)
 
 
 def _complaint(network: ForeignNetwork, module: nn.Module, steps: int) -> Exception | None:

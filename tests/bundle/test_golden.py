@@ -234,3 +234,22 @@ def test_mutated_bytes_are_cases_or_refused(cases, signature, data):
 def test_any_bytes_are_refused(data):
     with pytest.raises(GoldenError):
         unpack_golden(data, GraphSignature(inputs=(), outputs=(), sequence="x", lengths=None))
+
+
+@pytest.mark.parametrize(("frames", "fits"), [(2, True), (1, False), (3, False), (5, False)])
+def test_answer_has_the_steps_that_are_left(frames, fits):
+    signature = GraphSignature(
+        inputs=(TensorSpec(name="x", dtype="float32", shape=("B", "T", 1)),),
+        outputs=(TensorSpec(name="y", dtype="float32", shape=("B", "(T-1)//2", 2)),),
+        sequence="x",
+        lengths=None,
+        least_steps=3,
+    )
+    y = np.zeros((1, frames, 2), np.float32)
+    data = pack_golden([GoldenCase(id="a", inputs={"x": np.zeros((1, 5, 1), np.float32)}, outputs={"y": y})])
+
+    if fits:
+        assert unpack_golden(data, signature)[0].outputs["y"].shape == (1, 2, 2)
+    else:
+        with pytest.raises(GoldenError, match=r"a/out/y: expected float32 \['B', '\(T-1\)//2', 2\]"):
+            unpack_golden(data, signature)

@@ -7,6 +7,7 @@ import pytest
 
 from cellgate.client.errors import AnswerError, InferenceError, InputError
 from cellgate.client.infer_message import Prediction, Reply, pack_infer, unpack_infer
+from cellgate.client.model_facts import AnswerSteps
 
 
 def reply(head, tail=b"", status=200, length=True):
@@ -116,3 +117,9 @@ def test_an_output_that_has_no_row_for_each_sequence_is_not_cut_into_any():
 
     with pytest.raises(InputError, match=r"h_n: expected an output with 2 rows, found shape \[1, 2, 3\]"):
         state.rows("h_n")
+
+
+def test_rows_of_an_answer_for_fewer_steps_are_cut_to_what_is_left_of_each():
+    found = Prediction({"y": np.arange(6).reshape(2, 3)}, np.array([7, 4]), answer_steps=AnswerSteps(add=-1, divide=2))
+
+    assert [row.tolist() for row in found.rows("y")] == [[0, 1, 2], [3]]

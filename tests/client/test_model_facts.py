@@ -6,7 +6,7 @@ import pytest
 
 from cellgate.client.address import parse_address
 from cellgate.client.errors import ModelError, UnreachableError
-from cellgate.client.model_facts import ModelFacts, StateFacts, facts_from_metadata, read_model
+from cellgate.client.model_facts import AnswerSteps, ModelFacts, StateFacts, facts_from_metadata, read_model
 
 STATES = (
     StateFacts(input="h0", output="h_n", datatype="FP32", shape=(1, -1, 2)),
@@ -102,3 +102,11 @@ def test_another_server_at_the_address_is_one_sentence(serve_aside, page, expect
             server.pages["/v2"] = page
         with pytest.raises(UnreachableError, match=expected):
             read_model(parse_address(server.url), None)
+
+
+def test_what_is_left_of_the_steps_is_read_where_the_server_says_it(toy_metadata):
+    said = {**toy_metadata()["properties"], "answer_steps": '{"add": -3, "divide": 4}'}
+
+    assert facts_from_metadata(toy_metadata(properties=said), []).answer_steps == AnswerSteps(add=-3, divide=4)
+    assert facts_from_metadata(toy_metadata(), []).answer_steps == AnswerSteps()
+    assert [AnswerSteps(add=-3, divide=4).of(steps) for steps in (2, 7, 8, 11)] == [0, 1, 1, 2]

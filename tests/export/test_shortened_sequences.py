@@ -317,16 +317,6 @@ def test_module_that_needs_several_steps_carries_no_state(exported: Any) -> None
     ("module", "complaint"),
     [
         pytest.param(
-            Fronted(conv(3, padding=1), nn.MaxPool1d(2), read=lambda y: y),
-            r"shortens the sequence and answers for 63 steps where 127 were given, .* y\[:, -1\] or y.mean\(1\)",
-            id="an-answer-for-each-of-fewer-steps",
-        ),
-        pytest.param(
-            Fronted(conv(4, stride=4), read=lambda y: y[:, :, :1].repeat(1, 1, H)),
-            "answers for 31 steps where 127 were given",
-            id="one-step-for-either-probe",
-        ),
-        pytest.param(
             Fronted(
                 conv(3, padding=1), nn.MaxPool1d(2), read=lambda y: y.flatten(1)[:, : 20 * H].unflatten(1, (20, H))
             ),

@@ -9,7 +9,7 @@ from cellgate.bundle.writer import write_bundle
 from cellgate.serve.onnx_runtime import runtime_version
 
 I, H, O, V = 2, 3, 4, 5
-LEAST = 3  # steps of "windows"
+LEAST = 3  # steps of "windows" and "frames"
 
 
 def spec(name, dtype, *shape):
@@ -21,7 +21,8 @@ class Network:
 
     Kinds: "steps" gives y [B,T,O]; "last" gives y [B,O] after each row's last step; "tokens" looks its input up in a
     table, takes no lengths and gives y [B,T,O]; "windows" reads the largest of three steps, every second time, takes
-    no lengths, carries no state and gives y [B,O]: it needs three steps.
+    no lengths, carries no state and gives y [B,O]: it needs three steps; "frames" reads the same, takes lengths and
+    gives y for each of those, [B,(T-1)//2,O].
     """
 
     def __init__(self, kind, seed=0):
@@ -37,10 +38,19 @@ class Network:
         self.weights = {name: array.astype(np.float32) for name, array in self.weights.items()}
 
     @property
+    def is_whole(self):
+        """Whether it reads windows, and so whole sequences alone."""
+        return self.kind in ("windows", "frames")
+
+    @property
     def signature(self):
         if self.kind == "windows":
             x, y = spec("x", "float32", "B", "T", I), spec("y", "float32", "B", O)
             return GraphSignature(inputs=(x,), outputs=(y,), sequence="x", lengths=None, least_steps=LEAST)
+        if self.kind == "frames":
+            x, y = spec("x", "float32", "B", "T", I), spec("y", "float32", "B", "(T-1)//2", O)
+            inputs = (x, spec("lengths", "int32", "B"))
+            return GraphSignature(inputs=inputs, outputs=(y,), sequence="x", lengths="lengths", least_steps=LEAST)
         sequence = spec("tokens", "int64", "B", "T") if self.kind == "tokens" else spec("x", "float32", "B", "T", I)
         lengths = () if self.kind == "tokens" else (spec("lengths", "int32", "B"),)
         state = [spec(name, "float32", 1, "B", H) for name in ("h0", "c0", "h_n", "c_n")]
@@ -58,10 +68,11 @@ class Network:
         """Step by step; gates in ONNX order: input, output, forget, cell."""
         weights = {name: array.astype(np.float64) for name, array in self.weights.items()}
         x = feeds["x"].astype(np.float64) if "x" in feeds else weights["table"][feeds["tokens"]]
-        if self.kind == "windows":
+        lengths = feeds.get("lengths", np.full(len(x), x.shape[1]))
+        if self.is_whole:
             x = np.stack([x[:, t : t + LEAST].max(1) for t in range(0, x.shape[1] - LEAST + 1, 2)], 1)
+            lengths = np.array([len(range(0, length - LEAST + 1, 2)) for length in lengths])
         B, T, _ = x.shape
-        lengths = feeds.get("lengths", np.full(B, T))
         zeros = np.zeros((1, B, H))
         h, c = feeds.get("h0", zeros)[0].astype(np.float64), feeds.get("c0", zeros)[0].astype(np.float64)
         y = np.zeros((B, T, O))
@@ -76,14 +87,23 @@ class Network:
             y[:, t] = np.where(real, h @ weights["head"], 0)
         if self.kind == "windows":
             return {"y": (h @ weights["head"]).astype(np.float32)}
+        if self.kind == "frames":
+            return {"y": y.astype(np.float32)}
         y = h @ weights["head"] if self.kind == "last" else y
         return {name: array.astype(np.float32) for name, array in (("y", y), ("h_n", h[None]), ("c_n", c[None]))}
 
     def nodes(self):
-        if self.kind == "windows":
+        if self.is_whole:
             yield helper.make_node("Transpose", ["x"], ["channels"], perm=[0, 2, 1])
             yield helper.make_node("MaxPool", ["channels"], ["pooled"], kernel_shape=[LEAST], strides=[2])
             yield helper.make_node("Transpose", ["pooled"], ["x_t"], perm=[2, 0, 1])
+        if self.kind == "frames":
+            yield helper.make_node("Sub", ["lengths", "one_32"], ["behind_first"])
+            yield helper.make_node("Div", ["behind_first", "two_32"], ["frames"])
+            yield helper.make_node("LSTM", ["x_t", "W", "R", "b", "frames"], ["y_t"], hidden_size=H)
+            yield from self._head_for_each_step()
+            return
+        if self.kind == "windows":
             yield helper.make_node("LSTM", ["x_t", "W", "R", "b"], ["", "h_n"], hidden_size=H)
             yield helper.make_node("Squeeze", ["h_n", "zero"], ["last"])
             yield helper.make_node("MatMul", ["last", "head"], ["y"])
@@ -99,15 +119,19 @@ class Network:
             yield helper.make_node("Squeeze", ["h_n", "zero"], ["last"])
             yield helper.make_node("MatMul", ["last", "head"], ["y"])
         else:
-            yield helper.make_node("Squeeze", ["y_t", "one"], ["y_s"])
-            yield helper.make_node("Transpose", ["y_s"], ["y_b"], perm=[1, 0, 2])
-            yield helper.make_node("MatMul", ["y_b", "head"], ["y"])
+            yield from self._head_for_each_step()
+
+    def _head_for_each_step(self):
+        yield helper.make_node("Squeeze", ["y_t", "one"], ["y_s"])
+        yield helper.make_node("Transpose", ["y_s"], ["y_b"], perm=[1, 0, 2])
+        yield helper.make_node("MatMul", ["y_b", "head"], ["y"])
 
     def model(self):
         kinds = {"float32": TensorProto.FLOAT, "int32": TensorProto.INT32, "int64": TensorProto.INT64}
         nodes = list(self.nodes())
         used = {name for node in nodes for name in node.input}
         stored = {**self.weights, "one": np.array([1]), "zero": np.array([0])}
+        stored |= {"one_32": np.array(1, np.int32), "two_32": np.array(2, np.int32)}
 
         def value(tensor):
             return helper.make_tensor_value_info(tensor.name, kinds[tensor.dtype], list(tensor.shape))
@@ -130,18 +154,19 @@ class Network:
         if self.kind == "tokens":
             return {"tokens": values.integers(0, V, size=(B, T)), **state}
         given = np.full(B, T) if lengths is None else np.array(lengths)
+        state = {} if self.is_whole else state
         return {"x": values.normal(size=(B, T, I)).astype(np.float32), "lengths": given.astype(np.int32), **state}
 
     def golden(self):
         made = []
         shortest = self.signature.least_steps
-        for case_id, B, T, lengths in (("one", 1, shortest, None), ("ragged", 3, 5, [5, 1, 3])):
+        ragged = [5, shortest, 4] if self.is_whole else [5, 1, 3]
+        for case_id, B, T, lengths in (("one", 1, shortest, None), ("ragged", 3, 5, ragged)):
             feeds = self.feeds(B, T, lengths, seed=B)
             made.append(GoldenCase(id=case_id, inputs=feeds, outputs=self.compute(feeds)))
         return made
 
     def manifest(self, operators, **changes):
-        whole = self.kind == "windows"
         fields = {
             "name": self.kind,
             "version": 3,
@@ -149,9 +174,9 @@ class Network:
             "graph": self.signature,
             "opset": 17,
             "operators": operators,
-            "streamable": not whole,
+            "streamable": not self.is_whole,
             "bitwise_rows": True,
-            "bitwise_chunks": not whole,
+            "bitwise_chunks": not self.is_whole,
             "precision": "float32",
             "tolerances": {tensor.name: 1e-5 for tensor in self.signature.outputs},
             "session": SessionOptions(),
