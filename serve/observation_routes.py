@@ -15,7 +15,7 @@ from .json_response import render_object
 from .model_config import model_config
 from .observation import answer_statistics, scrape
 from .repository_index import parse_index_request, repository_index
-from .serving_state import Serving
+from .route_state import Serving
 
 ModelName = Annotated[str, Path(description="Name of a served model; see GET /v2/models.")]
 ModelVersion = Annotated[str, Path(description="Its version: the current one, or one that is still there.")]

@@ -15,7 +15,8 @@ from .json_response import render_object
 from .metadata import model_metadata, server_metadata
 from .observation_routes import ModelName, ModelVersion
 from .observation_routes import router as observation
-from .serving_state import Serving, ServingState
+from .route_state import Serving
+from .serving_state import ServingState
 
 _ERRORS = {
     400: "The request says something impossible, or does not fit the model.",

@@ -7,9 +7,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Protocol
-
-from fastapi import Depends, Request
+from typing import Protocol
 
 from .admission import Admission, admission_rules
 from .counter_page import Counters
@@ -183,12 +181,3 @@ class ServingState:
         """Have the connections that stay answer what they have read, and end."""
         for connection in tuple(self.live):
             connection.stop()
-
-
-async def _state_of(request: Request) -> ServingState:
-    state = request.app.state.serving
-    assert isinstance(state, ServingState)
-    return state
-
-
-Serving = Annotated[ServingState, Depends(_state_of)]

@@ -19,7 +19,8 @@ from .json_object import parse_object
 from .json_response import render_object
 from .observation_routes import ModelName
 from .request_parameters import stream_of
-from .serving_state import Serving, ServingState
+from .route_state import Serving
+from .serving_state import ServingState
 
 StreamName = Annotated[str, Path(description="Id of a stream; a number, or text. `s:7` is the text 7.")]
 

@@ -60,3 +60,11 @@ def test_opening_a_bundle_unpickles_nothing_and_prints_nothing(bundle_paths):
     done = run_fresh(OPENING, str(bundle_paths["last"]))
 
     assert (done.stdout, done.stderr) == ("opened\n", "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("process", ["engine_child", "rpc_frontend"])
+def test_processes_that_speak_no_http_load_no_framework_for_it(process):
+    program = f"import json, sys, cellgate.serve.processes.{process}; print(json.dumps(sorted(sys.modules)))"
+
+    assert {"fastapi", "pydantic", "uvicorn"}.isdisjoint(json.loads(run_fresh(program).stdout))
