@@ -11,7 +11,7 @@ Rules of this file: nothing is concluded from the form of an assumption; what ca
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import reduce
+from functools import lru_cache, reduce
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -20,17 +20,19 @@ from numpy.typing import NDArray
 
 from ..bundle.axes import Axis
 from ..bundle.manifest import GraphSignature, SessionOptions
+from .errors import FrozenAxisError
 from .graph_legs import RuntimeLeg
 from .size_guards import LONGEST_AXIS
 
 if TYPE_CHECKING:
     from .exportable import Exportable
 
-_EVERY_UP_TO: Final = 4096  # steps
+_EVERY_UP_TO: Final = 4096  # rows, of some numbers of steps, and steps, of some numbers of rows
 _LARGER: Final = [2**k + more for k in range(13, 24) for more in (-1, 0, 1)] + [LONGEST_AXIS]
 _ROWS: Final = (1, 2, 3, 64)
-_FEW_ROWS: Final = (1, 3)
-_SPREAD: Final = 300  # steps between runs
+_FEW_ROWS: Final = (1, 3)  # that are run
+_MORE_STEPS: Final = (0, 1, 2, 3, 40, 101)
+_SPREAD: Final = 300  # between the sizes of runs
 _ASSERTION: Final = torch.ops.aten._assert_scalar.default  # noqa: SLF001 - its only name
 _OPERATIONS: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "Add": np.add,
@@ -53,6 +55,15 @@ _OPERATIONS: Final[dict[str, Callable[[Any, Any], Any]]] = {
 Sizes = tuple[int, int]  # rows and steps
 
 
+class WrongGraphError(FrozenAxisError):
+    """What a capture assumed matters: its graph is wrong for these sizes."""
+
+    def __init__(self, rows: int, steps: int) -> None:
+        super().__init__(
+            f"its graph would be wrong for {rows} row{'s' * (rows > 1)} of {steps} step{'s' * (steps > 1)}"
+        )
+
+
 def sizes_against(program: torch.export.ExportedProgram, signature: GraphSignature) -> set[Sizes] | None:
     """Return sizes for which the program may assume too much, some dozens; None where it assumes what none can tell.
 
@@ -69,7 +80,7 @@ def sizes_against(program: torch.export.ExportedProgram, signature: GraphSignatu
     chosen = {(B, T) for B in _FEW_ROWS for T in {least, least + 1, max(first - 1, least), first}}
     for node in [node for node in program.graph.nodes if node.target is _ASSERTION]:
         failing = _failing(node.args[0], axes, least)
-        if failing is None or (failing and failing[0][1] > _EVERY_UP_TO):
+        if failing is None or (failing and max(failing[0]) > _EVERY_UP_TO):
             return None
         chosen |= set(_some_of(failing))
         program.graph.erase_node(node)
@@ -79,8 +90,12 @@ def sizes_against(program: torch.export.ExportedProgram, signature: GraphSignatu
 
 
 @torch.no_grad()
-def is_right_for(model: bytes, exportable: Exportable, sizes: Iterable[Sizes]) -> bool:
-    """Whether the graph gives what the network does, for all these sizes."""
+def prove_graph(model: bytes, exportable: Exportable, sizes: Iterable[Sizes]) -> None:
+    """Hold the graph against the network for all these sizes.
+
+    Raises:
+        WrongGraphError: it gives something else for one of them.
+    """
     leg = RuntimeLeg(model, exportable.signature, SessionOptions(), threads=1)
     names = [spec.name for spec in exportable.signature.inputs]
     has_lengths = exportable.signature.lengths is not None
@@ -88,13 +103,12 @@ def is_right_for(model: bytes, exportable: Exportable, sizes: Iterable[Sizes]) -
         inputs = exportable.example(rows, steps)
         try:
             found = leg.run(dict(zip(names, (tensor.numpy() for tensor in inputs), strict=True)))
-        except Exception:  # noqa: BLE001 - a graph may fail in any way where what it assumes does not hold
-            return False
+        except Exception as err:
+            raise WrongGraphError(rows, steps) from err
         x, state = inputs[0], list(inputs[1 + has_lengths :])
         y, final = exportable.network(x, inputs[1] if has_lengths else None, state or None)
         if not all(_alike(a, b.numpy()) for a, b in zip(found.values(), (y, *final), strict=True)):
-            return False
-    return True
+            raise WrongGraphError(rows, steps)
 
 
 def _alike(found: NDArray[Any], due: NDArray[Any]) -> bool:
@@ -112,12 +126,11 @@ def _axes_of(program: torch.export.ExportedProgram, signature: GraphSignature) -
 
 
 def _failing(condition: Any, axes: dict[Any, Axis], least_steps: int) -> list[Sizes] | None:
-    """Return the sizes for which an assumption fails, fewest steps first; None where that cannot be computed."""
+    """Return the sizes for which an assumption fails, the fewest steps of few rows first; None where none can tell."""
     value = getattr(condition, "meta", {}).get("val")
     if not isinstance(value, torch.SymBool):
         return None
-    every = [*range(least_steps, _EVERY_UP_TO + 1), *(count for count in _LARGER if count > least_steps)]
-    steps, rows = (grid.ravel() for grid in np.meshgrid(np.array(every), np.array(_ROWS), indexing="ij"))
+    rows, steps = _tried(least_steps)
     try:
         with np.errstate(all="raise"):
             sizes = {symbol: rows if axis == "B" else steps for symbol, axis in axes.items()}
@@ -125,6 +138,15 @@ def _failing(condition: Any, axes: dict[Any, Axis], least_steps: int) -> list[Si
     except (ArithmeticError, KeyError):
         return None
     return [(int(B), int(T)) for B, T in zip(rows[~holds], steps[~holds], strict=True)]
+
+
+@lru_cache(maxsize=1)
+def _tried(least_steps: int) -> NDArray[np.int64]:
+    """Return rows and steps for which assumptions are computed, [2, sizes]."""
+    every = [*range(1, _EVERY_UP_TO + 1), *_LARGER]
+    pairs = [(rows, steps) for steps in every if steps >= least_steps for rows in _ROWS]
+    pairs += [(rows, least_steps + more) for rows in every for more in _MORE_STEPS]
+    return np.array(pairs, dtype=np.int64).T
 
 
 def _computed(expression: Any, sizes: dict[Any, NDArray[np.int64]]) -> Any:
@@ -138,8 +160,16 @@ def _computed(expression: Any, sizes: dict[Any, NDArray[np.int64]]) -> Any:
 
 
 def _some_of(failing: list[Sizes]) -> Iterator[Sizes]:
-    """Yield the two fewest steps, and the most that are not many more, each for one row and for several."""
+    """Yield the fewest steps and some more, for one row and several; where it fails for others, some of those."""
     for B in _FEW_ROWS:
-        steps = [T for rows, T in failing if rows == B]
-        near = [count for count in steps if count <= steps[0] + _SPREAD]
-        yield from ((B, T) for T in {*near[:2], *near[-1:]})
+        yield from ((B, T) for T in _spread(T for rows, T in failing if rows == B))
+    if not any(B in _FEW_ROWS for B, _ in failing):
+        fewest = dict(reversed(failing))
+        yield from ((B, fewest[B]) for B in _spread(fewest))
+
+
+def _spread(sizes: Iterable[int]) -> set[int]:
+    """Return the two least, and the largest that is not much larger."""
+    ordered = sorted(sizes)
+    near = [size for size in ordered if size <= ordered[0] + _SPREAD]
+    return {*near[:2], *near[-1:]}

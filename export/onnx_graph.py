@@ -10,7 +10,7 @@ import onnx
 import torch
 
 from ..bundle.manifest import GraphSignature
-from .assumptions import is_right_for, sizes_against
+from .assumptions import WrongGraphError, prove_graph, sizes_against
 from .capture_error import not_captured, place_of
 from .clean_graph import clean
 from .error_line import said_by
@@ -35,6 +35,8 @@ def export_onnx(exportable: Exportable) -> bytes:
     except FrozenAxisError as err:
         try:
             return _proved_graph(exportable)
+        except WrongGraphError as wrong:
+            raise FrozenAxisError(str(err).replace("; expected", f", and {wrong}; expected", 1)) from err
         except ExportError:
             raise err from None
 
@@ -43,14 +45,15 @@ def _proved_graph(exportable: Exportable) -> bytes:
     """Return the graph of a capture that assumes something of B and T, where that turns out to be nothing.
 
     Raises:
-        FrozenAxisError: it is something.
+        FrozenAxisError: it is something, or none can tell.
     """
     signature = exportable.signature
     program = _capture_from(exportable, signature.least_steps, assuming=True)
     sizes = sizes_against(program, signature)
-    model = None if sizes is None else _graph_of(program, exportable)
-    if model is None or not is_right_for(model, exportable, sizes or ()):
-        raise FrozenAxisError("the capture assumes sizes")
+    if sizes is None:
+        raise FrozenAxisError("the capture assumes what none can tell")
+    model = _graph_of(program, exportable)
+    prove_graph(model, exportable, sizes)
     return model
 
 

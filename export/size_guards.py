@@ -125,7 +125,10 @@ def _remedy(what: str, place: str) -> str:
         cut = int(most[1]) + 1
         return f"Where forward cuts sequences, as x[:, -{cut}:] and x[:, :{cut}] do, cut them before they are sent"
     if place.endswith(_BY_REMAINDER):
-        return "Cut all sequences alike, as x[:, : T // 2 * 2] does, in the place of a condition on T % 2"
+        return (
+            "Cut or pad all sequences alike, as x[:, : T // 2 * 2] and F.pad(x, (0, 0, 0, -T % 2)) do, in the place "
+            "of a condition on T % 2"
+        )
     return (
         "Call a head on all steps at once, loop over time in a cell inside cellgate.model.LSTMLayer, and let no Python "
         "value depend on a tensor's size"

@@ -95,16 +95,25 @@ class OtherForOne(nn.Module):
         return -y if x.size(1) == self.sizes[0] * self.sizes[1] else y
 
 
+class OtherForElevenRows(Segments):
+    def forward(self, x: Tensor) -> Tensor:
+        y = super().forward(x)
+        return -y if x.size(0) == 11 else y
+
+
 @pytest.mark.parametrize(
     ("module", "width", "complaint"),
     [
         pytest.param(
             Halved(),
             I,
-            r"at test_assumptions.py:\d+ \(forward\), by a remainder; expected both free. Cut all sequences alike",
+            r"at test_assumptions.py:\d+ \(forward\), by a remainder.*; expected both free. Cut or pad all",
             id="remainder",
         ),
-        pytest.param(OtherForOne(), I, "takes for granted that the size != 217", id="one-number"),
+        pytest.param(
+            OtherForOne(), I, "the size != 217, and its graph would be wrong for 1 row of 217 steps;", id="steps"
+        ),
+        pytest.param(OtherForElevenRows(), I, "and its graph would be wrong for 11 rows of 5 steps;", id="rows"),
     ],
 )
 def test_assumption_that_matters_is_refused(module: nn.Module, width: int, complaint: str) -> None:
