@@ -108,6 +108,8 @@ def _complaint(network: ForeignNetwork, module: nn.Module, steps: int) -> Except
         network.call_as_it_came(module, x[:1])
     except Exception as err:  # noqa: BLE001 - a stranger's forward may fail in any way
         return err
+    if network.answer_axis.size(steps) > steps:  # a front that pads much leaves more of the fewest
+        return SignatureError("it answers for more steps than it is given")
     return None if y.numel() else SignatureError("it answers for no step")
 
 

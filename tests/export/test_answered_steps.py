@@ -198,6 +198,7 @@ class Flat(Ctc):
         pytest.param(Causal(begin=10), "T-10", 11, id="from-the-eleventh-on"),
         pytest.param(Causal(begin=9, stride=10), "T//10", 10, id="every-tenth"),
         pytest.param(Flat(conv(3, stride=2)), "(T-1)//2", 3, id="flat"),
+        pytest.param(Ctc(conv(3, stride=2, padding=2)), "(T+3)//2", 2, id="more-of-the-fewest"),
     ],
 )
 def test_steps_of_an_answer_are_found_where_few_steps_do_not_tell(module: nn.Module, axis: str, least: int) -> None:
