@@ -74,7 +74,7 @@ def sizes_against(program: torch.export.ExportedProgram, signature: GraphSignatu
     """
     axes, least = _axes_of(program, signature), signature.least_steps
     ranges = {axis: program.range_constraints.get(axis) for axis in axes}
-    if any(found is None or found.upper < LONGEST_AXIS for found in ranges.values()):
+    if any(found is None or found.upper < LONGEST_AXIS for found in ranges.values()) or _assumes_inside(program):
         return None
     first = max([least, *(int(found.lower) for axis, found in ranges.items() if found and axes[axis] == "T")])
     chosen = {(B, T) for B in _FEW_ROWS for T in {least, least + 1, max(first - 1, least), first}}
@@ -87,6 +87,17 @@ def sizes_against(program: torch.export.ExportedProgram, signature: GraphSignatu
     program.graph.eliminate_dead_code()
     program.graph_module.recompile()
     return chosen
+
+
+def _assumes_inside(program: torch.export.ExportedProgram) -> bool:
+    """Whether the body of a loop holds an assertion, whose sizes are those of a step."""
+    bodies = [part for part in program.graph_module.modules() if part is not program.graph_module]
+    return any(
+        node.target is _ASSERTION
+        for body in bodies
+        if isinstance(body, torch.fx.GraphModule)
+        for node in body.graph.nodes
+    )
 
 
 @torch.no_grad()
