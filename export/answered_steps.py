@@ -36,11 +36,12 @@ def find_answered_steps(network: ForeignNetwork, shapes: list[list[int]]) -> Ste
     place = _growing(shapes)
     if place is None:
         return StepAxis()
-    first, last = (shape[place] for shape in shapes)
+    counted = _Counted(network, place, len(shapes[0]))
+    first, last = map(counted.of, network.probe_steps)
     if not first < last < network.probe_steps[1]:
         return StepAxis()
-    begin, one_more = network.probe_steps[0], _first_with(network, place, network.probe_steps[0], first + 1)
-    two_more = None if one_more is None else _first_with(network, place, max(begin, one_more), first + 2)
+    one_more = counted.first_with(first + 1, network.probe_steps[0])
+    two_more = None if one_more is None else counted.first_with(first + 2, one_more)
     if one_more is None or two_more is None:
         return StepAxis()
     divide = two_more - one_more
@@ -75,20 +76,28 @@ def _growing(shapes: list[list[int]]) -> int | None:
     return places[0] if len(places) == 1 else None
 
 
-def _first_with(network: ForeignNetwork, place: int, fails: int, count: int) -> int | None:
-    """Return the fewest steps above ``fails`` of which the module leaves ``count``; None where that is far away."""
-    width = 1
-    while _count(network, place, fails + width) < count:
-        width *= 2
-        if width > _WIDEST:
-            return None
-    low, high = fails + width // 2 if width > 1 else fails, fails + width
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if _count(network, place, middle) >= count else (middle, high)
-    return high
+class _Counted:
+    """For how many steps the module answers, by the axis at ``place`` of an answer with ``axes`` axes."""
 
+    def __init__(self, network: ForeignNetwork, place: int, axes: int) -> None:
+        self.network, self.place = network, place
+        one = network.call(example(network, network.probe_steps[0], 1))
+        # Of one row, rows and steps on one axis are the steps; but squeeze() may take its axis away.
+        self.rows = 1 if one.dim() == axes else None
 
-def _count(network: ForeignNetwork, place: int, steps: int) -> int:
-    """Return for how many steps the module answers."""
-    return int(network.call(example(network, steps, 1)).shape[place])
+    def of(self, steps: int) -> int:
+        """Return it of so many steps."""
+        return int(self.network.call(example(self.network, steps, self.rows)).shape[self.place])
+
+    def first_with(self, count: int, fails: int) -> int | None:
+        """Return the fewest steps above ``fails`` of which ``count`` are left; None where that is far away."""
+        width = 1
+        while self.of(fails + width) < count:
+            width *= 2
+            if width > _WIDEST:
+                return None
+        low, high = fails + width // 2 if width > 1 else fails, fails + width
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self.of(middle) >= count else (middle, high)
+        return high

@@ -111,18 +111,21 @@ def _lengths_are_honoured(network: ForeignNetwork) -> bool:
 @torch.no_grad()
 def _rows_alone_agree(network: ForeignNetwork, tolerance: float) -> bool | None:
     """Return whether they do, or None where the module does not run so."""
-    lengths = lengths_to_try(network)
-    x = example(network, network.probe_steps[1], len(lengths), seed=1)
     try:
-        y, final = network(x, lengths)
-        for row, count in enumerate(lengths.tolist()):
-            y_alone, final_alone = network(x[row : row + 1, :count], lengths[row : row + 1])
-            y_row = y[row : row + 1, : network.answer_axis.size(count)] if network.per_step else y[row : row + 1]
-            pairs = [(y_row, y_alone), *((a[:, row : row + 1], b) for a, b in zip(final, final_alone, strict=True))]
-            if not all(torch.allclose(a, b, rtol=tolerance, atol=tolerance) for a, b in pairs):
-                return False
+        return all(_agree(network, steps, lengths, tolerance) for steps, lengths in lengths_to_try(network))
     except ExportError:
         raise
     except Exception:  # noqa: BLE001 - a stranger's forward may fail in any way
         return None
+
+
+def _agree(network: ForeignNetwork, steps: int, lengths: Tensor, tolerance: float) -> bool:
+    x = example(network, steps, len(lengths), seed=1)
+    y, final = network(x, lengths)
+    for row, count in enumerate(lengths.tolist()):
+        y_alone, final_alone = network(x[row : row + 1, :count], lengths[row : row + 1])
+        y_row = y[row : row + 1, : network.answer_axis.size(count)] if network.per_step else y[row : row + 1]
+        pairs = [(y_row, y_alone), *((a[:, row : row + 1], b) for a, b in zip(final, final_alone, strict=True))]
+        if not all(torch.allclose(a, b, rtol=tolerance, atol=tolerance) for a, b in pairs):
+            return False
     return True

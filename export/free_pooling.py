@@ -74,8 +74,8 @@ def _avg_pool(
 
 def _adaptive_avg_pool(signal: Tensor, output_size: Any) -> Tensor:
     """Return torch.adaptive_avg_pool1d of [B, C, T] or [C, T], as a product with the windows' weights [T, windows]."""
-    count = _number(output_size)
-    if count == 1:
+    count = output_size[0] if isinstance(output_size, tuple | list) else output_size
+    if statically_known_true(count == 1):
         return signal.mean(-1, keepdim=True)
     inside = _windows(signal.size(-1), count).to(signal.dtype)
     return signal @ (inside / inside.sum(1, keepdim=True)).transpose(0, 1)
@@ -89,7 +89,7 @@ def _adaptive_max_pool(signal: Tensor, output_size: Any, return_indices: bool = 
     return torch.stack([torch.where(window, signal, -torch.inf).amax(-1) for window in inside.unbind(0)], -1)
 
 
-def _windows(steps: Any, count: int) -> Tensor:
+def _windows(steps: Any, count: Any) -> Tensor:
     """Return which of the steps each window has, bool [windows, T]; neighbours may share one."""
     window, step = torch.arange(count).unsqueeze(1), torch.arange(steps).unsqueeze(0)
     first = torch.div(window * steps, count, rounding_mode="floor")

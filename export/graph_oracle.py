@@ -130,8 +130,8 @@ class GraphOracle:
             due = list(sizes_of(spec.shape, rows, steps))
             if list(array.shape) != due:
                 raise SourceError(
-                    f"the graph gives {spec.name} of shape {list(array.shape)} {what}, expected {due} as it declares; "
-                    "export it with dynamic axes, or from PyTorch"
+                    f"the graph gives {spec.name} of shape {list(array.shape)} {what}, expected {due}; export it with "
+                    "dynamic axes, or from PyTorch, where an answer for fewer steps than are given is taken too"
                 )
         return found
 

@@ -4,11 +4,14 @@ Rules of this file: the bytes depend on the network alone, not on the order of e
 time; a length that something freezes is an error that names the place; nothing of torch.jit is used.
 """
 
+from typing import Any
+
 import onnx
 import torch
 
 from ..bundle.manifest import GraphSignature
-from .capture_error import not_captured
+from .assumptions import WrongGraphError, prove_graph, sizes_against
+from .capture_error import not_captured, place_of
 from .clean_graph import clean
 from .error_line import said_by
 from .errors import ExportError, FrozenAxisError
@@ -27,7 +30,34 @@ def export_onnx(exportable: Exportable) -> bytes:
         FrozenAxisError: something in the network needs a certain batch or length; names file and line.
         ExportError: the network holds an operation that ONNX or its exporter cannot say.
     """
-    program = _capture(exportable)
+    try:
+        return _graph_of(_capture(exportable), exportable)
+    except FrozenAxisError as err:
+        try:
+            return _proved_graph(exportable)
+        except WrongGraphError as wrong:
+            raise FrozenAxisError(str(err).replace("; expected", f", and {wrong}; expected", 1)) from err
+        except ExportError:
+            raise err from None
+
+
+def _proved_graph(exportable: Exportable) -> bytes:
+    """Return the graph of a capture that assumes something of B and T, where that turns out to be nothing.
+
+    Raises:
+        FrozenAxisError: it is something, or none can tell.
+    """
+    signature = exportable.signature
+    program = _capture_from(exportable, signature.least_steps, assuming=True)
+    sizes = sizes_against(program, signature)
+    if sizes is None:
+        raise FrozenAxisError("the capture assumes what none can tell")
+    model = _graph_of(program, exportable)
+    prove_graph(model, exportable, sizes)
+    return model
+
+
+def _graph_of(program: torch.export.ExportedProgram, exportable: Exportable) -> bytes:
     model = _translate(program, exportable)
     name_axes(model, exportable.signature)
     clean(model)
@@ -52,9 +82,14 @@ def _capture(exportable: Exportable) -> torch.export.ExportedProgram:
     return _capture_from(exportable, last)
 
 
-def _capture_from(exportable: Exportable, least_steps: int) -> torch.export.ExportedProgram:
+def _capture_from(exportable: Exportable, least_steps: int, *, assuming: bool = False) -> torch.export.ExportedProgram:
     leasts = {"B": 1, "T": least_steps}
-    axes = {name: torch.export.Dim(name, min=least, max=LONGEST_AXIS) for name, least in leasts.items()}
+    axes: dict[str, Any] = {
+        name: torch.export.Dim.DYNAMIC(min=least, max=LONGEST_AXIS)
+        if assuming  # what is assumed is judged by assumptions.py; of a named axis torch would judge it, and not well
+        else torch.export.Dim(name, min=least, max=LONGEST_AXIS)
+        for name, least in leasts.items()
+    }
     free = tuple(
         {k: axes[axis] for k, axis in enumerate(spec.shape) if isinstance(axis, str)}
         for spec in exportable.signature.inputs
@@ -65,12 +100,16 @@ def _capture_from(exportable: Exportable, least_steps: int) -> torch.export.Expo
     try:
         with quiet_capture(), size_guards_recorded(guards), torch.no_grad():
             program = torch.export.export(
-                exportable.graph_call, exportable.example(), dynamic_shapes=shapes, strict=False
+                exportable.graph_call,
+                exportable.example(),
+                dynamic_shapes=shapes,
+                strict=False,
+                prefer_deferred_runtime_asserts_over_guards=assuming,
             )
     except torch._dynamo.exc.UserError as err:  # noqa: SLF001 - its only name
         raise frozen_axis_error(str(err), guards) from err
     except (RuntimeError, ValueError, TypeError, NotImplementedError, AssertionError) as err:
-        if guards:
+        if guards or (isinstance(err, AssertionError) and not place_of(err)):  # of torch's own, about sizes
             raise frozen_axis_error(str(err), guards) from err
         raise not_captured(err) from err
     return _without_assertions(program)

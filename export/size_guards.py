@@ -21,7 +21,10 @@ import torch
 from .errors import FrozenAxisError
 
 _LOGGER: Final = "torch.fx.experimental.symbolic_shapes"
-_CONDITION: Final = re.compile(r"eval (?:Eq\(\w+, \d+\)|\w+ <= \d+) \[guard added\]")
+_CONDITION: Final = re.compile(
+    r"eval (?:Eq\(\w+, \d+\)|\w+ <= \d+|(?P<remainder>(?:Eq|Ne)\(Mod\(\w+, \d+\), \d+\))) \["
+)
+_BY_REMAINDER: Final = ", by a remainder"
 _SIZE: Final = re.compile(r"L\['\w+'\](?:\[\d+\])*\.size\(\)\[\d+\]")
 # The most that a capture is asked for; no batch and no sequence is as long. It is not written into the graph. Without
 # it a convolution's own guard against overflow (torch 2.10: T <= 2147483647/5) would count as a limit.
@@ -37,13 +40,14 @@ STRANGERS: Final = (
 
 @contextlib.contextmanager
 def size_guards_recorded(places: list[str]) -> Iterator[None]:
-    """Collect in ``places`` where a size is bound, as FILE:LINE (FUNCTION), while entered."""
+    """Collect in ``places`` where a size is bound, as FILE:LINE (FUNCTION), and whether by a remainder."""
 
     class Recorder(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            place = _place_in_user_code() if _CONDITION.search(record.getMessage()) else None
-            if place is not None:
-                places.append(place)
+            found = _CONDITION.search(record.getMessage())
+            place = _place_in_user_code() if found else None
+            if found and place is not None:
+                places.append(place + _BY_REMAINDER * bool(found["remainder"]))
 
     logger = logging.getLogger(_LOGGER)
     handlers, level, propagate = logger.handlers, logger.level, logger.propagate
@@ -94,7 +98,7 @@ def frozen_axis_error(message: str, places: list[str]) -> FrozenAxisError:
     """Turn the capturer's complaint into one sentence with the axis, the value and the place."""
     constant = re.search(r"marked (\w+) as dynamic but your code specialized it to be a constant \((\d+)\)", message)
     bounded = re.search(r"\b(?!_)(\w+) = Dim\('\w+', (?:min=(\d+), )?max=(\d+)\)", message)
-    guards = re.findall(r"satisfy the generated guard (.+?)\.?$", message, re.MULTILINE)
+    guards = re.findall(r"satisfy the generated guard (.+?)\.?(?:Specializations .*)?$", message, re.MULTILINE)
     found = constant or bounded
     axis = {"B": "the batch", "T": "the time"}.get(found.group(1), found.group(1)) if found else "the batch or the time"
     what = f"freezes {axis}"
@@ -115,11 +119,16 @@ def frozen_axis_error(message: str, places: list[str]) -> FrozenAxisError:
 
 
 def _remedy(what: str, place: str) -> str:
-    """Return what helps; a slice that ends at a fixed step is the one thing that leaves no place."""
+    """Return what helps; a slice that ends at a fixed step leaves no place."""
     most = re.fullmatch(r"allows the time at most (\d+)", what)
     if most and not place:
         cut = int(most[1]) + 1
         return f"Where forward cuts sequences, as x[:, -{cut}:] and x[:, :{cut}] do, cut them before they are sent"
+    if place.endswith(_BY_REMAINDER):
+        return (
+            "Cut or pad all sequences alike, as x[:, : T // 2 * 2] and F.pad(x, (0, 0, 0, -T % 2)) do, in the place "
+            "of a condition on T % 2"
+        )
     return (
         "Call a head on all steps at once, loop over time in a cell inside cellgate.model.LSTMLayer, and let no Python "
         "value depend on a tensor's size"

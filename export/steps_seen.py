@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _FEWEST_SEEN: Final = 3  # by a layer behind a front: one step and two are special to much code, and to a capture
 _LEFT_OVER: Final = 16  # by the strides of a front, taken together
+_FEW_LEFT_OVER: Final = 5
 
 
 @torch.no_grad()
@@ -107,6 +108,8 @@ def _complaint(network: ForeignNetwork, module: nn.Module, steps: int) -> Except
         network.call_as_it_came(module, x[:1])
     except Exception as err:  # noqa: BLE001 - a stranger's forward may fail in any way
         return err
+    if network.answer_axis.size(steps) > steps:  # a front that pads much leaves more of the fewest
+        return SignatureError("it answers for more steps than it is given")
     return None if y.numel() else SignatureError("it answers for no step")
 
 
@@ -118,11 +121,16 @@ def per_step_of_fewer(shapes: list[list[int]], given: tuple[int, int]) -> int | 
     return int(axes[0][1])
 
 
-def lengths_to_try(network: ForeignNetwork) -> Tensor:
-    """Return a length for each row of a probe; not sorted, for some modules sort them.
+def lengths_to_try(network: ForeignNetwork) -> list[tuple[int, Tensor]]:
+    """Return numbers of steps with a length for each row of a probe; not sorted, for some modules sort them.
 
-    Behind a front there are more, for a module may be right by its lengths only where its stride leaves nothing over.
+    With a front, or an answer for fewer steps, there are more, for a module may be right by its lengths only where its
+    stride leaves nothing over, of them or of the padded steps.
     """
     least, steps = network.least_steps, network.probe_steps[1]
-    further = () if network.sees_steps else range(max(least, steps - _LEFT_OVER) + 1, steps)
-    return torch.tensor([least + (steps - least) // 2, steps, least, *further])
+    if network.sees_steps and network.answer_axis.is_every_step:
+        return [(steps, torch.tensor([least + (steps - least) // 2, steps, least]))]
+    return [
+        (T, torch.tensor([least + (T - least) // 2, T, least, *range(max(least, T - left_over) + 1, T)]))
+        for T, left_over in ((steps, _LEFT_OVER), (steps + 1, _FEW_LEFT_OVER))
+    ]

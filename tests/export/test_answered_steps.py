@@ -136,14 +136,75 @@ def test_ragged_row_has_the_answer_that_it_has_alone_and_zeros_behind(
         assert not found[row, left(count) :].any()
 
 
-def test_lengths_are_not_honoured_where_a_window_reaches_into_the_padding() -> None:
-    class Reaching(Packed):
-        def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-            return super().forward(functional.avg_pool1d(x.transpose(1, 2), 3, 1, 1).transpose(1, 2), lengths)
+class Reaching(Packed):
+    """Has windows that reach into the padding."""
 
-    signature = prepare(Reaching(conv(3, stride=2))).signature
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        return super().forward(functional.avg_pool1d(x.transpose(1, 2), 3, 1, 1).transpose(1, 2), lengths)
 
-    assert (signature.outputs[0].shape[1], signature.lengths) == ("(T-1)//2", None)
+
+class ByRatio(Packed):
+    """Takes that share of what is left which a row has of the steps: right for an odd number of padded steps alone."""
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        left = self.front(x.transpose(1, 2)).transpose(1, 2)
+        counts = (lengths / x.size(1) * left.size(1)).long().clamp(min=1)
+        packed = pack_padded_sequence(left, counts.cpu(), batch_first=True, enforce_sorted=False)
+        return self.head(pad_packed_sequence(self.rnn(packed)[0], batch_first=True)[0])  # type: ignore[no-any-return]
+
+
+class EveryThirdFromTheLast(Causal):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.rnn(x)[0].flip(1)[:, ::3].flip(1))  # type: ignore[no-any-return]
+
+
+class MeansOfThree(Causal):
+    """The last mean is over what is left: alone, but in a batch over what stands in the padding as well."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        means = functional.avg_pool1d(self.rnn(x)[0].transpose(1, 2), 3, ceil_mode=True)
+        return self.head(means.transpose(1, 2))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("module", "axis"),
+    [
+        pytest.param(Reaching(conv(3, stride=2)), "(T-1)//2", id="window-into-the-padding"),
+        pytest.param(ByRatio(conv(3, stride=2)), "(T-1)//2", id="by-ratio"),
+        pytest.param(EveryThirdFromTheLast(), "(T+2)//3", id="from-the-last"),
+        pytest.param(MeansOfThree(), "(T+2)//3", id="means"),
+    ],
+)
+def test_lengths_are_not_honoured_where_a_ragged_row_has_another_answer_than_alone(
+    module: nn.Module, axis: str
+) -> None:
+    signature = prepare(module).signature
+
+    assert (signature.outputs[0].shape[1], signature.lengths) == (axis, None)
+
+
+class Flat(Ctc):
+    """Gives rows and steps as one axis."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).reshape(-1, O)
+
+
+@pytest.mark.parametrize(
+    ("module", "axis", "least"),
+    [
+        pytest.param(Causal(stride=4), "(T+3)//4", 1, id="every-fourth"),
+        pytest.param(Causal(begin=3, stride=4), "T//4", 4, id="every-fourth-from-the-fourth-on"),
+        pytest.param(Causal(begin=10), "T-10", 11, id="from-the-eleventh-on"),
+        pytest.param(Causal(begin=9, stride=10), "T//10", 10, id="every-tenth"),
+        pytest.param(Flat(conv(3, stride=2)), "(T-1)//2", 3, id="flat"),
+        pytest.param(Ctc(conv(3, stride=2, padding=2)), "(T+3)//2", 2, id="more-of-the-fewest"),
+    ],
+)
+def test_steps_of_an_answer_are_found_where_few_steps_do_not_tell(module: nn.Module, axis: str, least: int) -> None:
+    signature = prepare(module).signature
+
+    assert (signature.outputs[0].shape, signature.least_steps) == (("B", axis, O), least)
 
 
 class Uneven(Ctc):
