@@ -34,6 +34,7 @@ class ExportResult:
         weights: where they are from, in words; None: in the file that was exported.
         exchanges: further rows, on layers of a stranger's module.
         left_out: names of the tensors that a stranger's module returns and the bundle does not give.
+        whole_numbers: which of these could be no answer.
         said_to_fewer: what a stranger's module says to fewer steps than it takes.
     """
 
@@ -44,6 +45,7 @@ class ExportResult:
     weights: str | None = None
     exchanges: tuple[Row, ...] = ()
     left_out: tuple[str, ...] = ()
+    whole_numbers: frozenset[str] = frozenset()
     said_to_fewer: str = ""
 
 
@@ -61,6 +63,7 @@ def result_of_network(exported: Exported, out: Path, weights: str) -> ExportResu
             for exchange in exportable.exchanges
         ),
         left_out=tuple(getattr(exportable.network, "left_out", ())),
+        whole_numbers=frozenset(getattr(exportable.network, "whole_numbers", ())),
         said_to_fewer=str(getattr(exportable.network, "said_to_fewer", "")),
     )
 
@@ -99,18 +102,25 @@ def print_result(result: ExportResult, elapsed_s: float, terminal: Terminal) -> 
     terminal.say()
     terminal.say(f"report   {out / 'equivalence.html'}")
     terminal.say(f"next     cellgate serve {shlex.quote(str(out))}")
-    if count := len(result.left_out):
-        terminal.note(
-            f"{manifest.network['kind']}.forward returns {count} tensor{'s'[: count > 1]} more, beside y and the "
-            f"states that it carries; the bundle leaves {'it' if count == 1 else 'them'} out, and --answer "
-            f"{list_some(result.left_out, ' or ')} would give {'it' if count == 1 else 'one'} as y"
-        )
+    if result.left_out:
+        terminal.note(_left_out_words(result))
     if report.verdict == "sensitive":
         terminal.warn(
             f"the network is chaotic in {sum(bool(case.sensitive) for case in report.cases)} cases: rounding alone "
             "moves its outputs beyond use there, and float32 means little whoever computes it; the bundle was written"
         )
     terminal.answer(_answer(result, elapsed_s, memory_mib))
+
+
+def _left_out_words(result: ExportResult) -> str:
+    count, offered = len(result.left_out), [name for name in result.left_out if name not in result.whole_numbers]
+    more = f"{'it is' if count == 1 else 'they are'} of whole numbers, which are no answer"
+    if offered:
+        more = f"--answer {list_some(offered, ' or ')} would give {'it' if count == 1 else 'one'} as y"
+    return (
+        f"{result.manifest.network['kind']}.forward returns {count} tensor{'s'[: count > 1]} more, beside y and the "
+        f"states that it carries; the bundle leaves {'it' if count == 1 else 'them'} out, and {more}"
+    )
 
 
 def _answer(result: ExportResult, elapsed_s: float, memory_mib: float) -> dict[str, Any]:

@@ -157,16 +157,18 @@ def refuse_list_of_steps(name: str, returned: Sequence[Named], steps: Sequence[i
 
 
 @torch.no_grad()
-def names_left_out(network: ForeignNetwork, module: nn.Module, x: Tensor) -> tuple[str, ...]:
-    """Return the names of what the module as it came returns beside its answer and the states that are carried."""
+def names_left_out(network: ForeignNetwork, module: nn.Module, x: Tensor) -> tuple[tuple[str, ...], frozenset[str]]:
+    """Return the names of what the module as it came returns beside its answer and the states that are carried.
+
+    And which of them are whole numbers, as what is left of lengths is, and could be no answer.
+    """
     network.call(x)
     carried = [tensor for tensors in network.carry.final.values() for tensor in tensors] * network.carries_state
     network.call_as_it_came(module, x)
     (_, answer), *further = network.returned
     network.returned = ()
-    return tuple(
-        name for name, tensor in further if tensor is not answer and not any(_same(tensor, state) for state in carried)
-    )
+    left = [(n, t) for n, t in further if t is not answer and not any(_same(t, state) for state in carried)]
+    return tuple(name for name, _ in left), frozenset(name for name, t in left if not t.is_floating_point())
 
 
 def _same(one: Tensor, two: Tensor) -> bool:

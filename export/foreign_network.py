@@ -72,6 +72,7 @@ class ForeignNetwork(nn.Module):
         stays_on_cpu: whether the module wanted a GPU and is kept from it.
         returned: all tensors that the module returned last, with their names and the answer first, outside of a graph.
         left_out: the names of what the module returns beside the answer and the carried state.
+        whole_numbers: which of these are no answers.
         keeps: attributes that ``forward`` assigns to; put back after each call.
         names_float32: whether its code makes float32 for itself, which then follows the weights' dtype.
         in_graph: whether a graph is captured from this copy, where nothing may depend on the example's sizes.
@@ -119,7 +120,8 @@ class ForeignNetwork(nn.Module):
         find_state(self)
         find_lengths(self)
         prove_as_it_came(self, module)
-        self.left_out = names_left_out(self, copy.deepcopy(module).eval(), example(self, self.probe_steps[0]))
+        as_it_came, x = copy.deepcopy(module).eval(), example(self, self.probe_steps[0])
+        self.left_out, self.whole_numbers = names_left_out(self, as_it_came, x)
 
     @property
     def per_step(self) -> bool:

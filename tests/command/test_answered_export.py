@@ -32,7 +32,7 @@ class Reader(nn.Module):
         counts = ((lengths - 1) // 2).cpu()
         packed = pack_padded_sequence(left, counts, batch_first=True, enforce_sorted=False)
         y, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=left.size(1))
-        return self.score(y)
+        return self.score(y), counts
 """
 
 
@@ -54,7 +54,7 @@ def read_alone():
 
     def answer(row):
         with torch.no_grad():
-            return network(torch.from_numpy(row)[None], torch.tensor([len(row)]))[0].numpy()
+            return network(torch.from_numpy(row)[None], torch.tensor([len(row)]))[0][0].numpy()
 
     return answer
 
@@ -73,6 +73,8 @@ def test_export_says_for_how_many_steps_it_answers(exported):
 
     assert "answers     for (T-1)//2 of T steps, rounded down\n" in done.out
     assert "verdict     equivalent: " in done.out
+    assert "returns 1 tensor more, beside y" in done.err
+    assert "the bundle leaves it out, and it is of whole numbers, which are no answer\n" in done.err
     assert (manifest.format_version, manifest.graph.outputs[0].shape) == (4, ("B", "(T-1)//2", 3))
     assert (manifest.graph.lengths, manifest.graph.least_steps, manifest.streamable) == ("lengths", 3, False)
     assert {case.outputs["y"].shape[1] for case in read_bundle(out).golden} > {1}
