@@ -131,7 +131,7 @@ class GraphOracle:
             if list(array.shape) != due:
                 raise SourceError(
                     f"the graph gives {spec.name} of shape {list(array.shape)} {what}, expected {due}; export it with "
-                    "dynamic axes, or from PyTorch, where an answer for fewer steps than are given is taken too"
+                    "dynamic axes, or from PyTorch, or call the axis of fewer steps what it is, such as (T-3)//4"
                 )
         return found
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import onnx
 
-from ..bundle.axes import Axis
+from ..bundle.axes import AXIS_PATTERN, Axis, StepAxis, step_axis
 from ..bundle.errors import BundleError, ManifestError
 from ..bundle.graph_check import check_graph
 from ..bundle.graph_facts import GraphFacts, ValueFact
@@ -141,6 +141,8 @@ def _signature(path: Path, model: bytes, facts: GraphFacts) -> GraphSignature:
     pairs = tuple(StatePair(input=name, output=_returned(path, name)) for name in states)
     frees: dict[str, tuple[str, ...]] = {sequence: ("B", "T"), "lengths": ("B",)}
     frees |= dict.fromkeys((name for pair in pairs for name in (pair.input, pair.output)), ("", "B"))
+    answered = _answered(facts)
+    frees["y"] = ("B", str(answered))
     inputs = tuple(_spec(path, "input", value, frees[value.name]) for value in facts.inputs)
     outputs = tuple(_spec(path, "output", value, frees.get(value.name, ("B", "T"))) for value in facts.outputs)
     return GraphSignature(
@@ -150,7 +152,16 @@ def _signature(path: Path, model: bytes, facts: GraphFacts) -> GraphSignature:
         lengths=lengths,
         state=pairs,
         vocabulary_size=_vocabulary(path, model) if sequence == "tokens" else None,
+        least_steps=max(answered.divide - answered.add, 1),  # of which one is left
     )
+
+
+def _answered(facts: GraphFacts) -> StepAxis:
+    """Return the axis of an answer for fewer steps, where the file names it as a bundle's manifest does; else T."""
+    dims = next((value.dims for value in facts.outputs if value.name == "y"), None) or ()
+    name = dims[1] if len(dims) > 1 else None
+    axis = step_axis(name) if isinstance(name, str) and re.fullmatch(AXIS_PATTERN, name) else None
+    return axis or StepAxis()
 
 
 def _returned(path: Path, name: str) -> str:
@@ -167,7 +178,7 @@ def _spec(path: Path, part: str, value: ValueFact, frees: tuple[str, ...]) -> Te
     if value.dims is None:
         raise SignatureError(f"{path}: {part} {value.name} does not say its shape, expected {_CONTRACT}; declare it")
     # y of a network that reads its last step is [B, O]: the second axis is fixed there.
-    if part == "output" and frees == ("B", "T") and len(value.dims) == 2:  # noqa: PLR2004 - [B, O]
+    if part == "output" and frees[:1] == ("B",) and len(value.dims) == 2:  # noqa: PLR2004 - [B, O]
         frees = ("B",)
     shape: list[Axis] = []
     for place, dim in enumerate(value.dims):

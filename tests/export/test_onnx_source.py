@@ -41,6 +41,24 @@ def test_the_contract_of_an_exported_file_is_read_back(house):
     assert load_onnx(path).signature == exportable.signature
 
 
+def test_answer_for_fewer_steps_is_read_back_by_the_name_of_its_axis(tmp_path):
+    class Every(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn = nn.LSTM(3, 4, batch_first=True)
+
+        def forward(self, x):
+            return self.rnn(x)[0][:, 2::3]
+
+    exportable = prepare(Every())
+    (tmp_path / "m.onnx").write_bytes(export_onnx(exportable))
+
+    source = load_onnx(tmp_path / "m.onnx")
+    assert source.signature == exportable.signature
+    assert (source.signature.outputs[0].shape, source.signature.least_steps) == (("B", "T//3", 4), 3)
+    assert verify_onnx(tmp_path / "m.onnx", source, QUICK)[0].verdict == "equivalent"
+
+
 def test_states_of_any_name_are_read_back_each_with_its_output(tmp_path):
     class Own(nn.Module):
         def __init__(self, input_dim, hidden_dim):
