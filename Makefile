@@ -16,6 +16,8 @@ RUNTIME ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
 
 bin := $(VENV)/bin
 # --no-compile: Python compiles what it imports, which is little of torch, and pip would take twenty seconds for all.
+# It keeps what it compiled, whatever the environment says: the tests start hundreds of processes.
+unexport PYTHONDONTWRITEBYTECODE
 pip := $(bin)/python -m pip install --disable-pip-version-check --no-compile --constraint constraints.txt \
 	$(if $(TORCH_INDEX_URL),--extra-index-url $(TORCH_INDEX_URL))
 # One worker for each core, a file to a worker, one thread in each: torch and onnxruntime would fight over the cores.

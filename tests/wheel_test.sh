@@ -3,6 +3,7 @@
 # against it from a folder that holds no source, so that a module missing from the wheel shows. Of the two runs of the
 # tests that CI makes, this one counts branch coverage.
 set -euo pipefail
+unset PYTHONDONTWRITEBYTECODE # hundreds of processes import the same
 python=${1:?usage: wheel_test.sh PYTHON [TORCH_INDEX_URL]} index=${2:-}
 root=$(cd "$(dirname "$0")/.." && pwd)
 work=$(mktemp -d)
