@@ -91,10 +91,11 @@ $(VENV)/bin/python:
 		|| { rm -rf $(VENV).new; echo 'cellgate: $(PYTHON) cannot make virtual environments; on Debian install python3-venv' >&2; exit 2; }
 	@rm -rf $(VENV).new && $(PYTHON) -m venv $(VENV)
 
+# PYTHONWARNINGS: setuptools warns of every editable installation, in nine lines.
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
 	@echo '==> installing cellgate with torch and onnxruntime ($(RUNTIME)); the first time this downloads about 300 MB'
 	@$(bin)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	$(pip) --editable '.[export,serve,grpc,$(RUNTIME)]'
+	PYTHONWARNINGS=ignore::UserWarning $(pip) --editable '.[export,serve,grpc,$(RUNTIME)]'
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.installed
