@@ -140,13 +140,19 @@ def facts_from_metadata(metadata: Mapping[str, Any], extensions: Sequence[str]) 
         streamable=properties.get("streamable") == "true",
         extensions=frozenset(map(str, extensions)),
         least_steps=int(properties.get("least_steps", "1")),
-        answer_steps=_answer_steps(json.loads(properties.get("answer_steps", "{}"))),
+        answer_steps=_answer_steps(properties.get("answer_steps")),
         per_step=frozenset(str(tensor["name"]) for tensor in outputs if list(tensor["shape"])[:2] == [-1, -1]),
     )
 
 
-def _answer_steps(found: Mapping[str, int]) -> AnswerSteps:
-    return AnswerSteps(add=int(found.get("add", 0)), divide=max(int(found.get("divide", 1)), 1))
+def _answer_steps(text: str | None) -> AnswerSteps:
+    if text is None:
+        return AnswerSteps()
+    said = json.loads(text)
+    found = AnswerSteps(add=int(said["add"]), divide=int(said["divide"]))
+    if found.divide < 1:
+        raise ValueError(text)
+    return found
 
 
 def _values(name: str, sequence: Mapping[str, Any], properties: Mapping[str, str]) -> tuple[int | None, int | None]:

@@ -109,4 +109,7 @@ def test_what_is_left_of_the_steps_is_read_where_the_server_says_it(toy_metadata
 
     assert facts_from_metadata(toy_metadata(properties=said), []).answer_steps == AnswerSteps(add=-3, divide=4)
     assert facts_from_metadata(toy_metadata(), []).answer_steps == AnswerSteps()
+    for wrong in ("[]", "{}", '{"add": 1, "divide": 0}', "three"):
+        with pytest.raises((KeyError, TypeError, ValueError)):
+            facts_from_metadata(toy_metadata(properties={**said, "answer_steps": wrong}), [])
     assert [AnswerSteps(add=-3, divide=4).of(steps) for steps in (2, 7, 8, 11)] == [0, 1, 1, 2]
