@@ -151,6 +151,18 @@ def keep_open():
     return kept_open
 
 
+@pytest.fixture
+def serve_alone(connect):
+    """Return an opened model's engine, and before it a context with a client of an application that serves it there."""
+
+    def serve(opened):
+        limits = EngineLimits.of(Settings(device="cpu", threads=1))
+        engine = ThreadedEngine(Engine([kept_open(opened)], limits))
+        return connect([opened.served], engine), engine
+
+    return serve
+
+
 @pytest.fixture(scope="session")
 def connect(engine_models):
     """Return a context with a client of a running application; by default with all three bundles on a real engine."""

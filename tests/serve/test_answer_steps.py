@@ -8,9 +8,7 @@ import pytest
 
 from cellgate.bundle.reader import read_bundle
 from cellgate.serve.bits_check import check_bits
-from cellgate.serve.engine.engine import Engine, EngineLimits
 from cellgate.serve.engine.models import open_engine_models
-from cellgate.serve.engine.threaded import ThreadedEngine
 from cellgate.serve.engine.work import Work
 from cellgate.serve.errors import BadInput
 from cellgate.serve.input_check import BatchSize, check_outputs
@@ -39,10 +37,8 @@ def opened(network, tmp_path_factory):
 
 
 @pytest.fixture
-def served(opened, connect, keep_open):
-    """A context with a client of an application that serves it on a real engine."""
-    engine = ThreadedEngine(Engine([keep_open(opened)], EngineLimits.of(SETTINGS)))
-    return connect([opened.served], engine), engine
+def served(opened, serve_alone):
+    return serve_alone(opened)
 
 
 async def test_ragged_rows_have_the_steps_that_are_left_of_each_and_zeros_behind(

@@ -8,10 +8,8 @@ import pytest
 
 from cellgate.bundle.manifest import TensorSpec
 from cellgate.serve.engine.calibrate import calibrate
-from cellgate.serve.engine.engine import Engine, EngineLimits
 from cellgate.serve.engine.limit_ways import CountingRuntime
 from cellgate.serve.engine.models import open_engine_models
-from cellgate.serve.engine.threaded import ThreadedEngine
 from cellgate.serve.errors import BadInput
 from cellgate.serve.example_request import example_request, further_examples
 from cellgate.serve.inference import ArrayHead
@@ -56,10 +54,8 @@ def opened(network, tmp_path_factory):
 
 
 @pytest.fixture
-def served(opened, connect, keep_open):
-    """A context with a client of an application that serves it on a real engine."""
-    engine = ThreadedEngine(Engine([keep_open(opened)], EngineLimits.of(SETTINGS)))
-    return connect([opened.served], engine), engine
+def served(opened, serve_alone):
+    return serve_alone(opened)
 
 
 def x(*shape):

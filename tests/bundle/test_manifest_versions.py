@@ -1,0 +1,106 @@
+"""Each bundle is of the oldest version of the format that can say it, and no other is read."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from cellgate.bundle.errors import ManifestError
+from cellgate.bundle.manifest_json import manifest_from_json, manifest_to_json
+
+from .minimal_manifest import minimal
+
+
+def test_bundle_that_needs_several_steps_is_of_the_newer_version_and_comes_back():
+    manifest = _needing(5)
+
+    top = json.loads(manifest_to_json(manifest))
+
+    assert (top["format_version"], top["graph"]["least_steps"]) == (3, 5)
+    assert manifest_from_json(manifest_to_json(manifest)) == manifest
+
+
+def test_bundle_that_needs_one_step_is_of_the_older_version_which_older_servers_read():
+    top = json.loads(manifest_to_json(_needing(1)))
+
+    assert top["format_version"] == 2
+    assert "least_steps" not in top["graph"]
+    assert manifest_from_json(json.dumps(top).encode()).graph.least_steps == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "least", "complaint"),
+    [
+        ({"format_version": 2}, 5, "graph.least_steps: unknown field"),
+        ({"format_version": 3}, None, "graph.least_steps: expected the field, found it missing"),
+        ({"format_version": 3}, 1, "graph.least_steps: expected an integer in 2 .. 2147483647, found 1"),
+        ({"format_version": 3}, 0, "graph.least_steps: expected an integer in 2"),
+        ({"format_version": 3}, True, "graph.least_steps: expected an integer in 2"),
+        ({"format_version": 3}, 5.0, "graph.least_steps: expected an integer in 2"),
+    ],
+)
+def test_least_steps_stand_in_the_newer_version_only_and_are_more_than_one(changes, least, complaint):
+    top = json.loads(manifest_to_json(_needing(5))) | changes
+    top["graph"]["least_steps"] = least
+    if least is None:
+        del top["graph"]["least_steps"]
+
+    with pytest.raises(ManifestError, match=complaint):
+        manifest_from_json(json.dumps(top).encode())
+
+
+@pytest.mark.parametrize("least", [0, -3])
+def test_record_with_less_than_one_step_is_not_written(least):
+    with pytest.raises(
+        ManifestError, match=f"graph.least_steps: expected an integer in 2 .. 2147483647, found {least}"
+    ):
+        manifest_to_json(_needing(least))
+
+
+def _needing(least):
+    return replace(minimal(), graph=replace(minimal().graph, least_steps=least))
+
+
+def test_answer_for_fewer_steps_is_of_the_newest_version_and_comes_back():
+    manifest = _answering("(T-3)//4", least=7)
+    top = json.loads(manifest_to_json(manifest))
+
+    assert (top["format_version"], top["graph"]["least_steps"]) == (4, 7)
+    assert top["graph"]["outputs"][0]["shape"] == ["B", "(T-3)//4", 2]
+    assert manifest_from_json(manifest_to_json(manifest)) == manifest
+
+
+@pytest.mark.parametrize(
+    ("axis", "least", "changes", "complaint"),
+    [
+        ("(T-3)//4", 6, {}, r"graph.outputs\[0\].shape: expected 1 .. 6 of .* fewest steps .* found 0 by \(T-3\)//4"),
+        ("(T+9)//2", 1, {}, r"graph.outputs\[0\].shape: expected 1 .. 1 of .* found 5 by \(T\+9\)//2"),
+        ("(T+1)//2", 1, {"streamable": True}, r"streamable: expected false where y has \(T\+1\)//2 steps, found True"),
+        ("T//1", 1, {}, r"graph.outputs\[0\]: .*found y: float32 \[B, T//1, 2\]"),
+        ("T//0", 1, {}, r"graph.outputs\[0\].shape\[1\]: expected a string of the form"),
+        ("T//2", 2, {"format_version": 3}, r"graph.outputs\[0\].shape\[1\]: expected a string of the form"),
+        ("T", 3, {}, "format_version: expected 3, the oldest that can say the rest, found 4"),
+        ("T", 1, {}, "format_version: expected 2, the oldest that can say the rest, found 4"),
+    ],
+)
+def test_axis_of_fewer_steps_is_refused_where_it_cannot_be(axis, least, changes, complaint):
+    top = json.loads(manifest_to_json(_answering("(T-3)//4", least=7))) | changes
+    top["graph"]["outputs"][0]["shape"][1] = axis
+    top["graph"]["least_steps"] = least
+
+    with pytest.raises(ManifestError, match=complaint):
+        manifest_from_json(json.dumps(top).encode())
+
+
+def test_sequence_has_no_axis_of_fewer_steps():
+    top = json.loads(manifest_to_json(_answering("(T-3)//4", least=7)))
+    top["graph"]["inputs"][0]["shape"][1] = "T//2"
+
+    with pytest.raises(ManifestError, match=r"graph.inputs\[0\].shape\[1\]: expected a string of the form \[BT\]"):
+        manifest_from_json(json.dumps(top).encode())
+
+
+def _answering(axis, least):
+    graph = minimal().graph
+    y = replace(graph.outputs[0], shape=("B", axis, 2))
+    return replace(minimal(), streamable=False, graph=replace(graph, outputs=(y,), least_steps=least))
