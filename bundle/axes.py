@@ -53,6 +53,12 @@ def over_time(shape: Sequence[Axis]) -> StepAxis | None:
     return step_axis(shape[1]) if len(shape) > 1 else None
 
 
+def fewer_steps(shape: Sequence[Axis]) -> StepAxis | None:
+    """Return the axis over time of a shape where it is another than T, or None."""
+    axis = over_time(shape)
+    return None if axis is None or axis.is_every_step else axis
+
+
 def sizes_of(shape: Sequence[Axis], rows: int, steps: int) -> tuple[int, ...]:
     """Return the shape for so many rows and so many steps of the sequence."""
     return tuple(axis if isinstance(axis, int) else _size(axis, rows, steps) for axis in shape)
@@ -61,6 +67,8 @@ def sizes_of(shape: Sequence[Axis], rows: int, steps: int) -> tuple[int, ...]:
 def _size(axis: str, rows: int, steps: int) -> int:
     if axis == "B":
         return rows
+    if axis == "T":  # hot path
+        return steps
     found = step_axis(axis)
     assert found is not None
     return found.size(steps)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
-from .axes import Axis
+from .axes import Axis, fewer_steps
 
 # The oldest one that can say what a manifest says is written, so that servers that know no newer one take it.
 FORMAT_VERSION = 4  # y may have fewer steps than the sequence
@@ -200,7 +200,6 @@ class Manifest:
 
 
 def _oldest_version(graph: GraphSignature) -> int:
-    axes = {axis for spec in graph.outputs for axis in spec.shape if isinstance(axis, str)}
-    if not axes <= {"B", "T"}:
+    if any(fewer_steps(spec.shape) for spec in graph.outputs):
         return FORMAT_VERSION
     return WITH_LEAST_STEPS if graph.least_steps != 1 else _WITHOUT_LEAST_STEPS

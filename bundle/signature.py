@@ -3,7 +3,7 @@
 Rules of this file: pure; it knows the records and nothing of JSON, ONNX or disks.
 """
 
-from .axes import over_time
+from .axes import fewer_steps
 from .errors import ManifestError
 from .manifest import GraphSignature, TensorSpec
 
@@ -73,8 +73,8 @@ def _check_sequence(graph: GraphSignature, inputs: dict[str, TensorSpec]) -> Non
 def _check_output(spec: TensorSpec, graph: GraphSignature) -> None:
     if spec.name != OUTPUT:
         _refuse("outputs[0].name", OUTPUT, spec.name)
-    steps = over_time(spec.shape)
-    if steps is None or steps.is_every_step:
+    steps = fewer_steps(spec.shape)
+    if steps is None:
         _check_form("outputs[0]", spec, FLOATS, (("B", "T", "O"), ("B", "O")))
         return
     _check_form("outputs[0]", spec, FLOATS, (("B", str(steps), "O"),))

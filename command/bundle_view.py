@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from ..bundle.axes import over_time
+from ..bundle.axes import fewer_steps
 from ..bundle.graph_facts import GraphFacts
 from ..bundle.graph_scan import scan_graph
 from ..bundle.manifest import GraphSignature, Manifest, TensorSpec
@@ -86,8 +86,8 @@ def _time_words(least_steps: int) -> str:
 
 def answers_for(graph: GraphSignature) -> str | None:
     """Say for how many steps a network answers, where those are fewer than it is given."""
-    steps = over_time(graph.outputs[0].shape)
-    return None if steps is None or steps.is_every_step else f"for {steps} of T steps, rounded down"
+    steps = fewer_steps(graph.outputs[0].shape)
+    return None if steps is None else f"for {steps} of T steps, rounded down"
 
 
 def _network_words(network: Mapping[str, Any]) -> str:

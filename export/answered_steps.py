@@ -9,7 +9,7 @@ Rules of this file: counts are read off runs, never off the code.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
@@ -66,6 +66,24 @@ def check_answered(name: str, y: Tensor, axis: StepAxis, steps: int) -> None:
             f"{name}.forward answers for {y.size(1)} of {steps} steps, expected {axis.size(steps)}, which is {axis} as "
             "for other numbers of steps; look for a condition on the number of steps, and for a size that is typed in"
         )
+
+
+def per_step_of_fewer(shapes: list[list[int]], given: tuple[int, int]) -> int | None:
+    """Return for how many of given[1] steps a module answers, where it answers for some of them and not for each."""
+    place = _growing(shapes)
+    if place is None or not shapes[0][place] < shapes[1][place] < given[1]:
+        return None
+    return shapes[1][place]
+
+
+def steps_left(axis: StepAxis, steps: Any) -> Any:
+    """Return ``axis.size`` of a number of steps, or of int [B], in a graph too; of no fewer than leave one."""
+    if axis.is_every_step:
+        return steps
+    more = steps + axis.add  # never negative, so that both ways to round are one
+    if isinstance(more, torch.Tensor):
+        return torch.div(more, axis.divide, rounding_mode="trunc")
+    return more // axis.divide
 
 
 def _growing(shapes: list[list[int]]) -> int | None:

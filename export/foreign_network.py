@@ -23,6 +23,7 @@ from ..bundle.axes import StepAxis
 from ..model.network import StateTensor
 from ..model.stack import RecurrentStack
 from .answer import Answer, Named, answer_first, names_left_out
+from .answered_steps import steps_left
 from .call_layout import InputLayout, OutputLayout
 from .call_modes import CpuOnly, SinglesDoubled, TensorsKept
 from .call_roles import Roles, find_roles
@@ -173,7 +174,7 @@ class ForeignNetwork(nn.Module):
         else:
             y, final = (mapped if self.in_graph else row_by_row)(self, x, lengths, state)
         if self.per_step and lengths is not None:
-            answered = self._answered(lengths)
+            answered = steps_left(self.answer_axis, lengths)
             real = torch.arange(y.size(1), device=y.device).unsqueeze(0) < answered.unsqueeze(1)
             y = torch.where(real.unsqueeze(2), y, torch.zeros_like(y))
         return y, final
@@ -198,7 +199,7 @@ class ForeignNetwork(nn.Module):
         """Return y [B, T, O] or [B, O] of the module before any exchange, or of its compiled form, from zero state."""
         arguments = self._arguments(self.own_roles, x, None, None)
         y = self._tensor_of(module, self.own_roles, self.own_answer, arguments)
-        return self.output_layout.to_house(y, x.size(0), self._answered(x.size(1)))
+        return self.output_layout.to_house(y, x.size(0), steps_left(self.answer_axis, x.size(1)))
 
     def zero_state(self, rows: int, seed: int | None = None) -> list[Tensor]:
         """Return the state of the network, zeros or random."""
@@ -207,14 +208,6 @@ class ForeignNetwork(nn.Module):
         if seed is None:
             return [torch.zeros(shape, dtype=self.dtype()) for shape in shapes]
         return [torch.randn(shape, generator=generator, dtype=self.dtype()) for shape in shapes]
-
-    def _answered(self, steps: Any) -> Any:
-        """Return for how many of so many steps, a number or int [B], it answers; no fewer than it takes."""
-        axis = self.answer_axis
-        if axis.is_every_step:
-            return steps
-        more = steps + axis.add  # never negative, so that both ways to round are one
-        return torch.div(more, axis.divide, rounding_mode="trunc") if isinstance(more, Tensor) else more // axis.divide
 
     def dtype(self) -> torch.dtype:
         """Return the dtype of the module's weights."""
@@ -248,7 +241,8 @@ class ForeignNetwork(nn.Module):
     def run_rows(self, x: Tensor, lengths: Tensor | None, state: list[Tensor] | None) -> tuple[Tensor, list[Tensor]]:
         """Return y [B, T, O] or [B, O] and the final state, if one is carried, of one call."""
         try:
-            y = self.output_layout.to_house(self.call(x, lengths, state), x.size(0), self._answered(x.size(1)))
+            left = steps_left(self.answer_axis, x.size(1))
+            y = self.output_layout.to_house(self.call(x, lengths, state), x.size(0), left)
             final = [tensor for number in self.stacks for tensor in self.carry.final.get(number, [])]
         finally:
             self.carry.begin(None, {})

@@ -12,11 +12,10 @@ from torch import Tensor
 
 from ..bundle.axes import StepAxis
 from .answer import Named, refuse_list_of_steps, refuse_other_numbers, say_others
-from .answered_steps import find_answered_steps
+from .answered_steps import find_answered_steps, per_step_of_fewer
 from .call_layout import output_layout, output_layouts
 from .errors import SignatureError
 from .input_probe import PROBE_ROWS, PROBES, example
-from .steps_seen import per_step_of_fewer
 
 if TYPE_CHECKING:
     from .foreign_network import ForeignNetwork

@@ -113,14 +113,6 @@ def _complaint(network: ForeignNetwork, module: nn.Module, steps: int) -> Except
     return None if y.numel() else SignatureError("it answers for no step")
 
 
-def per_step_of_fewer(shapes: list[list[int]], given: tuple[int, int]) -> int | None:
-    """Return for how many of given[1] steps a module answers, where it answers for some of them and not for each."""
-    axes = [sizes for sizes in zip(*shapes, strict=False) if sizes[0] != sizes[1]]
-    if len(shapes[0]) != len(shapes[1]) or len(axes) != 1 or not axes[0][0] < axes[0][1] < given[1]:
-        return None
-    return int(axes[0][1])
-
-
 def lengths_to_try(network: ForeignNetwork) -> list[tuple[int, Tensor]]:
     """Return numbers of steps with a length for each row of a probe; not sorted, for some modules sort them.
 

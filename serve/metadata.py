@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import __version__
-from ..bundle.axes import over_time
+from ..bundle.axes import fewer_steps
 from ..bundle.manifest import TensorSpec
 from .datatypes import datatype_of, wire_shape
 from .served_model import ServedModel
@@ -75,8 +75,8 @@ def _properties(model: ServedModel, stream_store: str) -> dict[str, str]:
         properties["streams_durable"] = json.dumps(stream_store != "memory")
     if graph.least_steps > 1:
         properties["least_steps"] = str(graph.least_steps)
-    steps = over_time(graph.outputs[0].shape)
-    if steps is not None and not steps.is_every_step:
+    steps = fewer_steps(graph.outputs[0].shape)
+    if steps is not None:
         properties["answer_steps"] = json.dumps({"add": steps.add, "divide": steps.divide})
     if graph.vocabulary_size is not None:
         properties["vocabulary_size"] = str(graph.vocabulary_size)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ...bundle.axes import over_time
+from ...bundle.axes import fewer_steps, over_time
 from ...bundle.manifest import TensorSpec
 from ..arrays import Array
 from ..runtime import Runtime
@@ -39,8 +39,8 @@ class LaneTable:
         self._states = [StateSlots(specs[pair.input], pair.output, max_lanes) for pair in signature.state]
         self._slots = max_lanes
         self._free_slots = list(range(max_lanes, ZERO_SLOT, -1))
-        axes = {spec.name: over_time(spec.shape) for spec in signature.outputs}
-        self._over_time = {name: axis for name, axis in axes.items() if axis is not None}
+        self._over_time = {spec.name for spec in signature.outputs if over_time(spec.shape)}
+        self._fewer_steps = fewer_steps(signature.outputs[0].shape)  # those of y
         self._row_axis = {
             spec.name: spec.shape.index("B") for spec in signature.outputs if spec.name not in self._over_time
         }
@@ -190,12 +190,11 @@ class LaneTable:
     def _fill_steps(self, lane: Lane, name: str, place: int, steps: int, found: Array) -> None:
         request, work = lane.request, lane.request.work
         whole = request.answer.get(name)
-        axis = self._over_time[name]
+        count, of_all = min(steps, lane.remaining), work.steps
+        if self._fewer_steps is not None:  # of a network that runs whole, from its first step
+            count, of_all = self._fewer_steps.size(count), self._fewer_steps.size(of_all)
         if whole is None:  # zero at and after a row's length
-            shape = (work.rows, axis.size(work.steps), *found.shape[2:])
-            whole = request.answer[name] = np.zeros(shape, dtype=found.dtype)
-        count = axis.size(min(steps, lane.remaining))
-        # With fewer steps than the sequence it is a network that runs whole, from its first step.
+            whole = request.answer[name] = np.zeros((work.rows, of_all, *found.shape[2:]), dtype=found.dtype)
         whole[lane.row, lane.position : lane.position + count] = found[place, :count]
 
 
