@@ -59,6 +59,11 @@ def fewer_steps(shape: Sequence[Axis]) -> StepAxis | None:
     return None if axis is None or axis.is_every_step else axis
 
 
+def answer_sizes(shape: Sequence[Axis]) -> tuple[int, ...]:
+    """Return the fixed sizes of an answer, O last; several where one answer is a table, such as [K, O]."""
+    return tuple(axis for axis in shape if isinstance(axis, int))
+
+
 def sizes_of(shape: Sequence[Axis], rows: int, steps: int) -> tuple[int, ...]:
     """Return the shape for so many rows and so many steps of the sequence."""
     return tuple(axis if isinstance(axis, int) else _size(axis, rows, steps) for axis in shape)

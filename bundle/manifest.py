@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
-from .axes import Axis, fewer_steps
+from .axes import Axis, answer_sizes, fewer_steps
 
 # The oldest one that can say what a manifest says is written, so that servers that know no newer one take it.
-FORMAT_VERSION = 4  # y may have fewer steps than the sequence
+FORMAT_VERSION = 5  # y may have several sizes, such as [B, K, O]
+WITH_FEWER_STEPS = 4  # y may have fewer steps than the sequence
 WITH_LEAST_STEPS = 3  # graph.least_steps, for networks that need more than one step
 _WITHOUT_LEAST_STEPS = 2
-FORMAT_VERSIONS = (_WITHOUT_LEAST_STEPS, WITH_LEAST_STEPS, FORMAT_VERSION)
+FORMAT_VERSIONS = (_WITHOUT_LEAST_STEPS, WITH_LEAST_STEPS, WITH_FEWER_STEPS, FORMAT_VERSION)
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 
 DType = Literal["float32", "float16", "int32", "int64"]
@@ -200,6 +201,8 @@ class Manifest:
 
 
 def _oldest_version(graph: GraphSignature) -> int:
-    if any(fewer_steps(spec.shape) for spec in graph.outputs):
+    if graph.outputs and len(answer_sizes(graph.outputs[0].shape)) > 1:
         return FORMAT_VERSION
+    if any(fewer_steps(spec.shape) for spec in graph.outputs):
+        return WITH_FEWER_STEPS
     return WITH_LEAST_STEPS if graph.least_steps != 1 else _WITHOUT_LEAST_STEPS

@@ -13,11 +13,11 @@ from .errors import ManifestError
 from .json_field import JsonField
 from .manifest import (
     FILE_RULES,
-    FORMAT_VERSION,
     FORMAT_VERSIONS,
     NAME_PATTERN,
     SESSION_CONFIG_KEYS,
     VARIANT_FILES,
+    WITH_FEWER_STEPS,
     WITH_LEAST_STEPS,
     DType,
     FileEntry,
@@ -141,7 +141,7 @@ def _signature(field: JsonField, version: int) -> GraphSignature:
         names.remove("least_steps")
     member = field.members(names)
     lengths, vocabulary_size = member["lengths"], member["vocabulary_size"]
-    axes = AXIS_PATTERN if version == FORMAT_VERSION else "[BT]"
+    axes = AXIS_PATTERN if version >= WITH_FEWER_STEPS else "[BT]"
     return GraphSignature(
         inputs=tuple(_tensor(item, "[BT]") for item in member["inputs"].items(least=1)),
         outputs=tuple(_tensor(item, axes) for item in member["outputs"].items(least=1)),

@@ -92,7 +92,7 @@ def print_result(result: ExportResult, elapsed_s: float, terminal: Terminal) -> 
         rows.append(("gates", f"in {manifest.network['gates']}, products and what is kept of a state in float32"))
     least = manifest.graph.least_steps
     if least > 1:
-        said = f"for {least - 1} it said {result.said_to_fewer}"
+        said = f"for {least - 1} {result.said_to_fewer}"
         rows.append(("steps", f"at least {least}, so no state is carried; {said}"))
     if (answers := answers_for(manifest.graph)) is not None:
         rows.append(("answers", answers))

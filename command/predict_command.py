@@ -107,15 +107,16 @@ def make_answer(model: ServedModel, sequences: Sequences, found: Prediction) -> 
         answer["answer_lengths"] = list(found.answer_lengths)
     y = found.outputs.get("y")
     if model.manifest.labels is not None and y is not None:
-        answer["labels"] = _labels(y, model.manifest.labels, found.answer_lengths)
+        names = np.array(model.manifest.labels, dtype=object)
+        rows = zip(y, found.answer_lengths, strict=True)
+        answer["labels"] = [_labels(row[:length] if found.per_step else row, names) for row, length in rows]
     return answer
 
 
-def _labels(y: Array, names: tuple[str, ...], lengths: tuple[int, ...]) -> list[Any]:
-    """Return the name of the highest score: one for each sequence, or one for each of its steps."""
-    if _is_last(y):
-        return [names[place] for place in y.argmax(axis=1)]
-    return [[names[place] for place in row[:length].argmax(axis=1)] for row, length in zip(y, lengths, strict=True)]
+def _labels(scores: Array, names: Array) -> Any:
+    """Return the name of the highest of each O scores: one, or a list for each further axis."""
+    best = names[scores.argmax(axis=-1)]
+    return best.tolist() if scores.ndim > 1 else best
 
 
 def _plain(array: Array) -> Any:
@@ -148,12 +149,8 @@ def _print(model: ServedModel, sequences: Sequences, found: Prediction, terminal
     y = found.outputs.get("y")
     if y is not None:
         labels = model.manifest.labels
-        columns = ["sequence", "steps" if _is_last(y) else "step", *(["label", "score"] if labels else []), "y"]
-        rows = [
-            row
-            for number, length in enumerate(found.answer_lengths)
-            for row in _lines(y[number] if _is_last(y) else y[number, :length], number, sequences, labels)
-        ]
+        columns = ["sequence", "step" if found.per_step else "steps", *(["label", "score"] if labels else []), "y"]
+        rows = [row for number in range(count) for row in _lines(found, number, sequences, labels)]
         terminal.table(columns, rows[:_MAX_ROWS])
         if len(rows) > _MAX_ROWS:
             terminal.say(f"and {len(rows) - _MAX_ROWS} more lines; --json or --output FILE gives them all")
@@ -162,21 +159,24 @@ def _print(model: ServedModel, sequences: Sequences, found: Prediction, terminal
             terminal.say(f"{name}  {array.dtype} {list(array.shape)}; --json or --output FILE gives the numbers")
 
 
-def _lines(y: Array, number: int, sequences: Sequences, labels: tuple[str, ...] | None) -> Iterator[list[object]]:
-    """Yield the lines of one sequence: one for a y [O], one for each step of a y [T, O]."""
-    length = len(sequences.rows[number])
-    scores = y[np.newaxis] if y.ndim == 1 else y
-    for step, line in enumerate(scores):
-        best = int(line.argmax())
-        named = [] if labels is None else [labels[best], float(line[best])]
-        yield [sequences.names[number], length if y.ndim == 1 else step, *named, _numbers(line)]
+def _lines(
+    found: Prediction, number: int, sequences: Sequences, labels: tuple[str, ...] | None
+) -> Iterator[list[object]]:
+    """Yield the lines of one sequence: one for a y [B, O], one for each step of a y [B, T, O]."""
+    y = found.outputs["y"][number]
+    for step, answer in enumerate(y[: found.answer_lengths[number]] if found.per_step else y[np.newaxis]):
+        named: list[object] = []
+        if labels is not None:
+            scores = answer.reshape(-1, answer.shape[-1])
+            best = [labels[place] for place in scores.argmax(axis=1)]
+            highest = scores.max(axis=1)
+            named = ["; ".join(best), float(highest[0]) if len(best) == 1 else _numbers(highest[:, np.newaxis])]
+        yield [sequences.names[number], step if found.per_step else found.lengths[number], *named, _numbers(answer)]
 
 
-def _is_last(y: Array) -> bool:
-    """Whether y is [B, O], one answer for each sequence, and not [B, T, O]."""
-    return y.ndim == 2  # noqa: PLR2004 - [B, O]
-
-
-def _numbers(line: Array) -> str:
-    shown = " ".join(f"{value:.4g}" for value in line[:_MAX_NUMBERS])
-    return f"{shown} ... ({line.size} in all)" if line.size > _MAX_NUMBERS else shown
+def _numbers(answer: Array) -> str:
+    """Return the first numbers; where an answer is a table, a semicolon after each of its rows."""
+    rows = answer.reshape(-1, answer.shape[-1])
+    shown = rows[: max(1, _MAX_NUMBERS // rows.shape[1]), :_MAX_NUMBERS]
+    text = "; ".join(" ".join(f"{value:.4g}" for value in row) for row in shown)
+    return f"{text} ... ({answer.size} in all)" if answer.size > shown.size else text

@@ -35,12 +35,15 @@ class Prediction:
     """Outputs of all sequences.
 
     Attributes:
-        outputs: by name; y [B, O], or [B, T, O] zero from a row's answer length on; states [rows, B, width].
+        outputs: by name; y [B, O], or [B, T, O] zero from a row's answer length on; states [rows, B, width]. O may be
+            several sizes.
+        per_step: whether y is [B, T, O].
         lengths: steps of each sequence.
         answer_lengths: steps of each sequence's y, which are fewer for some networks; the same where y is [B, O].
     """
 
     outputs: dict[str, Array]
+    per_step: bool
     lengths: tuple[int, ...]
     answer_lengths: tuple[int, ...]
 
@@ -70,8 +73,9 @@ def predict(runtime: Runtime, sequences: Sequences, outputs: Sequence[str]) -> P
         for name in parts[0]
     }
     lengths = tuple(len(row) for row in sequences.rows)
-    left = over_time(signature.outputs[0].shape) or StepAxis()
-    return Prediction(outputs=joined, lengths=lengths, answer_lengths=tuple(map(left.size, lengths)))
+    axis = over_time(signature.outputs[0].shape)
+    left = tuple(map((axis or StepAxis()).size, lengths))
+    return Prediction(outputs=joined, per_step=axis is not None, lengths=lengths, answer_lengths=left)
 
 
 def _check_steps(sequences: Sequences, signature: GraphSignature) -> None:

@@ -17,6 +17,10 @@ _FEATURES: Final = ("BTI", "TBI", "BIT", "TI", "T1I", "1TI")
 _ONE_FEATURE: Final = ("BT", "TB", "T")
 _ANSWERS: Final = ("BTO", "TBO", "BOT", "BT", "TB", "BO", "B", "1BO", "B1O")
 _ANSWERS_TO_ONE: Final = ("TO", "T1O", "1TO", "OT", "T", "O", "1O", "11O", "")
+# Where one answer is a table of two or three axes, in the place of O.
+_TABLES: Final = ("BTO", "TBO", "BO")
+_TABLES_TO_ONE: Final = ("TO", "O")
+_TABLE_AXES: Final = (2, 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +60,11 @@ class OutputLayout:
 
     Attributes:
         axes: such as "BTO", "TBO", "BO", "B" (one number a row); rows and steps may also be one flat axis.
-        width: O.
+        sizes: (O,), or the sizes of a table that stands in the place of O, such as (K, O).
     """
 
     axes: str
-    width: int
+    sizes: tuple[int, ...]
 
     @property
     def per_step(self) -> bool:
@@ -69,7 +73,10 @@ class OutputLayout:
 
     def to_house(self, y: Tensor, rows: int, steps: int) -> Tensor:
         """Return y as [B, T, O] or [B, O], also where a squeeze() took away an axis that happened to hold one."""
-        sizes = {"B": rows, "T": steps, "O": self.width, "1": 1}
+        if len(self.sizes) > 1:
+            y = y if "B" in self.axes else y.unsqueeze(0)
+            return y.transpose(0, 1) if self.axes.startswith("TB") else y
+        sizes = {"B": rows, "T": steps, "O": self.sizes[0], "1": 1}
         if y.dim() != len(self.axes) or "1" in self.axes:
             y = y.reshape([sizes[axis] for axis in self.axes if axis != "1"])
         names = self.axes.replace("1", "")
@@ -87,29 +94,37 @@ def input_layouts(*, takes_tokens: bool, width: int) -> Iterator[InputLayout]:
     yield from sorted(layouts, key=lambda layout: layout.one_at_a_time)
 
 
-def output_layouts(taken: InputLayout, shapes: Sequence[Sequence[int]], steps: Sequence[int], rows: int) -> list[str]:
-    """Return the axes that fit what a module returned for each number of steps, the most usual first."""
-    found: tuple[str, ...] = _ANSWERS_TO_ONE if taken.one_at_a_time else _ANSWERS
-    if taken.time_first and not taken.one_at_a_time:
-        found = tuple(sorted(found, key=lambda axes: axes.startswith("B")))
-    return [axes for axes in found if _width_of(axes, shapes, steps, rows) is not None]
+def output_layouts(
+    taken: InputLayout, shapes: Sequence[Sequence[int]], steps: Sequence[int], rows: int
+) -> list[OutputLayout]:
+    """Return the layouts that fit what a module returned for each number of steps, the most usual first."""
+    single = taken.one_at_a_time
+    found = _fitting(_ANSWERS_TO_ONE if single else _ANSWERS, (1,), shapes, steps, rows)
+    if not found:
+        found = _fitting(_TABLES_TO_ONE if single else _TABLES, _TABLE_AXES, shapes, steps, rows)
+    if taken.time_first and not single:
+        found.sort(key=lambda layout: layout.axes.startswith("B"))
+    return found
 
 
-def output_layout(axes: str, shapes: Sequence[Sequence[int]], steps: Sequence[int], rows: int) -> OutputLayout:
-    """Return the layout with the width that the shapes tell."""
-    width = _width_of(axes, shapes, steps, rows)
-    assert width is not None
-    return OutputLayout(axes, width)
+def _fitting(
+    every: Sequence[str], table: Sequence[int], shapes: Sequence[Sequence[int]], steps: Sequence[int], rows: int
+) -> list[OutputLayout]:
+    """Return those whose O is as many axes as one of ``table`` says."""
+    tried = [(axes, _sizes_of(axes, count, shapes, steps, rows)) for axes in every for count in table]
+    return [OutputLayout(axes, sizes) for axes, sizes in tried if sizes is not None]
 
 
-def _width_of(axes: str, shapes: Sequence[Sequence[int]], steps: Sequence[int], rows: int) -> int | None:
-    """Return O where every shape is laid out so, rows and steps apart or as one axis; None where one is not."""
-    widths = set()
-    for shape, count in zip(shapes, steps, strict=True):
-        sizes = [{"B": rows, "T": count, "1": 1}.get(axis) for axis in axes]
-        if "B" in axes[:2] and "T" in axes[:2] and len(shape) == len(axes) - 1:
-            sizes = [rows * count, *sizes[2:]]
-        if len(shape) != len(sizes) or any(size not in {None, n} for size, n in zip(sizes, shape, strict=True)):
+def _sizes_of(
+    axes: str, count: int, shapes: Sequence[Sequence[int]], steps: Sequence[int], rows: int
+) -> tuple[int, ...] | None:
+    """Return the ``count`` sizes of O where every shape is laid out so, rows and steps also as one axis; else None."""
+    found = set()
+    for shape, T in zip(shapes, steps, strict=True):
+        due = [{"B": rows, "T": T, "1": 1}.get(axis) for axis in axes.replace("O", "O" * count)]
+        if "B" in axes[:2] and "T" in axes[:2] and count == 1 and len(shape) == len(axes) - 1:
+            due = [rows * T, *due[2:]]
+        if len(shape) != len(due) or any(size not in {None, n} for size, n in zip(due, shape, strict=True)):
             return None
-        widths.add(next((n for size, n in zip(sizes, shape, strict=True) if size is None), 1))
-    return widths.pop() if len(widths) == 1 else None
+        found.add(tuple(n for size, n in zip(due, shape, strict=True) if size is None) or (1,))
+    return found.pop() if len(found) == 1 else None

@@ -96,7 +96,7 @@ class ForeignNetwork(nn.Module):
         if not self.exchanges:
             tried = [self._roll_up(module, loop_candidates(module) if input_dim is None else tried)]
         self.takes_tokens, self.input_dim = False, 0
-        self.input_layout, self.output_layout = InputLayout("BTI"), OutputLayout("BTO", 0)
+        self.input_layout, self.output_layout = InputLayout("BTI"), OutputLayout("BTO", (0,))
         self.answer_axis = StepAxis()
         self.carries_state = self.honours_lengths = self.stays_on_cpu = self.in_graph = self.names_float32 = False
         self.probe_steps, self.least_steps, self.least_captured, self.said_to_fewer = PROBE_STEPS, 1, 1, ""
@@ -135,9 +135,14 @@ class ForeignNetwork(nn.Module):
         return not self.behind_front and not self.carry.deaf >= self.stacks.keys()
 
     @property
+    def output_sizes(self) -> tuple[int, ...]:
+        """(O,), or the sizes of a table that is one answer, O last."""
+        return self.output_layout.sizes
+
+    @property
     def output_dim(self) -> int:
         """O."""
-        return self.output_layout.width
+        return self.output_sizes[-1]
 
     def _roll_up(self, module: nn.Module, tried: list[tuple[bool, int]]) -> tuple[bool, int]:
         """Put a loop that the module's own forward runs into recurrent layers; return what it reads."""
@@ -176,7 +181,7 @@ class ForeignNetwork(nn.Module):
         if self.per_step and lengths is not None:
             answered = steps_left(self.answer_axis, lengths)
             real = torch.arange(y.size(1), device=y.device).unsqueeze(0) < answered.unsqueeze(1)
-            y = torch.where(real.unsqueeze(2), y, torch.zeros_like(y))
+            y = torch.where(real.reshape(*real.shape, *(1 for _ in self.output_sizes)), y, torch.zeros_like(y))
         return y, final
 
     def call(self, x: Tensor, lengths: Tensor | None = None, state: list[Tensor] | None = None) -> Tensor:

@@ -23,7 +23,8 @@ def signature_of(network: nn.Module) -> GraphSignature:
     tokens = bool(getattr(network, "takes_tokens", False))
     honours_lengths = bool(getattr(network, "honours_lengths", True))
     per_step = bool(getattr(network, "per_step", getattr(network, "reads", "every_step") == "every_step"))
-    I, O = int(network.input_dim), int(network.output_dim)  # type: ignore[arg-type]
+    I = int(network.input_dim)  # type: ignore[arg-type]
+    sizes = getattr(network, "output_sizes", None) or (int(network.output_dim),)  # type: ignore[arg-type]
     sequence = (
         TensorSpec(name="tokens", dtype="int64", shape=("B", "T"))
         if tokens
@@ -31,7 +32,7 @@ def signature_of(network: nn.Module) -> GraphSignature:
     )
     inputs, pairs = [sequence], []
     steps = str(getattr(network, "answer_axis", "T"))
-    outputs = [TensorSpec(name="y", dtype="float32", shape=("B", steps, O) if per_step else ("B", O))]
+    outputs = [TensorSpec(name="y", dtype="float32", shape=("B", steps, *sizes) if per_step else ("B", *sizes))]
     if honours_lengths:
         inputs.append(TensorSpec(name="lengths", dtype="int32", shape=("B",)))
     for tensor in network.state_tensors():  # type: ignore[operator]

@@ -5,10 +5,13 @@ Rules of this file: lengths [B] and states [L, B, H] may be None; both ways give
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
 if TYPE_CHECKING:
     from .foreign_network import ForeignNetwork
@@ -46,5 +49,22 @@ def mapped(
     count = sum(len(tensors) for tensors in network.stacks.values()) if network.carries_state else 0
     in_axes = (0,) * first + (1,) * (len(taken) - first)
     network.carry.mapped = True
-    y, *final = torch.vmap(one, in_dims=in_axes, out_dims=(0, *(1,) * count))(*taken)
+    with _LinearWrittenOut():
+        y, *final = torch.vmap(one, in_dims=in_axes, out_dims=(0, *(1,) * count))(*taken)
     return y, final
+
+
+class _LinearWrittenOut(TorchFunctionMode):
+    """Linear maps of several steps as a product and a sum: mapped as one operation they ask for sizes that are free."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run ``func``, or the two in its place."""
+        del types
+        return (_product_and_sum if func is functional.linear else func)(*args, **(kwargs or {}))
+
+
+def _product_and_sum(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    product = torch.matmul(x, weight.t())
+    return product if bias is None else product + bias

@@ -177,8 +177,8 @@ def _spec(path: Path, part: str, value: ValueFact, frees: tuple[str, ...]) -> Te
         raise SignatureError(f"{path}: {part} {value.name} is {value.dtype or 'untyped'}, expected {_CONTRACT}")
     if value.dims is None:
         raise SignatureError(f"{path}: {part} {value.name} does not say its shape, expected {_CONTRACT}; declare it")
-    # y of a network that reads its last step is [B, O]: the second axis is fixed there.
-    if part == "output" and frees[:1] == ("B",) and len(value.dims) == 2:  # noqa: PLR2004 - [B, O]
+    # One answer for a sequence is [B, O]: the second axis is fixed there. It may be a table, such as [B, K, O].
+    if part == "output" and frees[:1] == ("B",) and (value.dims[2:] == () or isinstance(value.dims[1], int)):
         frees = ("B",)
     shape: list[Axis] = []
     for place, dim in enumerate(value.dims):

@@ -236,6 +236,10 @@ def join_rows(rows: list[list[F64]], signature: GraphSignature, steps: int) -> l
         arrays = [row[k] for row in rows]
         axis = over_time(spec.shape)
         if axis is not None:
-            arrays = [np.pad(a, ((0, 0), (0, axis.size(steps) - a.shape[1]), (0, 0))) for a in arrays]
+            arrays = [_padded(a, axis.size(steps)) for a in arrays]
         joined.append(np.concatenate(arrays, axis=spec.shape.index("B")))
     return joined
+
+
+def _padded(y: F64, steps: int) -> F64:
+    return np.pad(y, [(0, steps - y.shape[1] if place == 1 else 0) for place in range(y.ndim)])

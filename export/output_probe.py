@@ -13,7 +13,7 @@ from torch import Tensor
 from ..bundle.axes import StepAxis
 from .answer import Named, refuse_list_of_steps, refuse_other_numbers, say_others
 from .answered_steps import find_answered_steps, per_step_of_fewer
-from .call_layout import output_layout, output_layouts
+from .call_layout import output_layouts
 from .errors import SignatureError
 from .input_probe import PROBE_ROWS, PROBES, example
 
@@ -104,8 +104,8 @@ def _choose_layout(network: ForeignNetwork, shapes: list[list[int]], others: str
     given = [network.answer_axis.size(steps) for steps in network.probe_steps]
     rows = 1 if taken.one_at_a_time else PROBE_ROWS
     fitting = output_layouts(taken, shapes, given, rows)
-    for axes in fitting:
-        network.output_layout = output_layout(axes, shapes, given, rows)
+    for layout in fitting:
+        network.output_layout = layout
         if taken.one_at_a_time or _rows_stay_apart(network):
             return
     if fitting:
@@ -141,5 +141,5 @@ def _no_layout(network: ForeignNetwork, shapes: list[list[int]], rows: int) -> s
         whom, wanted = "a sequence", "[T, O] or [O]"
     return (
         f"{name}.forward returns shape {shapes[0]} for {whom} of {given[0]} steps and {shapes[1]} for "
-        f"{given[1]}, expected {wanted} with one O for every length{remedy}"
+        f"{given[1]}, expected {wanted} with one to three sizes for O, the same for every length{remedy}"
     )

@@ -86,7 +86,8 @@ def find_least_steps(network: ForeignNetwork, module: nn.Module) -> None:
         if complaint is None:
             runs = steps
         else:
-            fails, network.said_to_fewer = steps, said_by(complaint)
+            told = isinstance(complaint, SignatureError)
+            fails, network.said_to_fewer = steps, str(complaint) if told else f"it said {said_by(complaint)}"
     network.least_steps = runs
     network.least_captured = next(
         (n for n in range(runs, network.probe_steps[1]) if _fewest_left(network, n) > 1), network.probe_steps[0]
@@ -104,12 +105,14 @@ def _complaint(network: ForeignNetwork, module: nn.Module, steps: int) -> Except
     rows = 1 if network.input_layout.one_at_a_time else PROBE_ROWS
     try:
         x = example(network, steps, rows)
-        y = network.call(x)
+        y, _ = network.run_rows(x, None, None)
         network.call_as_it_came(module, x[:1])
     except Exception as err:  # noqa: BLE001 - a stranger's forward may fail in any way
         return err
     if network.answer_axis.size(steps) > steps:  # a front that pads much leaves more of the fewest
         return SignatureError("it answers for more steps than it is given")
+    if tuple(y.shape[y.dim() - len(network.output_sizes) :]) != network.output_sizes:  # such as y[:, -5:] of fewer
+        return SignatureError(f"it answers with shape {list(y.shape)}")
     return None if y.numel() else SignatureError("it answers for no step")
 
 

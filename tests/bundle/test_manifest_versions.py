@@ -61,7 +61,7 @@ def _needing(least):
     return replace(minimal(), graph=replace(minimal().graph, least_steps=least))
 
 
-def test_answer_for_fewer_steps_is_of_the_newest_version_and_comes_back():
+def test_answer_for_fewer_steps_is_of_version_four_and_comes_back():
     manifest = _answering("(T-3)//4", least=7)
     top = json.loads(manifest_to_json(manifest))
 
@@ -100,7 +100,43 @@ def test_sequence_has_no_axis_of_fewer_steps():
         manifest_from_json(json.dumps(top).encode())
 
 
+@pytest.mark.parametrize("shape", [("B", 6, 2), ("B", "T", 6, 2), ("B", "T//2", 3, 4, 2)])
+def test_answer_that_is_a_table_is_of_the_newest_version_and_comes_back(shape):
+    manifest = _shaped(shape)
+    top = json.loads(manifest_to_json(manifest))
+
+    assert (top["format_version"], top["graph"]["outputs"][0]["shape"]) == (5, list(shape))
+    assert manifest_from_json(manifest_to_json(manifest)) == manifest
+
+
+@pytest.mark.parametrize(
+    ("shape", "changes", "complaint"),
+    [
+        (["B", 6, 2], {"format_version": 2}, "graph.least_steps: unknown field"),
+        (["B", 6, 2], {"format_version": 4}, "format_version: expected 5, the oldest that can say the rest, found 4"),
+        (["B", 2], {}, "format_version: expected 3, the oldest that can say the rest, found 5"),
+        (["B", 6, 2], {"labels": ["a"] * 6}, "labels: expected 2 names, as y has classes, found 6"),
+        (["B", 2, 2, 2, 2], {}, r"graph.outputs\[0\]: expected .* one to three sizes for O, found y: .*2, 2, 2, 2\]"),
+        (["B", 6, "T"], {}, r"graph.outputs\[0\]: expected .* found y: float32 \[B, 6, T\]"),
+        ([6, "B", 2], {}, r"graph.outputs\[0\]: expected .* found y: float32 \[6, B, 2\]"),
+        (["B", "T"], {}, r"graph.outputs\[0\]: expected .* found y: float32 \[B, T\]"),
+        (["B", 6, 0], {}, r"graph.outputs\[0\].shape\[2\]: expected an integer in 1"),
+    ],
+)
+def test_table_is_refused_where_it_cannot_be(shape, changes, complaint):
+    top = json.loads(manifest_to_json(_shaped(("B", 6, 2)))) | changes
+    top["graph"]["outputs"][0]["shape"] = shape
+    top["graph"]["least_steps"] = 3
+
+    with pytest.raises(ManifestError, match=complaint):
+        manifest_from_json(json.dumps(top).encode())
+
+
 def _answering(axis, least):
+    return _shaped(("B", axis, 2), least)
+
+
+def _shaped(shape, least=2):
     graph = minimal().graph
-    y = replace(graph.outputs[0], shape=("B", axis, 2))
+    y = replace(graph.outputs[0], shape=shape)
     return replace(minimal(), streamable=False, graph=replace(graph, outputs=(y,), least_steps=least))

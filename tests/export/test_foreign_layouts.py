@@ -335,14 +335,14 @@ def test_answer_is_laid_out_as_the_house_does(axes: str) -> None:
     house = torch.arange(24.0)[: 2 * 4 * (3 if "T" in axes else 1)].view([sizes[axis] for axis in wanted])
     theirs = house.permute([wanted.index(axis) for axis in axes if axis != "1"]).reshape([sizes[axis] for axis in axes])
 
-    assert torch.equal(OutputLayout(axes, 4).to_house(theirs, 2, 3), house)
+    assert torch.equal(OutputLayout(axes, (4,)).to_house(theirs, 2, 3), house)
 
 
 def test_layouts_that_fit_before_are_not_given_up_for_new_ones() -> None:
     network = ForeignNetwork(module_with(lambda self, x: self.rnn(x)[0], batch_first=True))
 
     assert network.input_layout == InputLayout("BTI")
-    assert network.output_layout == OutputLayout("BTO", H)
+    assert network.output_layout == OutputLayout("BTO", (H,))
 
 
 @pytest.mark.parametrize("names", ["h_state, c_state", "hx, cx", "h_t, c_t", "hidden, cell"])

@@ -72,8 +72,8 @@ def single_step(net: Net, x: Tensor) -> Tensor:
     return net.head(net.rnn(x.view(x.size(0), 1, I))[0][:, 0])
 
 
-def several_answers(net: Net, x: Tensor) -> Tensor:
-    return net.head(net.rnn(x)[0][:, -1]).view(-1, 2, 1)
+def four_axes(net: Net, x: Tensor) -> Tensor:
+    return net.head(net.rnn(x)[0][:, -1]).view(-1, 2, 1, 1, 1)
 
 
 def fixed_batch(net: Net, x: Tensor) -> Tensor:
@@ -102,7 +102,9 @@ def imports_late(net: Net, x: Tensor) -> Tensor:
         pytest.param(squared, r"answers for 12 of 41 steps, expected 22, which is \(T\+3\)//2", id="a-root"),
         pytest.param(twelve_steps, "runs for sequences of 12 steps alone", id="twelve-steps"),
         pytest.param(single_step, "takes a single step", id="single-step"),
-        pytest.param(several_answers, r"returns shape \[3, 2, 1\] .*end its forward with .flatten\(1\)", id="two-axes"),
+        pytest.param(
+            four_axes, r"returns shape \[3, 2, 1, 1, 1\] .*end its forward with .flatten\(1\)", id="four-axes"
+        ),
         pytest.param(fixed_batch, "make it with batch_size = 1", id="fixed-batch"),
     ],
 )
@@ -122,7 +124,7 @@ def test_module_is_refused_with_the_reason(forward: Callable[..., Any], complain
         pytest.param(
             lambda net, x: functional.softmax(net.head(net.rnn(x)[1][0].squeeze(0)), 1), id="squeeze-with-its-axis"
         ),
-        pytest.param(lambda net, x: several_answers(net, x).flatten(1), id="flatten"),
+        pytest.param(lambda net, x: four_axes(net, x).flatten(1), id="flatten"),
         pytest.param(lambda net, x: pooled(net, x)[:, -1], id="one-answer-of-the-pooled"),
         pytest.param(pooled, id="all-answers-of-the-pooled"),
         pytest.param(lambda net, x: pooled_a_lot(net, x).mean(1), id="one-answer-of-those-pooled-a-lot"),

@@ -313,21 +313,15 @@ def test_module_that_needs_several_steps_carries_no_state(exported: Any) -> None
     assert_right_alone_and_in_a_batch(graph, module)
 
 
-@pytest.mark.parametrize(
-    ("module", "complaint"),
-    [
-        pytest.param(
-            Fronted(
-                conv(3, padding=1), nn.MaxPool1d(2), read=lambda y: y.flatten(1)[:, : 20 * H].unflatten(1, (20, H))
-            ),
-            r"returns shape \[3, 20, 2\] for 3 rows of 61 steps .*expected \[B, T, O\] or \[B, O\]",
-            id="twenty-steps-of-them",
-        ),
-    ],
-)
-def test_what_has_no_one_answer_is_refused(module: nn.Module, complaint: str) -> None:
-    with pytest.raises(SignatureError, match=complaint):
-        prepare(module)
+def test_table_of_the_first_shortened_steps_needs_as_many_as_leave_it_whole(exported: Any) -> None:
+    first_twenty = Fronted(
+        conv(3, padding=1), nn.MaxPool1d(2), read=lambda y: y.flatten(1)[:, : 20 * H].unflatten(1, (20, H))
+    )
+    graph = exported(first_twenty)
+    signature = graph.exportable.signature
+
+    assert (signature.outputs[0].shape, signature.least_steps) == (("B", 20, O), 40)
+    assert_right_alone_and_in_a_batch(graph, first_twenty)
 
 
 def test_head_over_a_fixed_number_of_shortened_steps_is_refused_by_the_number_that_it_needs() -> None:
