@@ -181,7 +181,9 @@ class ForeignNetwork(nn.Module):
         if self.per_step and lengths is not None:
             answered = steps_left(self.answer_axis, lengths)
             real = torch.arange(y.size(1), device=y.device).unsqueeze(0) < answered.unsqueeze(1)
-            y = torch.where(real.reshape(*real.shape, *(1 for _ in self.output_sizes)), y, torch.zeros_like(y))
+            for _ in self.output_sizes:
+                real = real.unsqueeze(-1)
+            y = torch.where(real, y, torch.zeros_like(y))
         return y, final
 
     def call(self, x: Tensor, lengths: Tensor | None = None, state: list[Tensor] | None = None) -> Tensor:
