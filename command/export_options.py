@@ -47,7 +47,8 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
         "--answer",
         metavar="NAME",
         help="which of the tensors that your module's forward returns is y: its key, field or place (from 0 on), those "
-        "on the way to it before it with dots (hidden.0); default: the first",
+        "on the way to it before it with dots (hidden.0); several joined by commas stand side by side; default: the "
+        "first",
     )
     parser.add_argument(
         "--case",

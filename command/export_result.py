@@ -96,6 +96,8 @@ def print_result(result: ExportResult, elapsed_s: float, terminal: Terminal) -> 
         rows.append(("steps", f"at least {least}, so no state is carried; {said}"))
     if (answers := answers_for(manifest.graph)) is not None:
         rows.append(("answers", answers))
+    if "answer" in manifest.network:
+        rows.append(("answer", f"side by side: {manifest.network['answer']}"))
     rows += [*result.exchanges, *summary_rows(report)]
     rows.append(("took", f"{elapsed_s:.1f} s, {memory_mib:.0f} MiB of memory at the most"))
     terminal.pairs(rows)
@@ -116,7 +118,8 @@ def _left_out_words(result: ExportResult) -> str:
     count, offered = len(result.left_out), [name for name in result.left_out if name not in result.whole_numbers]
     more = f"{'it is' if count == 1 else 'they are'} of whole numbers, which are no answer"
     if offered:
-        more = f"--answer {list_some(offered, ' or ')} would give {'it' if count == 1 else 'one'} as y"
+        one = "it" if count == 1 else "one"
+        more = f"--answer {list_some(offered, ' or ')} would give {one} as y, names joined by commas them side by side"
     return (
         f"{result.manifest.network['kind']}.forward returns {count} tensor{'s'[: count > 1]} more, beside y and the "
         f"states that it carries; the bundle leaves {'it' if count == 1 else 'them'} out, and {more}"

@@ -3,13 +3,14 @@
 Tensors in a result have names: the key of a dict, the field of a dataclass or named tuple, the place in a tuple or list
 from 0 on; one that lies deeper has the names on the way joined by dots, as ``hidden.0``.
 
-Rules of this file: the first tensor is the answer unless another is told; which of the others are states is told by
-their values.
+Rules of this file: the first tensor is the answer unless another is told, or several, which then stand side by side;
+which of the others are states is told by their values.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,30 +27,69 @@ Named = tuple[tuple[str, Tensor], ...]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Which tensor of a result is the answer.
+    """Which tensor of a result is the answer, or which of them are, side by side.
 
     Attributes:
-        told: its name, or the same with places in the stead of keys and fields; None for the first tensor.
+        told: its name, or the same with places in the stead of keys and fields; several joined by commas; None for the
+            first tensor.
     """
 
     told: str | None = None
 
-    def of(self, result: Any, name: str) -> Tensor:
-        """Return the answer out of what the forward of the module called ``name`` returned.
+    def of(self, result: Any, name: str) -> Named:
+        """Return the answer out of what the forward of the module called ``name`` returned, and behind it the rest.
 
         Raises:
-            AnswerError: the result neither is a tensor nor begins with one, or holds none that is called as told.
+            AnswerError: the result neither is a tensor nor begins with one, it holds none that is called as told, or
+                those told do not stand side by side.
         """
+        found = tuple(named_tensors(result))
         if self.told is None:
-            return _first_tensor(result, name)
-        found = dict(named_tensors(result))
-        chosen = found.get(self.told, dict(named_tensors(result, by_place=True)).get(self.told))
-        if chosen is not None:
-            return chosen
-        there = f"one of {', '.join(found)}" if found else f"tensors in a tuple, dict or dataclass, not {_kind(result)}"
+            first = _first_tensor(result, name)
+            return tuple(sorted(found, key=lambda one: one[1] is not first))
+        parts = self._parts(result)
+        missing = next((one for one, part in parts.items() if part is None), None)
+        if missing is None:
+            rest = (one for one in found if not any(one[1] is part for part in parts.values()))
+            return (self.told, _side_by_side(parts, name)), *rest
+        there = f"tensors in a tuple, dict or dataclass, not {_kind(result)}"
+        if found:
+            there = f"one of {', '.join(one for one, _ in found)}"
         if isinstance(result, Tensor):
             there = "no --answer, for it returns one tensor; leave it out"
-        raise AnswerError(f"{name}.forward returns nothing called {self.told!r} (--answer), expected {there}")
+        raise AnswerError(f"{name}.forward returns nothing called {missing!r} (--answer), expected {there}")
+
+    def columns(self, result: Any) -> dict[str, int]:
+        """Return how many numbers of the answer come from which tensor, in order; empty where one is the answer."""
+        parts = {} if self.told is None else self._parts(result)
+        axes = max((part.dim() for part in parts.values()), default=0)
+        widths = {one: part.size(-1) if part.dim() == axes else 1 for one, part in parts.items()}
+        return widths if len(widths) > 1 else {}
+
+    def _parts(self, result: Any) -> dict[str, Any]:
+        """Return the tensors told by name; None for what is not there."""
+        every = dict(named_tensors(result, by_place=True)) | dict(named_tensors(result))
+        told = str(self.told)
+        return {one: every.get(one) for one in ([told] if told in every else told.split(","))}
+
+
+def _side_by_side(parts: Mapping[str, Tensor], name: str) -> Tensor:
+    """Join [.., O] and [.., O'] to [.., O + O']; what has an axis less is one number beside the others."""
+    if len(parts) == 1:
+        return next(iter(parts.values()))
+    axes = max(part.dim() for part in parts.values())
+    with suppress(RuntimeError):  # of shapes that do not fit
+        if all(part.is_floating_point() for part in parts.values()):
+            return torch.cat([part.unsqueeze(-1) if part.dim() == axes - 1 else part for part in parts.values()], -1)
+    shapes = ", ".join(f"{one} {_dtype(part)} {list(part.shape)}" for one, part in parts.items())
+    raise AnswerError(
+        f"{name}.forward returns {shapes}, expected floating numbers that stand side by side: all for each step or all "
+        "for each sequence; give one name to --answer"
+    )
+
+
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _first_tensor(result: Any, name: str) -> Tensor:
@@ -110,11 +150,6 @@ def tree_of(result: Any) -> Any:
     return kept if isinstance(result, list) else tuple(kept)
 
 
-def answer_first(result: Any, answer: Tensor) -> Named:
-    """Return the named tensors of a result, the answer before the others."""
-    return tuple(sorted(named_tensors(result), key=lambda one: one[1] is not answer))
-
-
 def say_others(returned: Named) -> str:
     """Return the end of a sentence on an answer that cannot be taken: how to take another, where there is one."""
     others = " or ".join(other for other, _ in returned[1:])
@@ -133,9 +168,10 @@ def refuse_other_numbers(name: str, answer: Tensor, returned: Named) -> None:
         SignatureError: it is of another dtype.
     """
     if answer.dtype != torch.float32:
-        dtype = str(answer.dtype).removeprefix("torch.")
         remedy = "end its forward with .float()" if answer.is_floating_point() else "return scores, not argmax"
-        raise SignatureError(f"{name}.forward returns {dtype}, expected float32; {remedy}{say_others(returned)}")
+        raise SignatureError(
+            f"{name}.forward returns {_dtype(answer)}, expected float32; {remedy}{say_others(returned)}"
+        )
 
 
 def refuse_list_of_steps(name: str, returned: Sequence[Named], steps: Sequence[int]) -> None:

@@ -176,9 +176,14 @@ def prepare(
         exchanges=network.exchanges if isinstance(network, ForeignNetwork) else (),
         description=describe(source, width)
         | ({"gates": "float64"} if float64_gates else {})
-        | ({"least_steps": signature.least_steps} if signature.least_steps > 1 else {}),
+        | ({"least_steps": signature.least_steps} if signature.least_steps > 1 else {})
+        | ({"answer": _words(columns)} if (columns := getattr(network, "answer_columns", {})) else {}),
         float64_gates=float64_gates,
     )
+
+
+def _words(columns: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} ({count})" for name, count in columns.items())
 
 
 def for_cuda(exportable: Exportable) -> Exportable | None:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from ..bundle.axes import StepAxis
 from ..model.network import StateTensor
 from ..model.stack import RecurrentStack
-from .answer import Answer, Named, answer_first, names_left_out
+from .answer import Answer, Named, names_left_out
 from .answered_steps import steps_left
 from .call_layout import InputLayout, OutputLayout
 from .call_modes import CpuOnly, SinglesDoubled, TensorsKept
@@ -72,6 +72,7 @@ class ForeignNetwork(nn.Module):
         state_squeezed: whether the module takes a state of one layer without its axis of layers.
         stays_on_cpu: whether the module wanted a GPU and is kept from it.
         returned: all tensors that the module returned last, with their names and the answer first, outside of a graph.
+        answer_columns: of an answer of several tensors side by side, how many numbers are of which; else empty.
         left_out: the names of what the module returns beside the answer and the carried state.
         whole_numbers: which of these are no answers.
         keeps: attributes that ``forward`` assigns to; put back after each call.
@@ -103,6 +104,7 @@ class ForeignNetwork(nn.Module):
         self.behind_front: frozenset[int] = frozenset()
         self.keeps: set[str] = set()
         self.returned: Named = ()
+        self.answer_columns: dict[str, int] = {}
         self.state_squeezed = isinstance(self.module, ExchangedLayer) and self.module.squeezed
         if isinstance(self.module, ExchangedLayer):  # the module was itself a layer, and its arguments went with it
             self.roles = Roles(sequence="input")
@@ -241,9 +243,11 @@ class ForeignNetwork(nn.Module):
             changed = entered.enter_context(attributes_kept(module))
             result = roles.call(module, arguments)
         self.keeps.update(changed)
-        y = answer.of(result, type(self.module).__name__)
-        self.returned = () if self.in_graph else answer_first(result, y)
-        return y
+        returned = answer.of(result, type(self.module).__name__)
+        if not self.in_graph:
+            self.returned = returned
+            self.answer_columns = answer.columns(result) or self.answer_columns  # a rolled loop returns the whole
+        return returned[0][1]
 
     def run_rows(self, x: Tensor, lengths: Tensor | None, state: list[Tensor] | None) -> tuple[Tensor, list[Tensor]]:
         """Return y [B, T, O] or [B, O] and the final state, if one is carried, of one call."""

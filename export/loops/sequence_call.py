@@ -8,7 +8,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from ..answer import Answer, Named, answer_first
+from ..answer import Answer, Named
 from ..call_roles import Roles
 from ..errors import AnswerError
 
@@ -26,13 +26,12 @@ class AnswerAlone(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the answer."""
-        return self.answer.of(self._result(x), type(self.module).__name__)
+        return self.answer.of(self._result(x), type(self.module).__name__)[0][1]
 
     def named(self, x: Tensor) -> Named:
         """Return everything that the module returns, the answer first."""
         with torch.no_grad():
-            result = self._result(x)
-        return answer_first(result, self.answer.of(result, type(self.module).__name__))
+            return self.answer.of(self._result(x), type(self.module).__name__)
 
     def _result(self, x: Tensor) -> Any:
         return self.roles.call(self.module, {self.roles.sequence: x})

@@ -130,6 +130,66 @@ def test_another_answer_is_taken_by_its_name(
 
 
 @pytest.mark.parametrize(
+    ("net", "names", "chosen", "columns"),
+    [
+        pytest.param(
+            Net(lambda y, state: {"y": y, "state": state, "value": y.mean(-1)}),
+            "value,y",
+            lambda given: torch.cat([given["value"][..., None], given["y"]], -1),
+            {"value": 1, "y": H},
+            id="number-beside-a-vector",
+        ),
+        pytest.param(
+            Net(lambda y, state: (y[:, -1], (y.mean(1), state))),
+            "0,1.0",
+            lambda given: torch.cat([given[0], given[1][0]], -1),
+            {"0": H, "1.0": H},
+            id="for-a-sequence",
+        ),
+        pytest.param(
+            Loop(lambda y, _, h: (y, y.exp(), h)),
+            "1,0",
+            lambda given: torch.cat([given[1], given[0]], -1),
+            {"1": H, "0": H},
+            id="loop",
+        ),
+        pytest.param(
+            Net(lambda y, _: {"a,b": y, "a": y.exp()}), "a,b", lambda given: given["a,b"], {}, id="key-with-a-comma"
+        ),
+    ],
+)
+def test_several_heads_stand_side_by_side(
+    exported: Any, net: nn.Module, names: str, chosen: Callable[[Any], Tensor], columns: dict[str, int]
+) -> None:
+    graph = exported(net, answer=names)
+    network, signature = graph.exportable.network, graph.exportable.signature
+
+    x, rest = torch.randn(3, 6, I), [np.zeros((1, 3, H), np.float32) for _ in signature.state]
+    with torch.no_grad():
+        expected = chosen(net(x)).numpy()
+    lengths = [np.full(3, 6, np.int32)] * (signature.lengths is not None)
+    np.testing.assert_allclose(graph.run(x.numpy(), *lengths, *rest)[0], expected, atol=2e-6)
+    assert network.answer_columns == columns
+    assert not set(columns) & set(network.left_out)
+    words = ", ".join(f"{name} ({count})" for name, count in columns.items())
+    assert graph.exportable.description.get("answer", "") == words
+
+
+@pytest.mark.parametrize(
+    ("net", "complaint"),
+    [
+        pytest.param(
+            Net(lambda y, _: (y, y[:, -1])), r"0 float32 \[3, 5, 6\], 1 float32 \[3, 6\], expected", id="unlike"
+        ),
+        pytest.param(Net(lambda y, _: (y, y.argmax(-1))), r"1 int64 \[3, 5\], expected floating", id="whole-numbers"),
+    ],
+)
+def test_heads_that_do_not_stand_side_by_side_are_refused(net: nn.Module, complaint: str) -> None:
+    with pytest.raises(AnswerError, match=complaint):
+        prepare(net, answer="0,1")
+
+
+@pytest.mark.parametrize(
     ("net", "name", "complaint"),
     [
         pytest.param(
