@@ -19,37 +19,9 @@ _ROLES: Final = ("sequence", "lengths", "mask", "state")
 _LENGTHS: Final = re.compile(r"(?!max|min|pred|out|target|tgt|label|horizon)\w*(?:lengths?|lens?)")
 # mask, attention_mask, src_key_padding_mask, ...; what hides other things than padding (causal, loss, missing) is none.
 _MASKED: Final = (
-    *(
-        "x",
-        "src",
-        "source",
-        "seq",
-        "seqs",
-        "sequence",
-        "input",
-        "inputs",
-        "token",
-        "tokens",
-        "text",
-        "word",
-        "sentence",
-    ),
-    *(
-        "attention",
-        "attn",
-        "att",
-        "pad",
-        "padding",
-        "key",
-        "valid",
-        "length",
-        "lengths",
-        "time",
-        "step",
-        "steps",
-        "frame",
-    ),
-    *("batch", "encoder", "enc", "rnn", "lstm", "gru"),
+    *("x", "src", "source", "seq", "seqs", "sequence", "input", "inputs", "token", "tokens", "text", "word"),
+    *("sentence", "attention", "attn", "att", "pad", "padding", "key", "valid", "length", "lengths", "time"),
+    *("step", "steps", "frame", "batch", "encoder", "enc", "rnn", "lstm", "gru"),
 )
 _MASKS: Final = re.compile(rf"(?:(?:{'|'.join(_MASKED)})_)*masks?")
 # In the order in which the layers take them: hidden before cell, whatever the order of the arguments.
@@ -122,8 +94,10 @@ def find_roles(module: nn.Module, told: Mapping[str, str] | None = None) -> Role
     unknown = [n for n, p in named.items() if n not in parts and p.default is inspect.Parameter.empty]
     if unknown:
         raise SignatureError(
-            f"{what} needs {unknown[0]!r}, which is neither sequence, lengths nor state; give it a default or say its "
-            "part with --argument sequence=NAME, --argument lengths=NAME or --argument state=NAME"
+            f"{what} needs {unknown[0]!r}, which is neither sequence, lengths, mask nor state; give it a default, say "
+            "its part with --argument sequence=NAME (lengths, mask, state), or, where it is a further input, give a "
+            "module around it whose forward(x) cuts it out of one x, as self.net(x[..., :3], x[..., 3]), and say "
+            "--input-dim (docs/command-line.md, several inputs)"
         )
     return Roles(
         sequence=sequence,
