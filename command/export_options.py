@@ -15,8 +15,10 @@ _MAX_DRIFT_STEPS: Final = 1_000_000
 def role(text: str) -> tuple[str, str]:
     """Read ROLE=NAME for argparse."""
     part, sign, name = text.partition("=")
-    if not sign or not name or part not in {"sequence", "lengths", "state"}:
-        raise argparse.ArgumentTypeError(f"expected sequence=NAME, lengths=NAME or state=NAME, found {text!r}")
+    if not sign or not name or part not in {"sequence", "lengths", "mask", "state"}:
+        raise argparse.ArgumentTypeError(
+            f"expected sequence=NAME, lengths=NAME, mask=NAME or state=NAME, found {text!r}"
+        )
     return part, name
 
 
@@ -34,8 +36,8 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="ROLE=NAME",
-        help="which argument of your module's forward is what: sequence=NAME, lengths=NAME, state=NAME (or NAME,NAME); "
-        "give it once for each role; default: found by the names",
+        help="which argument of your module's forward is what: sequence=NAME, lengths=NAME, mask=NAME, "
+        "state=NAME (or NAME,NAME); give it once for each role; default: found by the names",
     )
     parser.add_argument(
         "--input-dim",

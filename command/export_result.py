@@ -90,6 +90,8 @@ def print_result(result: ExportResult, elapsed_s: float, terminal: Terminal) -> 
     ]
     if "gates" in manifest.network:
         rows.append(("gates", f"in {manifest.network['gates']}, products and what is kept of a state in float32"))
+    if "mask" in manifest.network:
+        rows.append(("mask", str(manifest.network["mask"])))
     least = manifest.graph.least_steps
     if least > 1:
         said = f"for {least - 1} {result.said_to_fewer}"

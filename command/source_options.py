@@ -46,7 +46,7 @@ def roles(pairs: Sequence[tuple[str, str]]) -> dict[str, str] | None:
     """Return ROLE=NAME options as the exporter takes them; several states are joined.
 
     Raises:
-        UsageError: sequence or lengths told twice.
+        UsageError: sequence, lengths or mask told twice.
     """
     told: dict[str, str] = {}
     for part, name in pairs:

@@ -14,9 +14,16 @@ from torch import nn
 
 from .errors import SignatureError
 
-_ROLES: Final = ("sequence", "lengths", "state")
+_ROLES: Final = ("sequence", "lengths", "mask", "state")
 # text_lengths, x_lens, seq_len, ...; a number that limits an output (max_len, pred_len) is none.
 _LENGTHS: Final = re.compile(r"(?!max|min|pred|out|target|tgt|label|horizon)\w*(?:lengths?|lens?)")
+# mask, attention_mask, src_key_padding_mask, ...; what hides other things than padding (causal, loss, missing) is none.
+_MASKED: Final = (
+    *("x", "src", "source", "seq", "seqs", "sequence", "input", "inputs", "token", "tokens", "text", "word"),
+    *("sentence", "attention", "attn", "att", "pad", "padding", "key", "valid", "length", "lengths", "time"),
+    *("step", "steps", "frame", "batch", "encoder", "enc", "rnn", "lstm", "gru"),
+)
+_MASKS: Final = re.compile(rf"(?:(?:{'|'.join(_MASKED)})_)*masks?")
 # In the order in which the layers take them: hidden before cell, whatever the order of the arguments.
 _STATE_NAMES: Final = (
     *("state", "states", "hx", "hxs", "hidden", "hiddens", "hid", "hidden_state", "hidden_states", "hidden_cell"),
@@ -34,6 +41,8 @@ class Roles:
     Attributes:
         sequence: x or tokens.
         lengths: the real steps of each row.
+        mask: which steps are real, or which are padding (call_mask.py).
+        needs_mask: whether it has no default, or was told.
         state: one argument for all state tensors, or one for each, hidden before cell.
         needs_state: whether a state argument has no default.
         positional: arguments that may not be named, in order.
@@ -41,6 +50,8 @@ class Roles:
 
     sequence: str
     lengths: str | None = None
+    mask: str | None = None
+    needs_mask: bool = False
     state: tuple[str, ...] = ()
     needs_state: bool = False
     positional: tuple[str, ...] = ()
@@ -57,7 +68,7 @@ def find_roles(module: nn.Module, told: Mapping[str, str] | None = None) -> Role
 
     Args:
         module: its forward has named arguments.
-        told: argument name for the roles "sequence", "lengths", "state" (names joined by commas).
+        told: argument name for the roles "sequence", "lengths", "mask", "state" (names joined by commas).
 
     Raises:
         SignatureError: a told role or name does not exist, no argument is left for the sequence, or an argument
@@ -75,24 +86,38 @@ def find_roles(module: nn.Module, told: Mapping[str, str] | None = None) -> Role
     what = f"{name}.forward({', '.join(parameters)})"
     state = tuple(told["state"].split(",")) if told.get("state") else tuple(n for n in _STATE_NAMES if n in named)
     lengths = told.get("lengths") or next((n for n in named if _LENGTHS.fullmatch(n)), None)
-    sequence = told.get("sequence") or next((n for n in named if n not in {*state, lengths}), None)
+    sequence, mask = _sequence_and_mask(told, [n for n in named if n not in {*state, lengths}])
     check_told(what, told, named)
     if sequence is None:
         raise SignatureError(f"{what} has no argument {_taken(told)}for the sequence, expected forward(self, x)")
-    parts = {sequence, lengths, *state}
+    parts = {sequence, lengths, mask, *state}
     unknown = [n for n, p in named.items() if n not in parts and p.default is inspect.Parameter.empty]
     if unknown:
         raise SignatureError(
-            f"{what} needs {unknown[0]!r}, which is neither sequence, lengths nor state; give it a default or say its "
-            "part with --argument sequence=NAME, --argument lengths=NAME or --argument state=NAME"
+            f"{what} needs {unknown[0]!r}, which is neither sequence, lengths, mask nor state; give it a default, say "
+            "its part with --argument sequence=NAME (lengths, mask, state), or, where it is a further input, give a "
+            "module around it whose forward(x) cuts it out of one x, as self.net(x[..., :3], x[..., 3]), and say "
+            "--input-dim (docs/command-line.md, several inputs)"
         )
     return Roles(
         sequence=sequence,
         lengths=lengths,
+        mask=mask,
+        needs_mask=mask is not None and (named[mask].default is inspect.Parameter.empty or "mask" in told),
         state=state,
         needs_state=any(named[n].default is inspect.Parameter.empty for n in state),
         positional=tuple(n for n, p in named.items() if p.kind is p.POSITIONAL_ONLY),
     )
+
+
+def _sequence_and_mask(told: Mapping[str, str], names: list[str]) -> tuple[str | None, str | None]:
+    """Return which of the arguments that are neither lengths nor state are what; one alone is the sequence."""
+    sequence = told.get("sequence")
+    mask = told.get("mask") or next((n for n in names if n != sequence and _MASKS.fullmatch(n)), None)
+    sequence = sequence or next((n for n in names if n != mask), None)
+    if sequence is None and "mask" not in told:
+        sequence, mask = mask, None
+    return sequence, mask
 
 
 def _taken(told: Mapping[str, str]) -> str:

@@ -149,7 +149,7 @@ def prepare(
 
     Args:
         source: a SequenceModel, RecurrentStack or LSTMLayer, or any module around recurrent layers. Not changed.
-        told: argument names of a foreign module's forward for the roles sequence, lengths and state.
+        told: argument names of a foreign module's forward for the roles sequence, lengths, mask and state.
         input_dim: I of a foreign module, where it cannot be found.
         answer: which of the tensors that a foreign module's forward returns is y; None for the first (answer.py).
         float64_gates: see Exportable; every layer becomes a Scan for it.
@@ -175,6 +175,7 @@ def prepare(
         layers=layers,
         exchanges=network.exchanges if isinstance(network, ForeignNetwork) else (),
         description=describe(source, width)
+        | (network.mask_said if isinstance(network, ForeignNetwork) else {})
         | ({"gates": "float64"} if float64_gates else {})
         | ({"least_steps": signature.least_steps} if signature.least_steps > 1 else {})
         | ({"answer": _words(columns)} if (columns := getattr(network, "answer_columns", {})) else {}),

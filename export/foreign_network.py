@@ -25,6 +25,7 @@ from ..model.stack import RecurrentStack
 from .answer import Answer, Named, names_left_out
 from .answered_steps import steps_left
 from .call_layout import InputLayout, OutputLayout
+from .call_mask import MaskForm
 from .call_modes import CpuOnly, SinglesDoubled, TensorsKept
 from .call_roles import Roles, find_roles
 from .errors import SignatureError, UnsupportedLayerError
@@ -35,6 +36,7 @@ from .free_length import length_left_free
 from .input_probe import PROBE_STEPS, example, find_input
 from .input_width import input_candidates, loop_candidates
 from .loops.rolled import roll
+from .mask_probe import find_mask
 from .one_at_a_time import mapped, row_by_row
 from .original_proof import prove_as_it_came
 from .output_probe import find_output
@@ -67,6 +69,7 @@ class ForeignNetwork(nn.Module):
         least_captured: fewest steps of which two are left, by a front and in the answer; a capture takes one step for a
             special case.
         behind_front: layers that see another number of steps than is given, and one that depends on it.
+        mask_form: what forward is given for its mask; None where it takes none, or is given none.
         honours_lengths: proved; where false, rows must be equally long.
         carries_state: whether a state can be given and is returned.
         state_squeezed: whether the module takes a state of one layer without its axis of layers.
@@ -102,6 +105,7 @@ class ForeignNetwork(nn.Module):
         self.carries_state = self.honours_lengths = self.stays_on_cpu = self.in_graph = self.names_float32 = False
         self.probe_steps, self.least_steps, self.least_captured, self.said_to_fewer = PROBE_STEPS, 1, 1, ""
         self.behind_front: frozenset[int] = frozenset()
+        self.mask_form: MaskForm | None = None
         self.keeps: set[str] = set()
         self.returned: Named = ()
         self.answer_columns: dict[str, int] = {}
@@ -116,6 +120,7 @@ class ForeignNetwork(nn.Module):
                 f"layer or none required; give {', '.join(self.roles.state)} the default None"
             )
         find_input(self, tried)
+        find_mask(self)
         find_steps_seen(self)
         find_output(self)
         find_least_steps(self, copy.deepcopy(module).eval())
@@ -130,6 +135,14 @@ class ForeignNetwork(nn.Module):
     def per_step(self) -> bool:
         """Whether y is [B, T, O]."""
         return self.output_layout.per_step
+
+    @property
+    def mask_said(self) -> dict[str, str]:
+        """What forward is given for its mask, for the description of the network; empty where it is given none."""
+        if self.mask_form is None:
+            return {}
+        made = "made from lengths" if self.honours_lengths else "all of it real, for rows of one length"
+        return {"mask": f"{self.roles.mask}, {made}: {self.mask_form.words}"}
 
     @property
     def sees_steps(self) -> bool:
@@ -227,6 +240,8 @@ class ForeignNetwork(nn.Module):
         if roles.lengths is not None:
             full = torch.full((x.size(0),), x.size(1), dtype=torch.int64)
             arguments[roles.lengths] = full if lengths is None else lengths.to(torch.int64)
+        if roles.mask is not None and self.mask_form is not None:
+            arguments[roles.mask] = self.mask_form.of(x, lengths, self.dtype())
         if roles.needs_state or (roles.state and state is not None):
             tensors = self.zero_state(x.size(0)) if state is None else state
             tensors = [tensor.squeeze(0) for tensor in tensors] if self.state_squeezed else tensors

@@ -18,9 +18,11 @@ from torch import Tensor
 
 from .errors import ExportError
 from .input_probe import example
+from .mask_probe import check_full_mask, masks_to_try, right_mask
 from .steps_seen import lengths_to_try
 
 if TYPE_CHECKING:
+    from .call_mask import MaskForm
     from .foreign_network import ForeignNetwork
 
 
@@ -80,16 +82,25 @@ def find_lengths(network: ForeignNetwork) -> None:
     """Compare a padded batch with its rows alone, for each way to fill the padding; without a state where that is why.
 
     A module that sorts its rows by length would give each row the state of another. Where the recurrent layers see
-    other steps than were given, lengths can only be honoured by a module that takes them.
+    other steps than were given, lengths can only be honoured by a module that takes them, or a mask.
+
+    Raises:
+        SignatureError: no row is right, and nothing tells what a mask that it needs says of a row that is not padded.
     """
-    if not network.sees_steps and network.own_roles.lengths is None:
-        return
-    for carries_state in (True, False) if network.carries_state else (False,):
-        carried, network.carries_state = network.carries_state, carries_state
-        if _lengths_are_honoured(network):
+    given, carried, masks = network.mask_form, network.carries_state, list(masks_to_try(network))
+    for carries_state, forms in product((True, False) if carried else (False,), masks):
+        network.carries_state = carries_state
+        network.mask_form, found = right_mask(network, [form for form in forms if _is_honoured(network, form)])
+        if found and _is_honoured(network, network.mask_form):
             return
-        network.carries_state = carried
+    network.mask_form, network.carries_state = given, carried
     network.carry.fill, network.honours_lengths = "zero", False
+    check_full_mask(network)
+
+
+def _is_honoured(network: ForeignNetwork, form: MaskForm | None) -> bool:
+    network.mask_form = form
+    return _lengths_are_honoured(network)
 
 
 def _lengths_are_honoured(network: ForeignNetwork) -> bool:

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 import numpy as np
 import onnx
 import onnxruntime
-from onnx.reference import ReferenceEvaluator
 
 from ..bundle.axes import over_time
 from ..bundle.manifest import GraphSignature, SessionOptions
 from .compare import Array
+from .ended_early import WHY, WatchedEvaluator, hidden_ends
 from .error_line import said_by
 from .leg import LegUnableError, names_of
 from .oracle import join_rows
@@ -64,9 +64,9 @@ class RuntimeLeg:
 class ReferenceLeg:
     """The ONNX graph under the reference evaluator of the onnx package, row by row at full length.
 
-    The evaluator knows no sequence_lens, activations or input_forget; where the graph needs one of the latter two, or
-    an operator that it has not or that stops half-way, it cannot judge, and says so. Nothing is lost by that: what is
-    served is held against the oracle in any case.
+    The evaluator knows no sequence_lens, activations or input_forget; where the graph needs one of the latter two, ends
+    a row before its last step, or needs an operator that the evaluator has not or that stops half-way, it cannot judge,
+    and says so. Nothing is lost by that: what is served is held against the oracle in any case.
     """
 
     name = "onnx reference"
@@ -77,8 +77,10 @@ class ReferenceLeg:
         proto = onnx.load_from_string(model)
         needed = sorted({a.name for n in proto.graph.node for a in n.attribute if _is_ignored(n.op_type, a)})
         self.complaint = f"not applicable: the evaluator ignores {', '.join(needed)}" if needed else ""
+        if hidden_ends(proto):
+            self.complaint = f"not applicable: {WHY}"
         try:
-            self._evaluator = ReferenceEvaluator(proto)
+            self._evaluator = WatchedEvaluator(proto)
         except Exception as err:  # noqa: BLE001 - it raises whatever it likes, for a Scan that runs backwards for example
             self.complaint = f"not applicable: the evaluator stopped with {said_by(err)}"
 
@@ -101,10 +103,14 @@ class ReferenceLeg:
         try:
             # It computes both branches of its sigmoid and keeps one; a NaN that is kept fails the comparison still.
             with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-                return [np.asarray(a) for a in self._evaluator.run(None, feeds)]
+                found = [np.asarray(a) for a in self._evaluator.run(feeds)]
         except Exception as err:
             self.complaint = f"not applicable: the evaluator stopped with {said_by(err)}"
             raise LegUnableError(self.complaint) from err
+        if self._evaluator.ended_early:
+            self.complaint = f"not applicable: {WHY}"
+            raise LegUnableError(self.complaint)
+        return found
 
 
 def _is_ignored(operator: str, attribute: onnx.AttributeProto) -> bool:

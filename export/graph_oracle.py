@@ -14,12 +14,12 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
-from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
 from ..bundle.axes import over_time, sizes_of
 from ..bundle.manifest import GraphSignature
 from .compare import Array
+from .ended_early import WHY, WatchedEvaluator
 from .error_line import said_by
 from .errors import SourceError
 from .oracle import ACTIVATION_ULPS, DRAWS, F64, UNIT_ROUNDOFF, Truth, join_rows, tolerate
@@ -52,14 +52,15 @@ class GraphOracle:
         self._double = onnx.load_from_string(model)
         to_double(self._double.graph)
         self._relative_error = UNIT_ROUNDOFF["float32"] * (_sum_length(self._double.graph) ** 0.5 + ACTIVATION_ULPS)
-        self._exact = ReferenceEvaluator(self._double, new_ops=[GatherElements])
+        self._exact = WatchedEvaluator(self._double, new_ops=[GatherElements])
         self._moved = [self._shaken_evaluator(draw) for draw in range(DRAWS)]
 
     def truth(self, inputs: Mapping[str, Array]) -> Truth:
         """Return the outputs of a case and how far float32 may be from them.
 
         Raises:
-            SourceError: the graph does not run for that many rows or steps, or gives something of another shape.
+            SourceError: the graph does not run for that many rows or steps, gives something of another shape, or ends a
+                row before its last step, which the evaluator does not see.
         """
         exact = self.outputs(inputs)
         movement = dict.fromkeys(exact, 0.0)
@@ -80,7 +81,7 @@ class GraphOracle:
         specs = {spec.name: spec.dtype for spec in self._signature.outputs}
         return {name: array.astype(specs[name]) for name, array in self.outputs(inputs).items()}
 
-    def _shaken_evaluator(self, draw: int) -> ReferenceEvaluator:
+    def _shaken_evaluator(self, draw: int) -> WatchedEvaluator:
         moved = onnx.ModelProto()
         moved.CopyFrom(self._double)
         random = np.random.default_rng(draw)
@@ -89,7 +90,7 @@ class GraphOracle:
                 array = numpy_helper.to_array(tensor)
                 if array.size > 1:  # a single number is a parameter of some operator, such as an epsilon, and is exact
                     tensor.CopyFrom(numpy_helper.from_array(self._shaken(array, random), tensor.name))
-        return ReferenceEvaluator(moved, new_ops=[GatherElements])
+        return WatchedEvaluator(moved, new_ops=[GatherElements])
 
     def _shaken(self, array: Array, random: np.random.Generator) -> Array:
         if not np.issubdtype(array.dtype, np.floating):
@@ -98,7 +99,7 @@ class GraphOracle:
         moved: F64 = array.astype(np.float64) * (1.0 + self._relative_error * signs)
         return moved
 
-    def _run(self, evaluator: ReferenceEvaluator, inputs: Mapping[str, Array]) -> dict[str, F64]:
+    def _run(self, evaluator: WatchedEvaluator, inputs: Mapping[str, Array]) -> dict[str, F64]:
         signature = self._signature
         rows, steps = inputs[signature.sequence].shape[:2]
         lengths = inputs[signature.lengths] if signature.lengths else np.full(rows, steps)
@@ -114,18 +115,20 @@ class GraphOracle:
         joined = join_rows([done[place] for place in range(rows)], signature, steps)
         return dict(zip([spec.name for spec in signature.outputs], joined, strict=True))
 
-    def _run_together(self, evaluator: ReferenceEvaluator, feeds: dict[str, Array], rows: int, steps: int) -> list[F64]:
+    def _run_together(self, evaluator: WatchedEvaluator, feeds: dict[str, Array], rows: int, steps: int) -> list[F64]:
         """Run rows of one length; a graph may declare axes free and then take the example's for granted."""
         what = f"for {rows} row{'s' * (rows > 1)} of {steps} step{'s' * (steps > 1)}"
         try:
             # Its sigmoid computes both branches and keeps one; a NaN that is kept fails every comparison with it.
             with np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore"):
-                found = [np.asarray(array, dtype=np.float64) for array in evaluator.run(None, feeds)]
+                found = [np.asarray(array, dtype=np.float64) for array in evaluator.run(feeds)]
         except Exception as err:
             raise SourceError(
                 f"the graph cannot be run {what} (the onnx evaluator stopped with {said_by(err)}), expected any number "
                 "of both; export it with dynamic axes, or from PyTorch"
             ) from err
+        if evaluator.ended_early:
+            raise SourceError(f"the graph cannot be verified without its network: {WHY}; export it from PyTorch")
         for array, spec in zip(found, self._signature.outputs, strict=True):
             due = list(sizes_of(spec.shape, rows, steps))
             if list(array.shape) != due:

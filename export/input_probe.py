@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .call_layout import InputLayout, input_layouts
+from .call_mask import MaskForm, mask_forms
 from .call_modes import wants_cuda
 from .error_line import first_line, said_by
 from .errors import AnswerError, ExportError, SignatureError
@@ -44,8 +45,8 @@ def find_input(network: ForeignNetwork, tried: list[tuple[bool, int]]) -> None:
     complaint: Exception | None = None
     for probed, (layout, takes_tokens, width) in product(PROBES, list(_inputs(tried))):
         network.input_layout, network.takes_tokens, network.input_dim = layout, takes_tokens, width
-        for squeezed in _state_forms(network):
-            network.state_squeezed = squeezed
+        for squeezed, mask in product(_state_forms(network), _mask_forms(network)):
+            network.state_squeezed, network.mask_form = squeezed, mask
             err = _complaint_of(network, probed)
             if err is not None and not network.stays_on_cpu and wants_cuda(err):
                 network.stays_on_cpu = True
@@ -71,15 +72,24 @@ def _state_forms(network: ForeignNetwork) -> tuple[bool, ...]:
     return (False, True) if network.roles.needs_state else (network.state_squeezed,)
 
 
+def _mask_forms(network: ForeignNetwork) -> list[MaskForm | None]:
+    """Return the masks to try where forward needs one; None where it does not."""
+    name = network.roles.mask if network.roles.needs_mask else None
+    return [None] if name is None else [*mask_forms(name, network.input_layout)]
+
+
 def _complaint_of(network: ForeignNetwork, probed: tuple[int, ...] = PROBE_STEPS) -> Exception | None:
     """Return why the module does not run so; None where it runs for each number of steps, row beside row."""
     try:
         for steps in probed:
             x = example(network, steps)
-            network.call(x)
+            y = network.call(x)
             seen = [rows for rows, _ in network.carry.shapes.values()]
             if seen and x.size(0) not in seen:
                 return ExportError(f"its recurrent layers saw {seen[0]} rows where {x.size(0)} were given")
+            # A mask of another form may have been broadcast over the rows.
+            if network.mask_form is not None and x.size(0) * network.call(x[:1]).numel() != y.numel():
+                return ExportError(f"with a mask {network.mask_form.words} its answer has not a part for each row")
     except AnswerError:
         raise  # it runs, and no other input would make another kind of answer
     except Exception as err:  # noqa: BLE001 - a stranger's forward may fail in any way
@@ -116,19 +126,22 @@ def _no_input(network: ForeignNetwork, tried: list[tuple[bool, int]], complaint:
         )
     fixed = {n for child in network.module.modules() for n, v in vars(child).items() if "batch" in n and type(v) is int}
     remedy = f"make it with {min(fixed)} = 1, or " if fixed else ""
-    return f"{name}.forward runs for no input width (tried {widths}); it said {said}; {remedy}say --input-dim"
+    masked = "" if network.mask_form is None else f" with a {network.roles.mask} of a mark for each step"
+    return f"{name}.forward runs for no input width (tried {widths}){masked}; it said {said}; {remedy}say --input-dim"
 
 
 def _settings(network: ForeignNetwork, tried: list[tuple[bool, int]]) -> Iterator[None]:
     """Set one layout and width after the other."""
     for layout, takes_tokens, width in _inputs(tried):
         network.input_layout, network.takes_tokens, network.input_dim = layout, takes_tokens, width
+        network.mask_form = _mask_forms(network)[0]
         yield
 
 
 def _takes_single_steps(network: ForeignNetwork, tried: list[tuple[bool, int]]) -> bool:
     for takes_tokens, width in tried:
         network.takes_tokens, network.input_dim = takes_tokens, width
+        network.mask_form = _mask_forms(network)[0]
         network.input_layout = InputLayout("B" if takes_tokens else "BI")
         if _complaint_of(network, (1,)) is None:
             return True

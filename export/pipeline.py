@@ -38,7 +38,7 @@ class ExportOptions:
         version: positive.
         labels: names of the O classes, or None.
         normalisation: {"mean": [I], "std": [I]} that callers must apply to x beforehand, or None.
-        told: argument names of a foreign module's forward for the roles sequence, lengths and state.
+        told: argument names of a foreign module's forward for the roles sequence, lengths, mask and state.
         input_dim: I of a foreign module, where it cannot be found.
         answer: which of the tensors that a foreign module's forward returns is y, by its name; None for the first.
         float64_gates: whether the graph computes gates and states in float64: slower, see docs/equivalence.md.

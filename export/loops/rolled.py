@@ -105,8 +105,9 @@ def _no_sequence(roles: Roles, said: str) -> str:
             f"forward needs {', '.join(roles.state)}, and a loop is looked for from zero state; give it the default "
             "None, make zeros in forward, and loop over the steps there if forward is one step"
         )
-    if roles.lengths is not None and "missing" in said:
-        return f"forward needs {roles.lengths}; take it out of the loop, padding is passed over without it"
+    needed = roles.lengths or (roles.mask if roles.needs_mask else None)
+    if needed is not None and "missing" in said:
+        return f"forward needs {needed}; take it out of the loop, padding is passed over without it"
     return (
         f"forward takes no sequence [B, T, I], and said {said}; say --input-dim, or, if it takes [B, T], wrap it in a "
         "module that hands on x[..., 0]"

@@ -21,7 +21,7 @@ _SECOND_WORDS: Final = frozenset({*("c", "cx", "ct", "cn", "cell", "cells"), *("
 
 
 def find_arguments(module: nn.Module, told: Mapping[str, str], *, makes_states: bool) -> StepArguments | None:
-    """Return which arguments are what; None where none could be a state, or a length is told, which one step has not.
+    """Return which arguments are what; None where none could be a state, or lengths or a mask are told.
 
     Args:
         module: its forward has named arguments.
@@ -31,7 +31,7 @@ def find_arguments(module: nn.Module, told: Mapping[str, str], *, makes_states: 
     Raises:
         SignatureError: a told role or name does not exist.
     """
-    if type(module).forward is nn.Module.forward or told.get("lengths"):
+    if type(module).forward is nn.Module.forward or told.keys() & {"lengths", "mask"}:
         return None
     parameters = inspect.signature(module.forward).parameters
     named = {n: p for n, p in parameters.items() if p.kind not in {p.VAR_POSITIONAL, p.VAR_KEYWORD}}

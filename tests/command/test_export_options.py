@@ -50,7 +50,7 @@ pytestmark = pytest.mark.long
         pytest.param(
             ["--out", "new", "--argument", "sequence=a", "--argument", "sequence=b"], 2, "expected one name", id="twice"
         ),
-        pytest.param(["--out", "new", "--argument", "x=a"], 2, "expected sequence=NAME, lengths=NAME or", id="role"),
+        pytest.param(["--out", "new", "--argument", "x=a"], 2, "expected sequence=NAME, lengths=NAME, mask", id="role"),
         pytest.param(["--out", "new", "--drift-steps", "2"], 2, "expected an integer in 3 .. 1000000", id="drift"),
         pytest.param(
             ["--out", "new", "--threads", "many"], 2, "expected an integer in 1 .. 1024, found 'many'", id="int"

@@ -82,7 +82,7 @@ def test_told_names_take_their_parts() -> None:
     assert network.roles.lengths == "count"
 
 
-@pytest.mark.parametrize(("told", "complaint"), [({"lengths": "n"}, "no argument 'n'"), ({"mask": "x"}, "no part")])
+@pytest.mark.parametrize(("told", "complaint"), [({"lengths": "n"}, "no argument 'n'"), ({"weights": "x"}, "no part")])
 def test_told_name_that_is_no_argument_is_refused(told: dict[str, str], complaint: str) -> None:
     with pytest.raises(SignatureError, match=complaint):
         find_roles(make(flag), told)

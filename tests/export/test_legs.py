@@ -20,6 +20,7 @@ from cellgate.export.onnx_graph import export_onnx
 from cellgate.export.pipeline import Artefacts, ExportOptions, build
 from cellgate.export.torch_legs import ControlLeg, EagerLeg, ScriptLeg, named
 from cellgate.export.torchscript import export_torchscript
+from cellgate.export.verify import VerifyOptions, verify
 from cellgate.model import SequenceModel
 
 _RAGGED = Case(id="legs", rows=5, steps=6, ragged=True, state="random")
@@ -120,6 +121,92 @@ def test_the_evaluator_does_not_judge_what_it_would_ignore(attribute, ignored, b
     complaint = ReferenceLeg(proto.SerializeToString(), built.exportable.signature).complaint
 
     assert complaint == (f"not applicable: the evaluator ignores {ignored}" if ignored else "")
+
+
+def with_other_lens(model: bytes, *operators: tuple[str, ...]) -> bytes:
+    """Return a graph whose LSTM reads its sequence_lens through these operators, each with its constants."""
+    proto = onnx.load_from_string(model)
+    recurrent = next(node for node in proto.graph.node if node.op_type == "LSTM")
+    nodes, name = [], recurrent.input[4]
+    assert name, "the graph was to have lengths"
+    constants = {"zero": 0, "one": 1, "two": 2, "many": 99}
+    proto.graph.initializer.extend(
+        onnx.numpy_helper.from_array(np.array(value, np.int32), key) for key, value in constants.items()
+    )
+    for number, (operator, *further) in enumerate(operators):
+        nodes.append(helper.make_node(operator, [name, *further], [f"lens{number}"]))
+        name = f"lens{number}"
+    recurrent.input[4] = name
+    place = list(proto.graph.node).index(recurrent)
+    changed = [*proto.graph.node[:place], *nodes, *proto.graph.node[place:]]
+    del proto.graph.node[:]
+    proto.graph.node.extend(changed)
+    return proto.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("operators", "ends_early"),
+    [
+        pytest.param([("Identity",), ("Clip", "one", "many"), ("Min", "many")], False, id="as-long-as-the-lengths"),
+        pytest.param([("Add", "one"), ("Sub", "one")], False, id="computed-and-equal"),
+        pytest.param([("Sub", "one")], True, id="one-less"),
+        pytest.param([("Identity",), ("Min", "two")], True, id="at-most-two"),
+        pytest.param([("Mul", "zero"), ("Add", "one")], True, id="one-for-every-row"),
+    ],
+)
+def test_the_evaluator_judges_only_rows_that_its_nodes_run_to_the_end(operators, ends_early, built):
+    signature, inputs = built.exportable.signature, make_inputs(_RAGGED, built.exportable.signature)
+    model = with_other_lens(built.model, *operators)
+    leg = ReferenceLeg(model, signature)
+
+    assert leg.complaint == ""
+    if ends_early:
+        with pytest.raises(LegUnableError, match="ignores sequence_lens, which end a row before its last step"):
+            leg.run(inputs)
+        assert leg.complaint.startswith("not applicable: the evaluator ignores sequence_lens")
+    else:
+        served = RuntimeLeg(model, signature, built.session).run(inputs)
+        assert np.abs(leg.run(inputs)["y"] - served["y"][:3]).max() < 1e-6
+
+
+def test_sequence_lens_in_a_subgraph_are_not_judged_by_the_evaluator(built):
+    proto = onnx.load_from_string(with_other_lens(built.model))
+    inner = helper.make_graph(list(proto.graph.node), "inner", [], list(proto.graph.output))
+    names = [value.name for value in proto.graph.output]
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.array(True), "always"))
+    del proto.graph.node[:]
+    proto.graph.node.append(helper.make_node("If", ["always"], names, then_branch=inner, else_branch=inner))
+
+    complaint = ReferenceLeg(proto.SerializeToString(), built.exportable.signature).complaint
+
+    assert complaint.startswith("not applicable: the evaluator ignores sequence_lens")
+
+
+class _PaddedTokens(nn.Module):
+    """Counts its steps itself: token 0 is padding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.lstm = nn.Embedding(6, 4, padding_idx=0), nn.LSTM(4, 5, batch_first=True)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        count = (tokens != 0).sum(1).clamp(min=1)
+        packed = nn.utils.rnn.pack_padded_sequence(
+            self.embed(tokens), count.cpu(), batch_first=True, enforce_sorted=False
+        )
+        return self.lstm(packed)[1][0][-1]
+
+
+def test_a_network_that_counts_its_own_steps_is_judged_by_the_others():
+    torch.manual_seed(6)
+    made = build(_PaddedTokens(), ExportOptions(name="padded"))
+
+    report = verify(made.exportable, made.model, made.scripted, made.session, VerifyOptions(only_case="B5-T17"))
+
+    complaints = {leg.name: leg.complaint for leg in report.legs}
+    assert report.verdict == "equivalent"
+    assert "sequence_lens" in complaints["onnx reference"]
+    assert complaints["onnxruntime"] == complaints["eager"] == complaints["torch.nn"] == ""
 
 
 def test_coupled_gates_are_not_judged_by_the_evaluator():

@@ -150,6 +150,30 @@ def test_a_graph_that_the_evaluator_cannot_judge_is_refused(tmp_path):
         verify_onnx(path, load_onnx(path), QUICK)
 
 
+def test_a_graph_that_ends_rows_early_by_itself_is_refused(tmp_path):
+    path = gru_file(tmp_path / "gru.onnx")
+    proto = onnx.load_from_string(path.read_bytes())
+    counted = [
+        helper.make_node("ReduceMax", ["x", "last"], ["largest"], keepdims=0),
+        helper.make_node("Greater", ["largest", "nought"], ["real"]),
+        helper.make_node("Cast", ["real"], ["ones"], to=TensorProto.INT32),
+        helper.make_node("ReduceSum", ["ones", "one"], ["count"], keepdims=0),
+        helper.make_node("Max", ["count", "least"], ["lens"]),
+    ]
+    proto.graph.initializer.extend(
+        numpy_helper.from_array(np.array(array), name)
+        for name, array in {"nought": np.float32(0), "least": np.int32(1), "last": np.array([2])}.items()
+    )
+    proto.graph.node[1].input[4] = "lens"
+    changed = [*counted, *proto.graph.node]
+    del proto.graph.node[:]
+    proto.graph.node.extend(changed)
+    path.write_bytes(proto.SerializeToString())
+
+    with pytest.raises(SourceError, match="cannot be verified without its network: the evaluator ignores sequence_len"):
+        verify_onnx(path, load_onnx(path), QUICK)
+
+
 def _reshaped(path, *shape):
     """A graph that declares batch and time free and then takes the example's for granted."""
     fixed = numpy_helper.from_array(np.array(shape, np.int64), "shape")
