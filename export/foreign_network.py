@@ -36,6 +36,7 @@ from .input_probe import PROBE_STEPS, example, find_input, inputs_to_try
 from .input_width import input_candidates, loop_candidates
 from .loops.rolled import roll
 from .loops.sequence_call import Sequences
+from .loops.written_out import written_out
 from .one_at_a_time import mapped, row_by_row
 from .original_proof import prove_as_it_came
 from .output_probe import find_output
@@ -54,6 +55,7 @@ class ForeignNetwork(nn.Module):
         told: as for find_roles.
         input_dim: I, or the number of tokens, where it is known.
         takes_tokens: whether ``input_dim`` is that of tokens.
+        writes_out: whether torch's layers are written out and rolled up with the loops beside them (written_out.py).
 
     Attributes:
         exchanges: what was exchanged.
@@ -88,17 +90,18 @@ class ForeignNetwork(nn.Module):
         answer: str | None = None,
         *,
         takes_tokens: bool = False,
+        writes_out: bool = False,
     ) -> None:
         super().__init__()
         self.own_roles = self.roles = find_roles(module, told)
         self.own_answer = self.answer = Answer(answer)
         self.module, self.carry, self.exchanges = exchange(module)
+        as_written = written_out(module) if writes_out else module
         tried = [(takes_tokens, input_dim)] if input_dim is not None else input_candidates(self.module)
         inputs = list(inputs_to_try(tried))
-        if not self.exchanges:
-            taken = self._roll_up(
-                module, loop_candidates(module) if input_dim is None else tried, numbers=input_dim in {None, 1}
-            )
+        if writes_out or not self.exchanges:
+            tried = loop_candidates(module) if input_dim is None else tried
+            taken = self._roll_up(module, as_written, tried, numbers=input_dim in {None, 1})
             inputs = [(taken.layout, taken.takes_tokens, taken.width)]
         self.takes_tokens, self.input_dim = False, 0
         self.input_layout, self.output_layout = InputLayout("BTI"), OutputLayout("BTO", 0)
@@ -144,10 +147,12 @@ class ForeignNetwork(nn.Module):
         """O."""
         return self.output_layout.width
 
-    def _roll_up(self, module: nn.Module, tried: list[tuple[bool, int]], *, numbers: bool) -> Sequences:
+    def _roll_up(
+        self, module: nn.Module, as_written: nn.Module, tried: list[tuple[bool, int]], *, numbers: bool
+    ) -> Sequences:
         """Put a loop that the module's own forward runs into recurrent layers; return how it takes its sequence."""
         try:
-            rolled = roll(module, self.own_roles, self.own_answer, self.carry, tried, numbers=numbers)
+            rolled = roll(module, as_written, self.own_roles, self.own_answer, self.carry, tried, numbers=numbers)
         except UnsupportedLayerError as err:
             raise UnsupportedLayerError(
                 f"{type(module).__name__} has no recurrent layer, expected nn.LSTM, nn.GRU, a layer of cellgate.model "

@@ -145,10 +145,22 @@ def _add(unrolled: Unrolled, one: Any, other: Any) -> int | None:
     return unrolled.add(_aten.add.Tensor, (Ref(zeros), one), (), value.shape, dtype)
 
 
+def _flip(unrolled: Unrolled, source: Ref, axes: tuple[int, ...]) -> int | None:
+    """Return the stack of what was stacked in the other order."""
+    value, shape = unrolled.values[source.number], unrolled.shape_of(source)
+    if value.target is not _aten.stack.default:
+        return None
+    place = value.args[1] if len(value.args) > 1 else 0
+    if [axis % len(shape) for axis in axes] != [place % len(shape)]:
+        return None
+    return unrolled.add(_aten.stack.default, (value.args[0][::-1], place), (), shape, value.dtype)
+
+
 _RULES: Final[dict[Any, Callable[..., int | None]]] = {
     _aten.add.Tensor: _add,
     _aten.select.int: select,
     _aten.cat.default: _cat,
+    _aten.flip.default: _flip,
     _aten.squeeze.default: _squeeze_all,
     _aten.squeeze.dim: _squeeze_rule,
     _aten.squeeze.dims: _squeeze_rule,

@@ -11,6 +11,7 @@ Rules of this file: it says in which order, and which refusal is told; the steps
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from torch import Tensor, nn
 
@@ -21,6 +22,7 @@ from ..exchanged_layer import Carry
 from ..original_proof import gives_nan
 from .capture import Captured, capture, unroll
 from .chance import refuse_chance
+from .fed_back import mark_fed_back
 from .finder import find_loops
 from .loop import NONE_FOUND, ONE_SLOT_MORE, NoLoopError
 from .merged_program import merge
@@ -51,6 +53,7 @@ class Rolled:
 
 def roll(
     module: nn.Module,
+    as_written: nn.Module,
     roles: Roles,
     answer: Answer,
     carry: Carry,
@@ -61,7 +64,8 @@ def roll(
     """Return ``module`` with its loop over time rolled up.
 
     Args:
-        module: has no recurrent layer that is known; not changed.
+        module: what the rolled one has to be equal to; not changed.
+        as_written: the same, without a recurrent layer that is known: ``module``, or with its layers written out.
         roles: which argument is the sequence.
         answer: which of the tensors that it returns.
         carry: for the layers.
@@ -74,6 +78,7 @@ def roll(
         SignatureError: it gives NaN for one step, or an answer that is not float32.
     """
     call = AnswerAlone(copy.deepcopy(module).eval(), roles, answer)
+    written = AnswerAlone(copy.deepcopy(as_written).eval(), roles, answer)
     complaints: list[tuple[tuple[bool, int], str]] = []
     nan = apart = False
     ways = ways_to_try(candidates, numbers=numbers)
@@ -88,7 +93,7 @@ def roll(
         returned = [call.named(sequences.example(T)) for T in steps]
         refuse_list_of_steps(type(module).__name__, returned, steps)
         try:
-            rolled, layers = _rolled(call, carry, sequences)
+            rolled, layers = _rolled(call, written, carry, sequences)
         except (NoLoopError, ExportError) as err:
             nan = nan or _gives_nan(call, sequences.example(1))
             meant = rows_apart(call, sequences, steps[0])
@@ -132,19 +137,19 @@ def _no_sequence(roles: Roles, said: str, ways: Sequence[Sequences], call: Answe
     )
 
 
-def _rolled(call: AnswerAlone, carry: Carry, sequences: Sequences) -> tuple[nn.Module, int]:
-    """Roll as it stands; else with loops over what a loop before gave in each reading; the first refusal says most.
+def _rolled(call: AnswerAlone, written: AnswerAlone, carry: Carry, sequences: Sequences) -> tuple[nn.Module, int]:
+    """Roll as it is written; else with loops over what a loop before gave in each reading; the first refusal says most.
 
     Where the module is captured in two forms, it is that of the second.
     """
     examples = [sequences.example(T) for T in free_steps(call, sequences.width)]
-    forms = zip(*(capture(call, x, sequences.batch_axis) for x in examples), strict=False)
+    forms = zip(*(capture(written, x, sequences.batch_axis) for x in examples), strict=False)
     refusals: list[NoLoopError] = []
     while captured := _next_form(forms, told=bool(refusals)):
         refusals = []
-        for reading in Reading:
+        for fed_back, reading in product((False, True), Reading):
             try:
-                program, weights = _program_of_any_length(captured, reading)
+                program, weights = _program_of_any_length(captured, reading, fed_back=fed_back)
                 made = make_module(program, weights, carry, type(call.module).__name__)
                 prove(call, made, sequences)
             except NoLoopError as refusal:
@@ -168,12 +173,19 @@ def _next_form(forms: Iterator[tuple[Captured, ...]], *, told: bool) -> tuple[Ca
         raise
 
 
-def _program_of_any_length(captured: Sequence[Captured], reading: Reading) -> tuple[Program, dict[str, Tensor]]:
-    """Return the program for any T of what was captured for two, and the weights that it reads."""
+def _program_of_any_length(
+    captured: Sequence[Captured], reading: Reading, *, fed_back: bool
+) -> tuple[Program, dict[str, Tensor]]:
+    """Return the program for any T of what was captured for two, and the weights that it reads.
+
+    ``fed_back`` says whether a decoder's loop is among those that are looked for.
+    """
     programs, weights = [], {}
     for one in captured:
         unrolled = unroll(one, reading)
         refuse_chance(unrolled)
+        if fed_back:
+            mark_fed_back(unrolled, find_loops(unrolled))
         programs.append(_program(unrolled, one.batch_axis))
         weights = unrolled.weights
     return merge(programs[0], programs[1], (captured[0].steps, captured[1].steps)), weights
