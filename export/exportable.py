@@ -19,6 +19,7 @@ from .cuda_kernels import runs_on_cuda
 from .description import describe
 from .errors import ExportError, SourceError, UnsupportedLayerError
 from .exchange import Exchange
+from .foreign_loops import foreign_network
 from .foreign_network import ForeignNetwork
 from .input_width import input_dim_of
 from .lowering import LoweredLayer, lower
@@ -228,7 +229,7 @@ def _with_house_call(
         network = StackNetwork(source)
         return network, network
     try:
-        return ForeignNetwork(source, told, input_dim, answer), source
+        return foreign_network(source, told, input_dim, answer), source
     except ExportError:
         one = stepped(source, told or {}, input_dim, answer)
         if one is None:

@@ -33,9 +33,11 @@ from .exchange import Exchange, exchange
 from .exchanged_layer import ExchangedLayer
 from .foreign_probes import find_lengths, find_precision, find_state
 from .free_length import length_left_free
-from .input_probe import PROBE_STEPS, example, find_input
+from .input_probe import PROBE_STEPS, example, find_input, inputs_to_try
 from .input_width import input_candidates, loop_candidates
 from .loops.rolled import roll
+from .loops.sequence_call import Sequences
+from .loops.written_out import written_out
 from .mask_probe import find_mask
 from .one_at_a_time import mapped, row_by_row
 from .original_proof import prove_as_it_came
@@ -55,6 +57,7 @@ class ForeignNetwork(nn.Module):
         told: as for find_roles.
         input_dim: I, or the number of tokens, where it is known.
         takes_tokens: whether ``input_dim`` is that of tokens.
+        writes_out: whether torch's layers are written out and rolled up with the loops beside them (written_out.py).
 
     Attributes:
         exchanges: what was exchanged.
@@ -91,14 +94,19 @@ class ForeignNetwork(nn.Module):
         answer: str | None = None,
         *,
         takes_tokens: bool = False,
+        writes_out: bool = False,
     ) -> None:
         super().__init__()
         self.own_roles = self.roles = find_roles(module, told)
         self.own_answer = self.answer = Answer(answer)
         self.module, self.carry, self.exchanges = exchange(module)
+        as_written = written_out(module) if writes_out else module
         tried = [(takes_tokens, input_dim)] if input_dim is not None else input_candidates(self.module)
-        if not self.exchanges:
-            tried = [self._roll_up(module, loop_candidates(module) if input_dim is None else tried)]
+        inputs = list(inputs_to_try(tried))
+        if writes_out or not self.exchanges:
+            tried = loop_candidates(module) if input_dim is None else tried
+            taken = self._roll_up(module, as_written, tried, numbers=input_dim in {None, 1})
+            inputs = [(taken.layout, taken.takes_tokens, taken.width)]
         self.takes_tokens, self.input_dim = False, 0
         self.input_layout, self.output_layout = InputLayout("BTI"), OutputLayout("BTO", (0,))
         self.answer_axis = StepAxis()
@@ -119,7 +127,7 @@ class ForeignNetwork(nn.Module):
                 f"{type(module).__name__}.forward needs a state for {len(self.stacks)} recurrent layers, expected one "
                 f"layer or none required; give {', '.join(self.roles.state)} the default None"
             )
-        find_input(self, tried)
+        find_input(self, inputs)
         find_mask(self)
         find_steps_seen(self)
         find_output(self)
@@ -159,10 +167,12 @@ class ForeignNetwork(nn.Module):
         """O."""
         return self.output_sizes[-1]
 
-    def _roll_up(self, module: nn.Module, tried: list[tuple[bool, int]]) -> tuple[bool, int]:
-        """Put a loop that the module's own forward runs into recurrent layers; return what it reads."""
+    def _roll_up(
+        self, module: nn.Module, as_written: nn.Module, tried: list[tuple[bool, int]], *, numbers: bool
+    ) -> Sequences:
+        """Put a loop that the module's own forward runs into recurrent layers; return how it takes its sequence."""
         try:
-            rolled = roll(module, self.own_roles, self.own_answer, self.carry, tried)
+            rolled = roll(module, as_written, self.own_roles, self.own_answer, self.carry, tried, numbers=numbers)
         except UnsupportedLayerError as err:
             raise UnsupportedLayerError(
                 f"{type(module).__name__} has no recurrent layer, expected nn.LSTM, nn.GRU, a layer of cellgate.model "
@@ -171,7 +181,7 @@ class ForeignNetwork(nn.Module):
         self.module, self.roles, self.answer = rolled.module, Roles(sequence="input"), Answer()
         was = f"loop in {type(module).__name__}.forward"
         self.exchanges = (Exchange(path="(itself)", was=was, proof="runs of six lengths equal"),)
-        return rolled.takes_tokens, rolled.width
+        return rolled.sequences
 
     def state_tensors(self) -> tuple[StateTensor, ...]:
         """Return the state of all exchanged layers that run, in order of registration."""

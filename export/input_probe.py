@@ -5,7 +5,7 @@ Rules of this file: where nothing runs, further runs find out why, and a Signatu
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import product
 from typing import TYPE_CHECKING, Final
@@ -26,6 +26,8 @@ PROBE_STEPS: Final = (5, 7)
 PROBE_ROWS: Final = 3
 PROBES: Final = (PROBE_STEPS, (61, 127), (1021, 2039))  # more where a front needs more than the usual
 _LONGEST_FIXED: Final = 2**12
+Input = tuple[InputLayout, bool, int]
+"""The layout, whether tokens are taken, and the width or the number of tokens."""
 
 
 def example(network: ForeignNetwork, steps: int, rows: int | None = None, seed: int = 0) -> Tensor:
@@ -40,10 +42,10 @@ def example(network: ForeignNetwork, steps: int, rows: int | None = None, seed: 
 
 
 @torch.no_grad()
-def find_input(network: ForeignNetwork, tried: list[tuple[bool, int]]) -> None:
-    """Try (takes tokens, width) in each layout, first come first tried, until one runs."""
+def find_input(network: ForeignNetwork, tried: Sequence[Input]) -> None:
+    """Try each input, first come first tried, until one runs."""
     complaint: Exception | None = None
-    for probed, (layout, takes_tokens, width) in product(PROBES, list(_inputs(tried))):
+    for probed, (layout, takes_tokens, width) in product(PROBES, tried):
         network.input_layout, network.takes_tokens, network.input_dim = layout, takes_tokens, width
         for squeezed, mask in product(_state_forms(network), _mask_forms(network)):
             network.state_squeezed, network.mask_form = squeezed, mask
@@ -58,8 +60,8 @@ def find_input(network: ForeignNetwork, tried: list[tuple[bool, int]]) -> None:
     raise SignatureError(_no_input(network, tried, complaint))
 
 
-def _inputs(tried: list[tuple[bool, int]]) -> Iterator[tuple[InputLayout, bool, int]]:
-    """Yield every layout with every width, usual layouts before unusual ones and one sequence at a time last."""
+def inputs_to_try(tried: Sequence[tuple[bool, int]]) -> Iterator[Input]:
+    """Yield every layout with each (takes tokens, width), usual layouts first and one sequence at a time last."""
     every = [
         (rank, layout, takes_tokens, width)
         for takes_tokens, width in tried
@@ -97,7 +99,7 @@ def _complaint_of(network: ForeignNetwork, probed: tuple[int, ...] = PROBE_STEPS
     return None
 
 
-def _no_input(network: ForeignNetwork, tried: list[tuple[bool, int]], complaint: Exception | None) -> str:
+def _no_input(network: ForeignNetwork, tried: Sequence[Input], complaint: Exception | None) -> str:
     """Say why no input was found, with a remedy for what is found out on further runs."""
     name = type(network.module).__name__
     if isinstance(complaint, ImportError):  # the folder of the file is on the path only while the file is loaded
@@ -105,7 +107,7 @@ def _no_input(network: ForeignNetwork, tried: list[tuple[bool, int]], complaint:
             f"{name}.forward cannot import what it needs ({first_line(complaint)}), expected nothing to import while "
             "it runs; import it at the top of its file"
         )
-    widths = ", ".join(str(width) for _, width in tried) or "none"
+    widths = ", ".join(dict.fromkeys(str(width) for _, _, width in tried)) or "none"
     said = "nothing" if complaint is None else said_by(complaint)
     network.state_squeezed = False
     only = _only_length(network, tried)
@@ -130,16 +132,16 @@ def _no_input(network: ForeignNetwork, tried: list[tuple[bool, int]], complaint:
     return f"{name}.forward runs for no input width (tried {widths}){masked}; it said {said}; {remedy}say --input-dim"
 
 
-def _settings(network: ForeignNetwork, tried: list[tuple[bool, int]]) -> Iterator[None]:
+def _settings(network: ForeignNetwork, tried: Sequence[Input]) -> Iterator[None]:
     """Set one layout and width after the other."""
-    for layout, takes_tokens, width in _inputs(tried):
+    for layout, takes_tokens, width in tried:
         network.input_layout, network.takes_tokens, network.input_dim = layout, takes_tokens, width
         network.mask_form = _mask_forms(network)[0]
         yield
 
 
-def _takes_single_steps(network: ForeignNetwork, tried: list[tuple[bool, int]]) -> bool:
-    for takes_tokens, width in tried:
+def _takes_single_steps(network: ForeignNetwork, tried: Sequence[Input]) -> bool:
+    for takes_tokens, width in dict.fromkeys((takes_tokens, width) for _, takes_tokens, width in tried):
         network.takes_tokens, network.input_dim = takes_tokens, width
         network.mask_form = _mask_forms(network)[0]
         network.input_layout = InputLayout("B" if takes_tokens else "BI")
@@ -148,7 +150,7 @@ def _takes_single_steps(network: ForeignNetwork, tried: list[tuple[bool, int]]) 
     return False
 
 
-def _only_length(network: ForeignNetwork, tried: list[tuple[bool, int]]) -> int | None:
+def _only_length(network: ForeignNetwork, tried: Sequence[Input]) -> int | None:
     """Return a number of steps that the module names itself, or that its head reads, where it runs for that alone."""
     named = {
         value

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from . import step_rows
-from .loop import MIDDLE, NoLoopError
+from .loop import MIDDLE
 from .program import Cell, Code
 from .value import INPUT, Ref
 
@@ -52,8 +52,9 @@ class CellMaker:
         output = self._code.add(step_rows.side_by_side, tuple(outputs)) if len(outputs) > 1 else (outputs or new)[0]
         widths = tuple(math.prod(self._shape(p)[1]) for p in self._order)
         output_dim = sum(math.prod(self._shape(j)[1]) for _, j in self._wanted) or widths[0]
-        if not self._inputs:
-            raise NoLoopError("its loop over time reads no step of the sequence")
+        if not self._inputs:  # it is fed by itself alone; a layer takes a sequence nevertheless
+            builder = self._builder
+            self._sequences, self._width = [builder.code.add(step_rows.blank, builder.x, builder.B, builder.T)], 1
         cell = Cell(
             reverse=self._loop.reverse,
             input_dim=self._width,

@@ -32,7 +32,8 @@ class Direction:
     def _steps_of(self, value: Value) -> int:
         if value.stage > self.stage:
             return (1 << self.T) - 1
-        return value.steps if value.stage == self.stage or value.steps.bit_count() == 1 else 0
+        single = value.steps.bit_count() == 1 and self.stage != self.unrolled.fed_back
+        return value.steps if value.stage == self.stage or single else 0
 
     def value(self, number: int) -> Value:
         """Return a value."""

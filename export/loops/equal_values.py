@@ -77,12 +77,12 @@ def equal_value(unrolled: Unrolled, target: Any, args: tuple[Any, ...], shape: A
     if target in _RESHAPES:
         return unrolled.add(_aten.reshape.default, args, (), shape, dtype)
     if target in _MADE_LIKE and "?" not in (shape or ("?",)):
-        return _made_alike(unrolled, _MADE_LIKE[target], args[1:], shape, dtype)
+        return made_alike(unrolled, _MADE_LIKE[target], args[1:], shape, dtype)
     rule = _RULES.get(target)
     return None if rule is None else rule(unrolled, *args)
 
 
-def _made_alike(unrolled: Unrolled, make: Any, fill: tuple[Any, ...], shape: Any, dtype: Any) -> int:
+def made_alike(unrolled: Unrolled, make: Any, fill: tuple[Any, ...], shape: Any, dtype: Any) -> int:
     """Return zeros and the like, of a size that is told instead of read off a tensor: no step goes into them."""
     sizes = tuple(Ref(unrolled.add(BATCH, ())) if size == "B" else size for size in shape)
     return unrolled.add(make, (sizes, *fill), (("dtype", dtype),), shape, dtype)
@@ -141,14 +141,26 @@ def _add(unrolled: Unrolled, one: Any, other: Any) -> int | None:
     if value.steps.bit_count() != 1 or value.dtype is None or value.shape is None or "?" in value.shape:
         return None
     dtype = torch.result_type(torch.empty(1, dtype=value.dtype), other)  # of truth values: integers
-    zeros = _made_alike(unrolled, _aten.zeros.default, (), value.shape, dtype)
+    zeros = made_alike(unrolled, _aten.zeros.default, (), value.shape, dtype)
     return unrolled.add(_aten.add.Tensor, (Ref(zeros), one), (), value.shape, dtype)
+
+
+def _flip(unrolled: Unrolled, source: Ref, axes: tuple[int, ...]) -> int | None:
+    """Return the stack of what was stacked in the other order."""
+    value, shape = unrolled.values[source.number], unrolled.shape_of(source)
+    if value.target is not _aten.stack.default:
+        return None
+    place = value.args[1] if len(value.args) > 1 else 0
+    if [axis % len(shape) for axis in axes] != [place % len(shape)]:
+        return None
+    return unrolled.add(_aten.stack.default, (value.args[0][::-1], place), (), shape, value.dtype)
 
 
 _RULES: Final[dict[Any, Callable[..., int | None]]] = {
     _aten.add.Tensor: _add,
     _aten.select.int: select,
     _aten.cat.default: _cat,
+    _aten.flip.default: _flip,
     _aten.squeeze.default: _squeeze_all,
     _aten.squeeze.dim: _squeeze_rule,
     _aten.squeeze.dims: _squeeze_rule,

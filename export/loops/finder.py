@@ -12,7 +12,8 @@ from itertools import product
 from typing import Final
 
 from .direction import Direction
-from .iterations import Body, all_iterations
+from .first_iteration import Body
+from .iterations import all_iterations
 from .late_values import is_product, late_places
 from .loop import MIDDLE, NONE_FOUND, PASSES_OVER, SHORTENED, UNLIKE, Loop, NoLoopError
 from .unrolled import Unrolled
@@ -55,15 +56,16 @@ def _find(direction: Direction) -> Loop | None:
     # What the next iteration had better compute is not always what the first one can: it may begin from another value.
     late = late_places(direction, now)
     products = [j for j in late if is_product(direction.target(now[j]))]
-    try:
-        return _loop(direction, _body(now, before, late))
-    except NoLoopError:
-        if products == late:
-            raise
-    return _loop(direction, _body(now, before, products))
+    refusals = []
+    for moved, from_zeros in ((late, False), (products, False), (late, True), (products, True)):
+        try:
+            return _loop(direction, _body(now, before, moved), from_zeros=from_zeros)
+        except NoLoopError as refusal:
+            refusals.append(refusal)
+    raise refusals[1]
 
 
-def _loop(direction: Direction, body: Body) -> Loop:
+def _loop(direction: Direction, body: Body, *, from_zeros: bool) -> Loop:
     needs, needs_old = [], []
     for number in body.values:
         reads = set(direction.value(number).reads())
@@ -71,7 +73,7 @@ def _loop(direction: Direction, body: Body) -> Loop:
         needs_old.append(frozenset(body.old[n] for n in reads if n in body.old and n not in body.place))
         if any(n not in body.place and n not in body.old and direction.steps[n] for n in reads):
             raise NoLoopError("a step of its loop over time looks further back than the step before")
-    iterations, initial = all_iterations(direction, body)
+    iterations, initial = all_iterations(direction, body, from_zeros=from_zeros)
     return Loop(
         reverse=direction.reverse,
         iterations=tuple(iterations),

@@ -14,16 +14,16 @@ import torch
 from torch import nn
 
 from .loop import NoLoopError
-from .sequence_call import ROWS, AnswerAlone, example
+from .sequence_call import ROWS, AnswerAlone, Sequences
 
 _PROVED_STEPS: Final = (1, 2, 4, 11, 12, 40)
 
 
-def prove(call: AnswerAlone, made: nn.Module, width: int, batch_axis: int, *, takes_tokens: bool) -> None:
+def prove(call: AnswerAlone, made: nn.Module, sequences: Sequences) -> None:
     """Run both, in float64 where the original can, and raise where they differ by more than rounding."""
     for dtype, tolerance in ((torch.float64, 1e-10), (torch.float32, 1e-5)):
         theirs, ours = copy.deepcopy(call).to(dtype), copy.deepcopy(made).to(dtype)
-        proofs = list(_differences(theirs, ours, width, batch_axis, dtype, takes_tokens=takes_tokens))
+        proofs = list(_differences(theirs, ours, sequences, dtype))
         if not proofs:  # its code is bound to the other precision
             continue
         if len(proofs) < len(_PROVED_STEPS) - 1 or not all(difference <= tolerance for difference in proofs):
@@ -32,16 +32,14 @@ def prove(call: AnswerAlone, made: nn.Module, width: int, batch_axis: int, *, ta
     raise NoLoopError("it runs for no number of steps but the one that it was looked at with")
 
 
-def _differences(
-    theirs: nn.Module, ours: nn.Module, width: int, batch_axis: int, dtype: torch.dtype, *, takes_tokens: bool
-) -> Iterator[float]:
+def _differences(theirs: nn.Module, ours: nn.Module, sequences: Sequences, dtype: torch.dtype) -> Iterator[float]:
     """Yield the largest difference for each number of steps that the original takes."""
     kept = torch.get_default_dtype()
     torch.set_default_dtype(dtype)  # what the original makes for itself, such as zeros, has to follow
     try:
         for steps in _PROVED_STEPS:
             rows = ROWS if steps % 2 else ROWS + 2  # the batch is free too
-            x = example(steps, width, batch_axis, takes_tokens=takes_tokens, seed=steps, rows=rows)
+            x = sequences.example(steps, seed=steps, rows=rows)
             try:
                 with torch.no_grad():
                     expected = theirs(x)

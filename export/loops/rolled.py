@@ -11,6 +11,7 @@ Rules of this file: it says in which order, and which refusal is told; the steps
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from torch import Tensor, nn
 
@@ -21,6 +22,7 @@ from ..exchanged_layer import Carry
 from ..original_proof import gives_nan
 from .capture import Captured, capture, unroll
 from .chance import refuse_chance
+from .fed_back import mark_fed_back
 from .finder import find_loops
 from .loop import NONE_FOUND, ONE_SLOT_MORE, NoLoopError
 from .merged_program import merge
@@ -28,7 +30,7 @@ from .program import Program
 from .program_builder import program_of
 from .proof import prove
 from .rolled_module import make_module
-from .sequence_call import AnswerAlone, example, failure, free_steps
+from .sequence_call import AnswerAlone, Sequences, failure, free_steps, rows_apart, said_to_singles, ways_to_try
 from .step_slots import keeps_the_start
 from .unrolled import Unrolled
 from .value import Reading
@@ -40,26 +42,35 @@ class Rolled:
 
     Attributes:
         module: takes the sequence, laid out as the original takes it, and returns what the original answers.
-        takes_tokens: whether the sequence is int64.
-        width: features of a step, or the number of tokens.
+        sequences: how it takes it.
         layers: how many recurrent layers the loop became.
     """
 
     module: nn.Module
-    takes_tokens: bool
-    width: int
+    sequences: Sequences
     layers: int
 
 
-def roll(module: nn.Module, roles: Roles, answer: Answer, carry: Carry, candidates: list[tuple[bool, int]]) -> Rolled:
+def roll(
+    module: nn.Module,
+    as_written: nn.Module,
+    roles: Roles,
+    answer: Answer,
+    carry: Carry,
+    candidates: list[tuple[bool, int]],
+    *,
+    numbers: bool = False,
+) -> Rolled:
     """Return ``module`` with its loop over time rolled up.
 
     Args:
-        module: has no recurrent layer that is known; not changed.
+        module: what the rolled one has to be equal to; not changed.
+        as_written: the same, without a recurrent layer that is known: ``module``, or with its layers written out.
         roles: which argument is the sequence.
         answer: which of the tensors that it returns.
         carry: for the layers.
         candidates: (takes tokens, width) to try, in order.
+        numbers: whether to try a step of one number, [B, T], where nothing else runs with its rows apart.
 
     Raises:
         UnsupportedLayerError: there is no loop, or none that could be proved; the message says which.
@@ -67,30 +78,36 @@ def roll(module: nn.Module, roles: Roles, answer: Answer, carry: Carry, candidat
         SignatureError: it gives NaN for one step, or an answer that is not float32.
     """
     call = AnswerAlone(copy.deepcopy(module).eval(), roles, answer)
-    complaints: list[tuple[int, str]] = []
-    nan = False
-    for takes_tokens, width in candidates:
-        for batch_axis in (0, 1):
-            steps = free_steps(module, width)
-            sequences = [example(T, width, batch_axis, takes_tokens=takes_tokens) for T in steps]
-            failed = failure(call, sequences[0])
-            if failed:
-                complaints.append((0, _no_sequence(roles, failed)))
-                continue
-            returned = [call.named(one) for one in sequences]
-            refuse_list_of_steps(type(module).__name__, returned, steps)
-            try:
-                rolled, layers = _rolled(call, carry, batch_axis, width, takes_tokens=takes_tokens)
-            except (NoLoopError, ExportError) as err:
-                nan = nan or _gives_nan(call, example(1, width, batch_axis, takes_tokens=takes_tokens))
-                complaints.append((2 if isinstance(err, NoLoopError) and str(err) != NONE_FOUND else 1, str(err)))
-                continue
-            refuse_other_numbers(type(module).__name__, returned[0][0][1], returned[0])
-            return Rolled(module=rolled, takes_tokens=takes_tokens, width=width, layers=layers)
+    written = AnswerAlone(copy.deepcopy(as_written).eval(), roles, answer)
+    complaints: list[tuple[tuple[bool, int], str]] = []
+    nan = apart = False
+    ways = ways_to_try(candidates, numbers=numbers)
+    for sequences in ways:
+        if sequences.are_numbers and apart:
+            break
+        steps = free_steps(module, sequences.width)
+        failed = failure(call, sequences.example(steps[0]))
+        if failed:
+            complaints.append(((False, 0), failed))
+            continue
+        returned = [call.named(sequences.example(T)) for T in steps]
+        refuse_list_of_steps(type(module).__name__, returned, steps)
+        try:
+            rolled, layers = _rolled(call, written, carry, sequences)
+        except (NoLoopError, ExportError) as err:
+            nan = nan or _gives_nan(call, sequences.example(1))
+            meant = rows_apart(call, sequences, steps[0])
+            apart = apart or meant
+            found = isinstance(err, NoLoopError) and str(err) != NONE_FOUND
+            complaints.append(((meant, 2 if found else 1), str(err)))
+            continue
+        refuse_other_numbers(type(module).__name__, returned[0][0][1], returned[0])
+        return Rolled(module=rolled, sequences=sequences, layers=layers)
     if nan:
         raise SignatureError(gives_nan(type(module).__name__, 1))
     # What came nearest to a loop says most; of equals the first.
-    raise UnsupportedLayerError(max(complaints, key=lambda one: one[0])[1] if complaints else NONE_FOUND)
+    (_, rank), said = max(complaints, key=lambda one: one[0], default=((False, 1), NONE_FOUND))
+    raise UnsupportedLayerError(said if rank else _no_sequence(roles, said, ways, call))
 
 
 def _gives_nan(call: AnswerAlone, sequence: Tensor) -> bool:
@@ -98,8 +115,8 @@ def _gives_nan(call: AnswerAlone, sequence: Tensor) -> bool:
     return not failure(call, sequence) and bool(call.named(sequence)[0][1].isnan().any())
 
 
-def _no_sequence(roles: Roles, said: str) -> str:
-    """Say why no sequence could be run, and what helps."""
+def _no_sequence(roles: Roles, said: str, ways: Sequence[Sequences], call: AnswerAlone) -> str:
+    """Say why no sequence could be run in any of the ways, and what helps."""
     if roles.needs_state:
         return (
             f"forward needs {', '.join(roles.state)}, and a loop is looked for from zero state; give it the default "
@@ -108,29 +125,34 @@ def _no_sequence(roles: Roles, said: str) -> str:
     needed = roles.lengths or (roles.mask if roles.needs_mask else None)
     if needed is not None and "missing" in said:
         return f"forward needs {needed}; take it out of the loop, padding is passed over without it"
+    if to_singles := said_to_singles(call, ways):
+        return (
+            f"forward runs in float64 alone (in float32 it said {to_singles}); let it make its zeros in the "
+            "dtype of x, as x.new_zeros(x.size(0), H) does"
+        )
+    if any(sequences.are_numbers for sequences in ways):
+        return f"forward takes no sequence [B, T, I] and no numbers [B, T], and said {said}; say --input-dim"
     return (
-        f"forward takes no sequence [B, T, I], and said {said}; say --input-dim, or, if it takes [B, T], wrap it in a "
-        "module that hands on x[..., 0]"
+        f"forward takes no sequence [B, T, I], and said {said}; say another --input-dim, and 1 if it takes numbers "
+        "[B, T]"
     )
 
 
-def _rolled(
-    call: AnswerAlone, carry: Carry, batch_axis: int, width: int, *, takes_tokens: bool
-) -> tuple[nn.Module, int]:
-    """Roll as it stands; else with loops over what a loop before gave in each reading; the first refusal says most.
+def _rolled(call: AnswerAlone, written: AnswerAlone, carry: Carry, sequences: Sequences) -> tuple[nn.Module, int]:
+    """Roll as it is written; else with loops over what a loop before gave in each reading; the first refusal says most.
 
     Where the module is captured in two forms, it is that of the second.
     """
-    sequences = [example(T, width, batch_axis, takes_tokens=takes_tokens) for T in free_steps(call, width)]
-    forms = zip(*(capture(call, sequence, batch_axis) for sequence in sequences), strict=False)
+    examples = [sequences.example(T) for T in free_steps(call, sequences.width)]
+    forms = zip(*(capture(written, x, sequences.batch_axis) for x in examples), strict=False)
     refusals: list[NoLoopError] = []
     while captured := _next_form(forms, told=bool(refusals)):
         refusals = []
-        for reading in Reading:
+        for fed_back, reading in product((False, True), Reading):
             try:
-                program, weights = _program_of_any_length(captured, reading)
+                program, weights = _program_of_any_length(captured, reading, fed_back=fed_back)
                 made = make_module(program, weights, carry, type(call.module).__name__)
-                prove(call, made, width, batch_axis, takes_tokens=takes_tokens)
+                prove(call, made, sequences)
             except NoLoopError as refusal:
                 refusals.append(refusal)
             else:
@@ -152,12 +174,19 @@ def _next_form(forms: Iterator[tuple[Captured, ...]], *, told: bool) -> tuple[Ca
         raise
 
 
-def _program_of_any_length(captured: Sequence[Captured], reading: Reading) -> tuple[Program, dict[str, Tensor]]:
-    """Return the program for any T of what was captured for two, and the weights that it reads."""
+def _program_of_any_length(
+    captured: Sequence[Captured], reading: Reading, *, fed_back: bool
+) -> tuple[Program, dict[str, Tensor]]:
+    """Return the program for any T of what was captured for two, and the weights that it reads.
+
+    ``fed_back`` says whether a decoder's loop is among those that are looked for.
+    """
     programs, weights = [], {}
     for one in captured:
         unrolled = unroll(one, reading)
         refuse_chance(unrolled)
+        if fed_back:
+            mark_fed_back(unrolled, find_loops(unrolled))
         programs.append(_program(unrolled, one.batch_axis))
         weights = unrolled.weights
     return merge(programs[0], programs[1], (captured[0].steps, captured[1].steps)), weights

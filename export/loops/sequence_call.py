@@ -3,16 +3,67 @@
 Rules of this file: a stranger's code runs here, and whatever it raises is an answer.
 """
 
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
 from ..answer import Answer, Named
+from ..call_layout import InputLayout
 from ..call_roles import Roles
 from ..errors import AnswerError
 
 ROWS: Final = 3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sequences:
+    """One way in which a module may take its sequences.
+
+    Attributes:
+        takes_tokens: whether they are int64.
+        width: features of a step, or the number of tokens.
+        layout: "BTI" or "TBI"; of tokens, and of numbers without an axis for features, "BT" or "TB".
+    """
+
+    takes_tokens: bool
+    width: int
+    layout: InputLayout
+
+    @property
+    def batch_axis(self) -> int:
+        """The axis of the rows; the other leading one is time."""
+        return self.layout.axes.index("B")
+
+    @property
+    def are_numbers(self) -> bool:
+        """Whether a step is one number."""
+        return not self.takes_tokens and "I" not in self.layout.axes
+
+    def example(self, steps: int, *, seed: int = 0, rows: int = ROWS) -> Tensor:
+        """Return a random sequence."""
+        generator = torch.Generator().manual_seed(seed)
+        sizes = {"B": rows, "T": steps, "I": self.width}
+        shape = [sizes[axis] for axis in self.layout.axes]
+        if self.takes_tokens:
+            return torch.randint(0, self.width, shape, generator=generator)
+        return torch.randn(shape, generator=generator)
+
+
+def ways_to_try(candidates: list[tuple[bool, int]], *, numbers: bool) -> list[Sequences]:
+    """Return each (takes tokens, width) in order, rows before steps and steps before rows, and then ``numbers``."""
+    every = [
+        (takes_tokens, width, ("BT", "TB") if takes_tokens else ("BTI", "TBI")) for takes_tokens, width in candidates
+    ]
+    every += [(False, 1, ("BT", "TB"))] if numbers and candidates else []
+    return [
+        Sequences(takes_tokens=takes_tokens, width=width, layout=InputLayout(axes))
+        for takes_tokens, width, layouts in every
+        for axes in layouts
+    ]
 
 
 class AnswerAlone(nn.Module):
@@ -46,15 +97,6 @@ def free_steps(module: nn.Module, width: int) -> tuple[int, int]:
     return free[0], free[1]
 
 
-def example(steps: int, width: int, batch_axis: int, *, takes_tokens: bool, seed: int = 0, rows: int = ROWS) -> Tensor:
-    """Return a random sequence, [B, T, I] or [T, B, I], or tokens [B, T] or [T, B]."""
-    generator = torch.Generator().manual_seed(seed)
-    leading = (rows, steps) if batch_axis == 0 else (steps, rows)
-    if takes_tokens:
-        return torch.randint(0, width, leading, generator=generator)
-    return torch.randn(*leading, width, generator=generator)
-
-
 def failure(call: AnswerAlone, example: Tensor) -> str:
     """Return what the module says to an example, or the empty string where it takes it.
 
@@ -69,4 +111,34 @@ def failure(call: AnswerAlone, example: Tensor) -> str:
     except Exception as err:  # noqa: BLE001 - a stranger's forward may refuse a wrong guess in any way it likes
         lines = str(err).strip().split("\n")
         return f"{type(err).__name__}: {lines[0][:200]}"
+    return ""
+
+
+def rows_apart(call: AnswerAlone, sequences: Sequences, steps: int) -> bool:
+    """Whether the answer has one axis that grows with the rows, and a row changes nothing in it but its own place."""
+    x, other = (sequences.example(steps, seed=seed) for seed in (0, 1))
+    changed = x.clone()
+    changed.select(sequences.batch_axis, 1).copy_(other.select(sequences.batch_axis, 1))
+    try:
+        with torch.no_grad():
+            one, two, more = call(x), call(changed), call(sequences.example(steps, rows=ROWS + 1))
+    except Exception:  # noqa: BLE001 - it may refuse another number of rows in any way it likes
+        return False
+    if one.dim() != more.dim():
+        return False
+    grown = [axis for axis, (n, m) in enumerate(zip(one.shape, more.shape, strict=True)) if n != m]
+    if [one.shape[axis] for axis in grown] != [ROWS]:
+        return False
+    kept = torch.tensor([row for row in range(ROWS) if row != 1])
+    a, b = (y.index_select(grown[0], kept) for y in (one, two))
+    return torch.allclose(a, b, rtol=1e-4, atol=1e-5, equal_nan=True)
+
+
+def said_to_singles(call: AnswerAlone, ways: Sequence[Sequences]) -> str:
+    """Return what a module says to float32 that runs in float64, which its code makes for itself; else nothing."""
+    twin = copy.deepcopy(call).double()
+    for sequences in ways:
+        x = sequences.example(free_steps(call, sequences.width)[0])
+        if x.is_floating_point() and not failure(twin, x.double()):
+            return failure(call, x)
     return ""

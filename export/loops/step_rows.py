@@ -69,6 +69,11 @@ def state_of_step(step: Tensor, batch_axis: int) -> Tensor:
     return laid.unsqueeze(1) if laid.dim() == 1 else laid.flatten(1)
 
 
+def blank(x: Tensor, B: int, T: int) -> Tensor:
+    """Return a sequence [B, T, 1] that tells nothing but how many steps there are."""
+    return torch.zeros(B, T, 1, dtype=x.dtype if x.is_floating_point() else None, device=x.device)
+
+
 def like(tensor: Tensor, weight: Tensor) -> Tensor:
     """Return a tensor that the network made for itself, such as its zeros, in the precision of its weights."""
     return tensor.to(weight.dtype)

@@ -20,11 +20,13 @@ class Unrolled:
         result: number of the module's output.
         weights: parameters, buffers and constants by name.
         reading: of a step of what was computed of all steps.
+        fed_back: the stage of a decoder's loop, which reads no step (fed_back.py), or None.
     """
 
     def __init__(self, steps: int, reading: Reading = Reading.AS_IT_STANDS) -> None:
         self.steps = steps
         self.reading = reading
+        self.fed_back: int | None = None
         self.values: list[Value] = []
         self.result = -1
         self.weights: dict[str, Tensor] = {}

@@ -108,11 +108,29 @@ def loop_over_steps(self: Any, x: Tensor) -> Tensor:
     return total
 
 
+def loop_that_counts_its_steps(self: Any, x: Tensor) -> Tensor:
+    total = 0
+    for t, y in enumerate(self.rnn(x)[0].unbind(1)):
+        total = total + t * torch.tanh(self.score(y))
+    return total
+
+
 def table_of_steps(self: Any, x: Tensor) -> Tensor:
     return self.rnn(x)[0] * torch.ones(x.size(1)).tolist()[0] + torch.zeros(int(x.size(1)), H)
 
 
-@pytest.mark.parametrize("forward", [loop_over_steps, table_of_steps])
+def test_loop_over_what_a_layer_gave_is_exported(exported: Any) -> None:
+    module = make(loop_over_steps)
+
+    graph = exported(module)
+
+    x = graph.exportable.example(2, 23)[0]
+    with torch.no_grad():
+        assert torch.allclose(graph.exportable.network(x)[0], module(x), atol=2e-6)
+    assert graph.largest_difference() < 4e-6
+
+
+@pytest.mark.parametrize("forward", [loop_that_counts_its_steps, table_of_steps])
 def test_code_that_freezes_the_length_is_refused_and_named(exported: Any, forward: Callable[..., Any]) -> None:
     with pytest.raises(FrozenAxisError, match=r"freezes the time.*test_foreign_forward\.py:\d+ \(") as caught:
         exported(make(forward))

@@ -306,38 +306,6 @@ def test_module_of_one_step_is_put_in_the_loop_that_was_advised() -> None:
         assert torch.allclose(one.network(x, None, [h])[0], other.network(x, None, [h])[0], atol=1e-6)
 
 
-class Scalars(nn.Module):
-    """Reads [B, T]."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.cell = nn.LSTMCell(1, H)
-
-    def forward(self, x: Tensor) -> Tensor:
-        h = c = torch.zeros(x.size(0), H)
-        for piece in x.split(1, dim=1):
-            h, c = self.cell(piece, (h, c))
-        return h
-
-
-class HandsOn(nn.Module):
-    """What the refusal of Scalars advises."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.inner = Scalars()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.inner(x[..., 0])
-
-
-def test_sequence_of_numbers_is_refused_and_the_remedy_works() -> None:
-    with pytest.raises(UnsupportedLayerError, match=r"if it takes \[B, T\], wrap it in a module that hands on x"):
-        prepare(Scalars())
-
-    assert prepare(HandsOn(), input_dim=1).signature.inputs[0].shape == ("B", "T", 1)
-
-
 class WithLengths(nn.Module):
     """Masks in its loop."""
 
