@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from cellgate.export.call_roles import find_roles
 from cellgate.export.errors import ExportError, FrozenAxisError, SignatureError, UnsupportedLayerError
 from cellgate.export.exportable import prepare
-from cellgate.export.foreign_network import find_roles
 
 from .foreign_modules import H, I, make
 
