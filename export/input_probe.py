@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .call_layout import InputLayout, input_layouts
-from .call_mask import MaskForm, mask_forms
+from .call_mask import MaskForm, further_marks, mask_forms, says_too_much
 from .call_modes import wants_cuda
 from .error_line import first_line, said_by
 from .errors import AnswerError, ExportError, SignatureError
@@ -114,6 +114,9 @@ def _no_input(network: ForeignNetwork, tried: list[tuple[bool, int]], complaint:
             f"{name}.forward runs for sequences of {only} steps alone (for {PROBE_STEPS[0]} it said {said}), expected "
             "any number; let it take the length from x.size(1), and let its head read one step or a mean over them"
         )
+    too_much = _mask_that_says_more(network, tried)
+    if too_much is not None:
+        return says_too_much(name, str(network.roles.mask), too_much)
     if _takes_single_steps(network, tried):
         return (
             f"{name}.forward takes a single step, expected a whole sequence; let it give its recurrent layer all "
@@ -136,6 +139,17 @@ def _settings(network: ForeignNetwork, tried: list[tuple[bool, int]]) -> Iterato
         network.input_layout, network.takes_tokens, network.input_dim = layout, takes_tokens, width
         network.mask_form = _mask_forms(network)[0]
         yield
+
+
+def _mask_that_says_more(network: ForeignNetwork, tried: list[tuple[bool, int]]) -> MaskForm | None:
+    """Return a mask with which the module that needs one runs, and which no lengths tell."""
+    for _ in _settings(network, tried):
+        for form in [] if network.mask_form is None else mask_forms(str(network.roles.mask), network.input_layout):
+            for network.mask_form in further_marks(form):
+                usable = "I" not in network.mask_form.axes or not network.takes_tokens
+                if usable and _complaint_of(network) is None:
+                    return network.mask_form
+    return None
 
 
 def _takes_single_steps(network: ForeignNetwork, tried: list[tuple[bool, int]]) -> bool:

@@ -11,14 +11,13 @@ Rules of this file: the name of an argument decides only where no run does, and 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import Tensor
 
-from .call_mask import MaskForm, mask_forms, polarity_said
+from .call_mask import MaskForm, further_marks, mask_forms, polarity_said, says_too_much
 from .errors import SignatureError
 from .exchanged_layer import ExchangedLayer
 from .input_probe import example
@@ -35,16 +34,14 @@ def find_mask(network: ForeignNetwork) -> None:
     """Turn the mask that the module needs, and with which it runs, where the other polarity shows more of its steps.
 
     Raises:
-        SignatureError: it takes a mask [T, T] as well, which would say more than which steps are real.
+        SignatureError: it takes a mask [T, T] or [B, T, I] as well, which would say more than which steps are real.
     """
     form, name = network.mask_form, network.roles.mask
-    if form is None:
+    if form is None or name is None:
         return
-    if _takes_square(network, form):
-        raise SignatureError(
-            f"{type(network.module).__name__}.forward takes a mask [T, T] for {name}, expected one mark for each step, "
-            "[B, T], which lengths can tell; make that mask in forward, of x.size(1), in the place of the argument"
-        )
+    more = _taken_as_well(network, form)
+    if more is not None:
+        raise SignatureError(says_too_much(type(network.module).__name__, name, more))
     if _shows_more(network, form.turned, form):
         network.mask_form = form.turned
 
@@ -70,7 +67,7 @@ def masks_to_try(network: ForeignNetwork) -> Iterator[tuple[MaskForm | None, ...
                 left = [form for form in left if not _shows_more(network, form.turned, form)]
         else:
             left = [form for form in (one, other) if _same_answer(network, form, None)]
-        if left and not _takes_square(network, left[0]):
+        if left and _taken_as_well(network, left[0]) is None:
             yield tuple(left)
     network.mask_form = given
 
@@ -116,18 +113,20 @@ def _answer(network: ForeignNetwork, form: MaskForm | None, x: Tensor | None = N
     return y if bool(y.isfinite().all()) else None
 
 
-def _takes_square(network: ForeignNetwork, form: MaskForm) -> bool:
-    """Whether what takes this form takes a mask [T, T] just so, as by broadcasting it may."""
-    if "1" not in form.axes:
-        return False
+def _taken_as_well(network: ForeignNetwork, form: MaskForm) -> MaskForm | None:
+    """Return what says more than this form and is taken just so, as by broadcasting it may be."""
     given = network.mask_form
-    shapes = [
-        [None if y is None else y.shape for y in (_answer(network, one, example(network, steps)) for one in forms)]
-        for steps in network.probe_steps
-        for forms in [(form, replace(form, axes="TT"))]
-    ]
+    due = _shapes(network, form)
+    several = not network.takes_tokens and network.input_dim > 1
+    further = [one for one in further_marks(form) if several or "I" not in one.axes]
+    found = next((one for one in further if _shapes(network, one) == due), None)
     network.mask_form = given
-    return all(one == other for one, other in shapes)
+    return found
+
+
+def _shapes(network: ForeignNetwork, form: MaskForm) -> list[torch.Size | None]:
+    answers = [_answer(network, form, example(network, steps)) for steps in network.probe_steps]
+    return [None if y is None else y.shape for y in answers]
 
 
 def _same_answer(network: ForeignNetwork, one: MaskForm | None, other: MaskForm | None) -> bool:

@@ -282,6 +282,40 @@ def test_a_mask_of_steps_beside_steps_is_refused_where_it_is_needed_and_left_out
         prepare(made(needing))
 
 
+def test_a_mask_that_could_have_a_mark_for_each_feature_is_refused_and_its_remedies_work() -> None:
+    def observed(self: Any, x: Tensor, mask: Tensor) -> Tensor:
+        return self.head(self.rnn(x * mask)[0])
+
+    def beside(self: Any, x: Tensor, mask: Tensor) -> Tensor:
+        return self.head(self.rnn((torch.cat([x, mask], -1) * 0.5)[..., :I])[0] * mask[..., :1])
+
+    def cut(self: Any, x: Tensor) -> Tensor:
+        return observed(self, x[..., :I], x[..., I:])
+
+    def padding(self: Any, x: Tensor, mask: Tensor) -> Tensor:
+        return observed(self, x, mask.unsqueeze(-1))
+
+    for forward in (observed, beside):
+        with pytest.raises(SignatureError, match=r"takes a mask \[B, T, I\] for mask, expected one mark for each step"):
+            prepare(made(forward))
+    assert prepare(made(cut), input_dim=2 * I).network.honours_lengths
+    assert form_of(made(padding)).endswith("bool [B, T], True for a real step")
+
+
+def test_a_mask_that_runs_only_as_steps_beside_steps_is_refused_for_what_it_is() -> None:
+    class Attending(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn, self.attention = nn.LSTM(I, 6, batch_first=True), nn.MultiheadAttention(6, 2, batch_first=True)
+
+        def forward(self, x: Tensor, attn_mask: Tensor) -> Tensor:
+            o = self.rnn(x)[0]
+            return self.attention(o, o, o, attn_mask=attn_mask)[0]
+
+    with pytest.raises(SignatureError, match=r"takes a mask \[T, T\] for attn_mask, expected one mark for each step"):
+        prepare(Attending())
+
+
 def test_a_loop_over_a_cell_that_needs_a_mask_is_told_to_do_without() -> None:
     class Loop(nn.Module):
         def __init__(self) -> None:
