@@ -11,6 +11,7 @@ Rules of this file: the name of an argument decides only where no run does, and 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
@@ -101,6 +102,30 @@ def check_full_mask(network: ForeignNetwork) -> None:
         "padding; call it attention_mask where True is real, "
         "padding_mask where it is padding"
     )
+
+
+@torch.no_grad()
+def check_kind(network: ForeignNetwork) -> None:
+    """See that a mask of floats says the same, where the module takes one.
+
+    A sum of two bool masks is their "or"; who adds two masks of numbers and is given bool gets something else.
+
+    Raises:
+        SignatureError: it says something else, and no run tells which is meant.
+    """
+    form, name = network.mask_form, network.roles.mask
+    if form is None or form.kind == "float32":
+        return
+    other = replace(form, kind="float32")
+    runs = [_answer(network, one) is not None for one in (form, other)]
+    network.mask_form = form
+    if all(runs) and not _same_answer(network, form, other):
+        kind = "bool" if form.kind == "bool" else "long"
+        raise SignatureError(
+            f"{type(network.module).__name__}.forward gives something else for {name} of {form.kind} than of float32, "
+            f"expected the same, for no run tells which it wants; begin it with {name} = {name}.float(), or with "
+            f"{name}.{kind}()"
+        )
 
 
 def _answer(network: ForeignNetwork, form: MaskForm | None, x: Tensor | None = None) -> Tensor | None:

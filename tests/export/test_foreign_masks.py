@@ -316,6 +316,31 @@ def test_a_mask_that_runs_only_as_steps_beside_steps_is_refused_for_what_it_is()
         prepare(Attending())
 
 
+def test_a_mask_that_means_something_else_as_bool_than_as_numbers_is_refused_until_forward_says_which() -> None:
+    def averaged(self: Any, x: Tensor, mask: Tensor) -> Tensor:  # of two bool masks the sum is True, which is one
+        pairs = (mask[:, 1:] + mask[:, :-1]) / 2
+        return self.head((self.rnn(x)[0][:, 1:] * pairs.unsqueeze(-1)).sum(1))
+
+    with pytest.raises(
+        SignatureError, match=r"for mask of bool than of float32, .* begin it with mask = mask.float\(\)"
+    ):
+        prepare(made(averaged))
+    assert "made from lengths" in form_of(made(lambda self, x, mask: averaged(self, x, mask.float())))
+
+
+@pytest.mark.parametrize("reach", [12, 100])
+def test_what_looks_far_ahead_into_the_padding_gets_no_lengths_by_its_mask(reach: int) -> None:
+    def forward(self: Any, x: Tensor, mask: Tensor) -> Tensor:
+        ahead = nn.functional.pad(x, (0, 0, 0, reach))[:, reach:]
+        return self.head((self.rnn(x + ahead)[0] * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True))
+
+    def careful(self: Any, x: Tensor, mask: Tensor) -> Tensor:
+        return forward(self, x * mask.unsqueeze(-1), mask)
+
+    assert "all of it real" in form_of(made(forward))
+    assert "made from lengths" in form_of(made(careful))
+
+
 def test_a_loop_over_a_cell_that_needs_a_mask_is_told_to_do_without() -> None:
     class Loop(nn.Module):
         def __init__(self) -> None:
