@@ -84,8 +84,8 @@ def mask_forms(name: str, layout: InputLayout) -> Iterator[MaskForm]:
     axes: tuple[str, ...] = ("BT", "B1T", "BT1")
     if layout.time_first:
         axes = ("TB", "BT", "B1T", "TB1")
-    if layout.one_at_a_time:
-        axes = ("T", "BT")
+    if layout.one_at_a_time:  # beside [1, T, I] a mark for each step is [1, T]; [T] would be one for each row
+        axes = ("BT",) if layout.axes.startswith("1") else ("T", "BT")
     first = polarity_said(name) is not False
     for places in axes:
         for kind in _KINDS:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from itertools import product
 from typing import TYPE_CHECKING, Final
 
@@ -41,7 +42,27 @@ def example(network: ForeignNetwork, steps: int, rows: int | None = None, seed: 
 
 @torch.no_grad()
 def find_input(network: ForeignNetwork, tried: list[tuple[bool, int]]) -> None:
-    """Try (takes tokens, width) in each layout, first come first tried, until one runs."""
+    """Try (takes tokens, width) in each layout, first come first tried, until one runs.
+
+    A mask that has a default without which nothing runs is needed all the same.
+
+    Raises:
+        SignatureError: none runs.
+        AnswerError: what it returns is no answer.
+    """
+    runs, complaint = _first_that_runs(network, tried)
+    roles = network.roles
+    if not runs and roles.mask is not None and not roles.needs_mask:
+        network.own_roles = network.roles = replace(roles, needs_mask=True)
+        runs, _ = _first_that_runs(network, tried)
+        if not runs:
+            network.own_roles, network.roles, network.mask_form = roles, roles, None
+    if not runs:
+        raise SignatureError(_no_input(network, tried, complaint))
+
+
+def _first_that_runs(network: ForeignNetwork, tried: list[tuple[bool, int]]) -> tuple[bool, Exception | None]:
+    """Set what runs; return whether anything does, and what was said to the first that does not."""
     complaint: Exception | None = None
     for probed, (layout, takes_tokens, width) in product(PROBES, list(_inputs(tried))):
         network.input_layout, network.takes_tokens, network.input_dim = layout, takes_tokens, width
@@ -53,9 +74,9 @@ def find_input(network: ForeignNetwork, tried: list[tuple[bool, int]]) -> None:
                 err = _complaint_of(network, probed)
             if err is None:
                 network.probe_steps = probed
-                return
+                return True, complaint
             complaint = complaint or err
-    raise SignatureError(_no_input(network, tried, complaint))
+    return False, complaint
 
 
 def _inputs(tried: list[tuple[bool, int]]) -> Iterator[tuple[InputLayout, bool, int]]:

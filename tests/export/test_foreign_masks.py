@@ -250,6 +250,19 @@ def test_an_optional_mask_that_does_not_help_is_left_out(forward: Callable[..., 
     assert not network.honours_lengths
 
 
+def test_a_mask_with_a_default_that_forward_cannot_do_without_is_given() -> None:
+    def forward(self: Any, x: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        mask = attention_mask.unsqueeze(-1)  # type: ignore[union-attr]
+        return self.head((self.rnn(x)[0] * mask).sum(1) / mask.sum(1))
+
+    assert "made from lengths: bool [B, T]" in form_of(made(forward))
+
+
+def test_a_mark_for_each_row_is_not_taken_for_one_for_each_step() -> None:
+    with pytest.raises(SignatureError, match=r"runs for no input width .* with a mask of a mark for each step"):
+        prepare(made(lambda self, x, mask: self.head(self.rnn(x)[0][:, -1]) * mask[:, None]))
+
+
 def test_an_optional_mask_that_is_told_is_given() -> None:
     assert "made from lengths: bool [B, T]" in form_of(made(something_else), {"mask": "mask"})
 
