@@ -91,7 +91,7 @@ def find_least_steps(network: ForeignNetwork, module: nn.Module) -> None:
             fails, network.said_to_fewer = steps, str(complaint) if told else f"it said {said_by(complaint)}"
     network.least_steps = runs
     network.least_captured = next(
-        (n for n in range(runs, network.probe_steps[1]) if _fewest_left(network, n) > 1), network.probe_steps[0]
+        (n for n in range(runs, network.probe_steps[1] + 1) if _fewest_left(network, n) > 1), network.probe_steps[0]
     )
 
 
