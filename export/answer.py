@@ -36,6 +36,11 @@ class Answer:
 
     told: str | None = None
 
+    @property
+    def is_several(self) -> bool:
+        """Whether several are told."""
+        return "," in (self.told or "")
+
     def of(self, result: Any, name: str) -> Named:
         """Return the answer out of what the forward of the module called ``name`` returned, and behind it the rest.
 
@@ -171,6 +176,25 @@ def refuse_other_numbers(name: str, answer: Tensor, returned: Named) -> None:
         remedy = "end its forward with .float()" if answer.is_floating_point() else "return scores, not argmax"
         raise SignatureError(
             f"{name}.forward returns {_dtype(answer)}, expected float32; {remedy}{say_others(returned)}"
+        )
+
+
+def refuse_widths_of_steps(name: str, columns: Sequence[Mapping[str, int]]) -> None:
+    """Refuse several tensors side by side of which one has another width for each number of steps.
+
+    Args:
+        name: of the module.
+        columns: of the answer for each number of steps.
+
+    Raises:
+        AnswerError: a width differs.
+    """
+    grown = [one for one in columns[0] if len({widths[one] for widths in columns}) > 1]
+    if grown:
+        raise AnswerError(
+            f"{name}.forward returns {' and '.join(grown)} (--answer) with more numbers on the last axis for more "
+            "steps, expected as many for every length, so that several stand side by side; take .squeeze(-1) out "
+            "where it is a number for each step, or give one name to --answer"
         )
 
 

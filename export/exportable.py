@@ -122,7 +122,9 @@ class Exportable:
         """
         least = self.signature.least_steps
         if steps is None:
-            probed = self.network.probe_steps[0] if isinstance(self.network, ForeignNetwork) else _EXAMPLE_STEPS
+            probed = _EXAMPLE_STEPS
+            if isinstance(self.network, ForeignNetwork):
+                probed = max(self.network.probe_steps[0], self.network.least_captured)
             steps = max(probed, least + 3)  # so that nothing that is shortened has a size of one, a special case
         generator = torch.Generator().manual_seed(0)
         tensors: list[Tensor] = []

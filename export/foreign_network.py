@@ -31,7 +31,7 @@ from .input_width import input_candidates, loop_candidates
 from .loops.rolled import roll
 from .loops.sequence_call import Sequences
 from .loops.written_out import written_out
-from .mask_probe import find_mask
+from .mask_probe import check_kind, find_mask
 from .one_at_a_time import mapped, row_by_row
 from .original_proof import prove_as_it_came
 from .output_probe import find_output
@@ -89,6 +89,7 @@ class ForeignNetwork(ForeignCall):
         find_precision(self)
         find_state(self)
         find_lengths(self)
+        check_kind(self)
         prove_as_it_came(self, module)
         as_it_came, x = copy.deepcopy(module).eval(), example(self, self.probe_steps[0])
         self.left_out, self.whole_numbers = names_left_out(self, as_it_came, x)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from itertools import product
 from typing import TYPE_CHECKING, Final
 
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .call_layout import InputLayout, input_layouts
-from .call_mask import MaskForm, mask_forms
+from .call_mask import MaskForm, further_marks, mask_forms, says_too_much
 from .call_modes import wants_cuda
 from .error_line import first_line, said_by
 from .errors import AnswerError, ExportError, SignatureError
@@ -43,7 +44,27 @@ def example(network: ForeignNetwork, steps: int, rows: int | None = None, seed: 
 
 @torch.no_grad()
 def find_input(network: ForeignNetwork, tried: Sequence[Input]) -> None:
-    """Try each input, first come first tried, until one runs."""
+    """Try each input, first come first tried, until one runs.
+
+    A mask that has a default without which nothing runs is needed all the same.
+
+    Raises:
+        SignatureError: none runs.
+        AnswerError: what it returns is no answer.
+    """
+    runs, complaint = _first_that_runs(network, tried)
+    roles = network.roles
+    if not runs and roles.mask is not None and not roles.needs_mask:
+        network.own_roles = network.roles = replace(roles, needs_mask=True)
+        runs, _ = _first_that_runs(network, tried)
+        if not runs:
+            network.own_roles, network.roles, network.mask_form = roles, roles, None
+    if not runs:
+        raise SignatureError(_no_input(network, tried, complaint))
+
+
+def _first_that_runs(network: ForeignNetwork, tried: Sequence[Input]) -> tuple[bool, Exception | None]:
+    """Set what runs; return whether anything does, and what was said to the first that does not."""
     complaint: Exception | None = None
     for probed, (layout, takes_tokens, width) in product(PROBES, tried):
         network.input_layout, network.takes_tokens, network.input_dim = layout, takes_tokens, width
@@ -55,9 +76,9 @@ def find_input(network: ForeignNetwork, tried: Sequence[Input]) -> None:
                 err = _complaint_of(network, probed)
             if err is None:
                 network.probe_steps = probed
-                return
+                return True, complaint
             complaint = complaint or err
-    raise SignatureError(_no_input(network, tried, complaint))
+    return False, complaint
 
 
 def inputs_to_try(tried: Sequence[tuple[bool, int]]) -> Iterator[Input]:
@@ -116,6 +137,9 @@ def _no_input(network: ForeignNetwork, tried: Sequence[Input], complaint: Except
             f"{name}.forward runs for sequences of {only} steps alone (for {PROBE_STEPS[0]} it said {said}), expected "
             "any number; let it take the length from x.size(1), and let its head read one step or a mean over them"
         )
+    too_much = _mask_that_says_more(network, tried)
+    if too_much is not None:
+        return says_too_much(name, str(network.roles.mask), too_much)
     if _takes_single_steps(network, tried):
         return (
             f"{name}.forward takes a single step, expected a whole sequence; let it give its recurrent layer all "
@@ -138,6 +162,17 @@ def _settings(network: ForeignNetwork, tried: Sequence[Input]) -> Iterator[None]
         network.input_layout, network.takes_tokens, network.input_dim = layout, takes_tokens, width
         network.mask_form = _mask_forms(network)[0]
         yield
+
+
+def _mask_that_says_more(network: ForeignNetwork, tried: Sequence[Input]) -> MaskForm | None:
+    """Return a mask with which the module that needs one runs, and which no lengths tell."""
+    for _ in _settings(network, tried):
+        for form in [] if network.mask_form is None else mask_forms(str(network.roles.mask), network.input_layout):
+            for network.mask_form in further_marks(form):
+                usable = "I" not in network.mask_form.axes or not network.takes_tokens
+                if usable and _complaint_of(network) is None:
+                    return network.mask_form
+    return None
 
 
 def _takes_single_steps(network: ForeignNetwork, tried: Sequence[Input]) -> bool:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch import Tensor
 
-from .call_mask import MaskForm, mask_forms, polarity_said
+from .call_mask import MaskForm, further_marks, mask_forms, polarity_said, says_too_much
 from .errors import SignatureError
 from .exchanged_layer import ExchangedLayer
 from .input_probe import example
@@ -35,16 +35,14 @@ def find_mask(network: ForeignNetwork) -> None:
     """Turn the mask that the module needs, and with which it runs, where the other polarity shows more of its steps.
 
     Raises:
-        SignatureError: it takes a mask [T, T] as well, which would say more than which steps are real.
+        SignatureError: it takes a mask [T, T] or [B, T, I] as well, which would say more than which steps are real.
     """
     form, name = network.mask_form, network.roles.mask
-    if form is None:
+    if form is None or name is None:
         return
-    if _takes_square(network, form):
-        raise SignatureError(
-            f"{type(network.module).__name__}.forward takes a mask [T, T] for {name}, expected one mark for each step, "
-            "[B, T], which lengths can tell; make that mask in forward, of x.size(1), in the place of the argument"
-        )
+    more = _taken_as_well(network, form)
+    if more is not None:
+        raise SignatureError(says_too_much(type(network.module).__name__, name, more))
     if _shows_more(network, form.turned, form):
         network.mask_form = form.turned
 
@@ -70,7 +68,7 @@ def masks_to_try(network: ForeignNetwork) -> Iterator[tuple[MaskForm | None, ...
                 left = [form for form in left if not _shows_more(network, form.turned, form)]
         else:
             left = [form for form in (one, other) if _same_answer(network, form, None)]
-        if left and not _takes_square(network, left[0]):
+        if left and _taken_as_well(network, left[0]) is None:
             yield tuple(left)
     network.mask_form = given
 
@@ -106,6 +104,30 @@ def check_full_mask(network: ForeignNetwork) -> None:
     )
 
 
+@torch.no_grad()
+def check_kind(network: ForeignNetwork) -> None:
+    """See that a mask of floats says the same, where the module takes one.
+
+    A sum of two bool masks is their "or"; who adds two masks of numbers and is given bool gets something else.
+
+    Raises:
+        SignatureError: it says something else, and no run tells which is meant.
+    """
+    form, name = network.mask_form, network.roles.mask
+    if form is None or form.kind == "float32":
+        return
+    other = replace(form, kind="float32")
+    runs = [_answer(network, one) is not None for one in (form, other)]
+    network.mask_form = form
+    if all(runs) and not _same_answer(network, form, other):
+        kind = "bool" if form.kind == "bool" else "long"
+        raise SignatureError(
+            f"{type(network.module).__name__}.forward gives something else for {name} of {form.kind} than of float32, "
+            f"expected the same, for no run tells which it wants; begin it with {name} = {name}.float(), or with "
+            f"{name}.{kind}()"
+        )
+
+
 def _answer(network: ForeignNetwork, form: MaskForm | None, x: Tensor | None = None) -> Tensor | None:
     """Return what the module gives with a mask that says that all steps are real; None where it fails, or gives NaN."""
     network.mask_form = form
@@ -116,18 +138,20 @@ def _answer(network: ForeignNetwork, form: MaskForm | None, x: Tensor | None = N
     return y if bool(y.isfinite().all()) else None
 
 
-def _takes_square(network: ForeignNetwork, form: MaskForm) -> bool:
-    """Whether what takes this form takes a mask [T, T] just so, as by broadcasting it may."""
-    if "1" not in form.axes:
-        return False
+def _taken_as_well(network: ForeignNetwork, form: MaskForm) -> MaskForm | None:
+    """Return what says more than this form and is taken just so, as by broadcasting it may be."""
     given = network.mask_form
-    shapes = [
-        [None if y is None else y.shape for y in (_answer(network, one, example(network, steps)) for one in forms)]
-        for steps in network.probe_steps
-        for forms in [(form, replace(form, axes="TT"))]
-    ]
+    due = _shapes(network, form)
+    several = not network.takes_tokens and network.input_dim > 1
+    further = [one for one in further_marks(form) if several or "I" not in one.axes]
+    found = next((one for one in further if _shapes(network, one) == due), None)
     network.mask_form = given
-    return all(one == other for one, other in shapes)
+    return found
+
+
+def _shapes(network: ForeignNetwork, form: MaskForm) -> list[torch.Size | None]:
+    answers = [_answer(network, form, example(network, steps)) for steps in network.probe_steps]
+    return [None if y is None else y.shape for y in answers]
 
 
 def _same_answer(network: ForeignNetwork, one: MaskForm | None, other: MaskForm | None) -> bool:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..bundle.axes import StepAxis
-from .answer import Named, refuse_list_of_steps, refuse_other_numbers, say_others
+from .answer import Named, refuse_list_of_steps, refuse_other_numbers, refuse_widths_of_steps, say_others
 from .answered_steps import find_answered_steps, per_step_of_fewer
 from .call_layout import output_layouts
 from .errors import SignatureError
@@ -27,11 +27,13 @@ def find_output(network: ForeignNetwork) -> None:
 
     Raises:
         SignatureError: no layout fits, rows change each other, or y is not what it was in the run before.
-        AnswerError: it returns a list with a tensor for each step.
+        AnswerError: it returns a list with a tensor for each step, or tensors that cannot stand side by side.
     """
     returned = _returned_by_runs_that_tell(network)
     given, answer = network.probe_steps, returned[0][0][1]
     refuse_list_of_steps(_name(network), returned, given)
+    if network.own_answer.is_several:
+        refuse_widths_of_steps(_name(network), _columns(network))
     others = say_others(returned[0])
     refuse_other_numbers(_name(network), answer, returned[0])
     network.stacks = {n: tensors for n, tensors in network.stacks.items() if n in network.carry.calls}
@@ -45,21 +47,23 @@ def _name(network: ForeignNetwork) -> str:
 
 
 def _returned_by_runs_that_tell(network: ForeignNetwork) -> list[Named]:
-    """Return what the module returns for both probes; for more steps where its answer has more for those alone.
+    """Return what the module returns for both probes; for more steps where its answer tells more for those alone.
 
-    Of five steps and of seven, y[:, ::4] has two, and y[:, 10:] none.
+    Of five steps and of seven, y[:, ::4] has two, and y[:, 10:] none; y[:, -12:] has all of them, and of more twelve.
     """
     found = _returned(network, network.probe_steps)
     shapes = _shapes(found)
     for pair in PROBES:
-        if pair[0] <= network.probe_steps[0] or shapes[0] != shapes[1]:
+        if pair[0] <= network.probe_steps[0]:
             continue
         try:
             further = _returned(network, pair)
         except Exception:  # noqa: BLE001 - a stranger's forward may fail in any way
             break
         one, other = _shapes(further)
-        if one != other and 0 not in one:
+        if shapes[0] != shapes[1] and any(sizes == pair for sizes in zip(one, other, strict=False)):
+            break
+        if (one != other) == (shapes[0] == shapes[1]) and 0 not in one:
             network.probe_steps = pair
             return further
         if one == other == shapes[0] and 0 not in one:
@@ -72,6 +76,14 @@ def _returned(network: ForeignNetwork, steps: tuple[int, int]) -> list[Named]:
     for count in steps:
         network.call(example(network, count))
         found.append(network.returned)
+    return found
+
+
+def _columns(network: ForeignNetwork) -> list[dict[str, int]]:
+    found = []
+    for steps in network.probe_steps:
+        network.call(example(network, steps))
+        found.append(network.answer_columns)
     return found
 
 
@@ -136,6 +148,10 @@ def _no_layout(network: ForeignNetwork, shapes: list[list[int]], rows: int) -> s
             "y[:, -1] or y.mean(1)"
         )
     remedy = "; end its forward with .flatten(1)" if shapes[0] == shapes[1] and shapes[0][:1] == [rows] else ""
+    if shapes[0] == shapes[1] and shapes[0][1:2] == [rows]:
+        remedy = "; end its forward with .transpose(0, 1)"
+    if network.own_answer.is_several:
+        remedy = "; where a head gives one number, take its .squeeze(-1) out"
     whom, wanted = f"{PROBE_ROWS} rows", "[B, T, O] or [B, O]"
     if network.input_layout.one_at_a_time:
         whom, wanted = "a sequence", "[T, O] or [O]"

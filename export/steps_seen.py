@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _FEWEST_SEEN: Final = 3  # by a layer behind a front: one step and two are special to much code, and to a capture
 _LEFT_OVER: Final = 16  # by the strides of a front, taken together
 _FEW_LEFT_OVER: Final = 5
+_FAR_AHEAD: Final = 140  # steps that a shift or a dilated convolution may look ahead
 
 
 @torch.no_grad()
@@ -90,7 +91,7 @@ def find_least_steps(network: ForeignNetwork, module: nn.Module) -> None:
             fails, network.said_to_fewer = steps, str(complaint) if told else f"it said {said_by(complaint)}"
     network.least_steps = runs
     network.least_captured = next(
-        (n for n in range(runs, network.probe_steps[1]) if _fewest_left(network, n) > 1), network.probe_steps[0]
+        (n for n in range(runs, network.probe_steps[1] + 1) if _fewest_left(network, n) > 1), network.probe_steps[0]
     )
 
 
@@ -119,13 +120,17 @@ def _complaint(network: ForeignNetwork, module: nn.Module, steps: int) -> Except
 def lengths_to_try(network: ForeignNetwork) -> list[tuple[int, Tensor]]:
     """Return numbers of steps with a length for each row of a probe; not sorted, for some modules sort them.
 
-    With a front, or an answer for fewer steps, there are more, for a module may be right by its lengths only where its
-    stride leaves nothing over, of them or of the padded steps.
+    The last has many steps, for what looks far ahead sees no padding in few. With a front, or an answer for fewer
+    steps, there are more, for a module may be right by its lengths only where its stride leaves nothing over, of them
+    or of the padded steps.
     """
     least, steps = network.least_steps, network.probe_steps[1]
+    far = steps + _FAR_AHEAD
+    last = (far, torch.tensor([least + (far - least) // 2, far, least, far - 1, steps]))
     if network.sees_steps and network.answer_axis.is_every_step:
-        return [(steps, torch.tensor([least + (steps - least) // 2, steps, least]))]
-    return [
+        return [(steps, torch.tensor([least + (steps - least) // 2, steps, least])), last]
+    several = [
         (T, torch.tensor([least + (T - least) // 2, T, least, *range(max(least, T - left_over) + 1, T)]))
         for T, left_over in ((steps, _LEFT_OVER), (steps + 1, _FEW_LEFT_OVER))
     ]
+    return [*several, last]

@@ -58,9 +58,10 @@ def find_form(
     if near is not None:
         raise SignatureError(_of_rows(type(module).__name__, near))
     if answer is not None and (other := find_form(module, told, input_dim)) is not None:
+        several = ", and one alone; to have several, give back torch.cat of them" if "," in answer else ""
         raise AnswerError(
             f"{type(module).__name__}.forward takes one step and returns no numbers [B, O] called {answer!r} "
-            f"(--answer), expected one of {', '.join(other.names)}"
+            f"(--answer), expected one of {', '.join(other.names)}{several}"
         )
     return None
 

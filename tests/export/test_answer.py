@@ -182,6 +182,14 @@ def test_several_heads_stand_side_by_side(
             Net(lambda y, _: (y, y[:, -1])), r"0 float32 \[3, 5, 6\], 1 float32 \[3, 6\], expected", id="unlike"
         ),
         pytest.param(Net(lambda y, _: (y, y.argmax(-1))), r"1 int64 \[3, 5\], expected floating", id="whole-numbers"),
+        pytest.param(
+            Net(lambda y, _: (y[..., 0], y[..., 1])),
+            r"0 and 1 \(--answer\) with more .* take .squeeze\(-1\)",
+            id="flat",
+        ),
+        pytest.param(
+            Net(lambda y, _: (y[:, -1], y[:, ::4, 0])), r"returns 1 \(--answer\) with more numbers", id="weights-of-few"
+        ),
     ],
 )
 def test_heads_that_do_not_stand_side_by_side_are_refused(net: nn.Module, complaint: str) -> None:
@@ -208,6 +216,18 @@ def test_answer_that_is_not_there_is_refused_with_those_that_are(net: nn.Module,
         prepare(net, answer=name)
 
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        pytest.param(Net(lambda y, _: (y[:, -1, 0], y[:, -1, 1])), id="for-the-sequence"),
+        pytest.param(Loop(lambda y, _, h: (y[..., 0], h[..., 0])), id="of-a-loop"),
+    ],
+)
+def test_heads_of_one_number_without_its_axis_are_told_to_keep_it(net: nn.Module) -> None:
+    with pytest.raises(SignatureError, match=r"where a head gives one number, take its .squeeze\(-1\) out"):
+        prepare(net, answer="0,1")
 
 
 def test_network_of_this_house_has_one_answer() -> None:

@@ -147,6 +147,30 @@ def test_sequence_too_short_for_the_whole_table_is_too_short(outputs: int, shape
     assert str(exportable.network.said_to_fewer).startswith("it answers with shape [3, 4")
 
 
+class LastOf(nn.Module):
+    """Answers for the last steps, of fewer for all."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.count = count
+        self.rnn, self.head = nn.LSTM(I, H, batch_first=True), nn.Linear(H, O)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.rnn(x)[0])[:, -self.count :]
+
+
+@pytest.mark.parametrize("count", [6, 12, 100])
+def test_last_steps_are_a_table_however_many_they_are(exported: Any, count: int) -> None:
+    module = LastOf(count)
+    graph = exported(module)
+    x = torch.randn(2, count + 3, I)
+
+    assert graph.exportable.signature.outputs[0].shape == ("B", count, O)
+    assert graph.exportable.signature.least_steps == count
+    with torch.no_grad():
+        np.testing.assert_allclose(graph.run(x.numpy())[0], module(x).numpy(), atol=2e-6)
+
+
 class Mixed(Forecast):
     """Mixes rows, of which a probe has as many as the table."""
 
@@ -161,6 +185,7 @@ class Mixed(Forecast):
         pytest.param(
             Forecast(2, 2, 2, 2), r"expected .* one to three sizes .* end its forward with .flatten\(1\)", id="four"
         ),
+        pytest.param(Mixed(), r"end its forward with .transpose\(0, 1\)", id="rows-behind"),
     ],
 )
 def test_what_is_no_table_of_each_row_is_refused(module: nn.Module, complaint: str) -> None:

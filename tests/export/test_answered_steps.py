@@ -92,6 +92,8 @@ def conv(kernel: int, **options: Any) -> nn.Conv1d:
         pytest.param(Ctc(nn.Conv1d(I, C, 400, stride=160)), "(T-240)//160", 400, id="sound"),
         pytest.param(TimeFirst(conv(3, padding=1, stride=4)), "(T+3)//4", 1, id="time-first"),
         pytest.param(Causal(stride=2), "(T+1)//2", 1, id="every-second"),
+        pytest.param(Causal(stride=5), "(T+4)//5", 1, id="every-fifth"),
+        pytest.param(Causal(stride=6), "(T+5)//6", 1, id="every-sixth"),
         pytest.param(Causal(begin=3), "T-3", 4, id="from-the-fourth-on"),
         pytest.param(Causal(begin=2, stride=3), "T//3", 3, id="every-third-from-the-third-on"),
         pytest.param(Tagger(), "T-1", 2, id="one-sequence-at-a-time"),

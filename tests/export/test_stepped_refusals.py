@@ -185,6 +185,8 @@ def test_an_argument_that_may_be_no_state_is_not_taken_for_one(argument: str) ->
 def test_answer_that_a_step_does_not_return_is_refused_with_those_that_it_does() -> None:
     with pytest.raises(AnswerError, match=r"no numbers \[B, O\] called 'logits' .*expected one of 0, 1.0, 1.1"):
         prepare(PairInHead(), answer="logits")
+    with pytest.raises(AnswerError, match=r"expected one of 0, 1.0, 1.1, and one alone; to have several, give back"):
+        prepare(PairInHead(), answer="0,1.0")
 
 
 def test_states_are_not_guessed_without_end() -> None:
