@@ -84,6 +84,7 @@ class Decoded(nn.Module):
         return torch.stack(said, 1)
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     ("module", "shape"),
     [

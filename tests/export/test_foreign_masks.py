@@ -102,6 +102,7 @@ def form_of(module: nn.Module, told: dict[str, str] | None = None) -> str:
     return str(prepare(module, told).description.get("mask", ""))
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     ("forward", "mask", "words"),
     [
