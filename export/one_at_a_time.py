@@ -49,22 +49,23 @@ def mapped(
     count = sum(len(tensors) for tensors in network.stacks.values()) if network.carries_state else 0
     in_axes = (0,) * first + (1,) * (len(taken) - first)
     network.carry.mapped = True
-    with _LinearWrittenOut():
+    with _LinearOfRows():
         y, *final = torch.vmap(one, in_dims=in_axes, out_dims=(0, *(1,) * count))(*taken)
     return y, final
 
 
-class _LinearWrittenOut(TorchFunctionMode):
-    """Linear maps of several steps as a product and a sum: mapped as one operation they ask for sizes that are free."""
+class _LinearOfRows(TorchFunctionMode):
+    """Linear maps of [T, 1, W] as those of [T, W]: where mapped, those of more axes ask for sizes that are free."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Run ``func``, or the two in its place."""
+        """Run ``func``, or the one in its place."""
         del types
-        return (_product_and_sum if func is functional.linear else func)(*args, **(kwargs or {}))
+        return (_linear_of_rows if func is functional.linear else func)(*args, **(kwargs or {}))
 
 
-def _product_and_sum(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    product = torch.matmul(x, weight.t())
-    return product if bias is None else product + bias
+def _linear_of_rows(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    if x.dim() < 3:  # noqa: PLR2004 - [T, W] and [W]
+        return functional.linear(x, weight, bias)
+    return functional.linear(x.flatten(0, -2), weight, bias).unflatten(0, x.shape[:-1])
