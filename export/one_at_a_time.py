@@ -68,4 +68,4 @@ class _LinearOfRows(TorchFunctionMode):
 def _linear_of_rows(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if x.dim() < 3:  # noqa: PLR2004 - [T, W] and [W]
         return functional.linear(x, weight, bias)
-    return functional.linear(x.flatten(0, -2), weight, bias).unflatten(0, x.shape[:-1])
+    return functional.linear(x.flatten(0, -2), weight, bias).reshape(*x.shape[:-1], weight.size(0))
