@@ -10,96 +10,34 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import pack_padded_sequence
 
 from cellgate.export.call_roles import find_roles
-from cellgate.export.errors import SignatureError, UnsupportedLayerError
+from cellgate.export.errors import SignatureError
 from cellgate.export.exportable import prepare
 from cellgate.export.foreign_network import ForeignNetwork
 from cellgate.export.torchscript import export_torchscript
 
 from .foreign_modules import H, I
+from .masked_modules import (
+    bool_padding,
+    bool_real,
+    column,
+    counted_and_packed,
+    each_step,
+    floats,
+    form_of,
+    made,
+    name_that_lies,
+    optional,
+    row,
+    whole_numbers,
+    with_lengths,
+)
 
 pytestmark = pytest.mark.long
 
 LENGTHS = torch.tensor([9, 1, 5, 8])
-
-
-def attended(self: Any, o: Tensor, hidden: Tensor, floor: float = float("-inf")) -> Tensor:
-    """Return the attention over steps that are not hidden [B, T]."""
-    weights = self.score(o).squeeze(-1).masked_fill(hidden, floor).softmax(1)
-    return self.head((o * weights.unsqueeze(-1)).sum(1))
-
-
-def bool_real(self: Any, x: Tensor, mask: Tensor) -> Tensor:
-    return attended(self, self.rnn(x)[0], ~mask)
-
-
-def bool_padding(self: Any, x: Tensor, mask: Tensor) -> Tensor:
-    return attended(self, self.rnn(x)[0], mask)
-
-
-def name_that_lies(self: Any, x: Tensor, padding_mask: Tensor) -> Tensor:
-    return attended(self, self.rnn(x)[0], ~padding_mask, -1e9)
-
-
-def whole_numbers(self: Any, x: Tensor, attention_mask: Tensor) -> Tensor:
-    weights = (self.score(self.rnn(x)[0]).squeeze(-1) + (1 - attention_mask) * -10000.0).softmax(1)
-    return self.head((self.rnn(x)[0] * weights.unsqueeze(-1)).sum(1))
-
-
-def floats(self: Any, x: Tensor, mask: Tensor) -> Tensor:
-    return self.head(torch.matmul(mask.unsqueeze(1), self.rnn(x)[0]).squeeze(1) / mask.sum(1, keepdim=True))
-
-
-def column(self: Any, x: Tensor, mask: Tensor) -> Tensor:
-    return self.head((self.rnn(x)[0] * mask).sum(1) / mask.sum(1))
-
-
-def row(self: Any, x: Tensor, mask: Tensor) -> Tensor:
-    o = self.rnn(x)[0]
-    weights = self.score(o).transpose(1, 2).masked_fill(mask == 0, -1e9).softmax(-1)
-    return self.head((weights @ o).squeeze(1))
-
-
-def each_step(self: Any, x: Tensor, mask: Tensor) -> Tensor:
-    return self.head(self.rnn(x)[0] * mask.unsqueeze(-1))
-
-
-def counted_and_packed(self: Any, x: Tensor, mask: Tensor) -> Tensor:
-    packed = pack_padded_sequence(x, mask.sum(1).cpu(), batch_first=True, enforce_sorted=False)
-    return self.head(pad_packed_sequence(self.rnn(packed)[0], batch_first=True, total_length=x.size(1))[0])
-
-
-def with_lengths(self: Any, x: Tensor, lengths: Tensor, mask: Tensor) -> Tensor:
-    packed = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
-    o = pad_packed_sequence(self.rnn(packed)[0], batch_first=True, total_length=x.size(1))[0]
-    return attended(self, o, mask == 0)
-
-
-def optional(self: Any, x: Tensor, src_key_padding_mask: Tensor | None = None) -> Tensor:
-    o = self.rnn(x)[0]
-    hidden = torch.zeros(x.shape[:2], dtype=torch.bool) if src_key_padding_mask is None else src_key_padding_mask
-    return attended(self, o, hidden)
-
-
-def made(forward: Callable[..., Any], **options: Any) -> nn.Module:
-    """Return a module of this forward around nn.LSTM, with a score for each step and a head."""
-
-    class Made(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.rnn = nn.LSTM(I, H, **{"batch_first": True, **options})
-            width = H * (2 if options.get("bidirectional") else 1)
-            self.score, self.head = nn.Linear(width, 1), nn.Linear(width, 2)
-
-    Made.forward = forward
-    return Made().eval()
-
-
-def form_of(module: nn.Module, told: dict[str, str] | None = None) -> str:
-    """Return what cellgate says of the mask that it makes."""
-    return str(prepare(module, told).description.get("mask", ""))
 
 
 @pytest.mark.no_cover
@@ -266,109 +204,6 @@ def test_a_mark_for_each_row_is_not_taken_for_one_for_each_step() -> None:
 
 def test_an_optional_mask_that_is_told_is_given() -> None:
     assert "made from lengths: bool [B, T]" in form_of(made(something_else), {"mask": "mask"})
-
-
-def marked(self: Any, x: Tensor, mask: Tensor) -> Tensor:
-    return self.head(self.rnn(x)[0]) + 3.0 * mask.unsqueeze(-1)
-
-
-def test_a_polarity_that_no_run_tells_is_refused_unless_the_name_says_it() -> None:
-    with pytest.raises(SignatureError, match="no run tells whether True in it is a real step or padding; call it att"):
-        prepare(made(marked))
-
-    for name, words in (("attention_mask", "True for a real step"), ("padding_mask", "True for padding")):
-        scope: dict[str, Any] = {}
-        exec(f"def forward(self, x, {name}):\n    return marked(self, x, {name})", {"marked": marked}, scope)
-        assert words in form_of(made(scope["forward"]))
-
-
-def test_a_mask_of_steps_beside_steps_is_refused_where_it_is_needed_and_left_out_where_it_is_not() -> None:
-    def forward(self: Any, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        o = self.rnn(x)[0]
-        weights = o @ o.transpose(1, 2)
-        return self.head((weights if mask is None else weights.masked_fill(mask == 0, -1e9)).softmax(-1) @ o)
-
-    def needing(self: Any, x: Tensor, mask: Tensor) -> Tensor:
-        return forward(self, x, mask)
-
-    assert form_of(made(forward)) == ""
-    with pytest.raises(SignatureError, match=r"takes a mask \[T, T\] for mask, expected one mark for each step"):
-        prepare(made(needing))
-
-
-def test_a_mask_that_could_have_a_mark_for_each_feature_is_refused_and_its_remedies_work() -> None:
-    def observed(self: Any, x: Tensor, mask: Tensor) -> Tensor:
-        return self.head(self.rnn(x * mask)[0])
-
-    def beside(self: Any, x: Tensor, mask: Tensor) -> Tensor:
-        return self.head(self.rnn((torch.cat([x, mask], -1) * 0.5)[..., :I])[0] * mask[..., :1])
-
-    def cut(self: Any, x: Tensor) -> Tensor:
-        return observed(self, x[..., :I], x[..., I:])
-
-    def padding(self: Any, x: Tensor, mask: Tensor) -> Tensor:
-        return observed(self, x, mask.unsqueeze(-1))
-
-    for forward in (observed, beside):
-        with pytest.raises(SignatureError, match=r"takes a mask \[B, T, I\] for mask, expected one mark for each step"):
-            prepare(made(forward))
-    assert prepare(made(cut), input_dim=2 * I).network.honours_lengths
-    assert form_of(made(padding)).endswith("bool [B, T], True for a real step")
-
-
-def test_a_mask_that_runs_only_as_steps_beside_steps_is_refused_for_what_it_is() -> None:
-    class Attending(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.rnn, self.attention = nn.LSTM(I, 6, batch_first=True), nn.MultiheadAttention(6, 2, batch_first=True)
-
-        def forward(self, x: Tensor, attn_mask: Tensor) -> Tensor:
-            o = self.rnn(x)[0]
-            return self.attention(o, o, o, attn_mask=attn_mask)[0]
-
-    with pytest.raises(SignatureError, match=r"takes a mask \[T, T\] for attn_mask, expected one mark for each step"):
-        prepare(Attending())
-
-
-def test_a_mask_that_means_something_else_as_bool_than_as_numbers_is_refused_until_forward_says_which() -> None:
-    def averaged(self: Any, x: Tensor, mask: Tensor) -> Tensor:  # of two bool masks the sum is True, which is one
-        pairs = (mask[:, 1:] + mask[:, :-1]) / 2
-        return self.head((self.rnn(x)[0][:, 1:] * pairs.unsqueeze(-1)).sum(1))
-
-    with pytest.raises(
-        SignatureError, match=r"for mask of bool than of float32, .* begin it with mask = mask.float\(\)"
-    ):
-        prepare(made(averaged))
-    assert "made from lengths" in form_of(made(lambda self, x, mask: averaged(self, x, mask.float())))
-
-
-@pytest.mark.parametrize("reach", [12, 100])
-def test_what_looks_far_ahead_into_the_padding_gets_no_lengths_by_its_mask(reach: int) -> None:
-    def forward(self: Any, x: Tensor, mask: Tensor) -> Tensor:
-        ahead = nn.functional.pad(x, (0, 0, 0, reach))[:, reach:]
-        return self.head((self.rnn(x + ahead)[0] * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True))
-
-    def careful(self: Any, x: Tensor, mask: Tensor) -> Tensor:
-        return forward(self, x * mask.unsqueeze(-1), mask)
-
-    assert "all of it real" in form_of(made(forward))
-    assert "made from lengths" in form_of(made(careful))
-
-
-def test_a_loop_over_a_cell_that_needs_a_mask_is_told_to_do_without() -> None:
-    class Loop(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.cell = nn.GRUCell(I, H)
-
-        def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-            h = torch.zeros(x.size(0), H)
-            for t in range(x.size(1)):
-                h = torch.where(mask[:, t : t + 1], self.cell(x[:, t], h), h)
-            return h
-
-    with pytest.raises(UnsupportedLayerError, match="forward needs mask; take it out of the loop"):
-        prepare(Loop())
 
 
 def test_the_compiled_module_keeps_its_mask() -> None:
