@@ -9,6 +9,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -64,11 +65,9 @@ def packing_understood(module: nn.Module) -> Iterator[None]:
 
 def homes_of(module: nn.Module) -> list[dict[str, Any]]:
     """Return the globals in which the code of ``module`` and of its children looks up its names, each once."""
-    homes = {id(vars(sys.modules[name])): vars(sys.modules[name]) for name in _modules_of(module)}
-    return list(homes.values())
-
-
-def _modules_of(module: nn.Module) -> set[str]:
     kinds = {kind for child in module.modules() for kind in type(child).__mro__}
-    names = {kind.__module__ for kind in kinds} | {rnn.__name__}
-    return {name for name in names if name in sys.modules and (name == rnn.__name__ or not name.startswith("torch."))}
+    methods = [one for kind in kinds for one in vars(kind).values() if isinstance(one, FunctionType)]
+    # A method's own module may be another than that of its class: forward may have been put there.
+    names = {kind.__module__ for kind in kinds} | {method.__module__ for method in methods}
+    names = {name for name in names if name in sys.modules and not name.startswith("torch.")} | {rnn.__name__}
+    return [vars(sys.modules[name]) for name in sorted(names)]
