@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UnsupportedLayerError
-from ..steps.written_layer import WrittenLayer, with_layers
+from ..steps.written_layer import WrittenLayer, given_states, with_layers
 
 
 class WrittenOut(WrittenLayer):
@@ -23,7 +23,7 @@ class WrittenOut(WrittenLayer):
         if input.dim() != 3:  # noqa: PLR2004 - rows, steps, features
             raise UnsupportedLayerError("a recurrent layer beside a loop was given no batch of sequences")
         time = 1 if self.batch_first else 0
-        state = [] if hx is None else [hx] if isinstance(hx, Tensor) else list(hx)
+        state = given_states(hx)
         directions = 2 if self.bidirectional else 1
         finals: list[list[Tensor]] = [[] for _ in range(self.states)]
         for layer in range(self.num_layers):
@@ -32,7 +32,9 @@ class WrittenOut(WrittenLayer):
                 k = layer * directions + direction
                 steps = list(input.unbind(time))[:: -1 if direction else 1]
                 suffix = f"_l{layer}" + "_reverse" * direction
-                own, outputs = [t[k] for t in state] or self._zeros_for(steps[0], suffix), []
+                # Zeros of a weight: made of a step, they would seem to depend on that.
+                zeros = self.zeros(self.weights(suffix)[0], steps[0].size(0))
+                own, outputs = [t[k] for t in state] or zeros, []
                 for step in steps:
                     own = self.step(self, step, own, suffix)
                     outputs.append(own[0])
@@ -42,12 +44,6 @@ class WrittenOut(WrittenLayer):
             input = said[0] if directions == 1 else torch.cat(said, -1)  # noqa: A001 - of the next layer
         final = [torch.stack(kept, 0) for kept in finals]
         return input, final[0] if self.states == 1 else tuple(final)
-
-    def _zeros_for(self, step: Tensor, suffix: str) -> list[Tensor]:
-        """Return the first state, made of a weight: made of a step, it would seem to depend on that."""
-        weight = self.weights(suffix)[0]
-        widths = [self.proj_size or self.hidden_size, self.hidden_size][: self.states]
-        return [weight.new_zeros(step.size(0), width) for width in widths]
 
 
 def written_out(module: nn.Module) -> nn.Module:

@@ -48,14 +48,14 @@ class WrittenLayer(nn.Module):
         if input.shape[time] != 1:
             raise UnsupportedLayerError(f"a recurrent layer was given {input.shape[time]} steps in one call")
         signal = input if alone else input.squeeze(time)  # [B, I], of one row [1, I]
-        state = [] if hx is None else [hx] if isinstance(hx, Tensor) else list(hx)
+        state = given_states(hx)
         directions = 2 if self.bidirectional else 1
         finals: list[list[Tensor]] = [[] for _ in range(self.states)]
         for layer in range(self.num_layers):
             said = []
             for direction in range(directions):
                 k = layer * directions + direction
-                own = [t[k].unsqueeze(0) if alone else t[k] for t in state] or self._zeros(signal)
+                own = [t[k].unsqueeze(0) if alone else t[k] for t in state] or self.zeros(signal, signal.size(0))
                 new = self.step(self, signal, own, f"_l{layer}" + "_reverse" * direction)
                 said.append(new[0])
                 for kept, tensor in zip(finals, new, strict=True):
@@ -64,14 +64,20 @@ class WrittenLayer(nn.Module):
         final = [torch.stack(kept, 0) for kept in finals]
         return signal if alone else signal.unsqueeze(time), final[0] if self.states == 1 else tuple(final)
 
-    def _zeros(self, signal: Tensor) -> list[Tensor]:
+    def zeros(self, like: Tensor, rows: int) -> list[Tensor]:
+        """Return the first state [rows, H] of one layer and direction, made of a tensor of its dtype."""
         widths = [self.proj_size or self.hidden_size, self.hidden_size][: self.states]
-        return [signal.new_zeros(signal.size(0), width) for width in widths]
+        return [like.new_zeros(rows, width) for width in widths]
 
     def weights(self, suffix: str) -> tuple[Tensor, ...]:
         """Return the weights of one layer and direction in the order of torch's cells."""
         names = ("weight_ih", "weight_hh", *(("bias_ih", "bias_hh") if self.bias else ()))
         return tuple(getattr(self, name + suffix) for name in names)
+
+
+def given_states(hx: Any) -> list[Tensor]:
+    """Return the state tensors of a layer's argument: one, a pair, or none."""
+    return [] if hx is None else [hx] if isinstance(hx, Tensor) else list(hx)
 
 
 def take_numbers(module: nn.Module, was: nn.Module) -> None:
