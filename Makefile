@@ -25,7 +25,7 @@ pip := $(bin)/python -m pip install --disable-pip-version-check --no-compile --c
 parallel := --numprocesses auto --dist loadfile --no-loadscope-reorder
 bundle := bundles/japanese-vowels
 example := examples/japanese_vowels
-sources := $(wildcard *.py model/*.py export/*.py bundle/*.py)
+sources := $(wildcard *.py model/*.py export/*.py export/*/*.py bundle/*.py)
 
 protos := inference.proto health.proto
 

@@ -28,8 +28,8 @@ from rich.console import Console
 from rich.table import Table
 
 from cellgate.serve.listeners import bind_listener
+from cellgate.serve.models.served_model import parse_place
 from cellgate.serve.processes.supervisor import Supervisor
-from cellgate.serve.served_model import parse_place
 from cellgate.serve.settings import Settings
 
 HOST = "127.0.0.1"

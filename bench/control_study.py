@@ -2,10 +2,10 @@
 
     python bench/control_study.py [--seeds 6] [--only TEXT] [--price]
 
-For each kind of network, over the whole grid of cases (export/cases.py) and some seeds: the largest error of each
-output over the control's bound, which is twice that of torch.nn plus one ULP (export/verify.py); the worst seed, and
-how many seeds are above 1. With --price instead: microseconds a step of both graphs, medians of interleaved runs on one
-thread.
+For each kind of network, over the whole grid of cases (export/proof/cases.py) and some seeds: the largest error of each
+output over the control's bound, which is twice that of torch.nn plus one ULP (export/proof/verify.py); the worst seed,
+and how many seeds are above 1. With --price instead: microseconds a step of both graphs, medians of interleaved runs on
+one thread.
 """
 
 import argparse
@@ -19,14 +19,14 @@ import torch
 
 import cellgate  # noqa: F401 - switches onnxruntime's telemetry off before its import
 from cellgate.bundle.manifest import SessionOptions
-from cellgate.export.cases import grid, make_inputs
-from cellgate.export.compare import measure, ulp
 from cellgate.export.exportable import prepare
-from cellgate.export.graph_legs import RuntimeLeg
-from cellgate.export.leg import Leg
-from cellgate.export.onnx_graph import export_onnx
-from cellgate.export.oracle import Oracle
-from cellgate.export.torch_legs import ControlLeg
+from cellgate.export.graph.onnx_graph import export_onnx
+from cellgate.export.proof.cases import grid, make_inputs
+from cellgate.export.proof.compare import measure, ulp
+from cellgate.export.proof.graph_legs import RuntimeLeg
+from cellgate.export.proof.leg import Leg
+from cellgate.export.proof.oracle import Oracle
+from cellgate.export.proof.torch_legs import ControlLeg
 from cellgate.model import SequenceModel
 
 FORMS: Final = {"fused": False, "float64 gates": True}

@@ -30,9 +30,9 @@ from torch import Tensor
 
 import cellgate  # noqa: F401 - switches onnxruntime's telemetry off before its import
 from cellgate.export.exportable import prepare
-from cellgate.export.lowering import pack_weights
-from cellgate.export.onnx_graph import export_onnx
-from cellgate.export.recognise import recognise
+from cellgate.export.graph.lowering import pack_weights
+from cellgate.export.graph.onnx_graph import export_onnx
+from cellgate.export.graph.recognise import recognise
 from cellgate.model import LSTMCell, LSTMLayer
 
 # (B, T, I, H): the size of the promise first, then a spread.

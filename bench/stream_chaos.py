@@ -38,10 +38,10 @@ from chaos_redis import RedisProcess
 from numpy.typing import NDArray
 
 from cellgate.bundle.reader import Bundle, read_bundle
-from cellgate.serve.device_choice import open_runtime
 from cellgate.serve.listeners import bind_listener
+from cellgate.serve.models.served_model import parse_place
 from cellgate.serve.processes.supervisor import Supervisor
-from cellgate.serve.served_model import parse_place
+from cellgate.serve.runtime.device_choice import open_runtime
 from cellgate.serve.settings import Settings
 
 SAY_EVERY_S = 10.0

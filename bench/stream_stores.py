@@ -34,7 +34,7 @@ from cellgate.serve.arrays import Array
 from cellgate.serve.engine.engine import Engine, EngineLimits
 from cellgate.serve.engine.models import EngineModel, open_engine_models
 from cellgate.serve.engine.work import StreamAnswer, StreamRef, Work
-from cellgate.serve.served_model import BundlePlace
+from cellgate.serve.models.served_model import BundlePlace
 from cellgate.serve.settings import Settings
 from cellgate.serve.streams.limits import StreamLimits
 from cellgate.serve.streams.store import StreamStore

@@ -2,8 +2,8 @@
 
     python bench/tolerance_study.py [--drift-steps 2000] [--only TEXT] [--json]
 
-For each network, over the whole grid of cases (export/cases.py): the largest error as a share of what is allowed, over
-all outputs that are bounded. Up to 1 passes. The first columns are right implementations; the rest are wrong ones,
+For each network, over the whole grid of cases (export/proof/cases.py): the largest error as a share of what is allowed,
+over all outputs that are bounded. Up to 1 passes. The first columns are right implementations; the rest are wrong ones,
 whose share must be above 1:
 
     half, TF32      the graph under onnxruntime with every weight rounded to float16; cut to the bits that TF32 reads
@@ -36,13 +36,13 @@ from torch.overrides import TorchFunctionMode
 
 import cellgate  # noqa: F401 - switches onnxruntime's telemetry off before its import
 from cellgate.bundle.manifest import GraphSignature, SessionOptions
-from cellgate.export.cases import Case, grid, make_inputs
-from cellgate.export.compare import Array, measure
 from cellgate.export.exportable import prepare
-from cellgate.export.graph_legs import RuntimeLeg
-from cellgate.export.onnx_graph import export_onnx
-from cellgate.export.oracle import Oracle, Truth
-from cellgate.export.torch_legs import ControlLeg, house_arguments, named
+from cellgate.export.graph.onnx_graph import export_onnx
+from cellgate.export.proof.cases import Case, grid, make_inputs
+from cellgate.export.proof.compare import Array, measure
+from cellgate.export.proof.graph_legs import RuntimeLeg
+from cellgate.export.proof.oracle import Oracle, Truth
+from cellgate.export.proof.torch_legs import ControlLeg, house_arguments, named
 from cellgate.model import SequenceModel
 
 Run = Callable[[Mapping[str, Array]], dict[str, Array]]

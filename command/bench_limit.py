@@ -18,7 +18,7 @@ from ..serve.engine.limit import LimitRow, choose_count, make_sequences, make_wo
 from ..serve.engine.limit_ways import OUTSTANDING, CountingRuntime, LanesWay
 from ..serve.engine.models import EngineModel, open_engine_models
 from ..serve.environment import settings_from_env
-from ..serve.served_model import BundlePlace
+from ..serve.models.served_model import BundlePlace
 from .bench_limit_plot import plot_limit
 from .errors import DONE
 from .terminal import Terminal

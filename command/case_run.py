@@ -8,10 +8,10 @@ from dataclasses import asdict
 from typing import Final
 
 from ..bundle.manifest import GraphSignature
-from ..export.cases import grid
-from ..export.laws import LAW_CASES
-from ..export.report import Report
-from ..export.verify import VerifyOptions
+from ..export.proof.cases import grid
+from ..export.proof.laws import LAW_CASES
+from ..export.proof.report import Report
+from ..export.proof.verify import VerifyOptions
 from .errors import CHECK_FAILED, DONE, UsageError
 from .report_text import comparison_rows, law_rows
 from .terminal import Terminal

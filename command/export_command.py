@@ -15,8 +15,8 @@ from pathlib import Path
 from ..bundle.writer import check_target
 from ..export.onnx_source import export_onnx_file, load_onnx, verify_onnx
 from ..export.pipeline import ExportOptions, build, export_bundle, verify_artefacts
+from ..export.proof.verify import VerifyOptions
 from ..export.source import Source, load_source
-from ..export.verify import VerifyOptions
 from .case_run import check_case, print_case
 from .errors import DONE, UsageError
 from .export_result import ExportResult, print_result, result_of_file, result_of_network

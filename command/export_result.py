@@ -15,7 +15,7 @@ from ..bundle.graph_facts import GraphFacts
 from ..bundle.manifest import Manifest
 from ..bundle.manifest_json import manifest_to_json
 from ..export.pipeline import Exported
-from ..export.report import Report
+from ..export.proof.report import Report
 from ..model.weight_file import list_some
 from .bundle_view import answers_for
 from .report_text import Row, summary_fields, summary_rows

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..bundle.manifest import Manifest
 from ..serve.engine.models import open_proved
-from ..serve.served_model import BundlePlace, ServedModel
+from ..serve.models.served_model import BundlePlace, ServedModel
 from ..serve.settings import Settings
 from .errors import DONE, UsageError
 from .prediction import Prediction, predict

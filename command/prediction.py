@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from ..bundle.axes import StepAxis, over_time
 from ..bundle.manifest import GraphSignature
 from ..serve.errors import BadInput
-from ..serve.inference import infer_arrays
-from ..serve.input_check import NO_SHORTER
-from ..serve.request_limits import RequestLimits
-from ..serve.runtime import Runtime
+from ..serve.infer.inference import infer_arrays
+from ..serve.infer.input_check import NO_SHORTER
+from ..serve.infer.request_limits import RequestLimits
+from ..serve.runtime.runtime import Runtime
 from .sequence_file import Sequences
 
 Array = NDArray[Any]

@@ -8,10 +8,10 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ..export.findings import Worst
-from ..export.laws import LawResult
-from ..export.report import Report
-from ..export.verify import Progress
+from ..export.proof.findings import Worst
+from ..export.proof.laws import LawResult
+from ..export.proof.report import Report
+from ..export.proof.verify import Progress
 
 Row = tuple[str, str]
 

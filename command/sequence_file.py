@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from ..bundle.manifest import GraphSignature
 from ..serve.errors import BadInput
-from ..serve.json_data import array_from_json
-from ..serve.json_request import parse_request
+from ..serve.infer.json_data import array_from_json
+from ..serve.infer.json_request import parse_request
 from .csv_file import read_csv
 from .errors import UsageError
 from .parquet_file import read_parquet

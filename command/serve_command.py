@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from ..serve.environment import misspelt_variables, settings_from_env
-from ..serve.served_model import parse_place
+from ..serve.models.served_model import parse_place
 from ..serve.server import run_server
 from ..serve.settings import PREFIX, Settings
 from .errors import DONE, UsageError

@@ -11,11 +11,11 @@ from pathlib import Path
 from ..bundle.manifest import GraphSignature, TensorSpec
 from ..bundle.reader import Bundle, read_bundle
 from ..export.exportable import Exportable, prepare
-from ..export.report import Report
-from ..export.report_page import render_page
+from ..export.proof.report import Report
+from ..export.proof.verify import VerifyOptions, verify
+from ..export.report_page.page import render_page
 from ..export.source import load_source
 from ..export.torchscript import export_torchscript
-from ..export.verify import VerifyOptions, verify
 from .case_run import check_case, print_case
 from .errors import CHECK_FAILED, DONE, UsageError
 from .report_text import naming, summary_fields, summary_rows, worst_words

@@ -18,7 +18,7 @@ from torch import nn
 from ..bundle.manifest import NAME_PATTERN
 from ..export.source import check_labels
 from ..model.network import SequenceModel
-from ..serve.cpus import usable_cpus
+from ..serve.runtime.cpus import usable_cpus
 from .errors import UsageError
 
 _MOST: Final = torch.finfo(torch.float32).max

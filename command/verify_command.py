@@ -14,11 +14,11 @@ from typing import Any
 from .. import __version__
 from ..bundle.reader import Bundle, read_bundle
 from ..bundle.verification import write_verification
-from ..serve.bits_check import BitsResult, check_bits
-from ..serve.device_choice import open_runtime
-from ..serve.device_facts import DeviceFacts, device_facts
-from ..serve.golden_check import GoldenResult, check_golden
-from ..serve.runtime import RuntimeFacts
+from ..serve.runtime.bits_check import BitsResult, check_bits
+from ..serve.runtime.device_choice import open_runtime
+from ..serve.runtime.device_facts import DeviceFacts, device_facts
+from ..serve.runtime.golden_check import GoldenResult, check_golden
+from ..serve.runtime.runtime import RuntimeFacts
 from .errors import CHECK_FAILED, DONE, UsageError
 from .extras import load
 from .terminal import Terminal, finite

@@ -15,17 +15,17 @@ from ..bundle.manifest import GraphSignature
 from ..model.layer import LSTMLayer
 from ..model.network import SequenceModel, StateTensor
 from ..model.stack import RecurrentStack
-from .cuda_kernels import runs_on_cuda
 from .description import describe
 from .errors import ExportError, SourceError, UnsupportedLayerError
-from .exchange import Exchange
-from .foreign_loops import foreign_network
-from .foreign_network import ForeignNetwork
+from .foreign.exchange import Exchange
+from .foreign.loops import foreign_network
+from .foreign.network import ForeignNetwork
+from .foreign.plain_module import plain_copy
+from .graph.cuda_kernels import runs_on_cuda
+from .graph.lowering import LoweredLayer, lower
 from .input_width import input_dim_of
-from .lowering import LoweredLayer, lower
 from .network_signature import signature_of
 from .own_cells import check_own_cells
-from .plain_module import plain_copy
 from .steps.stepped import stepped
 
 _EXAMPLE_STEPS: Final = 5

@@ -22,11 +22,11 @@ from ..bundle.signature import check_signature
 from ..bundle.writer import write_bundle
 from .error_line import said_by
 from .errors import FrozenAxisError, NotEquivalentError, SignatureError, SourceError
-from .graph_legs import ReferenceLeg, RuntimeLeg
-from .graph_oracle import GraphOracle
 from .pipeline import ExportOptions, make_contents, make_manifest, refusal
-from .report import Report
-from .verify import Contest, Progress, VerifyOptions, compare_all
+from .proof.graph_legs import ReferenceLeg, RuntimeLeg
+from .proof.graph_oracle import GraphOracle
+from .proof.report import Report
+from .proof.verify import Contest, Progress, VerifyOptions, compare_all
 
 _CONTRACT: Final = "x [B, T, I] float32 or tokens [B, T] int64, lengths [B] int32, h0, c0, ... -> y, h_n, c_n, ..."
 _DTYPES: Final[dict[str, DType]] = {"float32": "float32", "int32": "int32", "int64": "int64"}

@@ -13,18 +13,18 @@ from ..bundle.golden import GoldenCase, pack_golden
 from ..bundle.graph_check import check_graph, scan_graph
 from ..bundle.manifest import GraphSignature, Manifest, SessionOptions, Variant
 from ..bundle.writer import write_bundle
-from .cases import golden_cases, grid, make_inputs
-from .compare import Array
 from .errors import NotEquivalentError, SourceError
 from .exportable import Exportable, for_cuda, prepare
-from .findings import VariantResult, Worst
-from .onnx_graph import export_onnx
-from .oracle import Judge, Oracle
-from .report import Report
-from .report_page import render_page
-from .torch_legs import EagerLeg
+from .graph.onnx_graph import export_onnx
+from .proof.cases import golden_cases, grid, make_inputs
+from .proof.compare import Array
+from .proof.findings import VariantResult, Worst
+from .proof.oracle import Judge, Oracle
+from .proof.report import Report
+from .proof.torch_legs import EagerLeg
+from .proof.verify import Progress, VerifyOptions, tool_versions, verify
+from .report_page.page import render_page
 from .torchscript import Scripted, export_torchscript
-from .verify import Progress, VerifyOptions, tool_versions, verify
 
 SCAN_FILE = "model.scan.onnx"
 

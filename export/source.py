@@ -18,9 +18,9 @@ from torch import nn
 from ..model.checkpoint import network_from_checkpoint
 from ..model.weight_file import KERAS, WeightsError, read_weights
 from ..model.weights import load_weights
-from .call_modes import CpuOnly
 from .errors import SourceError
-from .plain_module import unwrapped
+from .foreign.call_modes import CpuOnly
+from .foreign.plain_module import unwrapped
 from .user_code import FORMS, attribute_of, candidates, loaded_module, say_failure
 
 CHECKPOINTS: Final = (".safetensors", ".pt", ".pth", ".ckpt")

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from .exportable import Exportable
-from .foreign_network import ForeignNetwork
+from .foreign.network import ForeignNetwork
 from .steps.step_loop import StepLoop, scripted_loop
 
 

@@ -10,23 +10,23 @@ from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 
 from .. import __version__
-from .access_log import AccessLog
-from .admission import Admission, admission_rules
-from .admission_gate import AdmissionGate
-from .counter_page import Counters
-from .docs_page import docs_routes
 from .engine.port import EnginePort
 from .error_answer import FaultBoundary, on_http_error, on_serve_error
 from .errors import ServeError
-from .head_method import HeadAsGet
-from .model_table import ModelTable
-from .openapi import ROUTERS, ApiDocument
-from .request_id import NameRequests
-from .request_meter import MeterRequests
-from .served_model import ServedModel
+from .gate.admission import Admission, admission_rules
+from .gate.admission_gate import AdmissionGate
+from .models.model_table import ModelTable
+from .models.served_model import ServedModel
+from .observe.access_log import AccessLog
+from .observe.counter_page import Counters
+from .observe.request_id import NameRequests
+from .observe.request_meter import MeterRequests
+from .observe.tracing import RequestTracer
+from .routes.docs_page import docs_routes
+from .routes.head_method import HeadAsGet
+from .routes.openapi import ROUTERS, ApiDocument
 from .serving_state import ServingState
 from .settings import Settings
-from .tracing import RequestTracer
 from .work_queue import WorkQueue
 
 # The framework can export traces by itself where the environment asks for it; this server sends nothing to anybody.

@@ -13,12 +13,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from .connection.refused_connections import FULL
 from .errors import QueueFull, ServeError
-from .fault_report import report_fault
-from .head_method import with_head
-from .json_response import render_object
-from .refused_connections import FULL
-from .request_id import KEY
+from .infer.json_response import render_object
+from .observe.fault_report import report_fault
+from .observe.request_id import KEY
+from .routes.head_method import with_head
 
 logger = logging.getLogger("cellgate.serve")
 

@@ -16,15 +16,15 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from .api_keys import keys_file_warnings, read_api_keys
+from .gate.api_keys import keys_file_warnings, read_api_keys
+from .gate.open_paths import parse_open_paths
+from .gate.tls import key_file_warnings, tls_context
 from .listeners import base_url, open_listeners, scheme_of, target
-from .open_paths import parse_open_paths
-from .operation_log import operation_logging
+from .models.served_model import BundlePlace
+from .observe.operation_log import operation_logging
 from .processes.supervisor import Supervisor
 from .rpc.port import missing_package
-from .served_model import BundlePlace
 from .settings import Settings
-from .tls import key_file_warnings, tls_context
 
 Echo = Callable[[str], None]
 

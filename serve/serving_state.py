@@ -9,21 +9,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from .admission import Admission, admission_rules
-from .counter_page import Counters
 from .engine.port import EnginePort
 from .errors import NotReady, QueueFull
-from .infer_request import RequestReader
-from .model_table import ModelTable
-from .request_id import RequestIds
-from .request_meter import RequestMeter, RequestMeters
-from .served_model import ServedModel
+from .gate.admission import Admission, admission_rules
+from .gate.tls import ListenerTls, listener_tls
+from .infer.infer_request import RequestReader
+from .models.model_table import ModelTable
+from .models.served_model import ServedModel
+from .observe.counter_page import Counters
+from .observe.request_id import RequestIds
+from .observe.request_meter import RequestMeter, RequestMeters
+from .observe.tracing import RequestTracer
 from .settings import Settings
 from .start_errors import CertificateError, KeysFileError
-from .state_carrier import StateCarrier
 from .streams.carried_state import read_state_keys
-from .tls import ListenerTls, listener_tls
-from .tracing import RequestTracer
+from .streams.state_carrier import StateCarrier
 from .work_queue import WorkQueue
 
 logger = logging.getLogger("cellgate.serve")

@@ -7,9 +7,9 @@ is not known here: the command line, or the environment (`environment`).
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from .authority import parse_hosts, parse_origins
-from .open_paths import parse_open_paths
-from .request_limits import RequestLimits
+from .gate.authority import parse_hosts, parse_origins
+from .gate.open_paths import parse_open_paths
+from .infer.request_limits import RequestLimits
 
 Device = Literal["auto", "cpu", "cuda"]
 LogFormat = Literal["text", "json"]

@@ -40,6 +40,20 @@ def test_every_link_within_the_tree_leads_to_a_file(page):
     assert set(broken) <= known_at_root
 
 
+@pytest.mark.tree
+def test_every_file_of_the_tree_that_a_page_or_a_comment_names_is_there():
+    named = re.compile(r"\b(?:model|export|bundle|serve|client|command|bench|tests)/[a-z_/]+\.(?:py|md|sh)\b")
+    texts = [
+        file for pattern in ("*.md", "*.py") for file in ROOT.rglob(pattern) if file.parts[len(ROOT.parts)][0] != "."
+    ]
+
+    missing = {
+        (path, text.name) for text in texts for path in named.findall(text.read_text()) if not (ROOT / path).exists()
+    }
+
+    assert missing == set()
+
+
 def command_lines() -> list[object]:
     found = []
     for page in PAGES:

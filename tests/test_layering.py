@@ -27,19 +27,38 @@ MUST_NOT_NAME = {
     "bundle": {"torch", "onnx", "onnxruntime", "onnxscript", "fastapi", "starlette", "uvicorn"},
     "export": {"fastapi", "starlette", "uvicorn"},
     "serve": {"torch", "onnx", "onnxscript"},
+    "export/foreign": {"onnx", "onnxruntime", "onnxscript"},
+    "export/loops": {"onnx", "onnxruntime", "onnxscript"},
+    "export/steps": {"onnx", "onnxruntime", "onnxscript"},
+    "export/report_page": {"torch", "onnx", "onnxruntime", "onnxscript"},
+    "serve/engine": {"torch", "onnx", "onnxscript", "fastapi", "starlette", "uvicorn"},
     "serve/streams": {"torch", "onnx", "onnxscript", "fastapi", "starlette", "uvicorn", "asyncio", "pickle"},
     "client": {"torch", "onnx", "onnxruntime", "onnxscript", "fastapi", "starlette", "uvicorn"},
 }
-# a folder inside serve -> the folders inside serve that it must not know
-INSIDE_SERVE = {
-    "engine": {"processes", "rpc", "streams"},
-    "streams": {"processes", "rpc"},
-    "rpc": {"processes"},
+# a folder inside a folder -> the neighbours that it builds on
+BUILDS_ON = {
+    "export/foreign": {"graph", "loops"},
+    "export/graph": {"proof"},
+    "export/loops": {"foreign", "graph", "steps"},
+    "export/proof": {"foreign", "graph"},
+    "export/report_page": {"proof"},
+    "export/steps": {"foreign"},
+    "serve/connection": {"engine", "infer", "observe"},
+    "serve/engine": {"models", "observe", "runtime"},
+    "serve/gate": set(),
+    "serve/infer": {"engine", "models", "observe", "runtime", "streams"},
+    "serve/models": {"infer", "runtime"},
+    "serve/observe": {"engine", "infer", "models"},
+    "serve/processes": {"connection", "engine", "gate", "models", "observe", "routes", "rpc", "streams"},
+    "serve/routes": {"connection", "engine", "infer", "models", "observe"},
+    "serve/rpc": {"engine", "gate", "infer", "models", "observe"},
+    "serve/runtime": set(),
+    "serve/streams": {"engine", "infer", "models"},
 }
 
 
-def imports_of(file: Path, folder: str) -> set[tuple[str, str]]:
-    """Every import of a file as ("house", folder), ("inside", folder of the same folder) or ("third", package)."""
+def imports_of(file: Path) -> set[tuple[str, str]]:
+    """Every import of a file as ("house", folder), ("inside", what lies in the same top folder) or others."""
     found = set()
     depth = len(file.relative_to(PACKAGE).parts)  # dots that lead to the house
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -49,17 +68,15 @@ def imports_of(file: Path, folder: str) -> set[tuple[str, str]]:
             found.add(("third", (node.module or "").split(".")[0]))
         elif isinstance(node, ast.ImportFrom):
             names = [node.module] if node.module else [alias.name for alias in node.names]
-            kind = "house" if node.level == depth else "inside"
+            kind = {depth: "house", depth - 1: "inside"}.get(node.level, "beside")
             found |= {(kind, str(name).split(".")[0]) for name in names}
-            if kind == "inside":
-                found.add(("house", folder))
     return found
 
 
 @pytest.mark.parametrize("folder", MAY_IMPORT)
 def test_a_folder_imports_only_what_the_way_of_the_data_allows(folder):
     for file in sorted((PACKAGE / folder).rglob("*.py")):
-        house = {name for kind, name in imports_of(file, folder) if kind == "house"} - {"__version__"}
+        house = {name for kind, name in imports_of(file) if kind == "house"} - {"__version__"}
 
         assert house - {folder} <= MAY_IMPORT[folder], file.name
 
@@ -67,17 +84,26 @@ def test_a_folder_imports_only_what_the_way_of_the_data_allows(folder):
 @pytest.mark.parametrize("folder", MUST_NOT_NAME)
 def test_a_folder_names_no_package_that_it_must_not_know(folder):
     for file in sorted((PACKAGE / folder).rglob("*.py")):
-        third = {name for kind, name in imports_of(file, folder) if kind == "third"}
+        third = {name for kind, name in imports_of(file) if kind == "third"}
 
         assert not third & MUST_NOT_NAME[folder], file.name
 
 
-@pytest.mark.parametrize("folder", INSIDE_SERVE)
-def test_a_folder_inside_serve_knows_only_what_lies_below_it(folder):
-    for file in sorted((PACKAGE / "serve" / folder).glob("*.py")):
-        inside = {name for kind, name in imports_of(file, "serve") if kind == "inside"}
+def folders_inside(top: str) -> set[str]:
+    return {file.parent.name for file in (PACKAGE / top).glob("*/__init__.py")}
 
-        assert not inside & INSIDE_SERVE[folder], file.name
+
+@pytest.mark.parametrize("folder", BUILDS_ON)
+def test_a_folder_inside_a_folder_builds_on_few_of_its_neighbours(folder):
+    neighbours = folders_inside(folder.split("/")[0])
+    for file in sorted((PACKAGE / folder).glob("*.py")):
+        inside = {name for kind, name in imports_of(file) if kind == "inside"}
+
+        assert inside & neighbours <= BUILDS_ON[folder], file.name
+
+
+def test_no_folder_inside_a_folder_is_left_out():
+    assert {f"{top}/{folder}" for top in ("export", "serve") for folder in folders_inside(top)} == set(BUILDS_ON)
 
 
 @pytest.mark.parametrize(

@@ -27,8 +27,8 @@ from xml.etree import ElementTree as ET
 from child import Ended, how_ended, run_step
 from figures import failures, page, step_record
 
-from cellgate.serve.device_facts import DeviceFacts, device_facts
-from cellgate.serve.onnx_runtime import offers_cuda, runtime_version
+from cellgate.serve.runtime.device_facts import DeviceFacts, device_facts
+from cellgate.serve.runtime.onnx_runtime import offers_cuda, runtime_version
 
 ROOT = Path(__file__).resolve().parents[2]
 PROBES = (

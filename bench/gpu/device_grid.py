@@ -18,15 +18,15 @@ import torch
 from torch import nn
 
 from cellgate.bundle.manifest import GraphSignature
-from cellgate.export.compare import Array
 from cellgate.export.exportable import for_cuda, prepare
-from cellgate.export.findings import SERVED_LEG
-from cellgate.export.onnx_graph import export_onnx
-from cellgate.export.oracle import Oracle
+from cellgate.export.graph.onnx_graph import export_onnx
 from cellgate.export.pipeline import SessionOptions
-from cellgate.export.verify import Contest, VerifyOptions, compare_all
+from cellgate.export.proof.compare import Array
+from cellgate.export.proof.findings import SERVED_LEG
+from cellgate.export.proof.oracle import Oracle
+from cellgate.export.proof.verify import Contest, VerifyOptions, compare_all
 from cellgate.model import SequenceModel
-from cellgate.serve.onnx_runtime import OnnxRuntime
+from cellgate.serve.runtime.onnx_runtime import OnnxRuntime
 
 # One of each form that a graph takes: fused LSTM and GRU, stacked, both directions, and a Scan.
 NETWORKS: Mapping[str, Mapping[str, Any]] = {

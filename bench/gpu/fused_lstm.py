@@ -62,7 +62,7 @@ def onnxruntime_runs(given: dict[str, np.ndarray[Any, Any]], device: str) -> tup
     """Return (with copies, without, the last y as an array)."""
     import onnxruntime  # noqa: PLC0415 - one engine a process
 
-    from cellgate.serve.placement import CPU_PROVIDER, CUDA_PROVIDER  # noqa: PLC0415
+    from cellgate.serve.runtime.placement import CPU_PROVIDER, CUDA_PROVIDER  # noqa: PLC0415
 
     if device == "cuda" and hasattr(onnxruntime, "preload_dlls"):
         onnxruntime.preload_dlls()

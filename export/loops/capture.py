@@ -14,8 +14,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from ..capture_error import not_captured
-from ..size_guards import frozen_axis_error, quiet_capture, size_guards_recorded
+from ..graph.capture_error import not_captured
+from ..graph.size_guards import frozen_axis_error, quiet_capture, size_guards_recorded
 from .unrolled import Unrolled
 from .value import BATCH, INPUT, WEIGHT, Reading, Ref
 

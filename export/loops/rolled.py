@@ -15,11 +15,11 @@ from itertools import product
 
 from torch import Tensor, nn
 
-from ..answer import Answer, refuse_list_of_steps, refuse_other_numbers
-from ..call_roles import Roles
 from ..errors import ExportError, SignatureError, UnsupportedLayerError
-from ..exchanged_layer import Carry
-from ..original_proof import gives_nan
+from ..foreign.answer import Answer, refuse_list_of_steps, refuse_other_numbers
+from ..foreign.call_roles import Roles
+from ..foreign.exchanged_layer import Carry
+from ..foreign.original_proof import gives_nan
 from .capture import Captured, capture, unroll
 from .chance import refuse_chance
 from .fed_back import mark_fed_back

@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 
 from ...model.layer import LSTMLayer
 from ...model.stack import RecurrentStack
-from ..exchanged_layer import Carry, ExchangedLayer
+from ..foreign.exchanged_layer import Carry, ExchangedLayer
 from .program import CELL, STEPS_AT, Cell, Instruction, Program, Steps
 from .value import INPUT, WEIGHT, Ref
 

@@ -11,10 +11,10 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from ..answer import Answer, Named
-from ..call_layout import InputLayout
-from ..call_roles import Roles
 from ..errors import AnswerError
+from ..foreign.answer import Answer, Named
+from ..foreign.call_layout import InputLayout
+from ..foreign.call_roles import Roles
 
 ROWS: Final = 3
 

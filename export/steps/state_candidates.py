@@ -13,8 +13,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from ..call_modes import CpuOnly
-from ..own_attributes import attributes_kept
+from ..foreign.call_modes import CpuOnly
+from ..foreign.own_attributes import attributes_kept
 from .step_form import StateLeaf, filled, flat, template_of
 
 ROWS: Final = (3, 5)

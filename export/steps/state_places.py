@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from torch import Tensor, nn
 
-from ..answer import named_tensors, tensors_of, tree_of
+from ..foreign.answer import named_tensors, tensors_of, tree_of
 from .step_arguments import says_state
 from .step_form import StepForm, flat
 

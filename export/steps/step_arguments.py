@@ -10,7 +10,7 @@ from typing import Final
 
 from torch import nn
 
-from ..call_roles import check_told
+from ..foreign.call_roles import check_told
 from .step_form import StepArguments
 
 _STATE_WORDS: Final = frozenset(

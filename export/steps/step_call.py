@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..answer import tensors_of
+from ..foreign.answer import tensors_of
 from .step_form import StepForm
 from .widened_views import ViewsWidened
 

@@ -14,11 +14,11 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from ..answer import named_tensors, tensors_of, tree_of
-from ..call_modes import CpuOnly
 from ..errors import AnswerError, SignatureError
+from ..foreign.answer import named_tensors, tensors_of, tree_of
+from ..foreign.call_modes import CpuOnly
+from ..foreign.own_attributes import attributes_kept
 from ..input_width import loop_candidates
-from ..own_attributes import attributes_kept
 from .state_candidates import ROWS, state_candidates, state_makers
 from .state_places import find_places
 from .step_arguments import find_arguments

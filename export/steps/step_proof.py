@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Final
 import torch
 from torch import Tensor, nn
 
-from ..call_modes import CpuOnly, SinglesDoubled
-from ..own_attributes import attributes_kept
+from ..foreign.call_modes import CpuOnly, SinglesDoubled
+from ..foreign.own_attributes import attributes_kept
 from .step_call import StepCall
 from .step_form import StepForm
 
 if TYPE_CHECKING:
-    from ..foreign_network import ForeignNetwork
+    from ..foreign.network import ForeignNetwork
 
 _SHAPES: Final = ((3, 5), (1, 1), (4, 2), (2, 7), (1, 40), (2, 150))  # rows and steps
 # Of the largest number: torch's fused and written-out forms differ by a few units a step, and float32 has 2^-24.

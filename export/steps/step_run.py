@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..answer import named_tensors, tensors_of
-from ..call_modes import CpuOnly
-from ..own_attributes import attributes_kept
+from ..foreign.answer import named_tensors, tensors_of
+from ..foreign.call_modes import CpuOnly
+from ..foreign.own_attributes import attributes_kept
 from .state_candidates import ROWS
 from .step_call import call
 from .step_form import StepForm

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from torch import nn
 
 from ..errors import ExportError, UnsupportedLayerError
-from ..exchange import Exchange
-from ..foreign_network import ForeignNetwork
+from ..foreign.exchange import Exchange
+from ..foreign.network import ForeignNetwork
 from .all_steps import AllSteps
 from .state_candidates import made_state, state_makers
 from .step_call import StepCall

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..runtime import Runtime
+from ..runtime.runtime import Runtime
 from .cost_model import CostModel, Measurement, fit
 from .device_lanes import lane_table
 from .lanes import LaneTable

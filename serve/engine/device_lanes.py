@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from ...bundle.manifest import TensorSpec
 from ..arrays import Array
-from ..bound_graph import BoundRuns, DeviceTensor, to_host
-from ..runtime import DeviceRuntime, Runtime
+from ..runtime.bound_graph import BoundRuns, DeviceTensor, to_host
+from ..runtime.runtime import DeviceRuntime, Runtime
 from .lanes import LaneTable
 from .request import Lane
 from .state_graph import state_graph

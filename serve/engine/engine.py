@@ -10,10 +10,10 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..counter_layout import CounterLayout
-from ..counter_page import CounterPage
 from ..errors import DeadlineExceeded, EngineError, NotReady, QueueBytesFull, QueueFull, ServeError
-from ..model_table import unknown_model
+from ..models.model_table import unknown_model
+from ..observe.counter_layout import CounterLayout
+from ..observe.counter_page import CounterPage
 from ..settings import Settings
 from .model_queue import ModelQueue
 from .models import EngineModel

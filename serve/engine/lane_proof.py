@@ -11,8 +11,8 @@ import numpy as np
 from ...bundle.manifest import GraphSignature
 from ...bundle.reader import Bundle
 from ..arrays import Array, Arrays
-from ..golden_check import check_golden
-from ..runtime import DeviceRuntime, Runtime, RuntimeFacts
+from ..runtime.golden_check import check_golden
+from ..runtime.runtime import DeviceRuntime, Runtime, RuntimeFacts
 from ..start_errors import ServerStartError
 from .device_lanes import DeviceLaneTable
 from .lanes import LaneTable

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ...bundle.axes import fewer_steps, over_time
 from ...bundle.manifest import TensorSpec
 from ..arrays import Array
-from ..runtime import Runtime
+from ..runtime.runtime import Runtime
 from .request import ZERO_SLOT, Lane
 from .state_slots import StateSlots
 from .work import Answer

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ...bundle.manifest import GraphSignature
 from ..arrays import Array
-from ..runtime import Runtime
+from ..runtime.runtime import Runtime
 from .limit_ways import BatchWay, Clock, FloorWay, LanesWay, Turn, Way
 from .work import Work
 

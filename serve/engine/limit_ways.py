@@ -12,9 +12,9 @@ import numpy as np
 
 from ...bundle.manifest import GraphSignature
 from ..arrays import Array, Arrays
-from ..bound_graph import BoundRuns, DeviceTensor
 from ..errors import ServeError
-from ..runtime import DeviceRuntime, Runtime, RuntimeFacts
+from ..runtime.bound_graph import BoundRuns, DeviceTensor
+from ..runtime.runtime import DeviceRuntime, Runtime, RuntimeFacts
 from .work import Outcome, Work
 
 OUTSTANDING: Final = 32

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..runtime import RuntimeFacts
+from ..runtime.runtime import RuntimeFacts
 from .cost_model import CostModel
 
 _DEVICE = "cpu"

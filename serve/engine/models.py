@@ -7,13 +7,8 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from ..cpus import usable_cpus
-from ..device_choice import open_runtime
 from ..errors import EngineError, with_cause
-from ..golden_check import check_golden
-from ..onnx_runtime import OnnxRuntime
-from ..runtime import Runtime
-from ..served_model import (
+from ..models.served_model import (
     BundlePlace,
     ServedBundle,
     ServedModel,
@@ -21,9 +16,14 @@ from ..served_model import (
     read_served_bundle,
     read_served_bundles,
 )
+from ..models.verification_state import read_verification_state
+from ..runtime.cpus import usable_cpus
+from ..runtime.device_choice import open_runtime
+from ..runtime.golden_check import check_golden
+from ..runtime.onnx_runtime import OnnxRuntime
+from ..runtime.runtime import Runtime
 from ..settings import Settings
 from ..start_errors import GoldenMismatchError, MeasuringError, ServerStartError
-from ..verification_state import read_verification_state
 from .calibrate import calibrate
 from .cost_model import CostModel
 from .lane_proof import keeps_states_on_device

@@ -6,8 +6,17 @@ Rules of this file: hot path; some additions to cells for each run. The page may
 from bisect import bisect_left
 from collections.abc import Iterable
 
-from ..counter_layout import ANSWERED_ROWS, LAST_RUN, MAX_RUN_ROWS, QUEUE_S, RUN_S, RUN_S_OF_ROWS, SECONDS, STEPS
-from ..counter_page import CounterPage
+from ..observe.counter_layout import (
+    ANSWERED_ROWS,
+    LAST_RUN,
+    MAX_RUN_ROWS,
+    QUEUE_S,
+    RUN_S,
+    RUN_S_OF_ROWS,
+    SECONDS,
+    STEPS,
+)
+from ..observe.counter_page import CounterPage
 
 
 class RunMeter:

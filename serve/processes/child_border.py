@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from ..repository import Repository
-from ..served_model import BundlePlace
+from ..models.repository import Repository
+from ..models.served_model import BundlePlace
 from ..settings import Settings
 from .config_line import config_of_line
 from .error_words import start_error_to_report

@@ -15,11 +15,11 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
-from ..access_log import access_logging
-from ..admission import Admission, admission_rules
-from ..control_app import create_control_app
 from ..errors import ServeError
-from ..operation_log import operation_logging
+from ..gate.admission import Admission, admission_rules
+from ..observe.access_log import access_logging
+from ..observe.operation_log import operation_logging
+from ..routes.control_app import create_control_app
 from ..serving_state import ServingState
 from .child_border import ChildBorder, run_child, settings_of
 from .counter_files import counters_of

@@ -8,8 +8,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..counter_layout import SPARE_MODELS, CounterFamily, CounterLayout
-from ..counter_page import CounterPage, Counters, make_page_file, read_page
+from ..observe.counter_layout import SPARE_MODELS, CounterFamily, CounterLayout
+from ..observe.counter_page import CounterPage, Counters, make_page_file, read_page
 from ..start_errors import ServerStartError
 
 _SUPERVISOR = "supervisor"

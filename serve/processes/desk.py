@@ -6,7 +6,7 @@ Rules of this file: an interface; `model_desk` implements it.
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from ..control_port import ControlAction
+from ..models.control_port import ControlAction
 from .tensor_frames import ModelCodec
 
 OnControl = Callable[[Any], None]  # told of what came of it, plain JSON values or the ServeError

@@ -13,12 +13,12 @@ import sys
 from typing import Any, Final
 
 from ...bundle.errors import BundleError
-from ..counter_page import Counters
 from ..engine.engine import Engine, EngineLimits
 from ..engine.models import EngineModel, Tell, open_engine_model, open_engine_models
-from ..operation_log import operation_logging
-from ..repository import Repository
-from ..served_model import ServedBundle, read_served_bundle
+from ..models.repository import Repository
+from ..models.served_model import ServedBundle, read_served_bundle
+from ..observe.counter_page import Counters
+from ..observe.operation_log import operation_logging
 from ..settings import Settings
 from ..start_errors import ServerStartError
 from ..streams.limits import StreamLimits

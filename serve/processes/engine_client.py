@@ -10,11 +10,11 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
-from ..control_port import ControlAction
 from ..engine.port import OnDone
 from ..engine.work import StreamOrder, StreamReport, Work
 from ..errors import EngineLost, NotReady
-from ..model_table import ModelTable
+from ..models.control_port import ControlAction
+from ..models.model_table import ModelTable
 from ..settings import Settings
 from .engine_link import EngineLink, LinkLimits
 from .hello import Offer, offers_of

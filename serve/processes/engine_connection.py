@@ -10,10 +10,10 @@ from collections.abc import Callable, Hashable
 from dataclasses import replace
 from typing import Any, Final, get_args
 
-from ..control_port import ControlAction
 from ..engine.port import DrivenEngine, Order, no_streams
 from ..engine.work import OrderKind, Outcome, RunTimes, StreamOrder, StreamReport
 from ..errors import EngineError, NotReady, ServeError
+from ..models.control_port import ControlAction
 from .desk import Desk
 from .error_words import error_to_words
 from .frames import FrameDecoder, FrameError, Kind, id_of, json_of, mixed_of, pack_json, pack_mixed, pack_times

@@ -17,10 +17,10 @@ from collections.abc import Callable, Sequence
 from selectors import EVENT_READ, EVENT_WRITE, SelectSelector
 from typing import Any, Final
 
-from ..counter_layout import TURN, CounterLayout
-from ..counter_page import CounterPage
 from ..engine.port import DrivenEngine, Order, no_streams
 from ..engine.work import Outcome
+from ..observe.counter_layout import TURN, CounterLayout
+from ..observe.counter_page import CounterPage
 from .desk import Desk
 from .engine_connection import EngineConnection, Ticket
 from .frames import FrameError

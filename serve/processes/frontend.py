@@ -23,16 +23,16 @@ from typing import Any, Final
 import uvicorn
 from fastapi import FastAPI
 
-from ..access_log import access_logging
 from ..app import create_app
-from ..connection_sweep import ConnectionSweep
-from ..guarded_protocol import GuardedProtocol
-from ..hot_surface import http_protocol
-from ..live_protocol import LiveProtocol
-from ..operation_log import operation_logging
+from ..connection.connection_sweep import ConnectionSweep
+from ..connection.guarded_protocol import GuardedProtocol
+from ..connection.hot_surface import http_protocol
+from ..connection.live_protocol import LiveProtocol
+from ..observe.access_log import access_logging
+from ..observe.operation_log import operation_logging
+from ..observe.tracing import open_tracer
 from ..serving_state import ServingState
 from ..settings import Settings
-from ..tracing import open_tracer
 from .child_border import ChildBorder, run_child, settings_of
 from .counter_files import counters_of
 from .crowd import Crowd

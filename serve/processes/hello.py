@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..served_model import ServedModel, hello_entry, served_model_from_hello
+from ..models.served_model import ServedModel, hello_entry, served_model_from_hello
 from .frames import PROTOCOL, FrameError
 
 

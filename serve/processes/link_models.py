@@ -7,8 +7,8 @@ understood when its model is not offered any more.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ..model_table import unknown_model
-from ..served_model import ServedModel
+from ..models.model_table import unknown_model
+from ..models.served_model import ServedModel
 from .backlog import Backlog
 from .frames import FrameError
 from .hello import Offer

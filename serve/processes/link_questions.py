@@ -8,9 +8,9 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from ..control_port import ControlAction
 from ..engine.work import StreamOrder, StreamReport
 from ..errors import EngineLost, ServeError
+from ..models.control_port import ControlAction
 from .frames import Kind, pack_bare, pack_json, pack_mixed
 from .tensor_frames import Piece
 

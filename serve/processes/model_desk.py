@@ -15,11 +15,11 @@ import time
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
-from ..control_port import ControlAction
-from ..counter_layout import CounterLayout
 from ..engine.models import EngineModel
 from ..errors import LoadRefused, NotReady, ServeError
-from ..model_table import unknown_model
+from ..models.control_port import ControlAction
+from ..models.model_table import unknown_model
+from ..observe.counter_layout import CounterLayout
 from ..settings import Settings
 from .change_answers import ChangeAnswers
 from .desk import OnControl

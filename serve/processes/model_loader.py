@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from ...bundle.errors import BundleError
 from ..engine.models import EngineModel, open_engine_model
 from ..errors import LoadRefused, NotReady, ServeError
-from ..repository import Repository
-from ..served_model import BundlePlace, ServedBundle, read_served_bundle
+from ..models.repository import Repository
+from ..models.served_model import BundlePlace, ServedBundle, read_served_bundle
 from ..settings import Settings
 from ..start_errors import ServerStartError
 from .tensor_frames import ModelCodec

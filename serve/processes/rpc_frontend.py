@@ -14,13 +14,13 @@ from typing import Any, Final
 
 import uvloop
 
-from ..access_log import access_logging
-from ..admission import Admission, admission_rules
-from ..operation_log import operation_logging
+from ..gate.admission import Admission, admission_rules
+from ..observe.access_log import access_logging
+from ..observe.operation_log import operation_logging
+from ..observe.tracing import open_tracer
 from ..rpc.server import running
 from ..rpc.service import Service
 from ..serving_state import ServingState
-from ..tracing import open_tracer
 from ..work_queue import WorkQueue
 from .child_border import ChildBorder, run_child, settings_of
 from .counter_files import counters_of

@@ -19,7 +19,7 @@ from .child_process import ChildProcess
 from .slot import Slot
 
 if TYPE_CHECKING:
-    from ..served_model import BundlePlace  # its file needs arrays
+    from ..models.served_model import BundlePlace  # its file needs arrays
 
 ENGINE: Final = "cellgate.serve.processes.engine_child"
 FRONTEND: Final = "cellgate.serve.processes.frontend"

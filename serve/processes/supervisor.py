@@ -20,7 +20,7 @@ from functools import partial
 from selectors import EVENT_READ, DefaultSelector
 from typing import TYPE_CHECKING, Any, Final
 
-from ..counter_layout import ENGINE_RESTARTS, FRONTEND_RESTARTS, TURN
+from ..observe.counter_layout import ENGINE_RESTARTS, FRONTEND_RESTARTS, TURN
 from ..settings import Settings
 from ..start_errors import ServerStartError
 from .child_process import ChildProcess
@@ -34,7 +34,7 @@ from .slots import ControlListeners, Slots
 from .wishes import Wishes
 
 if TYPE_CHECKING:
-    from ..served_model import BundlePlace  # its file needs arrays
+    from ..models.served_model import BundlePlace  # its file needs arrays
 
 logger = logging.getLogger("cellgate.supervisor")
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 from ..engine.measured import Measured, measured_from
 from ..engine.models import max_rows_of
 from ..errors import LoadRefused, NotReady
-from ..served_model import BundlePlace
+from ..models.served_model import BundlePlace
 from ..settings import Settings
 from .child_process import ChildProcess
 from .error_words import how_it_died, start_error_from_report

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..engine.models import open_engine_model
-from ..operation_log import operation_logging
-from ..served_model import BundlePlace, ServedBundle, read_served_bundle
+from ..models.served_model import BundlePlace, ServedBundle, read_served_bundle
+from ..observe.operation_log import operation_logging
 from .child_border import ChildBorder, run_child, settings_of
 
 _FIRST_TO_GO: Final = b"1000"  # the most that proc(5) knows

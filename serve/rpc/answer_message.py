@@ -9,11 +9,11 @@ from typing import Final
 
 import numpy as np
 
-from ..answer_form import AnswerForm
 from ..arrays import Array, Arrays
 from ..datatypes import datatype_of
 from ..engine.work import StreamAnswer
-from ..infer_answer import completed
+from ..infer.answer_form import AnswerForm
+from ..infer.infer_answer import completed
 from .inference_pb2 import InferParameter, InferTensorContents, ModelInferResponse
 
 _TYPED: Final[Mapping[str, str]] = {

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Final
 
-from ..access_log import CLIENT_GONE
 from ..errors import ServeError
-from ..request_meter import RequestMeters
-from ..request_watch import RequestWatch
+from ..observe.access_log import CLIENT_GONE
+from ..observe.request_meter import RequestMeters
+from ..observe.request_watch import RequestWatch
 
 _OK: Final = 200
 

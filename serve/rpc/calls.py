@@ -11,8 +11,8 @@ from google.protobuf.message import Message
 
 from ..engine.port import ask
 from ..errors import BodyTooLarge
-from ..observation import answer_statistics
-from ..request_watch import RequestWatch
+from ..observe.observation import answer_statistics
+from ..observe.request_watch import RequestWatch
 from ..serving_state import ServingState
 from .call_meter import CallNotes, metered
 from .errors import ControlClosed, UnknownService

@@ -5,7 +5,7 @@ Rules of this file: it is asked on threads of the library, which wait for the an
 
 import grpc
 
-from ..tls import ListenerTls
+from ..gate.tls import ListenerTls
 
 
 class CertificateGiver:

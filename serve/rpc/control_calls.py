@@ -8,8 +8,8 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from ..control_port import ControlAction, ControlPort
-from ..control_request import version_of
+from ..models.control_port import ControlAction, ControlPort
+from ..models.control_request import version_of
 from ..serving_state import ServingState
 from .calls import HEALTH, SERVICE, Call, Calls, parse_small
 from .inference_pb2 import (

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from ..answer_form import AnswerForm
 from ..engine.work import Reply, Work
-from ..infer_request import is_large_answer, is_large_body
-from ..served_model import ServedModel
+from ..infer.answer_form import AnswerForm
+from ..infer.infer_request import is_large_answer, is_large_body
+from ..models.served_model import ServedModel
 from ..serving_state import ServingState
 from ..work_queue import WorkQueue
 from .answer_message import answer_message

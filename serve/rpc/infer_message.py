@@ -16,8 +16,16 @@ from google.protobuf.message import DecodeError, Message
 from ..arrays import Array
 from ..datatypes import DATATYPES
 from ..errors import BadInput
-from ..request_parameters import check_parameters
-from ..request_record import MAX_TENSORS, JsonRequest, JsonTensor, check_count, check_text, make_request, make_tensor
+from ..infer.request_parameters import check_parameters
+from ..infer.request_record import (
+    MAX_TENSORS,
+    JsonRequest,
+    JsonTensor,
+    check_count,
+    check_text,
+    make_request,
+    make_tensor,
+)
 from .inference_pb2 import InferParameter, InferTensorContents, ModelInferRequest
 from .wire_scan import malformed
 

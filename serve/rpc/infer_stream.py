@@ -15,10 +15,10 @@ from typing import Final
 
 from grpc import StatusCode
 
-from ..access_log import CLIENT_GONE
 from ..engine.work import Outcome
 from ..errors import NotReady, ServeError
-from ..request_watch import CLIENT_GONE_CODE, Watch
+from ..observe.access_log import CLIENT_GONE
+from ..observe.request_watch import CLIENT_GONE_CODE, Watch
 from ..serving_state import ServingState
 from .answer_message import to_parameter
 from .call_meter import CallNotes, status_of_error

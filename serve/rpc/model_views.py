@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 
-from ..metadata import model_metadata, server_metadata
-from ..model_config import model_config
-from ..model_table import ModelTable
-from ..repository_index import repository_index
-from ..served_model import ServedModel
+from ..models.metadata import model_metadata, server_metadata
+from ..models.model_config import model_config
+from ..models.model_table import ModelTable
+from ..models.repository_index import repository_index
+from ..models.served_model import ServedModel
 from ..settings import Settings
 from .inference_pb2 import (
     ModelConfigResponse,

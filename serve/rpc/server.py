@@ -12,10 +12,10 @@ from typing import Final
 import grpc
 import grpc.aio
 
+from ..gate.tls import ListenerTls
 from ..serving_state import ServingState
 from ..settings import Settings
 from ..start_errors import PortBusyError
-from ..tls import ListenerTls
 from .certificate import CertificateGiver
 from .service import Service
 

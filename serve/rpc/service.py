@@ -13,10 +13,10 @@ import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
-from ..access_log import CLIENT_GONE
 from ..errors import NotReady, ServeError
-from ..request_id import given_id
-from ..request_watch import CLIENT_GONE_CODE, RequestWatch, Watch, watch_requests
+from ..observe.access_log import CLIENT_GONE
+from ..observe.request_id import given_id
+from ..observe.request_watch import CLIENT_GONE_CODE, RequestWatch, Watch, watch_requests
 from ..serving_state import ServingState
 from .call_meter import status_of_error
 from .calls import SERVICE, Call, Calls

@@ -26,8 +26,8 @@ from ..errors import (
     UnknownModel,
     UnsupportedMedia,
 )
-from ..fault_report import report_fault
 from ..head_errors import UnknownPath
+from ..observe.fault_report import report_fault
 from ..stream_errors import StreamExists
 
 _OF_CLASS: Final[Mapping[type[ServeError], StatusCode]] = {

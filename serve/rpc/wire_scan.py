@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ..errors import BadInput
-from ..request_record import MAX_ID
+from ..infer.request_record import MAX_ID
 from .inference_pb2 import ModelInferRequest
 
 MAX_FIELDS: Final = 1024  # outermost ones: inputs, their bytes, outputs, parameters

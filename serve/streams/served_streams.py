@@ -13,8 +13,8 @@ import numpy as np
 from ...bundle.manifest import GraphSignature, TensorSpec
 from ..engine.work import Answer, Work
 from ..errors import EngineError
-from ..input_check import BatchSize, is_finite, sized
-from ..served_model import ServedModel
+from ..infer.input_check import BatchSize, is_finite, sized
+from ..models.served_model import ServedModel
 from .record import END, StreamRecord
 
 _MOST_SIZES: Final = 256

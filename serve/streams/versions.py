@@ -6,8 +6,8 @@ Rules of this file: pure. A version is found by its key, by the name that it is 
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from ..model_table import unknown_model
-from ..served_model import ServedModel
+from ..models.model_table import unknown_model
+from ..models.served_model import ServedModel
 from .record import StreamRecord
 from .served_streams import ServedStreams
 

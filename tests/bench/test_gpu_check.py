@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cellgate.serve.device_facts import DeviceFacts
+from cellgate.serve.runtime.device_facts import DeviceFacts
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.tree, pytest.mark.long, pytest.mark.no_cover]

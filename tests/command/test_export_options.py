@@ -7,7 +7,7 @@ import torch
 
 from cellgate.command.errors import UsageError
 from cellgate.command.source_options import labels, normalisation, roles, take_threads
-from cellgate.serve import cpus
+from cellgate.serve.runtime import cpus
 
 pytestmark = pytest.mark.long
 

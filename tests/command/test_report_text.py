@@ -14,10 +14,10 @@ from cellgate.command.report_text import (
     summary_rows,
     worst_words,
 )
-from cellgate.export.compare import Difference
-from cellgate.export.findings import CaseResult, Control, Histogram, LegFact, LegResult, Worst
-from cellgate.export.laws import LawResult
-from cellgate.export.report import Report
+from cellgate.export.proof.compare import Difference
+from cellgate.export.proof.findings import CaseResult, Control, Histogram, LegFact, LegResult, Worst
+from cellgate.export.proof.laws import LawResult
+from cellgate.export.proof.report import Report
 
 GOOD = Difference(
     max_abs=1e-7,

@@ -10,8 +10,8 @@ from cellgate.bundle.golden import GoldenCase, pack_golden
 from cellgate.bundle.reader import read_bundle
 from cellgate.bundle.verification import read_verifications
 from cellgate.bundle.writer import write_bundle
-from cellgate.serve.golden_check import GoldenResult, OutputError
-from cellgate.serve.runtime import RuntimeFacts
+from cellgate.serve.runtime.golden_check import GoldenResult, OutputError
+from cellgate.serve.runtime.runtime import RuntimeFacts
 
 QUICK = ("--drift-steps", "50", "--threads", "1")
 

@@ -15,7 +15,7 @@ from cellgate.serve.app import create_app
 from cellgate.serve.engine.engine import Engine, EngineLimits
 from cellgate.serve.engine.models import open_engine_models
 from cellgate.serve.engine.threaded import ThreadedEngine
-from cellgate.serve.served_model import BundlePlace
+from cellgate.serve.models.served_model import BundlePlace
 from cellgate.serve.settings import Settings
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "japanese_vowels"

@@ -15,10 +15,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cellgate.export import onnx_graph, size_guards
 from cellgate.export.exportable import Exportable, prepare
+from cellgate.export.graph import onnx_graph, size_guards
+from cellgate.export.graph.onnx_graph import export_onnx
 from cellgate.export.loops import capture
-from cellgate.export.onnx_graph import export_onnx
 
 SHAPES = ((1, 1), (2, 2), (7, 17))
 

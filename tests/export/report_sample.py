@@ -4,10 +4,10 @@ import dataclasses
 import math
 from typing import Any
 
-from cellgate.export.compare import Difference
-from cellgate.export.findings import CaseResult, Control, Growth, Histogram, LegFact, LegResult
-from cellgate.export.laws import LawResult
-from cellgate.export.report import Report
+from cellgate.export.proof.compare import Difference
+from cellgate.export.proof.findings import CaseResult, Control, Growth, Histogram, LegFact, LegResult
+from cellgate.export.proof.laws import LawResult
+from cellgate.export.proof.report import Report
 
 
 def difference(max_abs: float, tolerance: float = 1e-6, **changes: Any) -> Difference:

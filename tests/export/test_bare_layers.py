@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from cellgate.export.exportable import prepare
-from cellgate.export.torch_legs import ControlLeg
+from cellgate.export.proof.torch_legs import ControlLeg
 from cellgate.export.torchscript import export_torchscript
 
 

@@ -7,7 +7,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from cellgate.export.errors import FrozenAxisError, SignatureError, SourceError
 from cellgate.export.onnx_source import load_onnx, verify_onnx
-from cellgate.export.verify import VerifyOptions
+from cellgate.export.proof.verify import VerifyOptions
 
 from .onnx_files import gru_file, save, value, weight
 

@@ -8,15 +8,15 @@ from torch import nn
 
 from cellgate.bundle.reader import read_bundle
 from cellgate.export import onnx_source
-from cellgate.export.cases import Case, make_inputs
 from cellgate.export.errors import NotEquivalentError, SignatureError
 from cellgate.export.exportable import prepare
-from cellgate.export.graph_oracle import GraphOracle, to_double
-from cellgate.export.onnx_graph import export_onnx
+from cellgate.export.graph.onnx_graph import export_onnx
 from cellgate.export.onnx_source import export_onnx_file, load_onnx, verify_onnx
-from cellgate.export.oracle import Oracle
 from cellgate.export.pipeline import ExportOptions
-from cellgate.export.verify import VerifyOptions
+from cellgate.export.proof.cases import Case, make_inputs
+from cellgate.export.proof.graph_oracle import GraphOracle, to_double
+from cellgate.export.proof.oracle import Oracle
+from cellgate.export.proof.verify import VerifyOptions
 from cellgate.model import SequenceModel
 
 from .onnx_files import gru_file, save, value, weight

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from cellgate.export.errors import ExportError, SourceError
 from cellgate.export.exportable import prepare
-from cellgate.export.onnx_graph import export_onnx
+from cellgate.export.graph.onnx_graph import export_onnx
 from cellgate.model import LSTMLayer, SequenceModel
 
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from cellgate.bundle.reader import read_bundle
 from cellgate.export import pipeline
 from cellgate.export.errors import NotEquivalentError, SourceError
-from cellgate.export.onnx_graph import export_onnx
+from cellgate.export.graph.onnx_graph import export_onnx
 from cellgate.export.pipeline import ExportOptions, build, export_bundle
-from cellgate.export.verify import VerifyOptions
+from cellgate.export.proof.verify import VerifyOptions
 from cellgate.model import SequenceModel
 
 QUICK = VerifyOptions(drift_steps=20)

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from cellgate.bundle.reader import read_bundle
-from cellgate.export.cuda_kernels import runs_on_cuda
 from cellgate.export.exportable import for_cuda, prepare
-from cellgate.export.fused_form import FusedForm, Slots
+from cellgate.export.graph.cuda_kernels import runs_on_cuda
+from cellgate.export.graph.fused_form import FusedForm, Slots
 from cellgate.export.pipeline import ExportOptions, build, export_bundle, verify_artefacts
-from cellgate.export.report_page import render_page
-from cellgate.export.verify import VerifyOptions
+from cellgate.export.proof.verify import VerifyOptions
+from cellgate.export.report_page.page import render_page
 from cellgate.model import SequenceModel
 
 SCAN = "model.scan.onnx"

@@ -15,8 +15,8 @@ from contextlib import ExitStack
 import pytest
 from tests.security.conftest import BODY, KEY, PATIENCE_S, PROGRAM, check_error, read_all, request, responses, serving
 
+from cellgate.serve.gate.tls import key_file_warnings, tls_context
 from cellgate.serve.start_errors import CertificateError
-from cellgate.serve.tls import key_file_warnings, tls_context
 
 pytestmark = pytest.mark.slow
 

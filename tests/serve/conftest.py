@@ -12,17 +12,17 @@ import pytest
 
 from cellgate.bundle.reader import read_bundle
 from cellgate.serve.app import create_app
-from cellgate.serve.counter_page import Counters
-from cellgate.serve.device_choice import open_runtime
+from cellgate.serve.connection.hot_protocol import HotProtocol
 from cellgate.serve.engine.engine import Engine, EngineLimits
 from cellgate.serve.engine.models import open_engine_models
 from cellgate.serve.engine.threaded import ThreadedEngine
-from cellgate.serve.golden_check import GoldenResult
-from cellgate.serve.hot_protocol import HotProtocol
-from cellgate.serve.runtime import RuntimeFacts
-from cellgate.serve.served_model import BundlePlace, make_served_model, read_served_bundles
+from cellgate.serve.models.served_model import BundlePlace, make_served_model, read_served_bundles
+from cellgate.serve.models.verification_state import VerificationState
+from cellgate.serve.observe.counter_page import Counters
+from cellgate.serve.runtime.device_choice import open_runtime
+from cellgate.serve.runtime.golden_check import GoldenResult
+from cellgate.serve.runtime.runtime import RuntimeFacts
 from cellgate.serve.settings import Settings
-from cellgate.serve.verification_state import VerificationState
 
 from .messages import arrays_of_binary, arrays_of_json, binary_request, json_request
 from .ports import FakeRuntime, ManualPort, RuntimePort

@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 
 from cellgate.serve.errors import EngineError, NotReady, ServeError
-from cellgate.serve.runtime import RuntimeFacts
+from cellgate.serve.runtime.runtime import RuntimeFacts
 
 from .small_network import H, O
 

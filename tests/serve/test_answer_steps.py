@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 from cellgate.bundle.reader import read_bundle
-from cellgate.serve.bits_check import check_bits
 from cellgate.serve.engine.models import open_engine_models
 from cellgate.serve.engine.work import Work
 from cellgate.serve.errors import BadInput
-from cellgate.serve.input_check import BatchSize, check_outputs
-from cellgate.serve.metadata import model_metadata
+from cellgate.serve.infer.input_check import BatchSize, check_outputs
+from cellgate.serve.models.metadata import model_metadata
+from cellgate.serve.models.served_model import BundlePlace
 from cellgate.serve.processes.frames import FrameDecoder, FrameError
 from cellgate.serve.processes.tensor_frames import ModelCodec, join
-from cellgate.serve.served_model import BundlePlace
+from cellgate.serve.runtime.bits_check import check_bits
 from cellgate.serve.settings import Settings
 
 from .conftest import started

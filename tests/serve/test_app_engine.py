@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 
 from cellgate.serve.engine.work import Work
 from cellgate.serve.errors import DeadlineExceeded, EngineError, EngineLost, NotReady, QueueFull
-from cellgate.serve.infer_exchange import infer_while_connected
+from cellgate.serve.infer.infer_exchange import infer_while_connected
 
 from .error_answer import check_error
 

@@ -14,7 +14,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from cellgate.serve.app import create_app
-from cellgate.serve.hot_surface import http_protocol
+from cellgate.serve.connection.hot_surface import http_protocol
 from cellgate.serve.settings import Settings
 
 FRAMES = 8000

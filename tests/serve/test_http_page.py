@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cellgate.serve import errors, head_errors, stream_errors
-from cellgate.serve.served_model import BundlePlace
+from cellgate.serve.models.served_model import BundlePlace
 from cellgate.serve.settings import Settings
 
 from .listening import listening

@@ -18,7 +18,7 @@ def refuse(*_args, **_options):
     raise SystemExit("something unpickled")
 pickle.loads = pickle.load = pickle.Unpickler = refuse
 from cellgate.serve.engine.models import open_engine_models
-from cellgate.serve.served_model import BundlePlace
+from cellgate.serve.models.served_model import BundlePlace
 from cellgate.serve.settings import Settings
 open_engine_models([BundlePlace(Path(sys.argv[1]))], Settings(device="cpu"))
 print("opened")

@@ -11,12 +11,12 @@ from cellgate.serve.engine.calibrate import calibrate
 from cellgate.serve.engine.limit_ways import CountingRuntime
 from cellgate.serve.engine.models import open_engine_models
 from cellgate.serve.errors import BadInput
-from cellgate.serve.example_request import example_request, further_examples
-from cellgate.serve.inference import ArrayHead
-from cellgate.serve.input_check import BatchSize, check_heads, value_rule
-from cellgate.serve.metadata import model_metadata
-from cellgate.serve.model_config import model_config
-from cellgate.serve.served_model import BundlePlace
+from cellgate.serve.infer.inference import ArrayHead
+from cellgate.serve.infer.input_check import BatchSize, check_heads, value_rule
+from cellgate.serve.models.example_request import example_request, further_examples
+from cellgate.serve.models.metadata import model_metadata
+from cellgate.serve.models.model_config import model_config
+from cellgate.serve.models.served_model import BundlePlace
 from cellgate.serve.settings import Settings
 from cellgate.serve.start_errors import ServerStartError
 

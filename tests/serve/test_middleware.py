@@ -6,8 +6,8 @@ import logging
 import pytest
 from starlette.requests import ClientDisconnect
 
-from cellgate.serve.access_log import AccessLog
 from cellgate.serve.error_answer import FaultBoundary
+from cellgate.serve.observe.access_log import AccessLog
 
 SCOPE = {"type": "http", "method": "GET", "path": "/p", "headers": []}
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from cellgate.serve.counter_layout import REQUEST_S, REQUESTS, STATUSES
+from cellgate.serve.observe.counter_layout import REQUEST_S, REQUESTS, STATUSES
 
 from .hot_wire import INFER, JSON, Wire, listen, raw, status_of, until
 

@@ -18,8 +18,8 @@ import pytest
 from cellgate.bundle.errors import BundleError
 from cellgate.serve import server
 from cellgate.serve.listeners import base_url, bind_listener
+from cellgate.serve.models.served_model import BundlePlace
 from cellgate.serve.processes.hello import Offer
-from cellgate.serve.served_model import BundlePlace
 from cellgate.serve.server import curl_line, model_lines, ready_lines, run_server
 from cellgate.serve.settings import Settings
 from cellgate.serve.start_errors import GoldenMismatchError, NoAddressError, PortBusyError
@@ -30,7 +30,7 @@ LAST_LINE = "stop with Ctrl+C or SIGTERM"
 PROGRAM = """
 import sys
 from cellgate.serve.server import run_server
-from cellgate.serve.served_model import parse_place
+from cellgate.serve.models.served_model import parse_place
 from cellgate.serve.settings import Settings
 places = [parse_place(text) for text in sys.argv[1:]]
 run_server(places, Settings(port=0, device="cpu"), lambda line: print(line, flush=True))

@@ -11,9 +11,9 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from cellgate.serve.app import create_app
+from cellgate.serve.connection.hot_surface import http_protocol
 from cellgate.serve.engine.engine import Engine, EngineLimits
 from cellgate.serve.engine.threaded import ThreadedEngine
-from cellgate.serve.hot_surface import http_protocol
 from cellgate.serve.settings import Settings
 from cellgate.serve.streams.limits import StreamLimits
 from cellgate.serve.streams.sqlite_store import SqliteStore

@@ -13,9 +13,9 @@ from cellgate.serve.engine.cost_model import CostModel
 from cellgate.serve.engine.engine import EngineLimits
 from cellgate.serve.engine.models import EngineModel
 from cellgate.serve.engine.work import Work
-from cellgate.serve.golden_check import GoldenResult
-from cellgate.serve.runtime import RuntimeFacts
-from cellgate.serve.served_model import ServedModel
+from cellgate.serve.models.served_model import ServedModel
+from cellgate.serve.runtime.golden_check import GoldenResult
+from cellgate.serve.runtime.runtime import RuntimeFacts
 
 I = 2
 FACTS = RuntimeFacts(device="cpu", provider="adding", threads=1, version="0", reason="asked for")

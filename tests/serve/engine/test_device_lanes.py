@@ -7,7 +7,6 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 
 from cellgate.bundle.manifest import TensorSpec
-from cellgate.serve.device_choice import open_runtime
 from cellgate.serve.engine.device_lanes import DeviceLaneTable, lane_table
 from cellgate.serve.engine.lane_proof import LanesAsRuntime, keeps_states_on_device
 from cellgate.serve.engine.lanes import LaneTable
@@ -17,9 +16,10 @@ from cellgate.serve.engine.request import Request
 from cellgate.serve.engine.state_graph import state_graph
 from cellgate.serve.engine.work import Work
 from cellgate.serve.errors import EngineError
-from cellgate.serve.golden_check import check_golden
-from cellgate.serve.onnx_runtime import OnnxRuntime
-from cellgate.serve.served_model import BundlePlace
+from cellgate.serve.models.served_model import BundlePlace
+from cellgate.serve.runtime.device_choice import open_runtime
+from cellgate.serve.runtime.golden_check import check_golden
+from cellgate.serve.runtime.onnx_runtime import OnnxRuntime
 from cellgate.serve.settings import Settings
 from cellgate.serve.start_errors import ServerStartError
 

@@ -14,7 +14,7 @@ from cellgate.serve.engine.limit import (
 )
 from cellgate.serve.engine.limit_ways import OUTSTANDING, BatchWay, CountingRuntime, FloorWay, LanesWay
 from cellgate.serve.errors import EngineError
-from cellgate.serve.runtime import RuntimeFacts
+from cellgate.serve.runtime.runtime import RuntimeFacts
 
 
 def spec(name, dtype, *shape):

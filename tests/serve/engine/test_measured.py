@@ -9,8 +9,8 @@ import pytest
 from cellgate.serve.engine import models
 from cellgate.serve.engine.measured import measured_from, measured_on
 from cellgate.serve.engine.models import open_engine_model
-from cellgate.serve.runtime import RuntimeFacts
-from cellgate.serve.served_model import BundlePlace, read_served_bundle
+from cellgate.serve.models.served_model import BundlePlace, read_served_bundle
+from cellgate.serve.runtime.runtime import RuntimeFacts
 from cellgate.serve.settings import Settings
 
 FACTS = RuntimeFacts(device="cpu", provider="CPUExecutionProvider", threads=3, version="0", reason="asked for")

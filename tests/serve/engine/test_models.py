@@ -11,8 +11,8 @@ from cellgate.serve.engine import models
 from cellgate.serve.engine.models import open_engine_models, open_proved
 from cellgate.serve.engine.plan import POOL_ROWS
 from cellgate.serve.errors import EngineError
+from cellgate.serve.models.served_model import BundlePlace
 from cellgate.serve.processes.error_words import start_error_from_report, start_error_to_report
-from cellgate.serve.served_model import BundlePlace
 from cellgate.serve.settings import Settings
 from cellgate.serve.start_errors import GoldenMismatchError, MeasuringError, NameConflictError, ServerStartError
 

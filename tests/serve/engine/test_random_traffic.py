@@ -10,11 +10,11 @@ from torch import nn
 
 from cellgate.bundle.reader import read_bundle
 from cellgate.export.pipeline import ExportOptions, export_bundle
-from cellgate.export.verify import VerifyOptions
+from cellgate.export.proof.verify import VerifyOptions
 from cellgate.model import SequenceModel
-from cellgate.serve.device_choice import open_runtime
 from cellgate.serve.engine.engine import Engine
 from cellgate.serve.engine.work import Work
+from cellgate.serve.runtime.device_choice import open_runtime
 
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.no_cover]  # exports and verifies nine networks
 

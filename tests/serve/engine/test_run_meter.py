@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from cellgate.serve.counter_layout import ANSWERED_ROWS, LAST_RUN, QUEUE_S, RUN_S, RUN_S_OF_ROWS, STEPS
-from cellgate.serve.counter_page import Counters
 from cellgate.serve.engine.engine import Engine
 from cellgate.serve.engine.work import RunTimes
 from cellgate.serve.errors import EngineError
+from cellgate.serve.observe.counter_layout import ANSWERED_ROWS, LAST_RUN, QUEUE_S, RUN_S, RUN_S_OF_ROWS, STEPS
+from cellgate.serve.observe.counter_page import Counters
 
 BEGIN_S = 1000.0
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from cellgate.serve.engine.work import Work
+from cellgate.serve.models.served_model import BundlePlace
 from cellgate.serve.processes.child_process import ChildProcess
 from cellgate.serve.processes.engine_loop import EngineLoop
 from cellgate.serve.processes.engine_socket import engine_listener
@@ -18,7 +19,6 @@ from cellgate.serve.processes.frames import Kind, pack_json
 from cellgate.serve.processes.hello import Offer, make_hello
 from cellgate.serve.processes.slots import ENGINE
 from cellgate.serve.processes.tensor_frames import ModelCodec, join
-from cellgate.serve.served_model import BundlePlace
 from cellgate.serve.settings import Settings
 
 from .adding_engine import AddingEngine, StillDesk

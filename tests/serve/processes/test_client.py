@@ -10,8 +10,8 @@ import pytest
 
 from cellgate.client import Client, RetryPolicy
 from cellgate.serve.listeners import base_url, bind_listener
+from cellgate.serve.models.served_model import BundlePlace
 from cellgate.serve.processes.supervisor import Supervisor
-from cellgate.serve.served_model import BundlePlace
 from cellgate.serve.settings import Settings
 
 PATIENCE_S = 60

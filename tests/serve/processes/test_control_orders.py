@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from cellgate.serve.listeners import target
-from cellgate.serve.served_model import BundlePlace
+from cellgate.serve.models.served_model import BundlePlace
 
 from .versions_server import LOAD, PATIENCE_S, UNLOAD, serving
 

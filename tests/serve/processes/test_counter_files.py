@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from cellgate.serve.counter_layout import ANSWERED_ROWS, ENGINE_RESTARTS, TURN
+from cellgate.serve.observe.counter_layout import ANSWERED_ROWS, ENGINE_RESTARTS, TURN
 from cellgate.serve.processes import counter_files as module
 from cellgate.serve.processes.counter_files import CounterFiles, counters_of
 from cellgate.serve.start_errors import ServerStartError

@@ -9,9 +9,9 @@ import anyio
 import pytest
 
 from cellgate.serve.listeners import bind_listener
+from cellgate.serve.models.served_model import BundlePlace
 from cellgate.serve.processes.engine_client import EngineClient
 from cellgate.serve.processes.supervisor import Supervisor
-from cellgate.serve.served_model import BundlePlace
 
 pytestmark = [pytest.mark.long, pytest.mark.no_cover]
 

@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
-from cellgate.serve.counter_layout import TURN, CounterLayout
-from cellgate.serve.counter_page import CounterPage
+from cellgate.serve.observe.counter_layout import TURN, CounterLayout
+from cellgate.serve.observe.counter_page import CounterPage
 from cellgate.serve.processes.hang_watch import HangWatch, interval_s
 
 PATIENCE_S = 30

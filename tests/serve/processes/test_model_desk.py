@@ -8,19 +8,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cellgate.serve.counter_layout import CounterLayout
-from cellgate.serve.counter_page import CounterPage
 from cellgate.serve.engine.engine import Engine, EngineLimits
 from cellgate.serve.engine.models import open_engine_models
 from cellgate.serve.errors import LoadRefused, NotInRepository, NotReady, UnknownModel
+from cellgate.serve.models.repository import Repository
+from cellgate.serve.models.served_model import BundlePlace
+from cellgate.serve.observe.counter_layout import CounterLayout
+from cellgate.serve.observe.counter_page import CounterPage
 from cellgate.serve.processes.change_answers import TAKEN_S
 from cellgate.serve.processes.frames import HEAD_BYTES
 from cellgate.serve.processes.hello import offers_of
 from cellgate.serve.processes.model_desk import ModelDesk
 from cellgate.serve.processes.model_loader import ModelLoader
 from cellgate.serve.processes.roster import Roster
-from cellgate.serve.repository import Repository
-from cellgate.serve.served_model import BundlePlace
 from cellgate.serve.settings import Settings
 
 PATIENCE_S = 30

@@ -18,7 +18,7 @@ PROGRAM = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_NOFILE, (100, 300))
 from cellgate.serve.server import run_server
-from cellgate.serve.served_model import parse_place
+from cellgate.serve.models.served_model import parse_place
 from cellgate.serve.settings import Settings
 settings = Settings(port=0, device="cpu", threads=1, grpc=False)
 run_server([parse_place(sys.argv[1])], settings, lambda line: print(line, flush=True))

@@ -13,11 +13,11 @@ import pytest
 
 from cellgate.serve import server
 from cellgate.serve.listeners import bind_listener, open_listeners
+from cellgate.serve.models.served_model import BundlePlace
 from cellgate.serve.processes.supervisor import Supervisor
 from cellgate.serve.rpc import inference_pb2 as messages
 from cellgate.serve.rpc import port as rpc_port
 from cellgate.serve.rpc.port import hold_port, missing_package
-from cellgate.serve.served_model import BundlePlace
 from cellgate.serve.server import run_server
 from cellgate.serve.settings import Settings
 from cellgate.serve.start_errors import PortBusyError

@@ -9,10 +9,10 @@ import pytest
 
 from cellgate.bundle.errors import NotABundleError
 from cellgate.serve.listeners import bind_listener
+from cellgate.serve.models.served_model import BundlePlace
 from cellgate.serve.processes import slots
 from cellgate.serve.processes import supervisor as supervisor_module
 from cellgate.serve.processes.supervisor import Supervisor
-from cellgate.serve.served_model import BundlePlace
 from cellgate.serve.settings import Settings
 from cellgate.serve.start_errors import ServerStartError
 

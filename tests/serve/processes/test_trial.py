@@ -19,13 +19,13 @@ from cellgate.serve.engine.cost_model import CostModel
 from cellgate.serve.engine.measured import Measured
 from cellgate.serve.engine.models import max_rows_of
 from cellgate.serve.errors import LoadRefused, NotReady
+from cellgate.serve.models.repository import Repository
+from cellgate.serve.models.served_model import BundlePlace
 from cellgate.serve.processes.child_border import ChildBorder
 from cellgate.serve.processes.child_process import ChildProcess
 from cellgate.serve.processes.model_loader import LoadJob, ModelLoader
 from cellgate.serve.processes.trial import TRIAL, Trial
 from cellgate.serve.processes.trial_child import try_bundle
-from cellgate.serve.repository import Repository
-from cellgate.serve.served_model import BundlePlace
 from cellgate.serve.settings import Settings
 from cellgate.serve.start_errors import GoldenMismatchError
 

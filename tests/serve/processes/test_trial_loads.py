@@ -16,8 +16,8 @@ import httpx
 import pytest
 
 from cellgate.serve.listeners import target
+from cellgate.serve.models.served_model import BundlePlace
 from cellgate.serve.processes.opening import Opening
-from cellgate.serve.served_model import BundlePlace
 from cellgate.serve.start_errors import BundleCrashError
 
 from .deadly_network import DeadlyNetwork

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
-from cellgate.serve.served_model import BundlePlace
+from cellgate.serve.models.served_model import BundlePlace
 
 from .versions_server import INFER, PATIENCE_S, UNLOAD, X, body_of, serving, y_of
 

@@ -9,11 +9,11 @@ import grpc.aio
 import numpy as np
 import pytest
 
-from cellgate.serve.admission import Admission, admission_rules
-from cellgate.serve.counter_page import Counters
 from cellgate.serve.engine.engine import Engine, EngineLimits
 from cellgate.serve.engine.threaded import ThreadedEngine
-from cellgate.serve.model_table import ModelTable
+from cellgate.serve.gate.admission import Admission, admission_rules
+from cellgate.serve.models.model_table import ModelTable
+from cellgate.serve.observe.counter_page import Counters
 from cellgate.serve.rpc import inference_pb2 as messages
 from cellgate.serve.rpc.calls import SERVICE
 from cellgate.serve.rpc.server import make_server

@@ -9,12 +9,12 @@ import grpc.aio
 import numpy as np
 import pytest
 
-from cellgate.serve.counter_layout import CODES, PROTOCOLS, REQUESTS
+from cellgate.serve.gate.tls import listener_tls
+from cellgate.serve.observe.counter_layout import CODES, PROTOCOLS, REQUESTS
 from cellgate.serve.rpc import inference_pb2 as messages
 from cellgate.serve.rpc.calls import HEALTH, SERVICE
 from cellgate.serve.rpc.server import listen, make_server
 from cellgate.serve.settings import Settings
-from cellgate.serve.tls import listener_tls
 
 KEY, OTHER_KEY = "k" * 32, "o" * 32
 OPEN = [f"/{SERVICE}/ServerLive", f"/{SERVICE}/ServerReady", f"/{HEALTH}/Check"]

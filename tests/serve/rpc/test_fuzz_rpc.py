@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from cellgate.serve.engine.work import Work
 from cellgate.serve.errors import BadInput
-from cellgate.serve.infer_request import RequestReader
+from cellgate.serve.infer.infer_request import RequestReader
 from cellgate.serve.rpc.infer_message import parse_message, request_parts
 from cellgate.serve.rpc.inference_pb2 import InferTensorContents, ModelInferRequest
 from cellgate.serve.rpc.wire_scan import scan_request

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from anyio import wait_all_tasks_blocked
 
-from cellgate.serve.counter_layout import PROTOCOLS, REQUESTS, STATUSES
 from cellgate.serve.errors import EngineLost
+from cellgate.serve.observe.counter_layout import PROTOCOLS, REQUESTS, STATUSES
 from cellgate.serve.rpc import infer_stream
 from cellgate.serve.rpc import inference_pb2 as messages
 from cellgate.serve.rpc.server import stop

@@ -9,9 +9,9 @@ import pytest
 from google.protobuf import descriptor_pb2
 
 import cellgate
-from cellgate.serve.answer_form import AnswerForm, OutputForm
 from cellgate.serve.engine.work import StreamAnswer
 from cellgate.serve.errors import BadInput
+from cellgate.serve.infer.answer_form import AnswerForm, OutputForm
 from cellgate.serve.rpc import health_pb2, inference_pb2
 from cellgate.serve.rpc.answer_message import answer_message, to_parameter
 from cellgate.serve.rpc.infer_message import request_parts

@@ -36,7 +36,7 @@ def exporter():
 def tracer(exporter):
     from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
-    from cellgate.serve.otel_tracing import OtelTracer
+    from cellgate.serve.observe.otel_tracing import OtelTracer
 
     return OtelTracer(SimpleSpanProcessor(exporter))
 
@@ -245,7 +245,7 @@ async def test_what_fails_says_how(
 
 async def test_the_numbers_of_grpc_codes_are_those_of_its_library():
     pytest.importorskip("opentelemetry.sdk")
-    from cellgate.serve.otel_tracing import _RPC_CODES
+    from cellgate.serve.observe.otel_tracing import _RPC_CODES
 
     assert {name: number for number, name in enumerate(_RPC_CODES)} == {
         code.name: code.value[0] for code in grpc.StatusCode

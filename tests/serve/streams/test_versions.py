@@ -8,7 +8,7 @@ import pytest
 from cellgate.serve.engine.models import open_engine_models
 from cellgate.serve.engine.work import StreamOrder, StreamRef
 from cellgate.serve.errors import UnknownModel
-from cellgate.serve.served_model import BundlePlace
+from cellgate.serve.models.served_model import BundlePlace
 from cellgate.serve.settings import Settings
 from cellgate.serve.stream_errors import ModelChanged
 from cellgate.serve.streams.versions import Versions

@@ -1,0 +1,127 @@
+"""What a module's code asks of tensors by the way and an export cannot give: a GPU, and lengths as plain numbers.
+
+Old code sends its tensors to the GPU by itself; an export runs on the CPU, and what it computes is the same there. Code
+that packs asks for its lengths with ``lengths.tolist()`` or ``.numpy()``; as plain numbers they would be the example's.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final, Self
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+from torch._subclasses.functional_tensor import FunctionalTensor
+from torch.overrides import TorchFunctionMode
+
+from ..graph.free_pooling import free_form_of
+
+_CPU: Final = torch.device("cpu")
+# Those of a capture have a tolist of their own.
+_TOLISTS: Final[tuple[tuple[Any, Any], ...]] = tuple(
+    (kind, kind.tolist) for kind in (Tensor, FakeTensor, FunctionalTensor)
+)
+_DATA: Final = Tensor.data.__get__  # type: ignore[attr-defined] # a descriptor of the C type
+
+
+class CpuOnly(TorchFunctionMode):
+    """While entered, ``x.cuda()``, ``x.to("cuda")`` and ``torch.zeros(..., device="cuda")`` stay on the CPU."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run ``func`` without its wish for a GPU."""
+        del types
+        if func is Tensor.cuda:
+            return args[0]
+        if func is Tensor.to:
+            args = (args[0], *(_CPU if _is_cuda(value) else value for value in args[1:]))
+        named = {
+            name: _CPU if name == "device" and _is_cuda(value) else value for name, value in (kwargs or {}).items()
+        }
+        return func(*args, **named)
+
+
+class SinglesDoubled(TorchFunctionMode):
+    """While entered, code that names float32 gets float64: ``x.float()``, ``x.to(torch.float32)``, ``dtype=``.
+
+    A module is judged in float64, and what its code makes for itself has to follow its weights there.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run ``func`` with float64 for float32."""
+        del types
+        if func is Tensor.float:
+            return args[0].double()
+        if func in {Tensor.to, Tensor.type}:
+            args = tuple(_doubled(value) for value in args)
+        return func(*args, **{name: _doubled(value) for name, value in (kwargs or {}).items()})
+
+    def __enter__(self) -> Self:
+        """Make float64 what tensors are by default."""
+        self._kept = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float64)
+        return super().__enter__()  # type: ignore[no-any-return, no-untyped-call]
+
+    def __exit__(self, *raised: object) -> None:
+        """Leave torch as it was."""
+        torch.set_default_dtype(self._kept)
+        super().__exit__(*raised)  # type: ignore[no-untyped-call]
+
+
+def _doubled(value: Any) -> Any:
+    return torch.float64 if value is torch.float32 else value
+
+
+class TensorsKept(TorchFunctionMode):
+    """While a graph is captured: what would take numbers out of it gives the tensor.
+
+    ``tolist()`` and ``numpy()`` of a vector of whole numbers, by which code hands its lengths to packing, and ``data``,
+    whose values would become constants of the graph. ``squeeze()`` without an axis leaves the free axes, which the
+    graph would lose for one row or one step. And pooling keeps the length free (free_pooling.py).
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run ``func``, or keep its tensor."""
+        del types
+        if func == _DATA:
+            return args[0].detach()
+        if func in {Tensor.squeeze, torch.squeeze} and len(args) == 1 and not kwargs:
+            return args[0].squeeze(tuple(k for k, size in enumerate(args[0].shape) if type(size) is int and size == 1))
+        if func is Tensor.numpy and _is_vector_of_counts(args[0]):
+            return args[0]
+        return free_form_of(func)(*args, **(kwargs or {}))
+
+    def __enter__(self) -> Self:
+        """Take the place of ``tolist`` too, which asks no mode."""
+        for kind, listed in _TOLISTS:
+            kind.tolist = _kept_or(listed)
+        return super().__enter__()  # type: ignore[no-any-return, no-untyped-call]
+
+    def __exit__(self, *raised: object) -> None:
+        """Leave torch as it was."""
+        for kind, listed in _TOLISTS:
+            kind.tolist = listed
+        super().__exit__(*raised)  # type: ignore[no-untyped-call]
+
+
+def _kept_or(listed: Callable[[Tensor], Any]) -> Callable[[Tensor], Any]:
+    return lambda tensor: tensor if _is_vector_of_counts(tensor) else listed(tensor)
+
+
+def _is_vector_of_counts(tensor: Tensor) -> bool:
+    return tensor.dim() == 1 and tensor.dtype in {torch.int32, torch.int64}
+
+
+def _is_cuda(value: object) -> bool:
+    if isinstance(value, torch.device):
+        return value.type == "cuda"
+    return isinstance(value, str) and value.partition(":")[0] == "cuda"
+
+
+def wants_cuda(err: BaseException) -> bool:
+    """Whether an error says that code wanted a GPU that is not there, or mixed its tensors with the CPU's."""
+    return any(word in str(err) for word in ("CUDA", "cuda", "NVIDIA"))

@@ -1,0 +1,56 @@
+"""What torch says when a network cannot be captured as a graph, as one sentence with the place in the user's code.
+
+Rules of this file: a complaint in, an error of this house out; nothing is captured here.
+"""
+
+import re
+from pathlib import Path
+from typing import Final
+
+import torch
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
+
+from ..error_line import said_by
+from ..errors import ExportError
+from .size_guards import STRANGERS
+
+_NOT_CAPTURED: Final = "the network could not be captured as a graph: "
+_DECIDES: Final = (
+    "it decides by values of a tensor{}, expected the same operations for any values; take torch.where(condition, one, "
+    "other) in the place of if"
+)
+# As the capturer writes the frames of a step that it could not follow, the innermost last.
+_FRAME: Final = re.compile(r'File "([^"\n]+)", line (\d+), in (\S+)')
+
+
+def not_captured(err: BaseException) -> ExportError:
+    """Return the error to raise for what the capturer raised."""
+    if isinstance(err, GuardOnDataDependentSymNode):
+        return ExportError(_NOT_CAPTURED + _DECIDES.format(place_of(err)))
+    if isinstance(err, torch._dynamo.exc.UncapturedHigherOrderOpError):  # noqa: SLF001 - its only name
+        return ExportError(_NOT_CAPTURED + _step_not_followed(str(err)))
+    return ExportError(_NOT_CAPTURED + said_by(err))
+
+
+def _step_not_followed(said: str) -> str:
+    """Return what is said of a cell in a scan, which the capturer follows in its own way, out of its many lines."""
+    theirs = [frame for frame in _FRAME.findall(said) if not frame[0].startswith(STRANGERS)]
+    place = f" at {Path(theirs[-1][0]).name}:{theirs[-1][1]} ({theirs[-1][2]})" if theirs else ""
+    if "data-dependent branching" in said.lower():
+        return _DECIDES.format(place)
+    reason = said.partition("Got graph break/error:")[2].strip() or said
+    first, _, rest = reason.partition("\n")
+    if first.endswith(":") and rest:  # what was found stands in the next line, before how torch writes tensors
+        first = f"{first} {rest.splitlines()[0].partition(', where lhs is')[0].strip()}"
+    return f"a step of it cannot be followed{place} ({first})"
+
+
+def place_of(err: BaseException) -> str:
+    """Return " at FILE:LINE (FUNCTION)" of the innermost frame that is neither torch's nor this house's, if any is."""
+    found, frame = "", err.__traceback__
+    while frame is not None:
+        code = frame.tb_frame.f_code
+        if not code.co_filename.startswith(STRANGERS):
+            found = f" at {Path(code.co_filename).name}:{frame.tb_lineno} ({code.co_name})"
+        frame = frame.tb_next
+    return found

@@ -1,0 +1,251 @@
+"""Whether named tensors fit a graph signature, and the feeds that the runtime gets from them.
+
+Rules of this file: pure, and apart from every protocol: JSON requests and arrays from a file go through the same
+functions. Two passes: heads (names, datatypes, shapes, limits) before any array exists, values afterwards.
+What passes here is all that the runtime is ever given, for onnxruntime 1.32 aborts at B=0, loses the state at T=0 and
+swallows NaN.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+
+from ...bundle.axes import sizes_of
+from ...bundle.manifest import GraphSignature, TensorSpec
+from ..arrays import Array, Arrays
+from ..datatypes import accepted_datatypes
+from ..errors import BadInput, shown
+from .request_limits import RequestLimits
+
+LENGTHS = "lengths"
+NO_SHORTER = "this network takes no shorter sequence"
+_SEE = "see the model's metadata"
+
+
+class TensorHead(Protocol):
+    """What is known of a tensor before its values: name, OIP datatype, shape."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102 - the class says it
+
+    @property
+    def datatype(self) -> str: ...  # noqa: D102
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSize:
+    """B rows of at most T steps."""
+
+    rows: int
+    steps: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ValueRule:
+    """What the values of one input must be, and the dtype that the engine wants them in.
+
+    Attributes:
+        name: of the input, for messages.
+        dtype: of the graph's input.
+        low: least value of an integer; None: real numbers, which must be finite.
+        high: greatest value of an integer.
+        remedy: end of the message.
+        row_axis: of the rows, for messages.
+        first_row: number of the first row, for messages.
+    """
+
+    name: str
+    dtype: str
+    low: int | None = None
+    high: int = 0
+    remedy: str = ""
+    row_axis: int = 0
+    first_row: int = 0
+
+    def apply(self, array: Array) -> Array:
+        """Return the array in the dtype and C-contiguous; the same one where it is that already.
+
+        Raises:
+            BadInput: a value is not finite or outside the range; gives the first one and its place.
+        """
+        if self.low is None:
+            if not is_finite(array):
+                found = self._place(array, ~np.isfinite(array))
+                raise BadInput(f"inputs.{self.name}", "finite values", found, self.remedy)
+        elif array.min() < self.low or array.max() > self.high:
+            found = self._place(array, (array < self.low) | (array > self.high))
+            raise BadInput(f"inputs.{self.name}", f"values in {self.low} .. {self.high}", found, self.remedy)
+        return np.ascontiguousarray(array, dtype=self.dtype)
+
+    def _place(self, array: Array, bad: Array) -> str:
+        """Say the first bad value and where it is."""
+        place = [int(axis) for axis in np.unravel_index(int(bad.argmax()), bad.shape)]
+        value = array[tuple(place)]
+        place[self.row_axis] += self.first_row
+        return f"{value} at {place}"
+
+
+def check_heads(signature: GraphSignature, heads: Sequence[TensorHead], limits: RequestLimits) -> BatchSize:
+    """Check names, datatypes, shapes and limits of a request's inputs.
+
+    Args:
+        signature: of the graph.
+        heads: in any order; the sequence is required, lengths and states are optional.
+        limits: largest B, T and B*T.
+
+    Returns:
+        B, at least 1, and T, at least the signature's least steps.
+
+    Raises:
+        BadInput: names the tensor, expected and found.
+    """
+    specs = _input_specs(signature)
+    by_name: dict[str, TensorHead] = {}
+    for head in heads:
+        if head.name not in specs:
+            raise BadInput("inputs", f"only {', '.join(specs)}", shown(head.name), _SEE)
+        if head.name in by_name:
+            raise BadInput(f"inputs.{head.name}", "it once", "it twice")
+        by_name[head.name] = head
+    if signature.sequence not in by_name:
+        raise BadInput("inputs", f"the sequence {signature.sequence}", f"only {', '.join(by_name) or 'none'}", _SEE)
+    size = _batch_size(specs[signature.sequence], by_name[signature.sequence], limits, signature.least_steps)
+    for name, head in by_name.items():
+        _check_head(specs[name], head, size)
+    return size
+
+
+def check_outputs(
+    signature: GraphSignature, wanted: Sequence[str], size: BatchSize, limits: RequestLimits
+) -> tuple[str, ...]:
+    """Return the outputs that a request gets: those it names, or, where it names none, all but the states.
+
+    Raises:
+        BadInput: an output is unknown or asked for twice, or all of them together are too large.
+    """
+    specs = {spec.name: spec for spec in signature.outputs}
+    states = {pair.output for pair in signature.state}
+    names = tuple(wanted) or tuple(name for name in specs if name not in states)
+    for place, name in enumerate(names):
+        if name not in specs:
+            raise BadInput("outputs", f"only {', '.join(specs)}", shown(name), _SEE)
+        if name in names[:place]:
+            raise BadInput(f"outputs.{name}", "it once", "it twice")
+    elements = sum(math.prod(sized(specs[name], size)) for name in names)
+    if elements > limits.max_answer_elements:
+        expected = f"at most {limits.max_answer_elements} elements in the answer"
+        raise BadInput("outputs", expected, str(elements), "send fewer rows or steps a request")
+    return names
+
+
+def value_rule(signature: GraphSignature, name: str, size: BatchSize) -> ValueRule:
+    """Return what the values of one input must be.
+
+    Args:
+        signature: of the graph.
+        name: one that `check_heads` let pass.
+        size: what `check_heads` returned.
+    """
+    if name == (signature.lengths or LENGTHS):
+        least = signature.least_steps if signature.lengths else size.steps
+        remedy = "" if signature.lengths else "this network takes no lengths: send rows of equal length together"
+        remedy = NO_SHORTER if signature.lengths and least > 1 else remedy
+        return ValueRule(name=name, dtype="int32", low=least, high=size.steps, remedy=remedy)
+    spec = next(spec for spec in signature.inputs if spec.name == name)
+    if spec.dtype not in ("int32", "int64"):
+        return ValueRule(name=name, dtype=spec.dtype, remedy="fill padding with 0")
+    info = np.iinfo(spec.dtype)
+    low, high = int(info.min), int(info.max)
+    if name == signature.sequence and signature.vocabulary_size is not None:
+        low, high = 0, signature.vocabulary_size - 1
+    return ValueRule(name=name, dtype=spec.dtype, low=low, high=high)
+
+
+def complete_feeds(
+    signature: GraphSignature, arrays: Arrays, size: BatchSize, *, first_row: int = 0
+) -> dict[str, Array]:
+    """Check the values and return the runtime's feeds: every input, in its dtype, C-contiguous.
+
+    Args:
+        signature: of the graph.
+        arrays: of the shapes that `check_heads` saw.
+        size: what `check_heads` returned.
+        first_row: number of the first row where these are some of many, for messages.
+
+    Returns:
+        Feeds; absent lengths are all T, absent states zero.
+
+    Raises:
+        BadInput: a value is not finite, a length below the least or above T, a token outside the vocabulary; gives its
+            place.
+    """
+    axes = {spec.name: spec.shape.index("B") for spec in signature.inputs}
+    checked = {
+        name: replace(value_rule(signature, name, size), row_axis=axes.get(name, 0), first_row=first_row).apply(array)
+        for name, array in arrays.items()
+    }
+    feeds: dict[str, Array] = {}
+    for spec in signature.inputs:
+        if spec.name in checked:
+            feeds[spec.name] = checked[spec.name]
+        else:
+            fill = size.steps if spec.name == signature.lengths else 0
+            feeds[spec.name] = np.full(sized(spec, size), fill, dtype=spec.dtype)
+    return feeds
+
+
+def is_finite(array: Array) -> bool:
+    """Whether no value is NaN or infinite. A third of the time of `isfinite(...).all()` on small arrays."""
+    return 0 not in np.isfinite(array).tobytes()
+
+
+def sized(spec: TensorSpec, size: BatchSize) -> tuple[int, ...]:
+    """Return the shape with the free axes filled in."""
+    return sizes_of(spec.shape, size.rows, size.steps)
+
+
+def _input_specs(signature: GraphSignature) -> dict[str, TensorSpec]:
+    specs = {spec.name: spec for spec in signature.inputs}
+    if signature.lengths is None and LENGTHS not in specs:
+        specs[LENGTHS] = TensorSpec(name=LENGTHS, dtype="int32", shape=("B",))
+    return specs
+
+
+def _batch_size(spec: TensorSpec, head: TensorHead, limits: RequestLimits, least_steps: int) -> BatchSize:
+    if len(head.shape) != len(spec.shape) or 0 in head.shape:
+        raise BadInput(f"inputs.{head.name}.shape", f"{_shape(spec)} without zeros", _found(head), _SEE)
+    size = BatchSize(*head.shape[:2])
+    place = f"inputs.{head.name}.shape"
+    if size.rows > limits.max_batch_rows:
+        raise BadInput(place, f"at most {limits.max_batch_rows} rows", shown(size.rows), "send fewer rows a request")
+    if size.steps < least_steps:
+        raise BadInput(place, f"at least {least_steps} steps", shown(size.steps), NO_SHORTER)
+    if size.steps > limits.max_steps:
+        raise BadInput(place, f"at most {limits.max_steps} steps", shown(size.steps), "carry the state over instead")
+    if size.rows * size.steps > limits.max_row_steps:
+        expected = f"at most {limits.max_row_steps} rows times steps"
+        raise BadInput(place, expected, shown(size.rows * size.steps), "send fewer rows a request")
+    return size
+
+
+def _check_head(spec: TensorSpec, head: TensorHead, size: BatchSize) -> None:
+    accepted = accepted_datatypes(spec)
+    if head.datatype not in accepted:
+        raise BadInput(f"inputs.{head.name}.datatype", " or ".join(accepted), shown(head.datatype), "convert it")
+    if head.shape != sized(spec, size):
+        expected = f"{_shape(spec)} = {list(sized(spec, size))}"
+        raise BadInput(f"inputs.{head.name}.shape", expected, _found(head), _SEE)
+
+
+def _shape(spec: TensorSpec) -> str:
+    return f"[{', '.join(map(str, spec.shape))}]"
+
+
+def _found(head: TensorHead) -> str:
+    return shown(list(head.shape))

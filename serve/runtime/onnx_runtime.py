@@ -1,0 +1,242 @@
+"""onnxruntime in this process, opened with the manifest's session options.
+
+Rules of this file: the only one that imports onnxruntime. The package switched its telemetry off by environment
+(`cellgate/__init__.py`) before this import; what the runtime itself offers for it is called as well.
+"""
+
+import os
+from typing import Any
+
+import onnxruntime
+
+from ...bundle.manifest import GraphSignature, SessionOptions
+from ..arrays import Array, Arrays
+from ..errors import EngineError, shown
+from ..start_errors import ServerStartError
+from .bound_graph import BoundGraph
+from .placement import CPU_PROVIDER, CUDA_PROVIDER, Placement, nodes_of_assignment, placement_of
+from .runtime import RuntimeFacts
+from .tensor_check import check_tensors
+
+_LEVELS = {
+    "disable": "ORT_DISABLE_ALL",
+    "basic": "ORT_ENABLE_BASIC",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "all": "ORT_ENABLE_ALL",
+}
+_MODES = {"sequential": "ORT_SEQUENTIAL", "parallel": "ORT_PARALLEL"}
+
+# Entries that change arithmetic or threads. Others can name files or change how the model's bytes are read; a bundle
+# does not get to do that.
+_ALLOWED_ENTRIES = frozenset(
+    {
+        "session.set_denormal_as_zero",
+        "session.intra_op.allow_spinning",
+        "session.inter_op.allow_spinning",
+        "session.dynamic_block_base",
+        "session.disable_prepacking",
+        "session.disable_quant_qdq",
+        "session.enable_quant_qdq_cleanup",
+        "session.disable_double_qdq_remover",
+        "session.force_spinning_stop",
+        "session.use_device_allocator_for_initializers",
+        "optimization.enable_gelu_approximation",
+        "optimization.disable_specified_optimizers",
+        "mlas.enable_gemm_fastmath_arm64_bfloat16",
+        "mlas.disable_kleidiai",
+    }
+)
+# The runtime also raises what went wrong, so its own lines on stderr would only repeat it: 4 is "fatal".
+_LOG_SEVERITY = 4
+_BESIDE = "graph beside the model"
+_RECORD_PLACEMENT = "session.record_ep_graph_assignment_info"
+
+
+def offers_cuda() -> bool:
+    """Whether the installed onnxruntime was built with CUDA. Says nothing about this machine."""
+    return CUDA_PROVIDER in onnxruntime.get_available_providers()
+
+
+def runtime_version() -> str:
+    """Return the version of the installed onnxruntime."""
+    return str(onnxruntime.__version__)
+
+
+class OnnxRuntime:
+    """An onnxruntime session behind the `Runtime` interface.
+
+    Args:
+        model: the bytes of the graph, digest already checked.
+        signature: what the manifest says the graph takes and returns.
+        options: the manifest's session options.
+        device: "cpu" or "cuda".
+        threads: threads inside one run.
+        graph: name of the bundle's file that the bytes are of.
+        precision: dtype of weights and activations, from the manifest.
+        tf32: whether CUDA may round the factors of float32 products to TF32.
+        reason: why this device.
+        notes: further things that an operator should read.
+
+    Raises:
+        ServerStartError: an option is not allowed, or onnxruntime cannot load the model.
+        GraphMismatchError: the model has other tensors than the signature says.
+    """
+
+    def __init__(
+        self,
+        model: bytes,
+        signature: GraphSignature,
+        options: SessionOptions,
+        *,
+        device: str = "cpu",
+        threads: int = 1,
+        graph: str = "model.onnx",
+        precision: str = "float32",
+        tf32: bool = False,
+        reason: str = "asked for",
+        notes: tuple[str, ...] = (),
+    ) -> None:
+        self._signature = signature
+        self._tf32 = tf32
+        self._names = [spec.name for spec in signature.outputs]
+        self._session: Any = _open_session(graph, model, options, device, threads, tf32=tf32)
+        provider = self._session.get_providers()[0]
+        self._facts = RuntimeFacts(
+            device="cuda" if provider == CUDA_PROVIDER else "cpu",
+            provider=provider,
+            threads=threads,
+            version=runtime_version(),
+            reason=reason,
+            notes=notes,
+            graph=graph,
+            precision="tf32" if tf32 and precision == "float32" and provider == CUDA_PROVIDER else precision,
+            placement=_placement(self._session, CUDA_PROVIDER if device == "cuda" else CPU_PROVIDER),
+        )
+        check_tensors(graph, "inputs", signature.inputs, self._session.get_inputs())
+        check_tensors(graph, "outputs", signature.outputs, self._session.get_outputs())
+
+    @property
+    def signature(self) -> GraphSignature:
+        """Names, dtypes and shapes of the graph."""
+        return self._signature
+
+    @property
+    def facts(self) -> RuntimeFacts:
+        """What the runtime says about itself."""
+        return self._facts
+
+    @property
+    def provider(self) -> str:
+        """The first execution provider that onnxruntime really uses."""
+        return self._facts.provider
+
+    @property
+    def device(self) -> str:
+        """The device: "cpu" or "cuda"."""
+        return self._facts.device
+
+    def run(self, feeds: Arrays) -> dict[str, Array]:
+        """Run the graph once; see `Runtime.run`.
+
+        Raises:
+            EngineError: closed, a zero dimension, or refused by onnxruntime; gives the shapes.
+        """
+        session = self._session  # a concurrent close lets this run end
+        if session is None:
+            raise EngineError(f"runtime: expected it open, found it closed ({_shapes(feeds)})")
+        for array in feeds.values():
+            # onnxruntime 1.32 aborts the whole process at B=0: nothing may get past this line, whoever calls.
+            if 0 in array.shape:
+                raise EngineError(f"runtime: expected no dimension to be zero, found {_shapes(feeds)}")
+        try:
+            found = session.run(self._names, feeds)
+        except Exception as err:  # onnxruntime raises a dozen unrelated classes
+            raise EngineError(f"runtime: expected it to run the batch, found it refused ({_shapes(feeds)})") from err
+        return dict(zip(self._names, found, strict=True))
+
+    def bound(self) -> BoundGraph:
+        """Return a way to run the graph with tensors left on the device; see `DeviceRuntime`."""
+        return BoundGraph(self._session, self.device)
+
+    def open_beside(self, model: bytes) -> BoundGraph:
+        """Open another, small graph on the same device; see `DeviceRuntime`."""
+        session = _open_session(_BESIDE, model, SessionOptions(), self.device, 1, tf32=self._tf32)
+        elsewhere = _placement(session, self.provider).elsewhere
+        if elsewhere:
+            found = ", ".join(elsewhere)
+            raise ServerStartError(f"{_BESIDE}: expected every node on {self.provider}, found {found} elsewhere")
+        return BoundGraph(session, self.device)
+
+    def close(self) -> None:
+        """Give the session back. Closing twice is fine."""
+        self._session = None
+
+
+def _shapes(feeds: Arrays) -> str:
+    return ", ".join(f"{name} {array.shape}" for name, array in feeds.items())
+
+
+def _open_session(graph: str, model: bytes, options: SessionOptions, device: str, threads: int, *, tf32: bool) -> Any:
+    foreign = sorted(options.config.keys() - _ALLOWED_ENTRIES)
+    if foreign:
+        raise ServerStartError(
+            f"manifest.json: session.config: expected only {', '.join(sorted(_ALLOWED_ENTRIES))}, "
+            f"found {shown(foreign[0])}; export the bundle again"
+        )
+    _switch_off_telemetry()
+    providers: list[Any] = [CPU_PROVIDER]
+    if device == "cuda":
+        providers.insert(0, (CUDA_PROVIDER, _prepare_cuda(tf32=tf32)))
+    try:
+        # Without enable_fallback=0 a provider that fails is told of on stdout, and the model opened on the CPU.
+        session = onnxruntime.InferenceSession(
+            model, _session_options(options, threads), providers=providers, enable_fallback=0
+        )
+    except Exception as err:  # onnxruntime raises a dozen unrelated classes
+        remedy = "export again" if device == "cpu" else "use --device cpu, or export again"
+        raise ServerStartError(f"{graph}: expected onnxruntime to load it, found: {err}; {remedy}") from err
+    session.disable_fallback()  # else a failed run would quietly open the model again on another provider
+    return session
+
+
+def _prepare_cuda(*, tf32: bool) -> dict[str, str]:
+    """Load CUDA's libraries and return the provider's options.
+
+    TF32 keeps 11 bits of a factor where float32 has 24. The provider's option does not reach its recurrent kernels:
+    they ask cuDNN for CUDNN_DEFAULT_MATH whatever it says (cudnn_rnn_base.h of onnxruntime), which allows TF32 from
+    Ampere on. NVIDIA's own variable reaches every library, if it is set before they are loaded.
+    """
+    if not tf32:
+        os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
+    if hasattr(onnxruntime, "preload_dlls"):
+        onnxruntime.preload_dlls()  # the CUDA libraries of the nvidia-* packages are on no search path
+    return {"use_tf32": "1" if tf32 else "0"}
+
+
+def _placement(session: Any, provider: str) -> Placement:
+    """Ask where each node runs; older versions do not tell, and then nothing is said."""
+    if not hasattr(session, "get_provider_graph_assignment_info"):
+        return Placement()
+    return placement_of(nodes_of_assignment(session.get_provider_graph_assignment_info()), provider)
+
+
+def _switch_off_telemetry() -> None:
+    if hasattr(onnxruntime, "disable_telemetry_events"):
+        onnxruntime.disable_telemetry_events()
+
+
+def _session_options(options: SessionOptions, threads: int) -> Any:
+    found = onnxruntime.SessionOptions()
+    found.graph_optimization_level = getattr(
+        onnxruntime.GraphOptimizationLevel, _LEVELS[options.graph_optimization_level]
+    )
+    found.execution_mode = getattr(onnxruntime.ExecutionMode, _MODES[options.execution_mode])
+    found.intra_op_num_threads = threads
+    found.inter_op_num_threads = 1
+    # Plans of memory are kept for each shape of inputs, and here nearly every run has another one.
+    found.enable_mem_pattern = False
+    found.log_severity_level = _LOG_SEVERITY
+    found.add_session_config_entry(_RECORD_PLACEMENT, "1")
+    for key, value in sorted(options.config.items()):
+        found.add_session_config_entry(key, value)
+    return found

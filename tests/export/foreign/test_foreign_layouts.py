@@ -1,0 +1,354 @@
+"""How people hand sequences to their modules and get answers back: found, exported, and right against the module."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cellgate.export.errors import UnsupportedLayerError
+from cellgate.export.exportable import prepare
+from cellgate.export.foreign.call_layout import InputLayout, OutputLayout
+from cellgate.export.foreign.network import ForeignNetwork
+
+I, H, O = 4, 6, 3
+LENGTHS = (9, 5, 1)
+
+
+def assert_right_for_ragged_rows(graph: Any, alone: Callable[[Tensor], Tensor], steps: int = 9) -> None:
+    """Each row gives what ``alone`` gives for its real steps, from a state of zeros."""
+    signature = graph.exportable.signature
+    tensors = [
+        torch.zeros_like(t) if s.name[0] in "hc" else t
+        for s, t in zip(signature.inputs, graph.exportable.example(3, steps), strict=True)
+    ]
+    lengths = LENGTHS if signature.lengths else (steps,) * 3
+    if signature.lengths:
+        tensors[1] = torch.tensor(lengths, dtype=torch.int32)
+    y = graph.run(*(tensor.numpy() for tensor in tensors))[0]
+    for row, count in enumerate(lengths):
+        with torch.no_grad():
+            expected = alone(tensors[0][row, :count]).numpy()
+        found = y[row, :count] if y.ndim == 3 else y[row]
+        assert float(np.abs(found.ravel() - expected.ravel()).max()) < 2e-6
+
+
+class OneSequence(nn.Module):
+    """Takes a single sequence and gives the layer a batch of one, as tutorials for taggers do."""
+
+    def __init__(self, kind: type[nn.RNNBase] = nn.LSTM, **options: Any) -> None:
+        super().__init__()
+        self.rnn = kind(I, H, **options)
+        self.head = nn.Linear(options.get("proj_size", H), O)
+
+    def forward(self, sentence: Tensor) -> Tensor:
+        y, _ = self.rnn(sentence.view(len(sentence), 1, -1))
+        return functional.log_softmax(self.head(y.view(len(sentence), -1)), dim=1)
+
+
+@pytest.mark.parametrize(
+    ("module", "operator"),
+    [
+        pytest.param(OneSequence(), "LSTM", id="lstm"),
+        pytest.param(OneSequence(nn.GRU), "GRU", id="gru"),
+    ],
+)
+def test_module_for_one_sequence_serves_batches(exported: Any, module: nn.Module, operator: str) -> None:
+    graph = exported(module)
+
+    assert graph.exportable.signature.outputs[0].shape == ("B", "T", O)
+    assert operator in graph.operators
+    assert_right_for_ragged_rows(graph, module.eval())
+    assert graph.largest_difference() < 2e-6
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported:UserWarning")  # torch's own word
+@pytest.mark.parametrize(
+    ("options", "found"), [({"proj_size": 2}, "as a Scan"), ({"num_layers": 2}, "2 recurrent layers")]
+)
+def test_module_for_one_sequence_is_refused_beyond_one_fused_layer(options: dict[str, Any], found: str) -> None:
+    with pytest.raises(UnsupportedLayerError, match=f"takes one sequence at a time and has .*{found}"):
+        prepare(OneSequence(**options))
+
+
+class Words(nn.Module):
+    """One sequence of tokens; the state is kept in the module and overwritten."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(11, I)
+        self.rnn = nn.GRU(I, H)
+        self.head = nn.Linear(H, O)
+        self.memory = torch.zeros(1, 1, H)
+
+    def forward(self, words: Tensor) -> Tensor:
+        y, self.memory = self.rnn(self.embedding(words).unsqueeze(1), self.memory)
+        return self.head(y[-1])[0]
+
+
+def test_state_kept_in_the_module_begins_anew_and_can_be_carried(exported: Any) -> None:
+    module = Words().eval()
+
+    def fresh(words: Tensor) -> Tensor:
+        module.memory = torch.zeros(1, 1, H)
+        return module(words)
+
+    graph = exported(module)
+
+    assert graph.inputs == ["tokens", "lengths", "h0"]
+    assert graph.exportable.network.keeps == {"memory"}
+    assert_right_for_ragged_rows(graph, fresh)
+    words, zeros = torch.randint(11, (1, 8)), np.zeros((1, 1, H), np.float32)
+    _, state = graph.run(words[:, :3].numpy(), np.array([3], np.int32), zeros)
+    y, _ = graph.run(words[:, 3:].numpy(), np.array([5], np.int32), state)
+    with torch.no_grad():
+        expected = fresh(words[0]).numpy()
+    assert float(np.abs(y[0] - expected).max()) < 2e-6
+
+
+def without_batch(self: Any, x: Tensor) -> Tensor:
+    return self.rnn(x)[0]
+
+
+def without_batch_from_zeros(self: Any, x: Tensor) -> Tensor:
+    zeros = torch.zeros(1, H)
+    return self.rnn(x.view(len(x), I), (zeros, zeros))[0][-1]
+
+
+def batch_of_one(self: Any, x: Tensor) -> Tensor:
+    assert x.size(1) == 1
+    return self.rnn(x)[0]
+
+
+def batch_of_one_first(self: Any, x: Tensor) -> Tensor:
+    return self.rnn(x.view(x.size(1), 1, I))[0].view(1, x.size(1), H)
+
+
+def answer_of_one_row(self: Any, x: Tensor) -> Tensor:
+    return self.rnn(x.view(x.size(0), 1, I))[1][0]
+
+
+def module_with(forward: Callable[..., Any], **options: Any) -> Any:
+    """Return a module around nn.LSTM with this forward."""
+
+    class Made(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = nn.LSTM(options.get("input_size", I), H, batch_first=options.get("batch_first", False))
+            self.score = nn.Linear(H, 1)
+
+    Made.forward = forward
+    return Made().eval()
+
+
+@pytest.mark.parametrize(
+    ("forward", "axes", "alone"),
+    [
+        pytest.param(without_batch_from_zeros, "TI", lambda m, x: m(x), id="unbatched-layer-given-zeros"),
+        pytest.param(batch_of_one, "T1I", lambda m, x: m(x.unsqueeze(1)), id="batch-of-one-after-time"),
+        pytest.param(batch_of_one_first, "1TI", lambda m, x: m(x.unsqueeze(0)), id="batch-of-one-first"),
+        pytest.param(answer_of_one_row, "TI", lambda m, x: m(x), id="answer-with-two-axes-of-one"),
+    ],
+)
+def test_one_sequence_in_any_form_is_taken(
+    exported: Any, forward: Callable[..., Any], axes: str, alone: Callable[[nn.Module, Tensor], Tensor]
+) -> None:
+    module = module_with(forward)
+
+    graph = exported(module)
+
+    assert graph.exportable.network.input_layout == InputLayout(axes)
+    assert_right_for_ragged_rows(graph, lambda x: alone(module, x))
+
+
+def flat(self: Any, x: Tensor) -> Tensor:
+    return self.score(self.rnn(x)[0].reshape(-1, H))
+
+
+def flat_scores(self: Any, x: Tensor) -> Tensor:
+    return self.score(self.rnn(x)[0]).view(-1)
+
+
+def squeezed_steps(self: Any, x: Tensor) -> Tensor:
+    return self.score(self.rnn(x)[0]).squeeze()
+
+
+def squeezed_last(self: Any, x: Tensor) -> Tensor:
+    return self.score(self.rnn(x)[0][:, -1]).squeeze()
+
+
+def classes_before_steps(self: Any, x: Tensor) -> Tensor:
+    return self.rnn(x)[0].permute(0, 2, 1)
+
+
+def steps_before_rows(self: Any, x: Tensor) -> Tensor:
+    return self.rnn(x)[0].permute(1, 0, 2)
+
+
+def state_as_it_is(self: Any, x: Tensor) -> Tensor:
+    return self.rnn(x)[1][0]
+
+
+def last_with_its_axis(self: Any, x: Tensor) -> Tensor:
+    return self.rnn(x)[0][:, -1:]
+
+
+@pytest.mark.parametrize(
+    ("forward", "shape"),
+    [
+        pytest.param(flat, ("B", "T", 1), id="rows-and-steps-flat"),
+        pytest.param(flat_scores, ("B", "T", 1), id="all-flat"),
+        pytest.param(squeezed_steps, ("B", "T", 1), id="squeezed-steps"),
+        pytest.param(squeezed_last, ("B", 1), id="squeezed-last"),
+        pytest.param(classes_before_steps, ("B", "T", H), id="classes-before-steps"),
+        pytest.param(steps_before_rows, ("B", "T", H), id="steps-before-rows"),
+        pytest.param(state_as_it_is, ("B", H), id="state-as-it-is"),
+        pytest.param(last_with_its_axis, ("B", H), id="last-with-its-axis"),
+    ],
+)
+def test_answer_in_any_layout_comes_out_batch_first(
+    exported: Any, forward: Callable[..., Any], shape: tuple[Any, ...]
+) -> None:
+    module = module_with(forward, batch_first=True)
+
+    def alone(x: Tensor) -> Tensor:
+        y = module(x.unsqueeze(0))
+        return y.transpose(1, 2) if forward is classes_before_steps else y
+
+    graph = exported(module)
+
+    assert graph.exportable.signature.outputs[0].shape == shape
+    assert_right_for_ragged_rows(graph, alone)
+    assert graph.largest_difference([(1, 1), (1, 4), (4, 1), (3, 8)]) < 2e-6
+
+
+class LanguageModel(nn.Module):
+    """Time first, a state that must be given, and an answer with rows and steps on one axis."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.front = nn.Embedding(13, I)
+        self.rnn = nn.LSTM(I, H, 2)
+        self.head = nn.Linear(H, 13)
+
+    def forward(self, words: Tensor, hidden: tuple[Tensor, Tensor]) -> tuple[Tensor, Any]:
+        y, hidden = self.rnn(self.front(words), hidden)
+        return functional.log_softmax(self.head(y).view(-1, 13), dim=1), hidden
+
+
+def test_time_first_module_that_needs_its_state_is_exported(exported: Any) -> None:
+    module = LanguageModel().eval()
+    zeros = torch.zeros(2, 1, H)
+
+    graph = exported(module)
+
+    assert graph.inputs == ["tokens", "lengths", "h0", "c0"]
+    assert_right_for_ragged_rows(graph, lambda x: module(x.unsqueeze(1), (zeros, zeros))[0])
+    assert graph.largest_difference() < 2e-6
+
+
+def test_output_of_a_time_first_layer_can_be_viewed(exported: Any) -> None:
+    def forward(self: Any, x: Tensor) -> Tensor:
+        y = self.rnn(x)[0]
+        return self.score(y.view(y.size(0) * y.size(1), H)).view(y.size(0), y.size(1), 1)
+
+    module = module_with(forward)
+
+    graph = exported(module)
+
+    assert graph.exportable.network.input_layout == InputLayout("TBI")
+    assert_right_for_ragged_rows(graph, lambda x: module(x.unsqueeze(1)))
+
+
+class ChannelsFirst(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.front = nn.Conv1d(5, I, 3, padding=1)  # as wide as the shorter probe is long, which must not deceive
+        self.rnn = nn.GRU(I, H, batch_first=True)
+
+    def forward(self, signal: Tensor) -> Tensor:
+        return self.rnn(self.front(signal).transpose(1, 2))[0][:, -1]
+
+
+def test_channels_before_time_are_exported_batch_first(exported: Any) -> None:
+    module = ChannelsFirst().eval()
+
+    graph = exported(module)
+
+    assert graph.exportable.signature.inputs[0].shape == ("B", "T", 5)
+    assert_right_for_ragged_rows(graph, lambda x: module(x.t().unsqueeze(0)))
+
+
+def test_numbers_without_an_axis_for_features_have_one_feature(exported: Any) -> None:
+    module = module_with(lambda self, x: self.rnn(x.t().unsqueeze(-1))[0][-1], input_size=1)
+
+    graph = exported(module)
+
+    assert graph.exportable.signature.inputs[0].shape == ("B", "T", 1)
+    assert graph.exportable.network.input_layout == InputLayout("BT")
+    assert_right_for_ragged_rows(graph, lambda x: module(x.t()))
+
+
+def test_network_that_takes_nothing_but_its_sequence_is_exported(exported: Any) -> None:
+    def forward(self: Any, x: Tensor) -> Tensor:
+        y, state = self.rnn(x)
+        return self.rnn(x[:, -1:], state)[0][:, 0] + y.mean(1)
+
+    module = module_with(forward, batch_first=True)
+
+    graph = exported(module)
+
+    assert graph.inputs == ["x"]
+    assert_right_for_ragged_rows(graph, lambda x: module(x.unsqueeze(0)))
+
+
+def test_length_taken_with_len_stays_free(exported: Any) -> None:
+    def forward(self: Any, x: Tensor) -> Tensor:
+        zeros = torch.zeros(1, len(x), H)
+        return self.rnn(x, (zeros, zeros))[0]
+
+    module = module_with(forward, batch_first=True)
+
+    assert exported(module).largest_difference() < 2e-6
+    assert "len" not in globals()
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape"), [("BTI", (2, 3, 1)), ("TBI", (3, 2, 1)), ("BIT", (2, 1, 3)), ("BT", (2, 3)), ("TB", (3, 2))]
+)
+def test_sequence_is_handed_over_in_the_axes_of_the_layout(axes: str, shape: tuple[int, ...]) -> None:
+    x = torch.arange(6.0).view(2, 3, 1)
+
+    handed = InputLayout(axes).hand_over(x)
+
+    assert handed.shape == shape
+    assert torch.equal(handed.movedim(axes.index("B"), 0).flatten(), x.flatten())
+
+
+@pytest.mark.parametrize("axes", ["BTO", "TBO", "BOT", "BO", "1BO", "B1O"])
+def test_answer_is_laid_out_as_the_house_does(axes: str) -> None:
+    sizes = {"B": 2, "T": 3, "O": 4, "1": 1}
+    wanted = "BTO" if "T" in axes else "BO"
+    house = torch.arange(24.0)[: 2 * 4 * (3 if "T" in axes else 1)].view([sizes[axis] for axis in wanted])
+    theirs = house.permute([wanted.index(axis) for axis in axes if axis != "1"]).reshape([sizes[axis] for axis in axes])
+
+    assert torch.equal(OutputLayout(axes, (4,)).to_house(theirs, 2, 3), house)
+
+
+def test_layouts_that_fit_before_are_not_given_up_for_new_ones() -> None:
+    network = ForeignNetwork(module_with(lambda self, x: self.rnn(x)[0], batch_first=True))
+
+    assert network.input_layout == InputLayout("BTI")
+    assert network.output_layout == OutputLayout("BTO", (H,))
+
+
+@pytest.mark.parametrize("names", ["h_state, c_state", "hx, cx", "h_t, c_t", "hidden, cell"])
+def test_state_goes_by_many_names(names: str) -> None:
+    first, second = names.split(", ")
+    scope: dict[str, Any] = {}
+    exec(f"def forward(self, x, {first}, {second}): return self.rnn(x, ({first}, {second}))", scope)
+
+    assert prepare(module_with(scope["forward"], batch_first=True)).signature.state[1].input == "c0"
