@@ -40,6 +40,22 @@ def test_every_link_within_the_tree_leads_to_a_file(page):
     assert set(broken) <= known_at_root
 
 
+def anchors(page: Path) -> set[str]:
+    """Return what a link may say after the # to reach each heading of a page."""
+    prose = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", prose, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_link_to_a_heading_leads_to_one(page):
+    links = re.findall(r"\]\(([\w./-]*)#([^)]+)\)", page.read_text())
+
+    broken = [(file, anchor) for file, anchor in links if anchor not in anchors(page.parent / file if file else page)]
+
+    assert broken == []
+
+
 @pytest.mark.tree
 def test_every_file_of_the_tree_that_a_page_or_a_comment_names_is_there():
     named = re.compile(r"\b(?:model|export|bundle|serve|client|command|bench|tests)/[a-z_/]+\.(?:py|md|sh)\b")

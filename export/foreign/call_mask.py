@@ -109,7 +109,7 @@ def says_too_much(module: str, argument: str, form: MaskForm) -> str:
         remedy = "make that mask in forward, of x.size(1), in the place of the argument"
         axes = "such as mask[:, None, None]"
     else:
-        remedy = "give a module around it whose forward(x) cuts x and that mask out of one x (docs/command-line.md)"
+        remedy = "give a module around it whose forward(x) cuts x and that mask out of one x (docs/modules.md)"
         axes = "mask.unsqueeze(-1)"
     return (
         f"{module}.forward takes a mask [{', '.join(form.axes)}] for {argument}, expected one mark for each step, "

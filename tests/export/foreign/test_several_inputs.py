@@ -1,4 +1,4 @@
-"""The module around a network of several inputs that the page on the command line shows: it exports, and is right."""
+"""The module around a network of several inputs that docs/modules.md shows: it exports, and is right."""
 
 import re
 from pathlib import Path
@@ -14,15 +14,15 @@ from cellgate.export.exportable import prepare
 
 pytestmark = pytest.mark.long
 
-PAGE = Path(__file__).parents[3] / "docs" / "command-line.md"
+PAGE = Path(__file__).parents[3] / "docs" / "modules.md"
 
 
 @pytest.fixture
 def page() -> dict[str, Any]:
     """Return what the page's code defines; its modules find their code by the name of a module."""
-    (block,) = re.findall(r"```python\n(.*?class OneInput.*?)```", PAGE.read_text(), re.DOTALL)
     namespace: dict[str, Any] = {"__name__": __name__}
-    exec(compile(block, f"<{PAGE.name}>", "exec"), namespace)
+    for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL):
+        exec(compile(block, f"<{PAGE.name}>", "exec"), namespace)
     return namespace
 
 
@@ -47,5 +47,5 @@ def test_inputs_cut_out_of_one_reach_the_network_as_they_were(exported: Any, pag
 def test_the_network_itself_is_refused_with_the_way_to_that_page(page: dict[str, Any]) -> None:
     network: nn.Module = page["Visits"]()
 
-    with pytest.raises(SignatureError, match=r"needs 'delta'.*cuts it out of one x.*\(docs/command-line.md, several"):
+    with pytest.raises(SignatureError, match=r"needs 'delta'.*cuts it out of one x.*\(docs/modules.md, several"):
         prepare(network)
