@@ -1,10 +1,12 @@
 """The pages are true: their Python runs, their links lead somewhere, their commands are commands."""
 
+import json
 import re
 import shlex
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("examples/*/README.md"))]
@@ -29,6 +31,23 @@ def test_every_python_block_runs_in_the_order_of_the_page(page, monkeypatch):
     namespace: dict[str, object] = {"__name__": "page"}
     for block in blocks(page, "python"):
         exec(compile(block, f"<{name_of(page)}>", "exec"), namespace)
+
+
+def test_the_model_that_the_curl_lines_ask_gives_the_answers_that_are_printed():
+    """The page's demo.py, run by torch; its numbers in the pages came from the server."""
+    page, printed = (ROOT / "docs/http.md").read_text(), {}
+    for name in ("http.md", "streams.md"):
+        (answer,) = re.findall(r"```json\n(\{\"model_name\".*?)```", (ROOT / "docs" / name).read_text(), re.DOTALL)
+        printed[name] = json.loads(answer)["outputs"][0]
+    (code,) = re.findall(r"demo.py <<'END'\n(.*?)END\n", page, re.DOTALL)
+    namespace: dict[str, object] = {}
+    exec(compile(code, "<demo.py>", "exec"), namespace)
+    with torch.random.fork_rng(), torch.no_grad():
+        y, _ = namespace["demo"]()(torch.tensor([[[0.1, 0.2], [0.3, 0.4], [0.5, 0.6]]]))
+
+    assert list(y.shape) == [1, 3, 4]
+    assert printed["http.md"]["data"] == pytest.approx(y[0, :2].flatten().tolist(), abs=1e-6)
+    assert printed["streams.md"]["data"] == pytest.approx(y[0, 2].tolist(), abs=1e-6)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
