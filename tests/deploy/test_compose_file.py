@@ -81,6 +81,17 @@ def test_a_server_takes_orders_where_it_is_told_to_as_the_page_says(name):
     assert "with `CELLGATE_CONTROL=1`, `docker-compose exec`" in page
 
 
+def test_the_override_of_the_page_gives_settings_to_a_service_that_there_is():
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "deploy.md").read_text(), re.DOTALL)
+    (override,) = [parsed["services"] for parsed in map(yaml.safe_load, blocks) if "services" in parsed]
+    (mounted,) = override["cellgate"]["volumes"]
+
+    assert set(override) <= set(SERVERS)
+    for name, path in override["cellgate"]["environment"].items():
+        assert hasattr(Settings(), name.removeprefix("CELLGATE_").lower())
+        assert path.startswith(f"{mounted.split(':')[1]}/")
+
+
 def test_the_gpu_server_reserves_a_gpu_and_takes_no_other_device():
     service = SERVICES["cellgate-gpu"]
     (device,) = service["deploy"]["resources"]["reservations"]["devices"]

@@ -1,5 +1,7 @@
 """The manifests: what a restricted namespace asks for, probes, time to stop. `make deploy-check` holds the schema."""
 
+import re
+
 import pytest
 import yaml
 
@@ -124,3 +126,18 @@ def test_a_pod_opens_no_connection_and_takes_those_of_its_two_ports():
     assert policy["egress"] == []
     both = [{"protocol": "TCP", "port": name} for name in ("http", "grpc")]
     assert [rule["ports"] for rule in policy["ingress"]] == [both]
+
+
+def test_what_the_page_adds_fits_into_the_manifests_and_names_settings():
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/deploy.md").read_text(), re.DOTALL)
+    variables, policy, deployment = (block for block in map(yaml.safe_load, blocks) if "services" not in block)
+    added = deployment["spec"]["template"]["spec"]
+    (only,) = added["containers"]
+
+    assert only["name"] == container("cellgate")["name"]
+    assert added["securityContext"]["fsGroup"] == pod("cellgate")["securityContext"]["runAsUser"]
+    assert [volume["name"] for volume in added["volumes"]] == [mount["name"] for mount in only["volumeMounts"]]
+    for variable in variables + only["env"]:
+        assert hasattr(Settings(), variable["name"].removeprefix("CELLGATE_").lower())
+    assert one("NetworkPolicy")["spec"]["egress"] == []
+    assert [way["ports"][0]["port"] for way in policy["egress"]] == [6379, 53]
