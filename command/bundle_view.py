@@ -57,6 +57,7 @@ def _rows(
         ("states", ", ".join(pair.input for pair in manifest.graph.state) or "none: nothing is carried between chunks"),
         ("operators", f"{operator_words(facts)} (opset {facts.opset})"),
         ("time", _time_words(manifest.graph.least_steps)),
+        ("lengths", lengths_words(takes_lengths=manifest.graph.lengths is not None)),
         *([("answers", answers)] if (answers := answers_for(manifest.graph)) else []),
         ("streamable", _yes(manifest.streamable)),
         ("same bits", f"in any batch: {_yes(manifest.bitwise_rows)}; in chunks: {_yes(manifest.bitwise_chunks)}"),
@@ -82,6 +83,13 @@ def _time_words(least_steps: int) -> str:
     if least_steps == 1:
         return "free: the signature's axes B and T take any size"
     return f"free: the signature's axis B takes any size, T any from {least_steps} on"
+
+
+def lengths_words(*, takes_lengths: bool) -> str:
+    """Say whether sequences of one request may differ in length."""
+    if takes_lengths:
+        return "taken: the sequences of one request may be of unequal length"
+    return "none: the network would read padding, so the sequences of one request must be of equal length"
 
 
 def answers_for(graph: GraphSignature) -> str | None:
