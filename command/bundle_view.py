@@ -19,6 +19,8 @@ from .graph_view import layer_rows, operator_words
 from .terminal import Terminal
 
 _REPORT: Final = "equivalence.json"
+_ORIGIN: Final = ("source", "weights")
+"""What a network was made of, where its description says it."""
 
 
 def show_bundle(path: Path, terminal: Terminal) -> None:
@@ -53,6 +55,7 @@ def _rows(
 ) -> list[tuple[str, str]]:
     rows = [
         ("network", _network_words(manifest.network)),
+        *((name, str(manifest.network[name])) for name in _ORIGIN if name in manifest.network),
         ("parameters", f"{facts.parameters:,} numbers stored in the graph, {manifest.precision}"),
         ("states", ", ".join(pair.input for pair in manifest.graph.state) or "none: nothing is carried between chunks"),
         ("operators", f"{operator_words(facts)} (opset {facts.opset})"),
@@ -101,7 +104,8 @@ def answers_for(graph: GraphSignature) -> str | None:
 def _network_words(network: Mapping[str, Any]) -> str:
     """Return the exporter's description as it stands; nothing depends on it."""
     kind = str(network.get("kind", "unknown"))
-    shown = {name: value for name, value in network.items() if name != "kind" and value not in (None, {}, 0.0, False)}
+    told = {"kind", *_ORIGIN}
+    shown = {name: value for name, value in network.items() if name not in told and value not in (None, {}, 0.0, False)}
     return f"{kind} ({', '.join(f'{name} {value}' for name, value in sorted(shown.items()))})"
 
 

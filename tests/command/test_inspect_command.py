@@ -32,7 +32,9 @@ def test_a_bundle_tells_its_whole_contract(run, classifier):
     assert done.status == 0
     assert done.out.startswith("bundle Class-fier, version 1\n")
     assert "network      SequenceModel (cell LSTMCell, hidden_dim [4], input_dim 3, " in done.out
+    assert f"weights      {bundle.manifest.network['weights']}\n" in done.out
     assert "states       h0, c0\n" in done.out
+    assert "lengths      taken: the sequences of one request may be of unequal length\n" in done.out
     assert "LSTM 1" in done.out
     assert "time         free" in done.out
     assert "verdict      equivalent, over " in done.out
