@@ -1,6 +1,7 @@
 """The pages are true: their Python runs, their links lead somewhere, their commands are commands."""
 
 import json
+import math
 import re
 import shlex
 from pathlib import Path
@@ -48,6 +49,15 @@ def test_the_model_that_the_curl_lines_ask_gives_the_answers_that_are_printed():
     assert list(y.shape) == [1, 3, 4]
     assert printed["http.md"]["data"] == pytest.approx(y[0, :2].flatten().tolist(), abs=1e-6)
     assert printed["streams.md"]["data"] == pytest.approx(y[0, 2].tolist(), abs=1e-6)
+
+
+def test_the_numbers_of_the_readmes_request_fill_their_shapes():
+    (body,) = re.findall(r"curl .*? -d '(\{.*?\})'\n", (ROOT / "README.md").read_text(), re.DOTALL)
+    x, lengths = json.loads(body)["inputs"]
+
+    assert len(x["data"]) == math.prod(x["shape"])
+    assert lengths["data"] == [2, 1]
+    assert not any(x["data"][-12:])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
