@@ -31,6 +31,7 @@ _HOME = {
     "RetryPolicy": "retry",
     "Stream": "client",
 }
+_PACKAGES = ("httpx", "anyio")  # of the extra client
 
 __all__ = [
     "AddressError",
@@ -54,7 +55,13 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOME[name]}", __name__), name)
+    try:
+        return getattr(import_module(f".{_HOME[name]}", __name__), name)
+    except ModuleNotFoundError as err:
+        if (err.name or "").partition(".")[0] not in _PACKAGES:
+            raise
+        words = f'{__name__} needs {err.name}, which is not installed; run pip install "cellgate[client]"'
+        raise ModuleNotFoundError(words, name=err.name) from None
 
 
 def __dir__() -> list[str]:
