@@ -50,6 +50,9 @@ class AsyncClient:
         self._retry = retry or RetryPolicy()
         self._http = http or httpx.AsyncClient(timeout=timeout_s)
 
+    def __repr__(self) -> str:
+        return f"AsyncClient({self.url!r})"  # and never the key
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -127,6 +130,9 @@ class AsyncModel:
         self._client = client
         self.facts = facts
 
+    def __repr__(self) -> str:
+        return f"<AsyncModel {self.facts.name!r} of {self._client.url}>"
+
     async def infer(
         self,
         sequence: Any,
@@ -180,6 +186,9 @@ class AsyncStream:
         self._client = client
         self._facts = facts
         self._position = position
+
+    def __repr__(self) -> str:
+        return f"<AsyncStream {self.id!r} of model {self._facts.name!r}, next step {self.step}>"
 
     @property
     def id(self) -> int | str:

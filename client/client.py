@@ -49,6 +49,9 @@ class Client:
         self._retry = retry or RetryPolicy()
         self._http = http or httpx.Client(timeout=timeout_s)
 
+    def __repr__(self) -> str:
+        return f"Client({self.url!r})"  # and never the key
+
     def __enter__(self) -> Self:
         return self
 
@@ -126,6 +129,9 @@ class Model:
         self._client = client
         self.facts = facts
 
+    def __repr__(self) -> str:
+        return f"<Model {self.facts.name!r} of {self._client.url}>"
+
     def infer(
         self,
         sequence: Any,
@@ -179,6 +185,9 @@ class Stream:
         self._client = client
         self._facts = facts
         self._position = position
+
+    def __repr__(self) -> str:
+        return f"<Stream {self.id!r} of model {self._facts.name!r}, next step {self.step}>"
 
     @property
     def id(self) -> int | str:
