@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .async_client import AsyncClient, AsyncModel, AsyncStream
     from .client import Client, Model, Stream
-    from .errors import AddressError, AnswerError, ClientError, GaveUpError, InferenceError, InputError, ModelError
+    from .errors import (
+        AddressError,
+        AnswerError,
+        ClientError,
+        GaveUpError,
+        InferenceError,
+        InputError,
+        ModelError,
+        UnreachableError,
+    )
     from .infer_message import Prediction
     from .retry import RetryPolicy
 
@@ -30,6 +39,7 @@ _HOME = {
     "Prediction": "infer_message",
     "RetryPolicy": "retry",
     "Stream": "client",
+    "UnreachableError": "errors",
 }
 _PACKAGES = ("httpx", "anyio")  # of the extra client
 
@@ -49,6 +59,7 @@ __all__ = [
     "Prediction",
     "RetryPolicy",
     "Stream",
+    "UnreachableError",
 ]
 
 

@@ -13,7 +13,17 @@ import anyio
 import httpx
 
 from .address import parse_address
-from .asking import Question, check_streamable, facts_of, key_headers, metadata_call, names_of, object_of, read_call
+from .asking import (
+    Question,
+    check_streamable,
+    facts_of,
+    key_headers,
+    metadata_call,
+    names_of,
+    no_reply,
+    object_of,
+    read_call,
+)
 from .infer_message import Call, Prediction, Reply
 from .model_facts import ModelFacts
 from .retry import NoReply, RetryPolicy, Step, Told, converse
@@ -66,7 +76,11 @@ class AsyncClient:
         await self._http.aclose()
 
     async def is_ready(self) -> bool:
-        """Whether the server takes requests at this moment; false where nobody answers."""
+        """Whether the server takes requests at this moment; false where nobody answers.
+
+        Raises:
+            UnreachableError: its certificate is not trusted.
+        """
         told = await self._send(read_call("/v2/health/ready"))
         return isinstance(told, Reply) and told.status == httpx.codes.OK
 
@@ -92,6 +106,7 @@ class AsyncClient:
 
         Raises:
             GaveUpError: it never was.
+            UnreachableError: the server's certificate is not trusted.
         """
         return await self._drive(converse(call, self.url, self._retry))
 
@@ -115,7 +130,7 @@ class AsyncClient:
                 call.method, self.url + call.path, headers={**self._headers, **call.headers}, content=call.content
             )
         except httpx.RequestError as err:
-            return NoReply(f"{type(err).__name__} {err}".strip())
+            return no_reply(self.url, err)
         return Reply(status=found.status_code, headers=found.headers, content=found.content)
 
 

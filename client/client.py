@@ -13,7 +13,17 @@ from typing import Any, Self
 import httpx
 
 from .address import parse_address
-from .asking import Question, check_streamable, facts_of, key_headers, metadata_call, names_of, object_of, read_call
+from .asking import (
+    Question,
+    check_streamable,
+    facts_of,
+    key_headers,
+    metadata_call,
+    names_of,
+    no_reply,
+    object_of,
+    read_call,
+)
 from .infer_message import Call, Prediction, Reply
 from .model_facts import ModelFacts
 from .retry import NoReply, RetryPolicy, Step, Told, converse
@@ -65,7 +75,11 @@ class Client:
         self._http.close()
 
     def is_ready(self) -> bool:
-        """Whether the server takes requests at this moment; false where nobody answers."""
+        """Whether the server takes requests at this moment; false where nobody answers.
+
+        Raises:
+            UnreachableError: its certificate is not trusted.
+        """
         told = self._send(read_call("/v2/health/ready"))
         return isinstance(told, Reply) and told.status == httpx.codes.OK
 
@@ -91,6 +105,7 @@ class Client:
 
         Raises:
             GaveUpError: it never was.
+            UnreachableError: the server's certificate is not trusted.
         """
         return self._drive(converse(call, self.url, self._retry))
 
@@ -114,7 +129,7 @@ class Client:
                 call.method, self.url + call.path, headers={**self._headers, **call.headers}, content=call.content
             )
         except httpx.RequestError as err:
-            return NoReply(f"{type(err).__name__} {err}".strip())
+            return no_reply(self.url, err)
         return Reply(status=found.status_code, headers=found.headers, content=found.content)
 
 
