@@ -11,6 +11,7 @@ from ..serve.environment import misspelt_variables, parse_flag, settings_from_en
 from ..serve.models.served_model import parse_place
 from ..serve.server import run_server
 from ..serve.settings import PREFIX, Settings
+from .bundle_remedy import telling_how_to_make
 from .errors import DONE, UsageError
 from .extras import require
 
@@ -44,7 +45,9 @@ def run(arguments: argparse.Namespace) -> int:
         require(("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"), "serve --otel-endpoint")
     for words in misspelt_variables(arguments.environ, ("durable",)):
         _echo(f"warning: {words}")
-    run_server([parse_place(text) for text in arguments.bundles], settings, _echo)
+    places = [parse_place(text) for text in arguments.bundles]
+    with telling_how_to_make([place.path for place in places]):
+        run_server(places, settings, _echo)
     return DONE
 
 

@@ -172,7 +172,10 @@ def test_a_setting_outside_its_range_is_wrong_use(run, words, sentence):
 
 
 def test_a_missing_bundle_and_two_of_one_name_are_exit_2(run, classifier):
-    assert "none: expected the folder of a bundle" in run("serve", "none", "--port", "0").err
+    none = run("serve", classifier.path, "other=none", "--port", "0", "--device", "cpu")
+    made = "make one first: cellgate export SOURCE --out none"
+    assert none.err == f"cellgate: none: expected the folder of a bundle, found: nothing there; {made}\n"
+    assert none.status == 2
     twice = run("serve", classifier.path, classifier.path, "--port", "0", "--device", "cpu")
 
     assert twice.status == 2
