@@ -1,6 +1,6 @@
 """Certificates of servers: which are believed, and what helps where one is not.
 
-Rules of this file: pure, and light; where the certificate of a file is told of, its setting is the caller's to name.
+Rules of this file: light; how a certificate is given is the caller's to say.
 """
 
 import ssl

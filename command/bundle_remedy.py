@@ -36,11 +36,7 @@ def telling_how_to_make(paths: Sequence[Path]) -> Iterator[None]:
 
 
 def export_line(text: str) -> str:
-    """Return the command that makes a bundle of what was given for one, or at the place that was given.
-
-    >>> export_line("net.py:Tagger"), export_line("bundles/tagger")
-    ('cellgate export net.py:Tagger --out bundles/net', 'cellgate export SOURCE --out bundles/tagger')
-    """
+    """Return the command that makes a bundle of what was given for one, or at the place that was given."""
     source = _SOURCE.search(text)
     if source is None:
         return f"cellgate export SOURCE --out {'bundles/NAME' if Path(text).exists() else shlex.quote(text)}"

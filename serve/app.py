@@ -33,7 +33,7 @@ from .work_queue import WorkQueue
 # Its older versions, which cannot, keep the option unread.
 _SILENT = dict.fromkeys(("auto_configure", "tracing", "metrics", "logs", "operation_spans"), False)
 _OPTIONS: dict[str, Any] = {"telemetry": _SILENT}
-_PATHS: Final = ("a path that there is", "GET /docs shows them")
+_PATHS: Final = ("a path of this server", "GET /docs shows them")
 
 # Threads for bodies and answers so large that they would hold up the event loop. The parser and the renderer hold the
 # interpreter's lock for most of their time: more threads would only take turns.

@@ -34,7 +34,7 @@ async def test_unknown_path_is_a_404_that_says_where_the_known_ones_stand(client
     response = await client.get(path)
 
     found = f"found GET {response.request.url.path}; GET /docs shows them"
-    check_error(response, 404, "not_found", f"request: expected a path that there is, {found}")
+    check_error(response, 404, "not_found", f"request: expected a path of this server, {found}")
 
 
 @pytest.mark.parametrize("path", ["/docs/%2e%2e/app.py", "//v2", "/%76%32"])
