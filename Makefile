@@ -96,7 +96,7 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
 	@echo '==> installing cellgate with torch and onnxruntime ($(RUNTIME)); the first time this downloads about 300 MB,' \
 		'or up to 3 GB where the index has CUDA builds of torch (TORCH_INDEX_URL names one without)'
 	@$(bin)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	PYTHONWARNINGS=ignore::UserWarning $(pip) --editable '.[export,serve,grpc,$(RUNTIME)]'
+	PYTHONWARNINGS=ignore::UserWarning $(pip) --editable '.[export,serve,client,grpc,$(RUNTIME)]'
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.installed
