@@ -11,6 +11,7 @@ Rules of this file: it says in which order, and which refusal is told; the steps
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from ..foreign.answer import Answer, refuse_list_of_steps, refuse_other_numbers
 from ..foreign.call_roles import Roles
 from ..foreign.exchanged_layer import Carry
 from ..foreign.original_proof import gives_nan
+from ..foreign.python_chance import draws_by_chance, gives_another
 from .capture import Captured, capture, unroll
 from .chance import refuse_chance
 from .fed_back import mark_fed_back
@@ -75,12 +77,12 @@ def roll(
     Raises:
         UnsupportedLayerError: there is no loop, or none that could be proved; the message says which.
         AnswerError: what it returns holds no answer.
-        SignatureError: it gives NaN for one step, or an answer that is not float32.
+        SignatureError: it gives NaN for one step or another output each time, or an answer that is not float32.
     """
     call = AnswerAlone(copy.deepcopy(module).eval(), roles, answer)
     written = AnswerAlone(copy.deepcopy(as_written).eval(), roles, answer)
     complaints: list[tuple[tuple[bool, int], str]] = []
-    nan = apart = False
+    nan = apart = drawn = False
     ways = ways_to_try(candidates, numbers=numbers)
     for sequences in ways:
         if sequences.are_numbers and apart:
@@ -96,6 +98,7 @@ def roll(
             rolled, layers = _rolled(call, written, carry, sequences)
         except (NoLoopError, ExportError) as err:
             nan = nan or _gives_nan(call, sequences.example(1))
+            drawn = drawn or draws_by_chance(partial(call, sequences.example(steps[0])))
             meant = rows_apart(call, sequences, steps[0])
             apart = apart or meant
             found = isinstance(err, NoLoopError) and str(err) != NONE_FOUND
@@ -105,6 +108,8 @@ def roll(
         return Rolled(module=rolled, sequences=sequences, layers=layers)
     if nan:
         raise SignatureError(gives_nan(type(module).__name__, 1))
+    if drawn:
+        raise SignatureError(gives_another(type(module).__name__))
     # What came nearest to a loop says most; of equals the first.
     (_, rank), said = max(complaints, key=lambda one: one[0], default=((False, 1), NONE_FOUND))
     raise UnsupportedLayerError(said if rank else _no_sequence(roles, said, ways, call))
