@@ -131,13 +131,18 @@ def _mask_forms(network: ForeignNetwork) -> list[MaskForm | None]:
 
 
 def _complaint_of(network: ForeignNetwork, probed: tuple[int, ...] = PROBE_STEPS) -> Exception | None:
-    """Return why the module does not run so; None where it runs for each number of steps, row beside row."""
+    """Return why the module does not run so; None where it runs for each number of steps, row beside row.
+
+    A layer may run on several series of each row, as many for every number of steps.
+    """
+    series: set[float] = set()
     try:
         for steps in probed:
             x = example(network, steps)
             y = network.call(x)
             seen = [rows for rows, _ in network.carry.shapes.values()]
-            if seen and x.size(0) not in seen:
+            series.add(1.0 if not seen or x.size(0) in seen else seen[0] / x.size(0))
+            if series != {1.0} and (len(series) > 1 or len(probed) == 1 or not min(series).is_integer()):
                 return ExportError(f"its recurrent layers saw {seen[0]} rows where {x.size(0)} were given")
             # A mask of another form may have been broadcast over the rows.
             if network.mask_form is not None and x.size(0) * network.call(x[:1]).numel() != y.numel():
