@@ -19,6 +19,8 @@ from .graph_view import layer_rows, operator_words
 from .terminal import Terminal
 
 _REPORT: Final = "equivalence.json"
+_ORIGIN: Final = ("source", "weights")
+"""What a network was made of, where its description says it."""
 
 
 def show_bundle(path: Path, terminal: Terminal) -> None:
@@ -53,10 +55,12 @@ def _rows(
 ) -> list[tuple[str, str]]:
     rows = [
         ("network", _network_words(manifest.network)),
+        *((name, str(manifest.network[name])) for name in _ORIGIN if name in manifest.network),
         ("parameters", f"{facts.parameters:,} numbers stored in the graph, {manifest.precision}"),
         ("states", ", ".join(pair.input for pair in manifest.graph.state) or "none: nothing is carried between chunks"),
         ("operators", f"{operator_words(facts)} (opset {facts.opset})"),
         ("time", _time_words(manifest.graph.least_steps)),
+        ("lengths", lengths_words(takes_lengths=manifest.graph.lengths is not None)),
         *([("answers", answers)] if (answers := answers_for(manifest.graph)) else []),
         ("streamable", _yes(manifest.streamable)),
         ("same bits", f"in any batch: {_yes(manifest.bitwise_rows)}; in chunks: {_yes(manifest.bitwise_chunks)}"),
@@ -84,6 +88,13 @@ def _time_words(least_steps: int) -> str:
     return f"free: the signature's axis B takes any size, T any from {least_steps} on"
 
 
+def lengths_words(*, takes_lengths: bool) -> str:
+    """Say whether sequences of one request may differ in length."""
+    if takes_lengths:
+        return "taken: the sequences of one request may be of unequal length"
+    return "none: the network would read padding, so the sequences of one request must be of equal length"
+
+
 def answers_for(graph: GraphSignature) -> str | None:
     """Say for how many steps a network answers, where those are fewer than it is given."""
     steps = fewer_steps(graph.outputs[0].shape)
@@ -93,7 +104,8 @@ def answers_for(graph: GraphSignature) -> str | None:
 def _network_words(network: Mapping[str, Any]) -> str:
     """Return the exporter's description as it stands; nothing depends on it."""
     kind = str(network.get("kind", "unknown"))
-    shown = {name: value for name, value in network.items() if name != "kind" and value not in (None, {}, 0.0, False)}
+    told = {"kind", *_ORIGIN}
+    shown = {name: value for name, value in network.items() if name not in told and value not in (None, {}, 0.0, False)}
     return f"{kind} ({', '.join(f'{name} {value}' for name, value in sorted(shown.items()))})"
 
 

@@ -24,7 +24,7 @@ from .report_text import naming
 from .source_options import bundle_name, check_widths, labels, normalisation, rerunner, roles, take_threads
 from .terminal import Terminal
 
-_NOT_OF_A_FILE = ("weights", "argument", "input_dim", "answer", "float64_gates")
+_NOT_OF_A_FILE = ("weights", "gate_order", "argument", "input_dim", "answer", "float64_gates")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -87,7 +87,12 @@ def _options(arguments: argparse.Namespace, out: Path | None) -> ExportOptions:
 def _from_network(
     arguments: argparse.Namespace, out: Path | None, options: ExportOptions, terminal: Terminal
 ) -> ExportResult | int:
-    source = load_source(arguments.source, arguments.weights, with_labels=options.labels is None)
+    source = load_source(
+        arguments.source,
+        arguments.weights,
+        with_labels=options.labels is None,
+        gate_order=arguments.gate_order,
+    )
     options = _completed(options, source)
     terminal.note(f"weights: {source.weights}")
     with terminal.progress() as progress:
@@ -102,7 +107,7 @@ def _from_network(
 
 def _completed(options: ExportOptions, source: Source) -> ExportOptions:
     """Take the labels that came with the source, unless others were given, and check what can be checked already."""
-    completed = replace(options, labels=options.labels or source.labels)
+    completed = replace(options, labels=options.labels or source.labels, origin=source.origin)
     check_widths(source.network, completed.labels, completed.normalisation)
     return completed
 

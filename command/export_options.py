@@ -10,6 +10,7 @@ from .common_options import Command, add_device, add_json, add_threads, whole_nu
 
 DRIFT_STEPS: Final = 10_000
 _MAX_DRIFT_STEPS: Final = 1_000_000
+GATE_NAMES: Final = ("input", "forget", "output", "cell")
 
 
 def role(text: str) -> tuple[str, str]:
@@ -22,6 +23,15 @@ def role(text: str) -> tuple[str, str]:
     return part, name
 
 
+def gate_order(text: str) -> tuple[str, ...]:
+    """Read --gate-order for argparse: the four gates of an LSTM, each once."""
+    gates = tuple(part.strip() for part in text.split(","))
+    if sorted(gates) != sorted(GATE_NAMES):
+        known = ", ".join(GATE_NAMES)
+        raise argparse.ArgumentTypeError(f"expected {known}, each once and in any order, found {text!r}")
+    return gates
+
+
 def _add_network(parser: argparse.ArgumentParser) -> None:
     """Add what export and verify alike need to make a network of a SOURCE and compare it."""
     parser.add_argument(
@@ -29,6 +39,13 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="load these weights into what the factory made: .safetensors, or .pt, .pth, .ckpt (read with "
         "weights_only=True); default: the weights that the factory gave it",
+    )
+    parser.add_argument(
+        "--gate-order",
+        type=gate_order,
+        metavar="GATES",
+        help="in which your cell's chunk(4, 1) has the gates, as input,forget,output,cell; for a checkpoint of a "
+        "hand-written cell given without its class, and required there; default: what the class or the file says",
     )
     parser.add_argument(
         "--argument",

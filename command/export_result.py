@@ -4,12 +4,13 @@ Rules of this file: it says what was found; it exports nothing.
 """
 
 import hashlib
+import re
 import resource
 import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ..bundle.graph_facts import GraphFacts
 from ..bundle.manifest import Manifest
@@ -20,6 +21,9 @@ from ..model.weight_file import list_some
 from .bundle_view import answers_for
 from .report_text import Row, summary_fields, summary_rows
 from .terminal import Terminal
+
+# A layer of this house in the place of one of a foreign module's own.
+_IN_MODULE: Final = re.compile(r"module\.(.+)\.stack\.(\d+)")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,7 +89,7 @@ def print_result(result: ExportResult, elapsed_s: float, terminal: Terminal) -> 
     terminal.say()
     rows = [] if result.weights is None else [("weights", result.weights)]
     rows += [
-        (f"layer {number}", f"{cell} -> {operator} ({_manner(operator)}), at {path}")
+        (f"layer {number}", f"{cell} -> {operator} ({_manner(operator)}), {_where(path)}")
         for number, (path, cell, operator) in enumerate(result.layers)
     ]
     if "gates" in manifest.network:
@@ -149,6 +153,12 @@ def _answer(result: ExportResult, elapsed_s: float, memory_mib: float) -> dict[s
 
 def _manner(operator: str) -> str:
     return "a loop over the cell, time free" if operator == "Scan" else "fused, time free"
+
+
+def _where(path: str) -> str:
+    """Return where a layer is, in the words of whoever wrote the module around it."""
+    inside = _IN_MODULE.fullmatch(path)
+    return f"at {path}" if inside is None else f"layer {inside[2]} of {inside[1]}"
 
 
 def peak_memory_mib() -> float:

@@ -55,7 +55,7 @@ def time_words(facts: GraphFacts) -> str:
     frozen = [f"axis {axis} frozen to {dim}" for axis, dim in enumerate(dims[:2]) if isinstance(dim, int)]
     if not frozen:
         return f"free, and batch too: the first two axes of {name} take any size"
-    return f"input {name} has {' and '.join(frozen)}, expected the axes of batch and time free"
+    return f"the input {name} has {' and '.join(frozen)}, expected the axes of batch and time free"
 
 
 def is_time_free(facts: GraphFacts) -> bool | None:
@@ -112,9 +112,24 @@ def _rows(facts: GraphFacts, refusal: str | None) -> list[tuple[str, str]]:
     ]
     if not facts.recurrent and not {"Scan", "Loop"} & set(facts.operators):
         rows.append(("recurrence", "no LSTM, GRU, RNN, Scan or Loop: no layer of it runs over time, or it is unrolled"))
-    rows.append(("serving", "refused: " + refusal if refusal else "nothing in it that serving would refuse"))
+    rows.append(("serving", f"refused: {refusal}" if refusal else _standing(facts)))
     rows += [("", f"also: {reason}") for reason in facts.refusals[1:]]
     return rows
+
+
+def _standing(facts: GraphFacts) -> str:
+    """Say whether export would take the file as it stands, as far as its names and first axes tell."""
+    first = facts.inputs[0].name if facts.inputs else "none"
+    wrong = [] if first in {"x", "tokens"} else [f"the first input must be called x or tokens, found {first}"]
+    wrong += ["batch and time must be free"] if is_time_free(facts) is False else []
+    wrong += [
+        f"lengths must be int32, found {value.dtype}"
+        for value in facts.inputs[1:2]
+        if value.name == "lengths" and value.dtype != "int32"
+    ]
+    if wrong:
+        return f"not as it stands: {', and '.join(wrong)} (docs/bundle.md)"
+    return "nothing in it that serving would refuse"
 
 
 def _answer(path: Path, facts: GraphFacts, refusal: str | None) -> dict[str, Any]:

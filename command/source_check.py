@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _prepare(bundle: Bundle, arguments: argparse.Namespace) -> Exportable:
-    source = load_source(arguments.source, arguments.weights, with_labels=False)
+    source = load_source(arguments.source, arguments.weights, with_labels=False, gate_order=arguments.gate_order)
     exportable = prepare(
         source.network,
         roles(arguments.argument),

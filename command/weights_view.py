@@ -39,6 +39,13 @@ _GATES: Final[Mapping[str, str]] = {
     "GRUCell": "3 gates: reset, update, new",
 }
 
+_TORCH_FORMS: Final = {"torch.nn.LSTM", "torch.nn.GRU"}
+_TORCH_GATES: Final[Mapping[str, str]] = {
+    "LSTMCell": "4 gates: input, forget, cell, output",
+    "ProjectedLSTMCell": "4 gates: input, forget, cell, output; projection",
+    "GRUCell": "3 gates: reset, update, new",
+}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Checkpoint:
@@ -160,8 +167,15 @@ def _network_rows(found: Checkpoint) -> list[tuple[str, str]]:
     shown = ", ".join(map(str, widths)) if isinstance(widths, list) else widths
     stacks = len(widths) if isinstance(widths, Sequence) else 1
     return [
-        ("network", f"{found.form}: {cell} ({_GATES.get(cell, 'gates of its own')})"),
+        ("network", f"{found.form}: {cell} ({_gates(found.form, cell)})"),
         ("layers", f"{layers}{f' in each of {stacks} stacks' if stacks > 1 else ''}, {directions}"),
         ("sizes", f"I {network.get('input_dim')}, H {shown}, O {network.get('output_dim') or 'as H'}"),
         ("reads", str(network.get("reads"))),
     ]
+
+
+def _gates(form: str | None, cell: str) -> str:
+    """Say which gates there are, in the order of the file's rows."""
+    if form == "LSTMLayer":
+        return "4 gates, in an order that the file does not say: export wants --gate-order"
+    return _TORCH_GATES[cell] if form in _TORCH_FORMS else _GATES.get(cell, "gates of its own")

@@ -13,12 +13,13 @@ from torch import nn
 from ..model.network import SequenceModel
 
 
-def describe(source: nn.Module, input_dim: int) -> dict[str, Any]:
-    """Return what the manifest and the report say of a network, as JSON can say it."""
+def describe(source: nn.Module, input_dim: int, vocabulary_size: int | None = None) -> dict[str, Any]:
+    """Return what the manifest and the report say of a network, as JSON can say it; tokens have no width."""
     parameters = sum(p.numel() for p in source.parameters())
     if isinstance(source, SequenceModel):
         return {"kind": type(source).__name__, "parameters": parameters, **_as_json(source.describe())}
-    return {"kind": type(source).__name__, "parameters": parameters, "input_dim": input_dim}
+    width = {"input_dim": input_dim} if vocabulary_size is None else {"vocabulary_size": vocabulary_size}
+    return {"kind": type(source).__name__, "parameters": parameters, **width}
 
 
 def _as_json(value: Any) -> Any:

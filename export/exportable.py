@@ -177,7 +177,7 @@ def prepare(
         signature=signature,
         layers=layers,
         exchanges=network.exchanges if isinstance(network, ForeignNetwork) else (),
-        description=describe(source, width)
+        description=describe(source, width, signature.vocabulary_size)
         | (network.mask_said if isinstance(network, ForeignNetwork) else {})
         | ({"gates": "float64"} if float64_gates else {})
         | ({"least_steps": signature.least_steps} if signature.least_steps > 1 else {})

@@ -70,7 +70,8 @@ def load_onnx(path: Path) -> OnnxSource:
         check_signature(signature)
     except ManifestError as err:
         found = str(err).removeprefix("manifest.json: graph.")
-        raise SignatureError(f"{path}: {found}; a bundle's graph is {_CONTRACT}") from err
+        remedy = "; put a Cast to int32 before them" if found.startswith("inputs.lengths") else ""
+        raise SignatureError(f"{path}: {found}; a bundle's graph is {_CONTRACT}{remedy}") from err
     return OnnxSource(model=model, facts=facts, signature=signature)
 
 
@@ -134,7 +135,11 @@ def export_onnx_file(
 def _signature(path: Path, model: bytes, facts: GraphFacts) -> GraphSignature:
     if not facts.inputs or facts.inputs[0].name not in {"x", "tokens"}:
         names = ", ".join(value.name for value in facts.inputs) or "none"
-        raise SignatureError(f"{path} has the inputs {names}, expected x or tokens first: {_CONTRACT}; rename them")
+        dims = facts.inputs[0].dims if facts.inputs else None
+        frozen = ", and leave batch and time free" if any(isinstance(dim, int) for dim in (dims or ())[:2]) else ""
+        raise SignatureError(
+            f"{path} has the inputs {names}, expected x or tokens first: {_CONTRACT}; rename them{frozen}"
+        )
     sequence = facts.inputs[0].name
     lengths = next((value.name for value in facts.inputs[1:2] if value.name == "lengths"), None)
     states = [value.name for value in facts.inputs[2 if lengths else 1 :]]

@@ -42,6 +42,7 @@ class ExportOptions:
         input_dim: I of a foreign module, where it cannot be found.
         answer: which of the tensors that a foreign module's forward returns is y, by its name; None for the first.
         float64_gates: whether the graph computes gates and states in float64: slower, see docs/equivalence.md.
+        origin: what the network was made of, for people: "source" and "weights", as Source.origin gives them.
         overwrite: whether an existing bundle may be replaced.
         verify: how much to verify.
     """
@@ -54,6 +55,7 @@ class ExportOptions:
     input_dim: int | None = None
     answer: str | None = None
     float64_gates: bool = False
+    origin: Mapping[str, str] = field(default_factory=dict)
     overwrite: bool = False
     verify: VerifyOptions = field(default_factory=VerifyOptions)
 
@@ -88,6 +90,7 @@ def build(source: nn.Module, options: ExportOptions, progress: Progress = lambda
     exportable = prepare(
         source, options.told, options.input_dim, answer=options.answer, float64_gates=options.float64_gates
     )
+    exportable = replace(exportable, description={**exportable.description, **options.origin})
     _check_widths(exportable, options)
     progress("TorchScript", 1, 3)
     scripted = export_torchscript(exportable)

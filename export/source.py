@@ -5,9 +5,11 @@ code (user_code.py), the factory that failed or gave no network, the weights, or
 without running anything.
 """
 
+import hashlib
 import inspect
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +17,7 @@ from typing import Any, Final
 
 from torch import nn
 
-from ..model.checkpoint import network_from_checkpoint
+from ..model.checkpoint import GATE_ORDER, network_from_checkpoint
 from ..model.weight_file import KERAS, WeightsError, read_weights
 from ..model.weights import load_weights
 from .errors import SourceError
@@ -25,6 +27,10 @@ from .user_code import FORMS, attribute_of, candidates, loaded_module, say_failu
 
 CHECKPOINTS: Final = (".safetensors", ".pt", ".pth", ".ckpt")
 _DOTTED: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+_KNOWS_ITS_GATES: Final = (
+    "says itself how its gates stand, expected no --gate-order, which is for weights of a hand-written cell without "
+    "its class; leave it out"
+)
 LABELS_KEY: Final = "cellgate.labels"
 """Where a weights file's metadata holds the names of the outputs, as a JSON array."""
 
@@ -37,14 +43,19 @@ class Source:
         network: in evaluation mode, on the CPU.
         labels: names of the outputs that came with it, or None.
         weights: where its weights are from, in words.
+        origin: "source" and "weights" for the manifest and the report, where both stay the same wherever the files
+            lie: their names, and the digest of the weights.
     """
 
     network: nn.Module
     labels: tuple[str, ...] | None
     weights: str
+    origin: Mapping[str, str]
 
 
-def load_source(text: str, weights: str | None = None, *, with_labels: bool = True) -> Source:
+def load_source(
+    text: str, weights: str | None = None, *, with_labels: bool = True, gate_order: tuple[str, ...] | None = None
+) -> Source:
     """Return the network that a SOURCE names.
 
     Args:
@@ -52,13 +63,16 @@ def load_source(text: str, weights: str | None = None, *, with_labels: bool = Tr
             a module that is there already.
         weights: file of weights for what a factory made.
         with_labels: whether to look for the labels that come with it; not where others are told, or none are needed.
+        gate_order: in which a checkpoint of a hand-written cell has the gates (network_from_checkpoint).
 
     Raises:
         SourceError: see the rules above.
     """
     place, name = _split(text)
     if not name:
-        return _from_checkpoint(text, weights, with_labels=with_labels)
+        return _from_checkpoint(text, weights, gate_order, with_labels=with_labels)
+    if gate_order is not None:
+        raise SourceError(f"{text} {_KNOWS_ITS_GATES}")
     with loaded_module(place) as module:
         network = _make(attribute_of(module, name, place), f"{place}:{name}")
     labels, said = None, "as the factory made them (no --weights)"
@@ -71,7 +85,9 @@ def load_source(text: str, weights: str | None = None, *, with_labels: bool = Tr
         said = weights
     if with_labels and labels is None:
         labels = _module_labels(module, place)
-    return Source(network=_in_evaluation(network, f"{place}:{name}"), labels=labels, weights=said)
+    place_alone = Path(place).name if place.endswith(".py") else place
+    origin = {"source": f"{place_alone}:{name}", "weights": said if weights is None else _named_with_digest(weights)}
+    return Source(network=_in_evaluation(network, f"{place}:{name}"), labels=labels, weights=said, origin=origin)
 
 
 def _split(text: str) -> tuple[str, str]:
@@ -104,15 +120,35 @@ def _remedy_for(text: str) -> str:
     return f"; there are: {', '.join(names)}; name one of them, as {text}:{names[0]}"
 
 
-def _from_checkpoint(text: str, weights: str | None, *, with_labels: bool) -> Source:
+def _from_checkpoint(
+    text: str, weights: str | None, gate_order: tuple[str, ...] | None, *, with_labels: bool
+) -> Source:
     if weights is not None:
         raise SourceError(f"{text} is itself a file of weights, expected no --weights beside it; leave one of them out")
     try:
-        network, facts = network_from_checkpoint(text)
+        network, facts = network_from_checkpoint(text, gate_order or GATE_ORDER)
     except WeightsError as err:
         raise SourceError(str(err)) from err
+    _check_gate_order(text, facts["form"], gate_order)
     labels = _file_labels(facts["metadata"], text) if with_labels else None
-    return Source(network=network, labels=labels, weights=text)
+    return Source(network=network, labels=labels, weights=text, origin={"weights": _named_with_digest(text)})
+
+
+def _named_with_digest(path: str) -> str:
+    with Path(path).open("rb") as file:
+        return f"{Path(path).name}, sha-256 {hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+def _check_gate_order(text: str, form: str, gate_order: tuple[str, ...] | None) -> None:
+    """Raise SourceError where it is not told and the file cannot tell, or told and the file has its own."""
+    if form == "LSTMLayer" and gate_order is None:
+        raise SourceError(
+            f"{text} holds the weights of a hand-written cell, whose gates may stand in any order, and a file of "
+            f"weights does not say in which; name your own class, as FILE.py:CLASS --weights {text}, or give the order "
+            f"in which its chunk(4, 1) has them, as --gate-order {','.join(GATE_ORDER)}"
+        )
+    if form != "LSTMLayer" and gate_order is not None:
+        raise SourceError(f"{text} {_KNOWS_ITS_GATES}")
 
 
 def _make(factory: Any, what: str) -> nn.Module:

@@ -91,6 +91,8 @@ def _reason(err: Exception) -> str:
         said += f" ({Path(place[1]).name}:{place[2]})"
     if "(inferred)" in said:
         said += "; give that argument its type, as in state: tuple[Tensor, Tensor]"
+    if "undefined Tensor" in said:
+        said += "; give an argument that may be None its type, as in hidden: torch.Tensor | None = None"
     return said
 
 

@@ -19,7 +19,9 @@ from torch import nn
 from .error_line import said_by
 from .errors import SourceError
 
-FORMS: Final = "path/to/file.py:factory, package.module:factory, or a checkpoint (.safetensors, .pt, .pth, .ckpt)"
+FORMS: Final = (
+    "path/to/file.py:factory, package.module:factory, a checkpoint (.safetensors, .pt, .pth, .ckpt) or an .onnx file"
+)
 _SHOWN: Final = 8
 
 
@@ -130,7 +132,7 @@ def _load_module(name: str) -> ModuleType:
 
 
 def candidates(module: ModuleType) -> list[str]:
-    """Return the names in a module that could be meant: its own functions and networks."""
+    """Return the names in a module that could be meant: its own functions and networks, the callable first."""
     found = [
         name
         for name, value in vars(module).items()
@@ -143,4 +145,14 @@ def candidates(module: ModuleType) -> list[str]:
             )
         )
     ]
+    found.sort(key=lambda name: _needs_arguments(vars(module)[name]))
     return [*found[:_SHOWN], *(["..."] if len(found) > _SHOWN else [])]
+
+
+def _needs_arguments(value: Any) -> bool:
+    """Whether a function or class cannot be called without arguments, so that it is no factory as it stands."""
+    if isinstance(value, nn.Module):
+        return False
+    kinds = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
+    parameters = inspect.signature(value).parameters.values()
+    return any(parameter.default is parameter.empty and parameter.kind not in kinds for parameter in parameters)

@@ -5,7 +5,7 @@ factory of the network.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,14 +26,23 @@ _KNOWN: Final = (
     "known alone are a file of save_network, the state dict of one torch.nn.LSTM or nn.GRU (weight_ih_l0, ...), and "
     "that of one LSTMLayer over LSTMCell (cell.input_layer.weight, ...)"
 )
+GATE_ORDER: Final = ("input", "forget", "output", "cell")
+"""In which ``LSTMCell``'s ``chunk(4, 1)`` has the gates."""
 _FACTORY: Final = "export it with a factory (package.module:factory with --weights)"
 
 
-def network_from_checkpoint(path: str | Path) -> tuple[SequenceModel, dict[str, Any]]:
+def network_from_checkpoint(
+    path: str | Path, gate_order: Sequence[str] = GATE_ORDER
+) -> tuple[SequenceModel, dict[str, Any]]:
     """Return the network that a checkpoint holds, in evaluation mode on the CPU, and what was found.
 
     Half precision is widened to float32, which changes no value; float64 stays. Networks found by their shapes have no
     head and read every step. Names may share one prefix.
+
+    Args:
+        path: of the file.
+        gate_order: how the blocks of 4*H rows stand in the weights of an LSTMLayer, which these do not tell: a
+            permutation of GATE_ORDER. Other files say it themselves, or have the order of torch.
 
     Returns:
         (network, facts): ``form`` ("cellgate", "torch.nn.LSTM", "torch.nn.GRU" or "LSTMLayer"), ``prefix`` of the
@@ -52,7 +61,7 @@ def network_from_checkpoint(path: str | Path) -> tuple[SequenceModel, dict[str, 
         form, network = _from_torch(file)
     elif matches := _matches(_CELL_KEY, file):
         prefix, file = _only(matches, file)
-        form, network = _from_cell(file)
+        form, network = _from_cell(file, gate_order)
     else:
         names = list_some(file.tensors) if file.tensors else "nothing"
         raise WeightsError(f"{file.path} holds {names}, from which no network is known; {_KNOWN}; {_FACTORY}")
@@ -138,8 +147,8 @@ def _wrap_stack(module: nn.LSTM | nn.GRU) -> SequenceModel:
     return network
 
 
-def _from_cell(file: WeightFile) -> tuple[str, SequenceModel]:
-    """Infer the sizes of the tutorial's cell, and put it into a network of one layer."""
+def _from_cell(file: WeightFile, gate_order: Sequence[str]) -> tuple[str, SequenceModel]:
+    """Infer the sizes of the tutorial's cell, and put it into a network of one layer, its gates in GATE_ORDER."""
     _, I = _sizes(file, "input_layer.weight")
     rows, H = _sizes(file, "hidden_layer.weight")
     if rows == 3 * H:
@@ -154,8 +163,15 @@ def _from_cell(file: WeightFile) -> tuple[str, SequenceModel]:
     cell = network.stacks[0].layers[0].cell  # type: ignore[union-attr, index]
     assert isinstance(cell, nn.Module)
     check_fit(cell.state_dict(), file.tensors, file.path)
-    cell.load_state_dict(unify_dtypes(file), assign=True)
+    blocks = [tuple(gate_order).index(gate) for gate in GATE_ORDER]
+    ordered = {name: _reordered(weight, blocks) for name, weight in unify_dtypes(file).items()}
+    cell.load_state_dict(ordered, assign=True)
     return "LSTMLayer", network
+
+
+def _reordered(weight: Tensor, blocks: Sequence[int]) -> Tensor:
+    """Return [4*H, ...] with its four blocks of H rows in another order."""
+    return weight if list(blocks) == sorted(blocks) else torch.cat([weight.chunk(4)[block] for block in blocks])
 
 
 def _sizes(file: WeightFile, name: str) -> tuple[int, int]:

@@ -156,13 +156,14 @@ def _check_expressible(cell: nn.Module) -> None:
     name = name_of(cell)
     if type(cell) not in _BLOCKS:
         reason = _BEYOND_TORCH.get(type(cell))
-        if name != type(cell).__name__:
+        if name != type(cell).__name__:  # a loop that was adopted or rolled up, or nn.RNNCell
             raise ValueError(
-                f"{name} is no cell of cellgate.model, where LSTMCell, ProjectedLSTMCell and GRUCell have a module of "
-                "torch.nn"
+                f"{name} is code of its own, and torch.nn has layers for LSTMCell, ProjectedLSTMCell and GRUCell of "
+                "cellgate.model alone"
             )
         found = f"{name} has {reason}" if reason else f"{name} is a cell of your own"
-        raise ValueError(f"{found}, which torch.nn has no module for; expected LSTMCell, ProjectedLSTMCell or GRUCell")
+        expected = "expected LSTMCell, ProjectedLSTMCell or GRUCell of cellgate.model"
+        raise ValueError(f"{found}, which torch.nn has no module for; {expected}")
     if isinstance(cell, LSTMCell):
         found = f"{cell.gate_activation}, {cell.cell_activation}, {cell.output_activation}"
         if found != "sigmoid, tanh, tanh":

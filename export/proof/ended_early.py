@@ -15,6 +15,7 @@ from onnx.reference import ReferenceEvaluator
 
 from ..graph.graph_view import attribute_of
 from .compare import Array
+from .evaluator_operators import OPERATORS
 
 _RECURRENT: Final = frozenset({"LSTM", "GRU", "RNN"})
 _X, _SEQUENCE_LENS = 0, 4  # which of the node's inputs they are
@@ -35,14 +36,13 @@ class WatchedEvaluator:
 
     Args:
         model: the graph; its recurrent nodes with sequence_lens stand in the main graph, see hidden_ends.
-        new_ops: as the evaluator takes them.
 
     Attributes:
         ended_early: whether a node was told to end a row before the last step in any run so far.
     """
 
-    def __init__(self, model: onnx.ModelProto, new_ops: list[Any] | None = None) -> None:
-        self._evaluator = ReferenceEvaluator(model, new_ops=new_ops)
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self._evaluator = ReferenceEvaluator(model, new_ops=OPERATORS)
         self._outputs = [value.name for value in model.graph.output]
         self._ends = [
             _Ends(node.input[_SEQUENCE_LENS], node.input[_X], 1 if attribute_of(node, "layout", 0) else 0)

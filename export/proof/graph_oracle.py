@@ -12,9 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
-from onnx.reference.op_run import OpRun
 
 from ...bundle.axes import over_time, sizes_of
 from ...bundle.manifest import GraphSignature
@@ -26,15 +24,6 @@ from .oracle import ACTIVATION_ULPS, DRAWS, F64, UNIT_ROUNDOFF, Truth, join_rows
 
 _SINGLE: Final = TensorProto.FLOAT
 _DOUBLE: Final = TensorProto.DOUBLE
-
-
-class GatherElements(OpRun):
-    """The operator without the limit on the axis (numpy.choose takes 63 steps); the evaluator finds it by its name."""
-
-    op_domain = ""
-
-    def _run(self, data: Array, indices: NDArray[np.int64], axis: int = 0) -> tuple[Array]:
-        return (np.take_along_axis(data, indices, axis),)
 
 
 class GraphOracle:
@@ -52,7 +41,7 @@ class GraphOracle:
         self._double = onnx.load_from_string(model)
         to_double(self._double.graph)
         self._relative_error = UNIT_ROUNDOFF["float32"] * (_sum_length(self._double.graph) ** 0.5 + ACTIVATION_ULPS)
-        self._exact = WatchedEvaluator(self._double, new_ops=[GatherElements])
+        self._exact = WatchedEvaluator(self._double)
         self._moved = [self._shaken_evaluator(draw) for draw in range(DRAWS)]
 
     def truth(self, inputs: Mapping[str, Array]) -> Truth:
@@ -90,7 +79,7 @@ class GraphOracle:
                 array = numpy_helper.to_array(tensor)
                 if array.size > 1:  # a single number is a parameter of some operator, such as an epsilon, and is exact
                     tensor.CopyFrom(numpy_helper.from_array(self._shaken(array, random), tensor.name))
-        return WatchedEvaluator(moved, new_ops=[GatherElements])
+        return WatchedEvaluator(moved)
 
     def _shaken(self, array: Array, random: np.random.Generator) -> Array:
         if not np.issubdtype(array.dtype, np.floating):

@@ -78,6 +78,11 @@ class Report:
         laws += [(variant.leg, law) for variant in self.variants for law in variant.laws]
         return rows + [_law_row(law, leg) for leg, law in laws if law.applies and law.name != "chunks"]
 
+    @property
+    def takes_lengths(self) -> bool:
+        """Whether sequences of one request may differ in length, so that padding can be told from steps."""
+        return any(law.name == "padding" and law.applies for law in self.laws)
+
     def to_json(self) -> bytes:
         """Return the report as equivalence.json: UTF-8, sorted keys, no NaN (infinite numbers are the string "inf")."""
         body = {

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from ...bundle.manifest import GraphSignature
 from ...model.stack import RecurrentStack
-from ...model.torch_weights import stack_to_torch
 from ..exportable import Exportable
 from ..foreign.network import ForeignNetwork
 from .compare import Array
+from .control_layer import torch_layer_of
 from .leg import names_of
 from .oracle import join_rows, run_row_alone
 
@@ -123,7 +123,7 @@ class _TorchStack(nn.Module):
 
     def __init__(self, stack: RecurrentStack) -> None:
         super().__init__()
-        self.layer = stack_to_torch(stack).eval()
+        self.layer = torch_layer_of(stack).eval()
         self.stack_zero_state = stack.zero_state
         self.num_layers, self.num_directions = stack.num_layers, stack.num_directions
         self.state_spec = stack.state_spec

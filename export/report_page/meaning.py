@@ -13,7 +13,7 @@ def meaning_section(report: Report) -> str:
     """Return the section; nothing where the laws were not run."""
     if not report.laws:
         return ""
-    items = [_rows_in_words(report), _stream_in_words(report), _size_in_words(report)]
+    items = [_rows_in_words(report), _lengths_in_words(report), _stream_in_words(report), _size_in_words(report)]
     if report.verdict == "not equivalent":
         items.insert(0, "<strong>It must not be served:</strong> no bundle is written of it.")
     listed = "\n".join(f"<li>{item}</li>" for item in items)
@@ -25,13 +25,23 @@ def _rows_in_words(report: Report) -> str:
     if not all(law.passed for law in rows):
         return "<strong>Rows disturb each other:</strong> what a sequence gives depends on what runs beside it."
     if report.is_bitwise("alone", "padding", "order"):
+        ways = ", in any order and with any padding" if report.takes_lengths else " and in any order"
         return (
-            "<strong>A sequence gives the same bits</strong> alone, in a batch, in any order and with any padding "
-            "(on the CPU provider; another device is checked with <code>cellgate verify</code>)."
+            f"<strong>A sequence gives the same bits</strong> alone, in a batch{ways} (on the CPU provider; another "
+            "device is checked with <code>cellgate verify</code>)."
         )
     return (
         "<strong>A sequence gives the same within the tolerance</strong>, but not the same bits, alone and in a batch: "
         f"up to {number(max((law.max_abs for law in rows), default=0.0))} apart."
+    )
+
+
+def _lengths_in_words(report: Report) -> str:
+    if report.takes_lengths:
+        return "<strong>Sequences of one request may be of unequal length:</strong> <code>lengths</code> says which."
+    return (
+        "<strong>It takes no lengths:</strong> the network would read padding like any step, so the sequences of one "
+        "request must be of equal length."
     )
 
 
@@ -41,8 +51,8 @@ def _stream_in_words(report: Report) -> str:
         return "<strong>Whole sequences only:</strong> the network carries no state from one call to the next."
     if not chunks.passed:
         return (
-            "<strong>Whole sequences only:</strong> a chunk needs what comes after it (a backward direction does), so "
-            f"chunks and one pass are up to {number(chunks.max_abs)} apart."
+            "<strong>Whole sequences only:</strong> chunks with carried state and one pass are up to "
+            f"{number(chunks.max_abs)} apart; a backward direction, pooling over time and attention need all of it."
         )
     bits = "bit for bit" if chunks.bitwise else f"within the tolerance (up to {number(chunks.max_abs)} apart)"
     return (

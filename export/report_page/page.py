@@ -4,7 +4,9 @@ Rules of this file: a pure function of the report, so equal reports give equal b
 plots show, and numbers last. Every word that comes from a record is escaped.
 """
 
-from typing import Final
+import shlex
+from collections.abc import Mapping
+from typing import Any, Final
 
 from ..proof.compare import Difference
 from ..proof.findings import SERVED_LEG, Worst
@@ -76,10 +78,8 @@ def _verdict_end(report: Report) -> str:
             return f"{end}{worst.leg} in case {worst.case}: {worst.complaint}."
         times = percent(share(worst.max_abs, worst.tolerance))
         return f"{end}an error of {number(worst.max_abs)}, {times} what float32 rounding explains there."
-    end = (
-        f"The worst error, {number(worst.max_abs)}, is {percent(share(worst.max_abs, worst.tolerance))} of what "
-        "float32 rounding may do there."
-    )
+    used = percent(share(worst.max_abs, worst.tolerance))
+    end = f"The value nearest to its limit used {used} of what float32 rounding may do there."
     sensitive = sum(bool(case.sensitive) for case in report.cases)
     if sensitive:
         end += f" In {sensitive} of the cases the network magnifies rounding so much that they cannot be bounded."
@@ -118,8 +118,8 @@ def _worst(report: Report) -> str:
         ]
     listed = "\n".join(f"<dt>{key}</dt><dd>{value}</dd>" for key, value in rows)
     note = (
-        "The comparison that used most of its tolerance. A ULP is the step from one float32 to the next at the "
-        "expected value, so a value near zero makes many of them out of a small error."
+        "The comparison that used most of its tolerance, whichever implementation's it is. A ULP is the step from one "
+        "float32 to the next at the expected value, so a value near zero makes many of them out of a small error."
     )
     return f'<h2 id="worst">The worst case</h2>\n<p class="quiet">{note}</p>\n<dl>\n{listed}\n</dl>'
 
@@ -162,7 +162,7 @@ def _figure(title: str, note: str, drawing: str) -> str:
 
 
 def _evidence(report: Report) -> str:
-    worst = report.worst().case
+    worst, again = report.worst().case, _again(report.network)
     held = "" if report.control.passed else " <strong>It does not hold here.</strong>"
     return "\n".join(
         filter(
@@ -180,7 +180,7 @@ def _evidence(report: Report) -> str:
                 cases_table(report),
                 '<h2 id="again">Run it again</h2>',
                 "<p>With the source from which the bundle was made, the whole check, or one case alone:</p>",
-                f"<pre><code>cellgate export SOURCE --out BUNDLE\n{_again(worst)}</code></pre>",
+                f"<pre><code>{again} --out BUNDLE\n{again} --case {escape(worst)}</code></pre>",
                 "<p>On another device, against the golden cases in the bundle, without PyTorch:</p>",
                 "<pre><code>cellgate verify BUNDLE --device cuda</code></pre>",
                 "<p>Everything on this page, and more digits, is in <code>equivalence.json</code>.</p>",
@@ -190,8 +190,13 @@ def _evidence(report: Report) -> str:
     )
 
 
-def _again(case: str) -> str:
-    return f"cellgate export SOURCE --case {escape(case)}"
+def _again(network: Mapping[str, Any]) -> str:
+    """Return the command that exports the network, with the names of its files as far as the report holds them."""
+    weights, _, digest = str(network.get("weights", "")).partition(", sha-256 ")
+    words = [str(network["source"])] if "source" in network else []
+    if digest:
+        words += ["--weights", weights] if words else [weights]
+    return escape(f"cellgate export {shlex.join(words) or 'SOURCE'}")
 
 
 def _count(number_of: int, thing: str) -> str:

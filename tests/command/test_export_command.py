@@ -26,11 +26,12 @@ def test_people_read_what_became_of_the_network(classifier):
     assert "layer 0     LSTMCell -> LSTM (fused, time free), at stacks.0.0\n" in out
     assert "verdict     equivalent: " in out
     assert " ULP), " in out
+    assert "lengths     taken: the sequences of one request may be of unequal length\n" in out
     assert "streamable  yes: chunks with carried state gave what one pass gives" in out
     assert "same bits   a sequence alone and in any batch: " in out
     # Within or above: that depends on the processor, and the command says what was found.
     assert re.search(
-        r"control     the largest error is \d+\.\d\d times that of torch.nn's own layer, (within|above) ", out
+        r"control     rounding errors up to \d+\.\d\d times those of torch.nn's layer, (within|above) the aim ", out
     )
     assert " s, " in out
     assert " MiB of memory at the most\n" in out
@@ -53,6 +54,7 @@ def test_labels_come_from_the_weights_and_the_name_from_the_folder(classifier):
     manifest = read_bundle(classifier.path).manifest
 
     assert (manifest.name, manifest.version, manifest.labels) == ("Class-fier", 1, ("down", "up"))
+    assert re.fullmatch(r"\w+\.safetensors, sha-256 [0-9a-f]{64}", manifest.network["weights"])
 
 
 @pytest.mark.slow

@@ -32,7 +32,9 @@ def test_a_bundle_tells_its_whole_contract(run, classifier):
     assert done.status == 0
     assert done.out.startswith("bundle Class-fier, version 1\n")
     assert "network      SequenceModel (cell LSTMCell, hidden_dim [4], input_dim 3, " in done.out
+    assert f"weights      {bundle.manifest.network['weights']}\n" in done.out
     assert "states       h0, c0\n" in done.out
+    assert "lengths      taken: the sequences of one request may be of unequal length\n" in done.out
     assert "LSTM 1" in done.out
     assert "time         free" in done.out
     assert "verdict      equivalent, over " in done.out
@@ -102,13 +104,25 @@ def test_a_frozen_foreign_file_is_named_axis_by_axis(run, tmp_path):
     done = run("inspect", path)
     answer = run("inspect", path, "--json").answer
 
-    assert "time        input x has axis 1 frozen to 7, expected the axes of batch and time free\n" in done.out
+    assert "time        the input x has axis 1 frozen to 7, expected the axes of batch and time free\n" in done.out
     assert "recurrence  no LSTM, GRU, RNN, Scan or Loop" in done.out
     assert "serving     refused: the model must not be served: it holds foreign domain evil" in done.out
     assert "also: " in done.out
     assert "evil 1" in done.out
     assert answer["time_is_free"] is False
     assert "foreign domain evil" in answer["refusal"]
+
+
+def test_a_file_that_export_would_not_take_is_told_so(run, tmp_path):
+    inputs = [value("audio", [3, 7, 3]), helper.make_tensor_value_info("lengths", TensorProto.INT64, ["B"])]
+    path = write_onnx(
+        tmp_path / "m.onnx", [helper.make_node("Relu", ["audio"], ["y"])], inputs, [value("y", ["B", "T", 3])]
+    )
+
+    assert (
+        "serving     not as it stands: the first input must be called x or tokens, found audio, and batch and time "
+        "must be free, and lengths must be int32, found int64 (docs/bundle.md)\n"
+    ) in run("inspect", path).out
 
 
 @pytest.mark.parametrize("shape", [None, ["B"]])
@@ -178,10 +192,10 @@ def test_a_checkpoint_is_recognised_by_its_shapes(run, networks, tmp_path):
     )
     by_header = run("inspect", tmp_path / "g.safetensors")
 
-    assert "network  torch.nn.LSTM: LSTMCell (4 gates" in done.out
+    assert "network  torch.nn.LSTM: LSTMCell (4 gates: input, forget, cell, output)\n" in done.out
     assert "layers   2, one direction\n" in done.out
     assert "sizes    I 3, H 4, O as H\n" in done.out
-    assert "network  torch.nn.GRU: GRUCell (3 gates" in by_header.out
+    assert "network  torch.nn.GRU: GRUCell (3 gates: reset, update, new)\n" in by_header.out
     assert "layers   1, both directions\n" in by_header.out
 
 

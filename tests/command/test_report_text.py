@@ -66,17 +66,30 @@ def test_rows_name_what_ran_what_did_not_and_what_is_chaotic():
     assert rows["worst"] == ("y[0, 1] of onnxruntime in case B1-T3 is off by 1e-07 (0.8 ULP), 10% of the 1e-06 allowed")
     assert rows["sensitive"] == "1 of 1 cases, where float32 itself means nothing"
     assert rows["streamable"].startswith("no: the network carries no state")
-    assert rows["control"] == "no torch.nn layer to compare with (no such layer)"
+    assert rows["control"] == "no layer of torch.nn to compare with: no such layer"
     assert rows["not run"] == "torchscript: NotSupportedError: lambda"
 
 
 @pytest.mark.parametrize(
-    ("max_abs", "tolerance", "words"), [(math.inf, 1.0, "more of the 1 allowed"), (1.0, 0.0, "more of the 0 allowed")]
+    ("max_abs", "tolerance", "words"),
+    [
+        (math.inf, 1.0, "more than the 1 allowed"),
+        (1.0, 0.0, "more than the 0 allowed"),
+        (9.0, 1.0, "900% of the 1 allowed"),
+        (4e5, 2.0, "200,000 times the 2 allowed"),
+    ],
 )
-def test_no_share_is_told_of_what_is_infinite_or_not_allowed_at_all(max_abs, tolerance, words):
+def test_a_share_is_told_as_it_reads_best_and_none_of_what_is_infinite_or_not_allowed_at_all(max_abs, tolerance, words):
     worst = Worst(case="c", leg="l", output="y", max_abs=max_abs, tolerance=tolerance, index=(), ulps=1.0)
 
     assert words in worst_words(worst)
+
+
+@pytest.mark.parametrize(("ulps", "said"), [(12.0, True), (46755988.9, False)])
+def test_ulps_are_told_where_they_tell_something(ulps, said):
+    worst = Worst(case="c", leg="l", output="y", max_abs=1.0, tolerance=1.0, index=(), ulps=ulps)
+
+    assert ("ULP" in worst_words(worst)) is said
 
 
 def test_a_complaint_is_the_worst():
@@ -99,11 +112,11 @@ def test_comparisons_show_complaints_and_chaos():
 @pytest.mark.parametrize(
     ("ours", "theirs", "passed", "ratio", "words"),
     [
-        (1.0, 2.0, True, 0.5, "is 0.50 times that of torch.nn's own layer, within the bound"),
-        (3.0, 1.0, False, 3.0, "is 3.00 times that of torch.nn's own layer, above the bound"),
-        (3.0, 1.0, False, 3.0, "and one ULP; the verdict does not hang on it"),
+        (1.0, 2.0, True, 0.5, "up to 0.50 times those of torch.nn's layer, within the aim of 2 times plus one ULP"),
+        (3.0, 1.0, False, 3.0, "up to 3.00 times those of torch.nn's layer, above the aim of 2 times plus one ULP"),
+        (3.0, 1.0, False, 3.0, "far within what is allowed; --float64-gates brings them down"),
         (0.0, 0.0, True, None, "as exact as torch.nn's own layer"),
-        (1.0, 0.0, True, math.inf, "is inf times"),
+        (1.0, 0.0, True, math.inf, "up to inf times"),
     ],
 )
 def test_the_control_is_a_ratio(ours, theirs, passed, ratio, words):

@@ -1,5 +1,6 @@
 """What people name on a command line, and whose fault it is where it gives no network."""
 
+import hashlib
 import json
 import queue
 import re
@@ -168,12 +169,65 @@ def test_a_checkpoint_is_a_source_by_itself(tmp_path):
     assert load_source(str(tmp_path / "w.safetensors")).labels == ("a", "b")
 
 
+@pytest.fixture
+def handwritten(tmp_path):
+    """The weights of the tutorial's layer, its gates in the order of torch."""
+    torch.manual_seed(3)
+    layer = nn.LSTM(3, 4, batch_first=True)
+    weights = {
+        f"cell.{name}_layer.{kind}": getattr(layer, f"{kind}_{short}_l0").detach()
+        for name, short in (("input", "ih"), ("hidden", "hh"))
+        for kind in ("weight", "bias")
+    }
+    torch.save(weights, tmp_path / "hand.pt")
+    return tmp_path / "hand.pt", layer
+
+
+def test_a_checkpoint_of_a_hand_written_cell_is_refused_where_nothing_tells_the_order_of_its_gates(handwritten):
+    path, _ = handwritten
+
+    assert refusal(str(path)).endswith("in which its chunk(4, 1) has them, as --gate-order input,forget,output,cell")
+    assert f"as FILE.py:CLASS --weights {path}" in refusal(str(path))
+
+
+def test_gates_stand_as_they_were_told(handwritten):
+    path, layer = handwritten
+    x = torch.randn(2, 5, 3)
+
+    as_told = load_source(str(path), gate_order=("input", "forget", "cell", "output")).network
+    as_in_the_tutorial = load_source(str(path), gate_order=("input", "forget", "output", "cell")).network
+
+    torch.testing.assert_close(as_told(x)[0], layer(x)[0])
+    assert (as_in_the_tutorial(x)[0] - layer(x)[0]).abs().max() > 0.01
+
+
+def test_an_order_of_gates_is_for_weights_of_a_hand_written_cell_alone(file, tmp_path):
+    torch.save(nn.LSTM(3, 4).state_dict(), tmp_path / "lstm.pt")
+    order = ("input", "forget", "cell", "output")
+
+    for source in (str(tmp_path / "lstm.pt"), f"{file}:make"):
+        with pytest.raises(SourceError, match="says itself how its gates stand, expected no --gate-order"):
+            load_source(source, gate_order=order)
+
+
+def test_what_a_network_was_made_of_is_named_without_the_folders_of_the_machine(file, tmp_path):
+    save_network(SequenceModel(3, 4, 2), tmp_path / "w.safetensors")
+    digest = hashlib.sha256((tmp_path / "w.safetensors").read_bytes()).hexdigest()
+
+    assert load_source(f"{file}:make", str(tmp_path / "w.safetensors")).origin == {
+        "source": f"{file.name}:make",
+        "weights": f"w.safetensors, sha-256 {digest}",
+    }
+    assert load_source(f"{file}:make").origin["weights"] == "as the factory made them (no --weights)"
+    assert load_source(str(tmp_path / "w.safetensors")).origin == {"weights": f"w.safetensors, sha-256 {digest}"}
+
+
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
         (
             "nothing",
-            "has no 'nothing', expected a function, class or network; there are: ready, Net, Needs, make, fails",
+            "has no 'nothing', expected a function, class or network; there are: ready, Net, make, fails",
         ),
         ("Shelf.nothing", "has no 'Shelf.nothing', expected"),
         ("Needs", ":Needs needs the arguments width, depth, expected none; name a function without arguments"),
@@ -215,7 +269,7 @@ def test_a_file_without_a_name_is_answered_with_those_in_it(file, tmp_path):
     said = refusal(str(file))
 
     assert "found " + repr(str(file)) in said
-    assert "; there are: ready, Net, Needs, make, fails, leaves, gives_text, gives_nothing, ...; name one" in said
+    assert "; there are: ready, Net, make, fails, leaves, gives_text, gives_nothing, later, ...; name one" in said
     assert said.endswith(f"as {file}:ready")
     assert refusal(f"{file}:").endswith(f"as {file}:ready")
     assert refusal(f"{tmp_path}/bare_file_of_a_test.py").endswith("nothing in it that could be a factory or network")

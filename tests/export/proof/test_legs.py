@@ -203,5 +203,5 @@ def test_layers_and_the_missing_control_are_named_as_people_know_them(network: n
 
     assert [layer.cell for layer in exportable.layers] == [name]
     assert ControlLeg(exportable).complaint.startswith(
-        f"not applicable: {name} is no cell of cellgate.model, where LSTM"
+        f"not applicable: {name} is code of its own, and torch.nn has layers for LSTM"
     )

@@ -187,3 +187,30 @@ def test_the_evaluator_runs_a_saturated_scan_without_a_warning_and_gives_finite_
 
     assert leg.complaint == ""
     assert all(np.isfinite(array).all() for array in found.values())
+
+
+class _Names(nn.Module):
+    """The classifier of the tutorial on names, whose head ends in a log-softmax."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.LSTM(3, 4, batch_first=True)
+        self.head = nn.Linear(7, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.cat([self.rnn(x)[0], x], 2)).log_softmax(2)
+
+
+def test_a_log_softmax_that_saturates_is_judged_as_it_is_meant() -> None:
+    torch.manual_seed(2)
+    network = _Names()
+    network.head.weight.data *= 100.0
+    artefacts = build(network, ExportOptions(name="names"))
+    signature = artefacts.exportable.signature
+    inputs = make_inputs(Case(id="s", rows=2, steps=5, magnitude="saturated"), signature)
+
+    found = ReferenceLeg(artefacts.model, signature).run(inputs)["y"]
+
+    expected = network.eval()(torch.from_numpy(inputs[signature.sequence])).detach().numpy()
+    assert expected.min() < -1000  # the softmax itself is 0 there
+    np.testing.assert_allclose(found, expected, rtol=1e-5)

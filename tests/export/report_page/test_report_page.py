@@ -61,6 +61,7 @@ _REPORTS = {
         case("calm", leg(y=difference(1e-8))),
     ),
     "whole": report(laws=(*LAWS[:3], law("chunks", passed=False, bitwise=False, max_abs=1.0))),
+    "without-lengths": report(laws=(LAWS[0], law("padding", applies=False, bitwise=False), *LAWS[2:])),
     "stateless": report(laws=(law("alone", bitwise=False, max_abs=1e-8), law("chunks", applies=False, bitwise=False))),
     "one-case": report(case("only", leg(y=difference(1e-7))), laws=(), growth=()),
     "laws-alone": report(cases=(), growth=()),
@@ -128,7 +129,7 @@ def test_the_same_report_gives_the_same_bytes(content):
     ("name", "words"),
     [
         ("equivalent", "✓ Equivalent."),
-        ("equivalent", "is 50\N{NO-BREAK SPACE}% of what float32 rounding may do there"),
+        ("equivalent", "used 50\N{NO-BREAK SPACE}% of what float32 rounding may do there"),
         ("equivalent", "A sequence gives the same bits"),
         ("equivalent", "It can be streamed: cut in 3 ways"),
         ("failed", "✕ Not equivalent."),
@@ -137,7 +138,11 @@ def test_the_same_report_gives_the_same_bytes(content):
         ("failed", "outputs are <none>, expected y"),
         ("sensitive", "! Equivalent where float32 can tell, and sensitive."),
         ("sensitive", "In 1 of 2 cases the network magnifies rounding"),
-        ("whole", "a chunk needs what comes after it"),
+        ("equivalent", "in any order and with any padding"),
+        ("equivalent", "Sequences of one request may be of unequal length: lengths says which."),
+        ("without-lengths", "in a batch and in any order (on the CPU"),
+        ("without-lengths", "It takes no lengths: the network would read padding like any step"),
+        ("whole", "a backward direction, pooling over time and attention need all of it"),
         ("stateless", "the network carries no state from one call to the next"),
         ("stateless", "but not the same bits"),
         ("one-case", "Not run, because this report is of one case alone"),
@@ -154,6 +159,23 @@ def test_the_worst_case_is_placed_and_can_be_run_again():
     assert "y[0, 1]" in words
     assert "--case B2-T3" in words
     assert "8.39 ULP" in words
+
+
+@pytest.mark.parametrize(
+    ("origin", "command"),
+    [
+        ({}, "cellgate export SOURCE --out BUNDLE"),
+        ({"source": "net.py:Net", "weights": "as the factory made them (no --weights)"}, "export net.py:Net --out"),
+        ({"source": "net.py:Net", "weights": "w 1.pt, sha-256 00ff"}, "export net.py:Net --weights 'w 1.pt' --out"),
+        ({"weights": "w.pt, sha-256 00ff"}, "export w.pt --out BUNDLE"),
+    ],
+)
+def test_the_command_to_run_it_again_names_the_files_that_the_report_knows(origin, command):
+    made = _REPORTS["equivalent"]
+
+    words = _Page(render_page(dataclasses.replace(made, network={**made.network, **origin}))).words
+
+    assert command in words
 
 
 def test_a_control_that_does_not_hold_or_is_not_there_is_said():
