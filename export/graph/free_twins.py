@@ -40,10 +40,11 @@ def attention(
 
 def linspace(start: Any, end: Any, steps: Any, **how: Any) -> Tensor:
     """Return torch.linspace; of a free number of steps from both ends to the middle, as torch computes it."""
-    if not isinstance(steps, torch.SymInt) or isinstance(start, Tensor) or isinstance(end, Tensor):
-        return torch.linspace(start, end, steps, **how)
     dtype = how.get("dtype") or torch.get_default_dtype()
-    place: Tensor = torch.arange(steps, device=how.get("device")).to(dtype)  # type: ignore[call-overload] # SymInt
+    is_plain = not isinstance(steps, torch.SymInt) or isinstance(start, Tensor) or isinstance(end, Tensor)
+    if is_plain or not dtype.is_floating_point:
+        return torch.linspace(start, end, steps, **how)
+    place: Tensor = torch.arange(steps, device=how.get("device")).to(dtype)
     last = torch.tensor(steps - 1, dtype=dtype)
     step = (end - start) / last.clamp(min=1)
     first_half = place < ((last + 1) / 2).floor().clamp(min=1)
