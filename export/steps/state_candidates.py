@@ -153,7 +153,11 @@ def _arranged(groups: list[list[StateLeaf]], arguments: int) -> Iterator[Candida
     numbers = iter(range(len(leaves)))
     grouped = [tuple(next(numbers) for _ in group) for group in groups]
     trees: list[Any] = [group[0] if len(group) == 1 else group for group in grouped]
-    if arguments == len(leaves):
+    if arguments == len(leaves) == 1 and leaves[0].before:
+        yield Candidate((0,), leaves)
+        rows_first = StateLeaf((), (*leaves[0].before, *leaves[0].after))  # as policies have it
+        yield Candidate((0,), (rows_first,))
+    elif arguments == len(leaves):
         orders = permutations(leaves) if len(leaves) <= _MOST_ORDERED else [leaves]
         yield from (Candidate(tuple(range(len(leaves))), order) for order in orders)
     elif arguments == len(groups):
@@ -186,6 +190,8 @@ def _in_one_tensor(leaves: tuple[StateLeaf, ...]) -> Iterator[Candidate]:
     yield Candidate((0,), (StateLeaf((count, *before), after),))
     if before:
         yield Candidate((0,), (StateLeaf((count * before[0], *before[1:]), after),))
+    else:
+        yield Candidate((0,), (StateLeaf((), (count, *after)),))
     yield Candidate((0,), (StateLeaf(before, (*after[:-1], count * after[-1])),))
 
 

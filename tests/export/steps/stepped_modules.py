@@ -132,6 +132,21 @@ class SideBySide(nn.Module):
         return self.head(h), torch.cat([h, c], 1)
 
 
+class PolicyWithResets(nn.Module):
+    """A policy whose last number of a step resets its state [B, 1, H], rows first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.front, self.gru, self.head = nn.Linear(I, H), nn.GRU(H, H), nn.Linear(H, O)
+
+    def forward(self, x: Tensor, hxs: Tensor) -> tuple[Tensor, Tensor]:
+        kept = (x[:, -1:] > 0).float()
+        said, hxs = self.gru(
+            torch.relu(self.front(x)).unsqueeze(0), (hxs * kept.unsqueeze(-1)).transpose(0, 1).contiguous()
+        )
+        return self.head(said.squeeze(0)), hxs.transpose(0, 1)
+
+
 class CellBeforeHidden(nn.Module):
     """Takes the cell state first, and returns what it looked at, too."""
 

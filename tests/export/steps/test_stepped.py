@@ -29,6 +29,7 @@ from .stepped_modules import (
     O,
     PairInDict,
     PairInHead,
+    PolicyWithResets,
     ReadsItsState,
     SideBySide,
     StackedPair,
@@ -164,6 +165,14 @@ def stacked(module: nn.Module) -> Step:
     return step
 
 
+def rows_first(module: nn.Module) -> Step:
+    def step(x: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        y, new = module(x, state[0].transpose(0, 1))
+        return y, [new.transpose(0, 1)]
+
+    return step
+
+
 def by_hand(step: Step, x: Tensor, state: list[Tensor]) -> list[np.ndarray]:
     said = []
     with torch.no_grad():
@@ -195,6 +204,7 @@ def by_hand(step: Step, x: Tensor, state: list[Tensor]) -> list[np.ndarray]:
         pytest.param(StackedPair, stacked, ["h0", "c0"], {"LSTM": 1}, id="pair-in-one-tensor"),
         pytest.param(LayersInOneTensor, stacked, ["h0", "c0"], {"LSTM": 2}, id="layers-in-one-tensor"),
         pytest.param(SideBySide, one_state, ["h0"], {"Scan": 1}, id="states-side-by-side"),
+        pytest.param(PolicyWithResets, rows_first, ["h0"], {"Scan": 1}, id="rows-first-and-reset"),
         pytest.param(lambda: LSTMCell(I, H), pair, ["h0", "c0"], {"LSTM": 1}, id="the-tutorials-cell"),
         pytest.param(lambda: nn.LSTMCell(I, H), pair_alone, ["h0", "c0"], {"LSTM": 1}, id="torchs-cell"),
     ],
