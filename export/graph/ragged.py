@@ -38,8 +38,11 @@ class Ragged:
 
 
 def _pack(input: Tensor, lengths: Any, batch_first: bool = False, enforce_sorted: bool = True) -> Ragged:  # noqa: A002, ARG001
-    """Stand in for torch.nn.utils.rnn.pack_padded_sequence; rows keep their order, so none need be sorted."""
-    return Ragged(input if batch_first else input.transpose(0, 1), torch.as_tensor(lengths))
+    """Stand in for torch.nn.utils.rnn.pack_padded_sequence; rows keep their order, so none need be sorted.
+
+    Torch's own takes no row of nothing, which a module may count that tells padding by a token; here it has one step.
+    """
+    return Ragged(input if batch_first else input.transpose(0, 1), torch.as_tensor(lengths).clamp(min=1))
 
 
 def _pad(

@@ -136,9 +136,7 @@ class _TorchStack(nn.Module):
         hx = None if state is None else state[0] if len(state) == 1 else tuple(state)
         # Rows come alone; one that its own module gives a length, as by packing, ends there.
         steps = input.size(1) if lengths is None else int(lengths[0])
-        y, final = self.layer(input[:, : max(1, steps)], hx)
-        if steps == 0:  # as where nothing but padding is counted; torch's own takes no such row
-            y, final = y[:, :0], self.zero_state(input) if state is None else state
+        y, final = self.layer(input[:, :steps], hx)
         y = nn.functional.pad(y, (0, 0, 0, input.size(1) - steps))
         return y, [final] if isinstance(final, Tensor) else list(final)
 

@@ -100,3 +100,29 @@ def test_what_is_packed_may_be_mapped_and_packed_again(exported: Any, again: Any
 def test_mean_over_what_is_packed_is_refused_for_it_mixes_rows() -> None:
     with pytest.raises(SignatureError, match="lets a row change the output of another"):
         prepare(Mapped(lambda packed, data: packed._replace(data=data - data.mean(0))))
+
+
+class TellsPaddingByItsToken(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.rnn = nn.Embedding(29, 4, padding_idx=0), nn.LSTM(4, 6, batch_first=True)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        counts = (tokens != 0).sum(1).cpu()
+        packed = pack_padded_sequence(self.words(tokens), counts, batch_first=True, enforce_sorted=False)
+        return self.rnn(packed)[1][0][-1]
+
+
+def test_row_of_which_nothing_is_counted_has_one_step_in_every_form(exported: Any) -> None:
+    module = TellsPaddingByItsToken().eval()
+
+    graph = exported(module)
+
+    tokens, state = torch.tensor([[0, 0, 0], [5, 7, 0]]), torch.randn(1, 2, 6)
+    arrays = [tensor.numpy() for tensor in (tokens, state, state)]
+    assert graph.inputs == ["tokens", "h0", "c0"]
+    for found, expected in zip(graph.run(*arrays), graph.eager(tokens, state, state), strict=True):
+        assert abs(found - expected).max() < 2e-6
+    zeros = [0 * array for array in arrays[1:]]
+    with torch.no_grad():
+        assert abs(graph.run(tokens.numpy(), *zeros)[0][1] - module(tokens[1:]).numpy()[0]).max() < 2e-6

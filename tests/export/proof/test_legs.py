@@ -111,26 +111,6 @@ def test_control_runs_each_row_alone_from_given_states(reads):
     assert max(np.abs(found[name] - expected[name]).max() for name in found) < 1e-5
 
 
-class _Packs(_Foreign):
-    def forward(self, x: Tensor) -> Tensor:
-        counts = (x[..., 0] > -5).sum(1)
-        packed = nn.utils.rnn.pack_padded_sequence(x, counts, batch_first=True, enforce_sorted=False)
-        _, h = self.gru(packed)
-        return self.head(h[-1])
-
-
-def test_control_takes_a_row_that_its_module_counts_as_nothing():
-    exportable = prepare(_Packs())
-    x = np.full((1, 4, 3), -6.0, np.float32)
-    h = np.ones((1, 1, 5), np.float32)
-    inputs = {"x": x, "h0": h}
-
-    found, expected = ControlLeg(exportable).run(inputs), EagerLeg(exportable).run(inputs)
-
-    assert np.abs(found["y"] - expected["y"]).max() < 1e-6
-    assert np.array_equal(found["h_n"], h)
-
-
 def test_the_runtime_is_opened_with_the_options_of_the_bundle(built):
     signature = built.exportable.signature
     inputs = make_inputs(_RAGGED, signature)
