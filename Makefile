@@ -95,7 +95,7 @@ $(VENV)/bin/python:
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
 	@echo '==> installing cellgate with torch and onnxruntime ($(RUNTIME)); the first time this downloads about 300 MB'
 	@$(bin)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	PYTHONWARNINGS=ignore::UserWarning $(pip) --editable '.[export,serve,grpc,$(RUNTIME)]'
+	PYTHONWARNINGS=ignore::UserWarning $(pip) --editable '.[export,serve,client,grpc,$(RUNTIME)]'
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.installed

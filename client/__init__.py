@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .async_client import AsyncClient, AsyncModel, AsyncStream
     from .client import Client, Model, Stream
-    from .errors import AddressError, AnswerError, ClientError, GaveUpError, InferenceError, InputError, ModelError
+    from .errors import (
+        AddressError,
+        AnswerError,
+        ClientError,
+        GaveUpError,
+        InferenceError,
+        InputError,
+        ModelError,
+        UnreachableError,
+    )
     from .infer_message import Prediction
     from .retry import RetryPolicy
 
@@ -30,7 +39,9 @@ _HOME = {
     "Prediction": "infer_message",
     "RetryPolicy": "retry",
     "Stream": "client",
+    "UnreachableError": "errors",
 }
+_PACKAGES = ("httpx", "anyio")  # of the extra client
 
 __all__ = [
     "AddressError",
@@ -48,13 +59,20 @@ __all__ = [
     "Prediction",
     "RetryPolicy",
     "Stream",
+    "UnreachableError",
 ]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOME[name]}", __name__), name)
+    try:
+        return getattr(import_module(f".{_HOME[name]}", __name__), name)
+    except ModuleNotFoundError as err:
+        if (err.name or "").partition(".")[0] not in _PACKAGES:
+            raise
+        words = f'{__name__} needs {err.name}, which is not installed; run pip install "cellgate[client]"'
+        raise ModuleNotFoundError(words, name=err.name) from None
 
 
 def __dir__() -> list[str]:

@@ -3,6 +3,7 @@
 Rules of this file: pure.
 """
 
+import ssl
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, urlsplit
 
@@ -21,6 +22,7 @@ class Address:
         tls: whether to speak TLS.
         prefix: path before /v2, without a slash at its end.
         api_key: for a server that asks for one, visible ASCII; in no text that is shown.
+        believed: says whose certificate is believed; None: whose the system believes.
     """
 
     host: str
@@ -28,6 +30,12 @@ class Address:
     tls: bool = False
     prefix: str = ""
     api_key: str | None = field(default=None, repr=False)
+    believed: ssl.SSLContext | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def tls_context(self) -> ssl.SSLContext | None:
+        """What a connection over TLS is made with; None where there is no TLS."""
+        return (self.believed or ssl.create_default_context()) if self.tls else None
 
     @property
     def key_headers(self) -> dict[str, str]:

@@ -5,12 +5,16 @@ Rules of this file: pure; `client` and `async_client` drive it. Each has the sam
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from .arrays import like, to_array, to_rows
+from .certificate import distrust_in, untrusted
 from .errors import InputError, ModelError
 from .infer_message import Call, Prediction, Reply, check_status, model_path, pack_infer, unpack_infer
 from .model_facts import ModelFacts, facts_from_metadata
+from .retry import NoReply
+
+_TRUST: Final = "set SSL_CERT_FILE to a file with it, or give http=httpx.Client(verify=CONTEXT)"
 
 
 def key_headers(api_key: str | None) -> dict[str, str]:
@@ -25,6 +29,22 @@ def key_headers(api_key: str | None) -> dict[str, str]:
         remedy = "a line that was read from a file has its end still: strip it"
         raise InputError("api_key", "visible ASCII characters", "none, or others", remedy)
     return {"Authorization": f"Bearer {api_key}"}
+
+
+def no_reply(url: str, err: Exception) -> NoReply:
+    """Return why a request was not answered.
+
+    Args:
+        url: of the server.
+        err: as the transport raised it.
+
+    Raises:
+        UnreachableError: for a reason that no waiting ends: the server's certificate is not trusted.
+    """
+    refusal = distrust_in(err)
+    if refusal is not None:
+        raise untrusted(url, refusal, _TRUST) from err
+    return NoReply(f"{type(err).__name__} {err}".strip())
 
 
 def read_call(path: str) -> Call:

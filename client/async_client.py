@@ -13,7 +13,17 @@ import anyio
 import httpx
 
 from .address import parse_address
-from .asking import Question, check_streamable, facts_of, key_headers, metadata_call, names_of, object_of, read_call
+from .asking import (
+    Question,
+    check_streamable,
+    facts_of,
+    key_headers,
+    metadata_call,
+    names_of,
+    no_reply,
+    object_of,
+    read_call,
+)
 from .infer_message import Call, Prediction, Reply
 from .model_facts import ModelFacts
 from .retry import NoReply, RetryPolicy, Step, Told, converse
@@ -50,6 +60,9 @@ class AsyncClient:
         self._retry = retry or RetryPolicy()
         self._http = http or httpx.AsyncClient(timeout=timeout_s)
 
+    def __repr__(self) -> str:
+        return f"AsyncClient({self.url!r})"  # and never the key
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -63,7 +76,11 @@ class AsyncClient:
         await self._http.aclose()
 
     async def is_ready(self) -> bool:
-        """Whether the server takes requests at this moment; false where nobody answers."""
+        """Whether the server takes requests at this moment; false where nobody answers.
+
+        Raises:
+            UnreachableError: its certificate is not trusted.
+        """
         told = await self._send(read_call("/v2/health/ready"))
         return isinstance(told, Reply) and told.status == httpx.codes.OK
 
@@ -89,6 +106,7 @@ class AsyncClient:
 
         Raises:
             GaveUpError: it never was.
+            UnreachableError: the server's certificate is not trusted.
         """
         return await self._drive(converse(call, self.url, self._retry))
 
@@ -112,7 +130,7 @@ class AsyncClient:
                 call.method, self.url + call.path, headers={**self._headers, **call.headers}, content=call.content
             )
         except httpx.RequestError as err:
-            return NoReply(f"{type(err).__name__} {err}".strip())
+            return no_reply(self.url, err)
         return Reply(status=found.status_code, headers=found.headers, content=found.content)
 
 
@@ -126,6 +144,9 @@ class AsyncModel:
     def __init__(self, client: AsyncClient, facts: ModelFacts) -> None:
         self._client = client
         self.facts = facts
+
+    def __repr__(self) -> str:
+        return f"<AsyncModel {self.facts.name!r} of {self._client.url}>"
 
     async def infer(
         self,
@@ -180,6 +201,9 @@ class AsyncStream:
         self._client = client
         self._facts = facts
         self._position = position
+
+    def __repr__(self) -> str:
+        return f"<AsyncStream {self.id!r} of model {self._facts.name!r}, next step {self.step}>"
 
     @property
     def id(self) -> int | str:

@@ -13,7 +13,17 @@ from typing import Any, Self
 import httpx
 
 from .address import parse_address
-from .asking import Question, check_streamable, facts_of, key_headers, metadata_call, names_of, object_of, read_call
+from .asking import (
+    Question,
+    check_streamable,
+    facts_of,
+    key_headers,
+    metadata_call,
+    names_of,
+    no_reply,
+    object_of,
+    read_call,
+)
 from .infer_message import Call, Prediction, Reply
 from .model_facts import ModelFacts
 from .retry import NoReply, RetryPolicy, Step, Told, converse
@@ -49,6 +59,9 @@ class Client:
         self._retry = retry or RetryPolicy()
         self._http = http or httpx.Client(timeout=timeout_s)
 
+    def __repr__(self) -> str:
+        return f"Client({self.url!r})"  # and never the key
+
     def __enter__(self) -> Self:
         return self
 
@@ -62,7 +75,11 @@ class Client:
         self._http.close()
 
     def is_ready(self) -> bool:
-        """Whether the server takes requests at this moment; false where nobody answers."""
+        """Whether the server takes requests at this moment; false where nobody answers.
+
+        Raises:
+            UnreachableError: its certificate is not trusted.
+        """
         told = self._send(read_call("/v2/health/ready"))
         return isinstance(told, Reply) and told.status == httpx.codes.OK
 
@@ -88,6 +105,7 @@ class Client:
 
         Raises:
             GaveUpError: it never was.
+            UnreachableError: the server's certificate is not trusted.
         """
         return self._drive(converse(call, self.url, self._retry))
 
@@ -111,7 +129,7 @@ class Client:
                 call.method, self.url + call.path, headers={**self._headers, **call.headers}, content=call.content
             )
         except httpx.RequestError as err:
-            return NoReply(f"{type(err).__name__} {err}".strip())
+            return no_reply(self.url, err)
         return Reply(status=found.status_code, headers=found.headers, content=found.content)
 
 
@@ -125,6 +143,9 @@ class Model:
     def __init__(self, client: Client, facts: ModelFacts) -> None:
         self._client = client
         self.facts = facts
+
+    def __repr__(self) -> str:
+        return f"<Model {self.facts.name!r} of {self._client.url}>"
 
     def infer(
         self,
@@ -179,6 +200,9 @@ class Stream:
         self._client = client
         self._facts = facts
         self._position = position
+
+    def __repr__(self) -> str:
+        return f"<Stream {self.id!r} of model {self._facts.name!r}, next step {self.step}>"
 
     @property
     def id(self) -> int | str:

@@ -26,13 +26,12 @@ class AddressError(ClientError, ValueError):
 
 
 class UnreachableError(ClientError):
-    """Nobody answers at the address, or what answers does not speak HTTP as a model server does."""
+    """Nobody answers at the address, or somebody who is not believed, or speaks no HTTP as a model server does."""
 
-    def __init__(self, url: str, found: str) -> None:
-        super().__init__(
-            f"{url}: expected a model server there, found {found}; start one with cellgate serve BUNDLE, "
-            "or check the address"
-        )
+    def __init__(
+        self, url: str, found: str, remedy: str = "start one with cellgate serve BUNDLE, or check the address"
+    ) -> None:
+        super().__init__(f"{url}: expected a model server there, found {found}; {remedy}")
 
 
 class ServerGoneError(ClientError):

@@ -12,7 +12,9 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from .address import Address
+from .certificate import distrust_in, untrusted
 from .errors import KeyRefusedError, ModelError, UnreachableError
+from .http_connection import hung_up, open_later
 
 _MAX_BYTES: Final = 2**24
 _OK: Final = 200
@@ -194,15 +196,14 @@ def _choose(address: Address, timeout_s: float) -> str:
 
 def _get(address: Address, path: str, timeout_s: float, missing: str | None = None) -> dict[str, Any]:
     """GET a JSON object; `missing` is the model that a 404 means."""
-    kind = http.client.HTTPSConnection if address.tls else http.client.HTTPConnection
-    connection = kind(address.host, address.port, timeout=timeout_s)
+    connection = open_later(address, timeout_s)
     try:
         connection.request("GET", address.prefix + path, headers={"Accept": "application/json", **address.key_headers})
         response = connection.getresponse()
         body = response.read(_MAX_BYTES)
         found = json.loads(body) if body else {}
     except (OSError, http.client.HTTPException, ValueError, RecursionError) as err:
-        raise UnreachableError(address.url, _words(err)) from err
+        raise _unreachable(address, err) from err
     finally:
         connection.close()
     if missing is not None and response.status == http.client.NOT_FOUND:
@@ -213,6 +214,15 @@ def _get(address: Address, path: str, timeout_s: float, missing: str | None = No
     if response.status != _OK or not isinstance(found, dict):
         raise UnreachableError(address.url, f"status {response.status} for GET {path}")
     return found
+
+
+def _unreachable(address: Address, err: Exception) -> UnreachableError:
+    refusal = distrust_in(err)
+    if refusal is not None:
+        return untrusted(address.url, refusal, "set CELLGATE_TLS_CERT to a file with it")
+    if hung_up(address, err):
+        return UnreachableError(address.url, _words(err), "if it speaks TLS, its address begins with https://")
+    return UnreachableError(address.url, _words(err))
 
 
 def _words(err: Exception) -> str:

@@ -5,7 +5,6 @@ Rules of this file: it knows no requests; who uses a connection for what is the 
 
 import asyncio
 import contextlib
-import ssl
 from collections.abc import Callable
 from typing import Final
 
@@ -31,7 +30,7 @@ class Pool:
 
     def __init__(self, address: Address, owner: Owner, most: int, clock: Callable[[], float]) -> None:
         self._address, self._owner, self._most, self._clock = address, owner, most, clock
-        self._tls = ssl.create_default_context() if address.tls else None
+        self._tls = address.tls_context
         self._idle: list[Connection] = []
         self._opening: set[asyncio.Task[None]] = set()
         self._closed = False

@@ -5,7 +5,6 @@ Rules of this file: blocking and simple; it reads answers with the load's own re
 
 import json
 import socket
-import ssl
 from typing import Final
 
 from .address import Address
@@ -51,9 +50,8 @@ def probe(address: Address, job: Job, remedy: str, timeout_s: float = 60.0) -> N
 
 def _open(address: Address, timeout_s: float) -> socket.socket:
     connection = socket.create_connection((address.host, address.port), timeout_s)
-    if not address.tls:
-        return connection
-    return ssl.create_default_context().wrap_socket(connection, server_hostname=address.host)
+    context = address.tls_context
+    return connection if context is None else context.wrap_socket(connection, server_hostname=address.host)
 
 
 def _receive(connection: socket.socket) -> Answer:

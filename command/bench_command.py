@@ -10,6 +10,7 @@ from typing import Final
 
 from ..client.address import is_url
 from .bench_options import BUNDLE_ONLY, URL_ONLY
+from .bundle_remedy import export_line
 from .errors import UsageError
 from .extras import load
 
@@ -31,8 +32,8 @@ def run(arguments: argparse.Namespace) -> int:
     _check_plot(arguments.plot)
     if not for_url and not Path(arguments.target).exists():
         raise UsageError(
-            f"{arguments.target}: expected http://HOST:PORT or a bundle's folder, found nothing there; "
-            "a URL begins with http://"
+            f"{arguments.target}: expected http://HOST:PORT or a bundle's folder, found nothing there; a URL begins "
+            f"with http://, and a bundle is made by {export_line(arguments.target)}"
         )
     module = load(f"{__package__}.bench_{'load' if for_url else 'limit'}", "bench")
     status: int = module.run(arguments)

@@ -20,6 +20,7 @@ from ..serve.engine.models import EngineModel, open_engine_models
 from ..serve.environment import settings_from_env
 from ..serve.models.served_model import BundlePlace
 from .bench_limit_plot import plot_limit
+from .bundle_remedy import telling_how_to_make
 from .errors import DONE
 from .terminal import Terminal
 
@@ -50,7 +51,9 @@ def run(arguments: argparse.Namespace) -> int:
     terminal = Terminal(json=arguments.json)
     lengths = parse_lengths(arguments.lengths)
     settings = settings_from_env(arguments.environ, device=arguments.device, threads=arguments.threads)
-    opened = open_engine_models([BundlePlace(Path(arguments.target))], settings)[0]
+    path = Path(arguments.target)
+    with telling_how_to_make([path]):
+        opened = open_engine_models([BundlePlace(path)], settings)[0]
     plan = opened.plan_line(settings)
     least_steps = opened.runtime.signature.least_steps
     lengths, described = fit(arguments.lengths, lengths, least_steps)

@@ -5,11 +5,11 @@ drawing would be measured with the load.
 """
 
 import argparse
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from ..client.address import Address, parse_address
+from ..client.address import Address
 from ..client.infer_request import Body
 from ..client.jobs import JobPlan, StreamState, make_jobs
 from ..client.latency import Percentiles, Summary
@@ -20,8 +20,8 @@ from ..client.load_run import LoadResult, run_load
 from ..client.model_facts import ModelFacts, read_model
 from ..client.open_files import allow_connections
 from ..client.probe import probe
-from .api_key import api_key_of
-from .errors import DONE, UsageError
+from .errors import DONE, CheckFailedError, UsageError
+from .own_server import address_to_ask
 from .terminal import Terminal
 
 _OPEN_CONNECTIONS: Final = 512
@@ -71,7 +71,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _ask(arguments: argparse.Namespace, terminal: Terminal) -> Asked:
     """Ask the server what it serves, and fill in what was not given."""
-    address = replace(parse_address(arguments.target), api_key=api_key_of(arguments.environ))
+    try:
+        address = address_to_ask(arguments.environ, arguments.target)
+    except CheckFailedError as err:  # nothing was checked yet
+        raise UsageError(str(err)) from err
     lengths = parse_lengths(arguments.lengths)
     facts = read_model(address, arguments.model)
     lengths, described = fit(arguments.lengths, lengths, facts.least_steps)

@@ -163,7 +163,8 @@ BENCH: Final = Command(
     "answers take, for short and for long sequences apart, and how many come a second.\n"
     "With a BUNDLE: run it in this process, without HTTP: one sequence at a time, in padded batches, in batches\n"
     "sorted by length, and in the engine's lanes; each beside the floor, the least that the arithmetic takes.\n"
-    "A key, where the server asks for one, is taken from CELLGATE_API_KEY.",
+    "A key, where the server asks for one, is taken from CELLGATE_API_KEY, and a certificate that is believed from\n"
+    "CELLGATE_TLS_CERT.",
     examples="  cellgate bench http://127.0.0.1:8000                       32 requests under way, as fast as it goes\n"
     "  cellgate bench http://127.0.0.1:8000 --rate 500            500 requests a second, at random moments\n"
     "  cellgate bench http://127.0.0.1:8000 --lengths file:lengths.txt --plot load.html\n"

@@ -9,18 +9,18 @@ import json
 import sys
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import replace
 from http.client import HTTPException
 from typing import Any, Final
 from urllib.parse import quote
 
-from ..client.address import Address, parse_address
+from ..client.address import Address
+from ..client.http_connection import open_later
 from ..serve.settings import Settings
-from .api_key import api_key_of
 from .errors import DONE, CheckFailedError
-from .own_server import connection_to, own_certificate, own_url
+from .own_server import address_to_ask, own_url, remedy
 
 _OK: Final = 200
+_REMEDY: Final = "start the server with --control, or give its address"
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -31,8 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
         CheckFailedError: nobody answers in time, or the server refuses.
         UsageError: the key of the environment is none, or its certificate.
     """
-    environ = arguments.environ
-    address = replace(parse_address(arguments.url or default_url(environ)), api_key=api_key_of(environ))
+    address = address_to_ask(arguments.environ, arguments.url, default_url(arguments.environ))
     found = ask(address, arguments)
     words = "is current" if found["state"] == "loaded" else "is unloaded"
     sys.stdout.write(f"{found['name']} version {found['version']} {words}\n")
@@ -50,20 +49,20 @@ def ask(address: Address, arguments: argparse.Namespace) -> Mapping[str, Any]:
     Raises:
         CheckFailedError: no answer in time, or a refusal, which is repeated.
     """
-    certificate = None if arguments.url else own_certificate(arguments.environ)
     version = arguments.model_version
     body = json.dumps({} if version is None else {"parameters": {"version": version}})
     headers = {"Content-Type": "application/json", **address.key_headers}
     path = f"{address.prefix}/v2/repository/models/{quote(arguments.name, safe='')}/{arguments.command}"
     try:
-        with closing(connection_to(address, arguments.timeout, certificate)) as connection:
+        with closing(open_later(address, arguments.timeout)) as connection:
             connection.request("POST", path, body, headers)
             response = connection.getresponse()
             status, found = response.status, _object(response.read())
     except (OSError, HTTPException, ValueError) as err:
         words = str(err) or type(err).__name__
-        remedy = "start the server with --control, or give its address"
-        raise CheckFailedError(f"{address.url}: expected a server that takes orders, found: {words}; {remedy}") from err
+        raise CheckFailedError(
+            f"{address.url}: expected a server that takes orders, found: {words}; {remedy(address, err, _REMEDY)}"
+        ) from err
     if status != _OK or not found.keys() >= {"name", "version", "state"}:
         raise CheckFailedError(f"{address.url}: {found.get('error', f'found status {status}, of no control listener')}")
     return found

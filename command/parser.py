@@ -13,6 +13,7 @@ from .. import __version__
 from .bench_options import BENCH
 from .common_options import Command
 from .errors import UsageError
+from .help_text import HelpFormatter
 from .options import COMMANDS as OTHERS
 
 COMMANDS: Final[Mapping[str, Command]] = {**OTHERS, "bench": BENCH}
@@ -86,7 +87,7 @@ def make_parser() -> Parser:
         usage="cellgate COMMAND ...\n       cellgate COMMAND --help\n       cellgate --version",
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"cellgate {__version__}")
@@ -99,7 +100,7 @@ def make_parser() -> Parser:
             name,
             description=command.description,
             epilog=f"examples:\n{command.examples}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=HelpFormatter,
             allow_abbrev=False,
         )
         parser.commands[name] = child

@@ -18,6 +18,7 @@ from ..bundle.manifest import Manifest
 from ..serve.engine.models import open_proved
 from ..serve.models.served_model import BundlePlace, ServedModel
 from ..serve.settings import Settings
+from .bundle_remedy import telling_how_to_make
 from .errors import DONE, UsageError
 from .prediction import Prediction, predict
 from .sequence_file import Sequences, read_sequences
@@ -41,7 +42,9 @@ def run(arguments: argparse.Namespace) -> int:
     terminal = Terminal(json=arguments.json)
     output = _checked_output(arguments)
     settings = Settings(device=arguments.device, threads=arguments.threads, tf32=arguments.tf32)
-    model, runtime = open_proved(BundlePlace(Path(arguments.bundle)), settings)
+    path = Path(arguments.bundle)
+    with telling_how_to_make([path]):
+        model, runtime = open_proved(BundlePlace(path), settings)
     try:
         signature = model.manifest.graph
         sequences = read_sequences(Path(arguments.input), signature)

@@ -8,17 +8,17 @@ import argparse
 import sys
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import replace
 from http.client import HTTPException
 from typing import Final
 
-from ..client.address import Address, parse_address
+from ..client.address import Address
+from ..client.http_connection import open_later
 from ..serve.settings import Settings
-from .api_key import api_key_of
 from .errors import DONE, CheckFailedError
-from .own_server import connection_to, own_certificate, own_url
+from .own_server import address_to_ask, own_url, remedy
 
 _OK: Final = 200
+_REMEDY: Final = "start it, or give its address"
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -30,9 +30,8 @@ def run(arguments: argparse.Namespace) -> int:
         UsageError: the key of the environment is none.
     """
     environ = arguments.environ
-    address = replace(parse_address(arguments.url or default_url(environ)), api_key=api_key_of(environ))
-    certificate = None if arguments.url else own_certificate(environ)
-    status = ask(address, arguments.timeout, certificate)
+    address = address_to_ask(environ, arguments.url, default_url(environ))
+    status = ask(address, arguments.timeout)
     if status != _OK:
         raise CheckFailedError(f"{address.url}: expected a server that is ready, found status {status}; see its log")
     sys.stdout.write(f"{address.url} is ready\n")
@@ -44,23 +43,22 @@ def default_url(environ: Mapping[str, str]) -> str:
     return own_url(environ, Settings().port, "port")
 
 
-def ask(address: Address, timeout_s: float, certificate: str | None = None) -> int:
+def ask(address: Address, timeout_s: float) -> int:
     """Return the status with which a server answers the question whether it is ready.
 
     Args:
         address: of the server.
         timeout_s: for each step on the way.
-        certificate: see ``connection_to``.
 
     Raises:
         CheckFailedError: no connection, no answer in time, or no HTTP.
     """
     try:
-        with closing(connection_to(address, timeout_s, certificate)) as connection:
+        with closing(open_later(address, timeout_s)) as connection:
             connection.request("GET", f"{address.prefix}/v2/health/ready", headers=address.key_headers)
             return connection.getresponse().status
     except (OSError, HTTPException) as err:
         found = str(err) or type(err).__name__
         raise CheckFailedError(
-            f"{address.url}: expected a server that is ready, found: {found}; start it, or give its address"
+            f"{address.url}: expected a server that is ready, found: {found}; {remedy(address, err, _REMEDY)}"
         ) from err

@@ -110,17 +110,19 @@ class Terminal:
 
 
 class _PlainProgress:
-    """A line for each step of a short row of steps, and four or five for a long one."""
+    """A line for each step of a short row of steps, and four or five for a long one; none for a step's mere end."""
 
     def __init__(self, note: Callable[[str], None]) -> None:
         self._note = note
         self._total = 0
         self._due = 0
+        self._told = ""
 
     def __call__(self, what: str, done: int, total: int) -> None:
         if total != self._total:
-            self._total, self._due = total, 0
-        if done >= self._due:
+            self._total, self._due, self._told = total, 0, ""
+        if done >= self._due and what != self._told:
+            self._told = what
             self._note(f"{what} ({done} of {total})")
             self._due = done + 1 if total <= _SHORT else min(done + math.ceil(total / 4), max(total, done + 1))
 

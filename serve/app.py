@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import anyio.to_thread
 from fastapi import FastAPI
@@ -33,6 +33,7 @@ from .work_queue import WorkQueue
 # Its older versions, which cannot, keep the option unread.
 _SILENT = dict.fromkeys(("auto_configure", "tracing", "metrics", "logs", "operation_spans"), False)
 _OPTIONS: dict[str, Any] = {"telemetry": _SILENT}
+_PATHS: Final = ("a path of this server", "GET /docs shows them")
 
 # Threads for bodies and answers so large that they would hold up the event loop. The parser and the renderer hold the
 # interpreter's lock for most of their time: more threads would only take turns.
@@ -73,14 +74,21 @@ def create_app(
         counters=Counters.alone([model.name for model in table.models]) if counters is None else counters,
         tracer=tracer,
     )
-    app = bare_app("cellgate", state, running)
+    app = bare_app("cellgate", state, running, _PATHS)
     _add_routes(app, state)
     add_middleware(app, state)
     return app
 
 
-def bare_app(title: str, state: ServingState, running: Running) -> FastAPI:
-    """Return an application without routes, which has a state and answers errors with error objects."""
+def bare_app(title: str, state: ServingState, running: Running, paths: tuple[str, str]) -> FastAPI:
+    """Return an application without routes, which has a state and answers errors with error objects.
+
+    Args:
+        title: of the application.
+        state: of this process.
+        running: see `create_app`.
+        paths: what a request for another path is told was expected, and its remedy, or "".
+    """
     app = FastAPI(
         title=title,
         version=__version__,
@@ -93,6 +101,7 @@ def bare_app(title: str, state: ServingState, running: Running) -> FastAPI:
         **_OPTIONS,
     )
     app.state.serving = state
+    app.state.paths = paths
     return app
 
 

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .connection.refused_connections import FULL
 from .errors import QueueFull, ServeError
+from .head_errors import UnknownPath
 from .infer.json_response import render_object
 from .observe.fault_report import report_fault
 from .observe.request_id import KEY
@@ -58,11 +59,11 @@ async def on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     status = http.HTTPStatus(error.status_code)
     headers = dict(error.headers or {})
-    expected = "a path of GET /openapi.json"
-    if status is http.HTTPStatus.METHOD_NOT_ALLOWED:
-        headers["Allow"] = with_head(headers.get("Allow", ""))
-        expected = f"the method {headers['Allow']} on this path"
-    found = f"{request.method[:32]} {request.scope['path'][:120]}"
+    method, path = request.method, request.scope["path"]
+    if status is not http.HTTPStatus.METHOD_NOT_ALLOWED:
+        return answer_error(UnknownPath(method, path, *request.app.state.paths))
+    headers["Allow"] = with_head(headers.get("Allow", ""))
+    expected, found = f"the method {headers['Allow']} on this path", f"{method[:32]} {path[:120]}"
     return answer(status, f"request: expected {expected}, found {found}", status.name.lower(), headers)
 
 

@@ -28,6 +28,11 @@ def with_cause(err: Exception) -> str:
     return str(err) if err.__cause__ is None else " ".join(f"{err}: {err.__cause__}".split())
 
 
+def _version_words(versions: Sequence[int]) -> str:
+    *others, last = map(str, versions)
+    return f"versions {', '.join(others)} and {last}" if others else f"version {last}"
+
+
 class ServeError(Exception):
     """Anything this folder refuses or fails at. Raised only as one of its subclasses.
 
@@ -76,7 +81,7 @@ class NotInRepository(ServeError):  # noqa: N818
 
     def __init__(self, name: str, version: str | None, versions: Sequence[int]) -> None:
         asked = shown(name) if version is None else f"{shown(name)} version {shown(version)}"
-        found = f"version {', '.join(map(str, versions))} of it" if versions else "none"
+        found = f"{_version_words(versions)} of it" if versions else "none"
         remedy = "put it there; names and versions are those of the manifests"
         super().__init__(f"model repository: expected a bundle of {asked}, found {found}; {remedy}")
 

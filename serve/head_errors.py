@@ -4,11 +4,12 @@ Rules of this file: those of `errors`: a class builds the message from facts, an
 and the remedy. A class that closes the connection says so in its headers.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from .errors import ServeError, shown
 
-_SHOWN = 120  # characters of a path that an answer repeats
+_SHOWN: Final = 120  # characters of a path that an answer repeats
+_ONE_SPELLING: Final = "a path in its plainest spelling, without //, \\ and letters or slashes as %"
 
 
 class UnknownPath(ServeError):  # noqa: N818
@@ -17,8 +18,22 @@ class UnknownPath(ServeError):  # noqa: N818
     status = 404
     code = "not_found"
 
-    def __init__(self, method: str, path: str) -> None:
-        super().__init__(f"request: expected a path of GET /openapi.json, found {method[:32]} {path[:_SHOWN]}")
+    def __init__(self, method: str, path: str, expected: str = _ONE_SPELLING, remedy: str = "") -> None:
+        end = f"; {remedy}" if remedy else ""
+        super().__init__(f"request: expected {expected}, found {method[:32]} {path[:_SHOWN]}{end}")
+
+
+class UpgradeRequired(ServeError):  # noqa: N818
+    """A plain request for what is a WebSocket. Both headers are to be sent: RFC 9110, sections 7.8 and 15.5.22."""
+
+    status = 426
+    code = "upgrade_required"
+    headers: ClassVar[dict[str, str]] = {"Upgrade": "websocket", "Connection": "Upgrade"}
+
+    def __init__(self) -> None:
+        super().__init__(
+            "request: expected a WebSocket (Upgrade: websocket), found a plain GET; a proxy between may drop the header"
+        )
 
 
 class Unauthorized(ServeError):  # noqa: N818

@@ -7,6 +7,7 @@ done in other processes (`processes`); this one loads no runtime and no web fram
 
 import ipaddress
 import json
+import os
 import shlex
 import signal
 import socket
@@ -21,7 +22,7 @@ from .gate.open_paths import parse_open_paths
 from .gate.tls import key_file_warnings, tls_context
 from .listeners import base_url, open_listeners, scheme_of, target
 from .models.served_model import BundlePlace
-from .observe.operation_log import operation_logging
+from .observe.operation_log import SUPERVISOR, operation_logging
 from .processes.supervisor import Supervisor
 from .rpc.port import missing_package
 from .settings import Settings
@@ -50,14 +51,14 @@ def run_server(places: Sequence[BundlePlace], settings: Settings, echo: Echo) ->
 
         def say(hello: Mapping[str, Any]) -> None:
             models = hello["models"]
-            streams = [f"streams:      {hello['streams']}"] if hello.get("streams") else []
+            streams = [f"streams:      {_streams_words(hello)}"] if hello.get("streams") else []
             orders = [] if held.control is None else [f"control:      {_control_words(held.control, settings)}"]
             ready = ready_lines(models[0], base_url(held.http, scheme_of(settings)), settings, held.rpc)
             for line in (*warnings, *model_lines(models), *streams, *orders, *ready):
                 echo(line)
 
         has_files = settings.api_keys_file is not None or settings.tls_cert is not None
-        with operation_logging(settings.log_format, "supervisor"), _signals_stop(supervisor, has_files=has_files):
+        with operation_logging(settings.log_format, SUPERVISOR), _signals_stop(supervisor, has_files=has_files):
             supervisor.run(say)
         echo("stopped")
 
@@ -109,9 +110,8 @@ def model_lines(models: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         facts = model["facts"]
         threads = f"{facts['threads']} thread{'s'[: facts['threads'] > 1]}"
         yield (
-            f"serving {model['name']} version {model['version']} on {facts['device']} "
-            f"({facts['provider']}; {facts['reason']}), onnxruntime {facts['version']}, {threads}, "
-            f"{facts['precision']}"
+            f"serving {model['name']} version {model['version']} on {facts['device']} ({facts['reason']}), "
+            f"onnxruntime {facts['version']}, {threads}, {facts['precision']}"
         )
         yield f"  placement: {model['placement_line']}"
         yield f"  golden cases: {model['golden_line']}"
@@ -132,7 +132,7 @@ def ready_lines(model: Mapping[str, Any], url: str, settings: Settings, rpc: soc
     is_shut = settings.api_keys_file is not None and "docs" not in parse_open_paths(settings.open_paths)
     return [
         *(["keys:         asked for, by the page too; for a browser: --open-paths health,docs"] if is_shut else []),
-        f"workers:      {counted} for HTTP, 1 for the engine",
+        f"workers:      {counted} for HTTP, 1 for the engine; signals go to process {os.getpid()}",
         f"OpenAPI page: {url}/docs",
         f"gRPC:         {_rpc_words(settings, rpc)}",
         f"try it:       {curl_line(model, url, settings)}",
@@ -157,6 +157,13 @@ def curl_line(model: Mapping[str, Any], url: str, settings: Settings) -> str:
     if settings.api_keys_file is not None:
         words.append('-H "Authorization: Bearer $KEY"')
     return " ".join([*words, "-d", shlex.quote(data)])
+
+
+def _streams_words(hello: Mapping[str, Any]) -> str:
+    """Say where streams are kept, where there is a model that has any."""
+    if any(json.loads(model["manifest"])["streamable"] for model in hello["models"]):
+        return str(hello["streams"])
+    return "none, for no served model can be streamed"
 
 
 def _control_words(control: socket.socket, settings: Settings) -> str:

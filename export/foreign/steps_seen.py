@@ -9,6 +9,7 @@ Rules of this file: counts are read off runs, never off the code.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Final
@@ -105,16 +106,19 @@ def _fewest_left(network: ForeignNetwork, steps: int) -> int:
 def _complaint(network: ForeignNetwork, module: nn.Module, steps: int) -> Exception | None:
     rows = 1 if network.input_layout.one_at_a_time else PROBE_ROWS
     try:
-        x = example(network, steps, rows)
-        y, _ = network.run_rows(x, None, None)
-        network.call_as_it_came(module, x[:1])
+        with warnings.catch_warnings(action="ignore"):  # of what is refused or told here anyway
+            x = example(network, steps, rows)
+            y, _ = network.run_rows(x, None, None)
+            network.call_as_it_came(module, x[:1])
     except Exception as err:  # noqa: BLE001 - a stranger's forward may fail in any way
         return err
     if network.answer_axis.size(steps) > steps:  # a front that pads much leaves more of the fewest
         return SignatureError("it answers for more steps than it is given")
     if tuple(y.shape[y.dim() - len(network.output_sizes) :]) != network.output_sizes:  # such as y[:, -5:] of fewer
         return SignatureError(f"it answers with shape {list(y.shape)}")
-    return None if y.numel() else SignatureError("it answers for no step")
+    if not y.numel():
+        return SignatureError("it answers for no step")
+    return SignatureError("it answers with NaN") if bool(y.isnan().any()) else None  # as y.std(1) does of one step
 
 
 def lengths_to_try(network: ForeignNetwork) -> list[tuple[int, Tensor]]:

@@ -70,18 +70,24 @@ class EngineModel:
         cost, manifest = self.cost, self.served.manifest
         lanes = max_rows_of(settings)
         costs = (
-            f"{cost.unit_s * 1e6:.3g} us a row and step from {cost.cheap_rows} rows on, "
-            f"{cost.step_s[1] * 1e6:.3g} us alone, {cost.run_s * 1e6:.3g} us a run"
+            f"a run costs {_us(cost.run_s)}, each step of a sequence {_us(cost.unit_s)}, or {_us(cost.step_s[1])} alone"
         )
         if manifest.streamable:
-            how = f"up to {lanes} lanes that stop and go on, runs of at most {settings.run_limit_s * 1e3:g} ms"
+            limit = f"{settings.run_limit_s * 1e3:g} ms"
+            how = f"up to {lanes} sequences side by side, in runs of at most {limit} between which they come and go"
         else:
-            how = f"whole sequences, up to {lanes} of similar length in a run"
+            how = f"whole sequences, up to {lanes} of similar length side by side in a run"
         if manifest.graph.lengths is None:
-            how += ", rows of a run equally long"
+            how += ", those of a run equally long"
         if self.device_lanes:
             how += ", states stay on the device"
         return f"{how}; {costs}"
+
+
+def _us(seconds: float) -> str:
+    """Return microseconds as exact as they were measured, which is not very."""
+    us = seconds * 1e6
+    return f"{us:.2g} us" if us < 10 else f"{us:,.0f} us"  # noqa: PLR2004 - where two digits are whole
 
 
 def open_engine_models(

@@ -20,6 +20,7 @@ OPEN_PATHS: Final = {
     ),
     "metrics": _read(b"/metrics"),
     "docs": _read(
+        b"/",
         b"/docs",
         b"/docs/start.js",
         b"/docs/favicon.png",

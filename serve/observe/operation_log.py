@@ -16,6 +16,7 @@ from typing import Final
 
 from ..settings import LogFormat
 
+SUPERVISOR: Final = "supervisor"
 _ACCESS: Final = "cellgate.access"
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -42,11 +43,19 @@ def event_head(record: logging.LogRecord, process: str) -> dict[str, str | int |
 
 
 class TextFormat(logging.Formatter):
-    """The message, and the traceback where there is one."""
+    """The message, the process before it, and the traceback where there is one.
+
+    Args:
+        process: name of this process; the supervisor is the command itself, and its messages name others.
+    """
+
+    def __init__(self, process: str) -> None:
+        super().__init__()
+        self._whose = "" if process == SUPERVISOR else f"{process}: "
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the text of an event; a message is one line."""
-        message = escaped(record.getMessage()).replace("\n", "\\n")
+        message = self._whose + escaped(record.getMessage()).replace("\n", "\\n")
         return f"{message}\n{escaped(_traceback(record))}" if record.exc_info else message
 
 
@@ -86,7 +95,7 @@ def operation_logging(log_format: LogFormat, process: str) -> Iterator[None]:
         yield
         return
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormat(process) if log_format == "json" else TextFormat())
+    handler.setFormatter(JsonFormat(process) if log_format == "json" else TextFormat(process))
     handler.addFilter(lambda record: record.name != _ACCESS)
     level = supervisor.level
     root.addHandler(handler)

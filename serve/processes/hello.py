@@ -45,7 +45,7 @@ class Offer:
             "number": self.number,
             "path": self.path,
             "is_current": self.is_current,
-            "golden_line": f"{model.golden.cases} reproduced, {model.golden.summary()}",
+            "golden_line": model.golden.line(),
             "placement_line": f"{model.facts.graph}, {model.facts.placement.line()}",
             "plan": self.plan,
         }

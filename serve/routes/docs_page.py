@@ -9,7 +9,7 @@ from collections.abc import Callable
 from importlib import resources
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 _PAGE = """<!doctype html>
@@ -43,7 +43,7 @@ _CACHED = {**_HEADERS, "Cache-Control": "public, max-age=86400", "Vary": "Accept
 
 
 def docs_routes(document: Callable[[], bytes]) -> list[Route]:
-    """Return the routes of the page, its parts, and the OpenAPI document.
+    """Return the routes of the page, of what leads to it, of its parts, and the OpenAPI document.
 
     Args:
         document: returns the OpenAPI document as JSON.
@@ -51,6 +51,7 @@ def docs_routes(document: Callable[[], bytes]) -> list[Route]:
     page = {**_HEADERS, "Content-Security-Policy": _POLICY, "Cache-Control": "no-cache"}
     fresh = {**_HEADERS, "Cache-Control": "no-cache"}
     return [
+        Route("/", _to_page, methods=["GET"], include_in_schema=False),
         _constant("/docs", _PAGE.encode(), "text/html; charset=utf-8", page),
         _constant("/docs/start.js", _START.encode(), "text/javascript; charset=utf-8", fresh),
         _constant("/docs/favicon.png", _static("favicon.png"), "image/png", _CACHED),
@@ -58,6 +59,11 @@ def docs_routes(document: Callable[[], bytes]) -> list[Route]:
         _compressed("/docs/swagger-ui.css", _static("swagger-ui.css.gz"), "text/css; charset=utf-8"),
         _current("/openapi.json", document, "application/json", fresh),
     ]
+
+
+async def _to_page(_request: Request) -> Response:
+    """Lead whoever opens the bare address to the page; relative, for a proxy may have put a prefix before it."""
+    return RedirectResponse("docs", headers=_HEADERS)
 
 
 def _static(name: str) -> bytes:

@@ -7,17 +7,20 @@ other route answers with.
 from contextlib import suppress
 
 from fastapi import APIRouter, WebSocket
+from starlette.responses import Response
 from starlette.websockets import WebSocketDisconnect
 
 from ..connection.live_protocol import GOING_AWAY
 from ..error_answer import answer_error
 from ..errors import ServeError
+from ..head_errors import UpgradeRequired
 from ..infer.infer_request import RequestReader
 from ..observe.request_id import KEY
 from ..observe.request_meter import RequestMeters
 from ..observe.request_watch import watch_requests
 from ..serving_state import ServingState
 from .live_connection import LiveConnection
+from .route_state import Serving
 from .socket_message import Message
 
 socket_router = APIRouter()
@@ -33,6 +36,20 @@ async def stream(websocket: WebSocket, model_name: str) -> None:
 async def stream_version(websocket: WebSocket, model_name: str, model_version: str) -> None:
     """As without a version, which means the one that is current at each message."""
     await _serve(websocket, model_name, model_version)
+
+
+@socket_router.get("/v2/models/{model_name}/stream", include_in_schema=False)
+async def refuse_plain(serving: Serving, model_name: str) -> Response:
+    """Say what the path is to whoever asks without the header, or through a proxy that drops it."""
+    serving.table.find(model_name, None)
+    raise UpgradeRequired
+
+
+@socket_router.get("/v2/models/{model_name}/versions/{model_version}/stream", include_in_schema=False)
+async def refuse_plain_version(serving: Serving, model_name: str, model_version: str) -> Response:
+    """As without a version."""
+    serving.table.find(model_name, model_version)
+    raise UpgradeRequired
 
 
 async def _serve(websocket: WebSocket, name: str, version: str | None) -> None:

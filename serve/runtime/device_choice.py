@@ -73,16 +73,16 @@ def _is_installed(name: str) -> bool:
 
 def _open_best(bundle: Bundle, threads: int, *, tf32: bool) -> OnnxRuntime:
     if not offers_cuda():
-        return _open(bundle, "cpu", threads, f"the CPU, for this is {_NO_CUDA_BUILD}")
+        return _open(bundle, "cpu", threads, "this onnxruntime has no CUDA")
     try:
-        runtime = _open_cuda(bundle, threads, "CUDA, for it reproduced the golden cases", tf32=tf32)
+        runtime = _open_cuda(bundle, threads, "CUDA reproduced the golden cases", tf32=tf32)
     except ServerStartError as err:
-        return _open(bundle, "cpu", threads, f"the CPU, for CUDA did not open ({err})")
+        return _open(bundle, "cpu", threads, f"CUDA did not open ({err})")
     result = check_golden(runtime, bundle)
     if result.passed:
         return runtime
     runtime.close()
-    return _open(bundle, "cpu", threads, f"the CPU, for CUDA did not reproduce the golden cases ({result.summary()})")
+    return _open(bundle, "cpu", threads, f"CUDA did not reproduce the golden cases ({result.summary()})")
 
 
 def _open_cuda(bundle: Bundle, threads: int, reason: str, *, tf32: bool) -> OnnxRuntime:

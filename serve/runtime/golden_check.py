@@ -58,6 +58,11 @@ class GoldenResult:
     outputs: tuple[OutputError, ...]
     problems: tuple[str, ...]
 
+    def line(self) -> str:
+        """Return for people how well a runtime that passed reproduced the cases."""
+        worst = max((output.worst for output in self.outputs), default=0.0)
+        return f"{self.cases} reproduced, at most {worst:.2g} off"
+
     def summary(self) -> str:
         """Return one sentence for people: the first problem, else the worst output."""
         if self.problems:

@@ -98,10 +98,12 @@ def metadata(**changes):
 
 class Server:
     """Answers GET with metadata, POST with what `infer(asked)` gives: (status, body), bytes to send as they are, or
-    None to close the connection. It may be a coroutine. `asked` holds every POST in the order of its arrival.
+    None to close the connection. It may be a coroutine. `asked` holds every POST in the order of its arrival. With a
+    context in `tls` it speaks TLS.
     """
 
-    def __init__(self, infer=None, *, extensions=("binary_tensor_data",), models=("toy",), **changes):
+    def __init__(self, infer=None, *, extensions=("binary_tensor_data",), models=("toy",), tls=None, **changes):
+        self.tls = tls
         self.infer = infer or (lambda asked: (200, render(asked, toy_model(asked))))
         self.pages = {
             "/v2": {"name": "test", "version": "0", "extensions": list(extensions)},
@@ -114,9 +116,9 @@ class Server:
         self._writers = set()
 
     async def start(self):
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self.tls)
         self.port = self._server.sockets[0].getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http{'s' if self.tls else ''}://127.0.0.1:{self.port}"
 
     async def stop(self):
         self._server.close()

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+import re
 from contextlib import contextmanager
 
 import httpx
@@ -62,6 +63,19 @@ def open_client(request):
                 runner.run(client.__aexit__(None, None, None))
 
     return opened
+
+
+def test_each_says_what_it_is_and_never_the_key(open_client, serve_aside):
+    with serve_aside(extensions=["sequence"]) as server, open_client(server.url, api_key="secret-key") as client:
+        model = client.model("toy")
+        stream = model.stream(7)
+        shown = [re.sub("^(<?)Async", r"\1", repr(getattr(each, "_found", each))) for each in (client, model, stream)]
+
+    assert shown == [
+        f"Client('{server.url}')",
+        f"<Model 'toy' of {server.url}>",
+        "<Stream 7 of model 'toy', next step 0>",
+    ]
 
 
 class StreamsByThePage:

@@ -28,7 +28,7 @@ def test_every_error_of_the_page_is_offered():
     )
     named = {name for row in rows for name in re.findall(r"\w+Error", row)}
 
-    assert len(named) == 6
+    assert len(named) == 7
     assert named <= set(client.__all__)
 
 
@@ -41,6 +41,30 @@ def test_the_load_generator_needs_no_httpx():
     code = "import sys, cellgate.client.load; sys.exit('httpx' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["Client", "AsyncClient", "Stream"])
+def test_without_httpx_the_clients_name_the_extra_that_brings_it(name):
+    code = f"import sys; sys.modules['httpx'] = None; from cellgate.client import RetryPolicy, {name}"
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+
+    words = 'cellgate.client needs httpx, which is not installed; run pip install "cellgate[client]"'
+    assert done.stderr.splitlines()[-1] == f"ModuleNotFoundError: {words}"
+    assert done.stderr.count("Traceback") == 1
+
+
+def test_an_import_that_is_missing_inside_the_folder_stays_what_it_is(monkeypatch):
+    monkeypatch.setitem(client._HOME, "Client", "nowhere")
+
+    with pytest.raises(ModuleNotFoundError, match=r"cellgate\.client\.nowhere"):
+        client.Client  # noqa: B018
+
+
+def test_what_the_makefile_installs_has_the_clients_with_it():
+    makefile = (Path(__file__).parents[2] / "Makefile").read_text()
+
+    (extras,) = re.findall(r"--editable '\.\[([^]]+)\]'", makefile)
+    assert "client" in extras.split(",")
 
 
 @pytest.mark.parametrize("name", ["arrays", "infer_message", "retry", "stream_position"])

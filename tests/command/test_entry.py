@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 from argparse import ArgumentTypeError
@@ -64,6 +65,27 @@ def test_help_of_a_command_says_the_default_of_every_option(run, command):
     assert "examples:\n  " in done.out
     for action in options:
         assert action.required or "default" in action.help or "required" in action.help, action.dest
+
+
+@pytest.mark.parametrize("columns", [60, 80, 100])
+@pytest.mark.parametrize(
+    "words", [[], *([command] for command in COMMANDS)], ids=lambda words: " ".join(words) or "all"
+)
+def test_help_is_as_wide_as_the_terminal_but_for_commands_to_copy(run, monkeypatch, words, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    lines = run(*words, "--help").out.splitlines()
+
+    assert [line for line in lines if len(line) >= columns and not re.match("  (cellgate|CELLGATE)", line)] == []
+    assert any(columns - 20 < len(line) < columns for line in lines[:40] if not line.startswith(" "))
+
+
+def test_what_stands_behind_a_gap_goes_on_below_it_or_on_the_next_line(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    everything, bench = run("--help").out, run("bench", "--help").out
+
+    assert "  serve    answer for bundles over HTTP and gRPC\n" in everything
+    assert "  export   make a bundle of a network: ONNX and\n           TorchScript with batch and time" in everything
+    assert "  cellgate bench http://127.0.0.1:8000\n      32 requests under way, as fast as it goes\n" in bench
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from dataclasses import fields
 import pytest
 
 from cellgate.command import serve_command
-from cellgate.command.serve_options import _SETTINGS_HELP
+from cellgate.command.serve_options import _GROUPS
 from cellgate.serve.settings import Settings
 
 
@@ -36,10 +36,31 @@ def served(run, monkeypatch):
 def test_every_setting_has_an_option_with_help(run):
     help_text = run("serve", "--help").out
 
-    assert set(_SETTINGS_HELP) == {field.name for field in fields(Settings)}
+    described = [name for group in _GROUPS.values() for name in group]
+    assert sorted(described) == sorted(field.name for field in fields(Settings))
     for field in fields(Settings):
         assert f"--{field.name.replace('_', '-')} " in help_text or f"--{field.name.replace('_', '-')}," in help_text
         assert f"CELLGATE_{field.name.upper()}" in help_text.replace("\n", " ").replace("  ", "")
+
+
+def test_help_stands_in_groups_and_says_what_kind_of_value_each_option_takes(run):
+    help_text = run("serve", "--help").out
+    flags = [f"--{field.name.replace('_', '-')}" for field in fields(Settings) if isinstance(field.default, bool)]
+
+    for title in (
+        "listening:",
+        "device and engine:",
+        "streams:",
+        "keys and TLS:",
+        "logs, metrics and traces:",
+        "limits:",
+    ):
+        assert f"\n{title}\n" in help_text
+    for words in ("--api-keys-file FILE", "--repository FOLDER", "--otel-endpoint URL", "--open-paths NAMES"):
+        assert words in help_text
+    assert "TEXT" not in help_text
+    assert all(f"{flag}, --no-" in help_text for flag in flags)
+    assert "~/.local/state/cellgate/streams.sqlite" in help_text
 
 
 def test_the_command_line_overrules_the_environment_which_overrules_the_default(served, monkeypatch):
@@ -87,6 +108,47 @@ def test_durable_is_a_file_in_the_state_folder_of_this_user(served, monkeypatch,
     assert "--durable: expected it without --stream-store, found both" in done.err
 
 
+@pytest.mark.parametrize(
+    ("variables", "words", "is_durable"),
+    [
+        ({"DURABLE": "1"}, [], True),
+        ({"DURABLE": "no"}, [], False),
+        ({"DURABLE": ""}, [], False),
+        ({"DURABLE": "1"}, ["--no-durable"], False),
+        ({"DURABLE": "1"}, ["--stream-store", "memory"], False),
+        ({"DURABLE": "0"}, ["--durable"], True),
+    ],
+)
+def test_durable_has_a_variable_as_settings_have_and_options_overrule_it(
+    served, monkeypatch, tmp_path, variables, words, is_durable
+):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    for name, value in variables.items():
+        monkeypatch.setenv(f"CELLGATE_{name}", value)
+
+    store = f"sqlite:{tmp_path}/cellgate/streams.sqlite" if is_durable else "memory"
+    assert served("a", *words)[1].stream_store == store
+    assert served.out == [""]
+
+
+@pytest.mark.parametrize(
+    ("variables", "sentence"),
+    [
+        (
+            {"DURABLE": "1", "STREAM_STORE": "redis://host"},
+            "CELLGATE_DURABLE: expected it without CELLGATE_STREAM_STORE, found both; it stands for sqlite:PATH",
+        ),
+        ({"DURABLE": "perhaps"}, "durable (CELLGATE_DURABLE): expected true or false, found 'perhaps'"),
+    ],
+)
+def test_a_variable_for_durable_that_means_nothing_is_refused(run, monkeypatch, variables, sentence):
+    for name, value in variables.items():
+        monkeypatch.setenv(f"CELLGATE_{name}", value)
+    done = run("serve", "a")
+
+    assert (done.status, done.err) == (2, f"cellgate: {sentence}\n")
+
+
 def test_lines_of_the_server_are_printed_at_once(served, capsys):
     served("a")[2]("line")
 
@@ -110,7 +172,10 @@ def test_a_setting_outside_its_range_is_wrong_use(run, words, sentence):
 
 
 def test_a_missing_bundle_and_two_of_one_name_are_exit_2(run, classifier):
-    assert "none: expected the folder of a bundle" in run("serve", "none", "--port", "0").err
+    none = run("serve", classifier.path, "other=none", "--port", "0", "--device", "cpu")
+    made = "make one first: cellgate export SOURCE --out none"
+    assert none.err == f"cellgate: none: expected the folder of a bundle, found: nothing there; {made}\n"
+    assert none.status == 2
     twice = run("serve", classifier.path, classifier.path, "--port", "0", "--device", "cpu")
 
     assert twice.status == 2

@@ -74,6 +74,15 @@ def test_progress_is_a_few_plain_lines_where_there_is_no_terminal(capsys):
     ]
 
 
+def test_the_mere_end_of_a_step_that_was_told_is_not_told_again(capsys):
+    with Terminal().progress() as progress:
+        for what, done in (("a", 0), ("b", 1), ("b", 2)):
+            progress(what, done, 2)
+        progress("b", 0, 1)
+
+    assert capsys.readouterr().err == "cellgate: a (0 of 2)\ncellgate: b (1 of 2)\ncellgate: b (0 of 1)\n"
+
+
 def test_progress_is_a_bar_on_a_terminal(monkeypatch):
     screen = FakeTerminal()
     monkeypatch.setattr("sys.stderr", screen)

@@ -106,15 +106,20 @@ def test_limits_hold_behind_tls(encrypted, certificate):
     assert check_error(found, 431) == "headers_too_large"
 
 
-def test_the_health_check_of_a_container_asks_over_tls_too(encrypted, certificate):
-    environ = {**os.environ, "CELLGATE_PORT": str(encrypted.port), "CELLGATE_TLS_CERT": str(certificate[0])}
-    named = [f"https://127.0.0.1:{encrypted.port}"]  # by hand, the certificate has to be one that the system believes
+def test_the_health_check_of_a_container_asks_over_tls_too(encrypted, certificate, tmp_path):
+    other = make_certificate(tmp_path, "other", "-noenc")
+    address, other_name = (f"https://{host}:{encrypted.port}" for host in ("127.0.0.1", "localhost"))
 
-    def status_of(*url):
+    def status_of(*url, believed=certificate):
+        environ = {**os.environ, "CELLGATE_PORT": str(encrypted.port)}
+        environ |= {} if believed is None else {"CELLGATE_TLS_CERT": str(believed[0])}
         command = [sys.executable, "-c", PROGRAM, "ready", *url]
         return subprocess.run(command, env=environ, timeout=PATIENCE_S, check=False).returncode
 
-    assert (status_of(), status_of(*named)) == (0, 1)
+    assert (status_of(), status_of(believed=other)) == (0, 1)
+    # By hand, it has to be believed by the system or named, and the address has to stand in it.
+    assert (status_of(address), status_of(address, believed=other), status_of(address, believed=None)) == (0, 1, 1)
+    assert status_of(other_name) == 1
 
 
 def test_lines_of_the_start_say_https_and_the_curl_line_works(encrypted, certificate):

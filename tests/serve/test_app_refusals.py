@@ -1,5 +1,6 @@
 """What the application refuses by itself, with the protocol's error object: paths, models, verbs, headers, sizes."""
 
+import httpx
 import numpy as np
 import pytest
 
@@ -15,8 +16,9 @@ async def client(connect):
 @pytest.mark.parametrize(
     "path",
     [
-        "/",
         "/v1",
+        "/predict",
+        "/health",
         "/v2/models/",
         "/v2/health",
         "/v2/models/last/",
@@ -25,13 +27,35 @@ async def client(connect):
         "/v2/repository",
         "/v2/repository/models/last/load",
         "/docs/../pyproject.toml",
-        "/docs/%2e%2e/app.py",
         "/V2",
-        "//v2",
     ],
 )
-async def test_unknown_path_is_a_404_with_an_error_object(client, path):
-    check_error(await client.get(path), 404, "not_found", "request: expected a path of GET /openapi.json, found GET")
+async def test_unknown_path_is_a_404_that_says_where_the_known_ones_stand(client, path):
+    response = await client.get(path)
+
+    found = f"found GET {response.request.url.path}; GET /docs shows them"
+    check_error(response, 404, "not_found", f"request: expected a path of this server, {found}")
+
+
+@pytest.mark.parametrize("path", ["/docs/%2e%2e/app.py", "//v2", "/%76%32"])
+async def test_another_spelling_of_a_path_is_a_404_that_says_so(client, path):
+    response = await client.get(httpx.URL("http://127.0.0.1", raw_path=path.encode()))
+
+    check_error(response, 404, "not_found", "request: expected a path in its plainest spelling")
+    assert f"found GET {path}" in response.json()["error"]
+
+
+@pytest.mark.parametrize("path", ["/v2/models/last/stream", "/v2/models/last/versions/3/stream"])
+async def test_a_plain_get_of_a_websocket_is_told_what_is_missing(client, path):
+    response = await client.get(path)
+
+    check_error(response, 426, "upgrade_required", "expected a WebSocket (Upgrade: websocket), found a plain GET")
+    assert (response.headers["upgrade"], response.headers["connection"]) == ("websocket", "Upgrade")
+
+
+@pytest.mark.parametrize("path", ["/v2/models/nope/stream", "/v2/models/last/versions/4/stream"])
+async def test_a_plain_get_of_a_websocket_of_no_model_is_an_unknown_model(client, path):
+    check_error(await client.get(path), 404, "unknown_model", "last version 3")
 
 
 @pytest.mark.parametrize(

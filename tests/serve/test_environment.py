@@ -137,17 +137,40 @@ def test_environment_of_a_wrong_form_is_refused_by_name(name, text, message):
         settings_from_env({name: text})
 
 
-@pytest.mark.parametrize("name", ["WORKER", "API_KEY_FILE", "GRCP_PORT", "MAX_BODY_BYTE", "HOSTS"])
+@pytest.mark.parametrize(
+    "name", ["WORKER", "API_KEY_FILE", "GRCP_PORT", "MAX_BODY_BYTE", "HOSTS", "PROT", "PRT", "POORT", "GPRC", "TF23"]
+)
 def test_a_misspelt_variable_is_told_with_the_setting_that_was_meant(name):
     (told,) = misspelt_variables({PREFIX + name: "1", "WORKER": "1"})
 
     assert told.startswith(f"{PREFIX}{name} is no setting; {PREFIX}")
 
 
+def test_one_slip_tells_the_setting_and_not_one_that_looks_more_alike():
+    assert misspelt_variables({"CELLGATE_PROT": "1"}) == ["CELLGATE_PROT is no setting; CELLGATE_PORT is one"]
+
+
+def test_names_that_the_caller_reads_are_settings_to_it():
+    assert misspelt_variables({"CELLGATE_DURABLE": "1"}, ["durable"]) == []
+    (told,) = misspelt_variables({"CELLGATE_DURABEL": "1"}, ["durable"])
+    assert told == "CELLGATE_DURABEL is no setting; CELLGATE_DURABLE is one"
+
+
 @pytest.mark.parametrize(
     "name",
     # other parts of cellgate, docker-compose's variables, and what Kubernetes makes for a Service
-    ["WORKERS", "API_KEY", "DEBUG", "BUNDLE", "GPU_PORT", "GPU_GRPC_PORT", "SERVICE_PORT", "PORT_8000_TCP_PORT"],
+    [
+        "WORKERS",
+        "API_KEY",
+        "DEBUG",
+        "BUNDLE",
+        "GPU_PORT",
+        "GPU_GRPC_PORT",
+        "SERVICE_PORT",
+        "PORT_8000_TCP_PORT",
+        "GPU",
+        "BASE",
+    ],
 )
 def test_variables_of_others_are_left_alone(name):
     assert misspelt_variables({PREFIX + name: "1"}) == []

@@ -11,6 +11,7 @@ from cellgate.serve import errors, head_errors, stream_errors
         (errors.BodyTooLarge(7), 413, "body_too_large", False),
         (errors.UnsupportedMedia("Content-Type", "JSON", "text"), 415, "unsupported_media", False),
         (head_errors.UnknownPath("GET", "/a"), 404, "not_found", False),
+        (head_errors.UpgradeRequired(), 426, "upgrade_required", False),
         (head_errors.Unauthorized(), 401, "unauthorized", False),
         (head_errors.Forbidden("another"), 403, "forbidden", False),
         (head_errors.ForeignOrigin("https://a"), 403, "foreign_origin", False),

@@ -60,7 +60,7 @@ def test_table_of_errors_has_every_class_with_its_status():
         if isinstance(item, type) and issubclass(item, errors.ServeError) and item.code != "start"
     ]
 
-    assert len(classes) == 34
+    assert len(classes) == 35
     for item in classes:
         assert f"`{item.code}`" in table[str(item.status)]
 

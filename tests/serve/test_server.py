@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -77,18 +78,30 @@ def test_server_says_where_it_is_answers_and_stops_in_order(bundle_paths, number
     lines = serve_here(places, Settings(port=0, device="cpu", threads=1), visit, number)
 
     assert answers == [{"ready": True}, 200]
-    assert lines[0].startswith("serving last version 3 on cpu (CPUExecutionProvider; asked for), onnxruntime ")
+    assert lines[0].startswith("serving last version 3 on cpu (asked for), onnxruntime ")
     assert lines[0].endswith(", 1 thread, float32")
     assert lines[1].startswith("  placement: model.onnx, ")
     assert lines[1].endswith(" nodes on CPUExecutionProvider")
-    assert lines[2].startswith("  golden cases: 2 reproduced, ")
-    assert lines[3].startswith("  plan: up to 64 lanes ")
+    assert re.fullmatch(r"  golden cases: 2 reproduced, at most [0-9.e-]+ off", lines[2])
+    assert lines[3].startswith("  plan: up to 64 sequences side by side, ")
     assert lines[4].startswith("serving words version 3 on cpu")
     assert lines[8].startswith("streams:      in memory: a restart ")
-    assert lines[9] == "workers:      1 process for HTTP, 1 for the engine"
+    assert lines[9] == f"workers:      1 process for HTTP, 1 for the engine; signals go to process {os.getpid()}"
     assert lines[10].startswith("OpenAPI page: http://127.0.0.1:")
     assert lines[-2:] == [LAST_LINE, "stopped"]
     assert signal.getsignal(number) is before
+
+
+def test_where_no_model_can_be_streamed_the_start_says_so_and_of_no_store(model, served_models):
+    other = Offer(served=replace(served_models["last"], name="other"), number=1).entry()
+    whole = {**model, "manifest": model["manifest"].replace('"streamable": true', '"streamable": false')}
+
+    assert whole["manifest"] != model["manifest"]
+    assert server._streams_words({"models": [whole, other], "streams": "in a file"}) == "in a file"
+    assert (
+        server._streams_words({"models": [whole], "streams": "in a file"})
+        == "none, for no served model can be streamed"
+    )
 
 
 def test_access_log_goes_to_stderr_where_asked_for(bundle_paths, capfd):
@@ -264,10 +277,9 @@ def test_notes_of_the_runtime_are_echoed_once_as_warnings(model):
 
 
 def test_workers_are_counted(model):
-    assert (
-        ready_lines(model, "http://h:1", Settings(workers=3))[0]
-        == "workers:      3 processes for HTTP, 1 for the engine"
-    )
+    line = ready_lines(model, "http://h:1", Settings(workers=3))[0]
+
+    assert line.startswith("workers:      3 processes for HTTP, 1 for the engine; ")
 
 
 def test_where_the_page_asks_for_a_key_the_start_says_how_a_browser_gets_it():

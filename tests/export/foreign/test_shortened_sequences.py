@@ -115,6 +115,21 @@ class Forecast(nn.Module):
         return self.tells(h[-1].unsqueeze(1).repeat(1, 3, 1))[0].flatten(1)  # type: ignore[no-any-return]
 
 
+class Spread(nn.Module):
+    """Deviations over time, of which a single step has none: pooled with the mean, or taken out of the sequence."""
+
+    def __init__(self, *, pooled: bool) -> None:
+        super().__init__()
+        self.rnn, self.score = nn.GRU(I, H, batch_first=True), nn.Linear(2 * H, O)
+        self.pooled = pooled
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.pooled:
+            x = (x - x.mean(1, keepdim=True)) / (x.std(1, keepdim=True) + 1e-2)
+        y, _ = self.rnn(x)
+        return self.score(torch.cat([y.mean(1), y.std(1) if self.pooled else y[:, -1]], 1))  # type: ignore[no-any-return]
+
+
 class Attentive(Fronted):
     """Reads a mean over the steps, weighted by what they say."""
 
@@ -181,6 +196,8 @@ def conv(kernel: int, **options: Any) -> nn.Conv1d:
         pytest.param(Beside(7), 7, id="beside-the-layer"),
         pytest.param(Beside(5), 5, id="beside-the-layer-all-that-are-tried"),
         pytest.param(Started(), 1, id="one-step-more"),
+        pytest.param(Spread(pooled=True), 2, id="mean-and-deviation-over-time"),
+        pytest.param(Spread(pooled=False), 2, id="divided-by-its-deviation-over-time"),
     ],
 )
 def test_sequences_of_any_length_from_the_least_on(exported: Any, module: nn.Module, least: int) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -269,16 +270,19 @@ def test_one_bundle_that_is_not_reproduced_is_closed(make_network, opened, tmp_p
 
 # The plan in words
 
-COSTS = re.escape("1.06 us a row and step from 24 rows on, 5 us alone, 20 us a run")
+COSTS = re.escape("a run costs 20 us, each step of a sequence 1.1 us, or 5 us alone")
+
+STOPPED = "up to 32 sequences side by side, in runs of at most 4 ms between which they come and go"
+WHOLE = "whole sequences, up to 32 of similar length side by side in a run"
 
 
 @pytest.mark.parametrize(
     ("streamable", "ragged", "expected"),
     [
-        (True, True, r"up to 32 lanes that stop and go on, runs of at most 4 ms"),
-        (True, False, r"up to 32 lanes that stop and go on, runs of at most 4 ms, rows of a run equally long"),
-        (False, True, r"whole sequences, up to 32 of similar length in a run"),
-        (False, False, r"whole sequences, up to 32 of similar length in a run, rows of a run equally long"),
+        (True, True, STOPPED),
+        (True, False, f"{STOPPED}, those of a run equally long"),
+        (False, True, WHOLE),
+        (False, False, f"{WHOLE}, those of a run equally long"),
     ],
 )
 def test_plan_is_told_in_words(make_model, make_runtime, streamable, ragged, expected):
@@ -289,8 +293,18 @@ def test_plan_is_told_in_words(make_model, make_runtime, streamable, ragged, exp
     assert re.fullmatch(f"{expected}; {COSTS}", line)
 
 
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(3.14e-8, "0.031 us"), (9.94e-6, "9.9 us"), (1.049e-5, "10 us"), (1.2346e-3, "1,235 us")]
+)
+def test_costs_are_told_in_two_digits_and_never_in_powers_of_ten(make_model, make_runtime, seconds, words):
+    model = make_model(make_runtime())
+    cost = replace(model.cost, run_s=seconds)
+
+    assert f"; a run costs {words}, " in replace(model, cost=cost).plan_line(Settings())
+
+
 def test_plan_tells_no_more_lanes_than_a_run_can_have(make_model, make_runtime):
-    assert make_model(make_runtime()).plan_line(Settings(max_lanes=4096)).startswith(f"up to {POOL_ROWS} lanes")
+    assert make_model(make_runtime()).plan_line(Settings(max_lanes=4096)).startswith(f"up to {POOL_ROWS} sequences ")
 
 
 def test_answers_of_an_opened_model_are_those_of_its_bundle(bundle_paths, bundles, opened, make_limits, drain):

@@ -90,7 +90,7 @@ def test_what_is_not_there_is_told_with_the_versions_that_are(write, repository)
     write("a", 1)
     write("b", 2)
 
-    with pytest.raises(NotInRepository, match=r"expected a bundle of 'steps' version '3', found version 1, 2 of it;"):
+    with pytest.raises(NotInRepository, match=r"bundle of 'steps' version '3', found versions 1 and 2 of it;"):
         repository.find("steps", "3")
     with pytest.raises(NotInRepository, match="expected a bundle of 'nope', found none;"):
         repository.find("nope", None)

@@ -21,22 +21,26 @@ def bare_root(*handlers):
         root.handlers = before
 
 
-def logged(capsys, log_format, *handlers, fault=None, **more):
+def logged(capsys, log_format, *handlers, fault=None, process="frontend 0", **more):
     with bare_root(*handlers) as root:
-        with operation_logging(log_format, "frontend 0"):
+        with operation_logging(log_format, process):
             logging.getLogger("cellgate.serve").warning("found %s", HOSTILE, exc_info=fault, **more)
         assert root.handlers == list(handlers)
     return capsys.readouterr().err
 
 
-def test_text_is_the_message_on_one_line(capsys):
-    assert logged(capsys, "text") == "found a\\u000d\\nb\\u001b[31m\\u2028c\\u0000\\u009b\n"
+def test_text_is_the_process_and_the_message_on_one_line(capsys):
+    assert logged(capsys, "text") == "frontend 0: found a\\u000d\\nb\\u001b[31m\\u2028c\\u0000\\u009b\n"
+
+
+def test_text_of_the_supervisor_which_is_the_command_itself_is_the_message_alone(capsys):
+    assert logged(capsys, "text", process="supervisor").startswith("found a")
 
 
 def test_text_of_a_fault_has_its_traceback_without_control_characters(capsys):
     lines = logged(capsys, "text", fault=ValueError(HOSTILE)).split("\n")
 
-    assert lines[0].startswith("found a")
+    assert lines[0].startswith("frontend 0: found a")
     assert lines[1:] == ["ValueError: a\\u000d", "b\\u001b[31m\\u2028c\\u0000\\u009b", ""]
 
 

@@ -51,6 +51,15 @@ def test_the_control_listener_is_probed_by_head(unchanged):
     assert (answer.status_code, answer.content) == (200, b"")
 
 
+@pytest.mark.parametrize("path", ["/", "/docs", "/openapi.json"])
+def test_the_control_listener_says_what_there_is_and_sends_nobody_elsewhere(unchanged, path):
+    answer = unchanged.control.get(path)
+
+    assert answer.status_code == 404
+    orders = "POST /v2/repository/models/NAME/load or /unload, or POST /v2/repository/index"
+    assert answer.json()["error"] == f"request: expected {orders}, found GET {path}"
+
+
 @pytest.mark.parametrize("path", [LOAD, UNLOAD])
 def test_the_main_listener_takes_no_orders(unchanged, path):
     assert unchanged.client.post(path, content=b"").status_code == 404

@@ -63,5 +63,7 @@ def test_where_there_are_too_few_files_it_is_said_and_who_is_one_too_many_is_tol
         said = process.communicate(timeout=PATIENCE_S)[1]
 
     assert {json.loads(answer.partition(b"\r\n\r\n")[2])["code"] for answer in answers} == {"too_many_connections"}
-    assert said.startswith("max_connections: expected open files for 4096 connections of a process, found some for 150")
+    assert said.startswith(
+        "frontend 0: max_connections: expected open files for 4096 connections of a process, found some for 150"
+    )
     assert said.count("\n") == 1

@@ -242,6 +242,26 @@ async def test_page_loads_only_what_this_server_sends(client):
         assert part.headers["x-content-type-options"] == "nosniff"
 
 
+async def test_the_bare_address_leads_to_the_page(client):
+    found = await client.get("/")
+    page = await client.get("/", follow_redirects=True)
+
+    assert (found.status_code, found.headers["location"]) == (307, "docs")
+    assert (page.url.path, page.status_code) == ("/docs", 200)
+    assert "swagger-ui" in page.text
+
+
+@pytest.mark.parametrize(("open_paths", "status"), [("docs", 307), ("health", 401)])
+async def test_who_needs_a_key_for_the_page_needs_one_for_the_way_to_it(connect, tmp_path, open_paths, status):
+    keys = tmp_path / "keys"
+    keys.write_text("robot:0123456789abcdef\n")
+
+    async with connect(api_keys_file=str(keys), open_paths=open_paths) as asker:
+        found = await asker.get("/")
+
+    assert found.status_code == status
+
+
 async def test_page_sends_the_document_to_no_public_validator(client):
     start = await client.get("/docs/start.js")
 

@@ -12,6 +12,7 @@ from cellgate.serve.routes.head_method import HeadAsGet, with_head
 from ..listening import PATIENCE_S, listening
 
 READ = [
+    "/",
     "/v2",
     "/v2/",
     "/v2/health/live",
@@ -39,7 +40,7 @@ def host(request, bundle_paths, open_served):
         yield found
 
 
-@pytest.mark.parametrize("path", [*READ, "/v2/models/other", "/other"])
+@pytest.mark.parametrize("path", [*READ, "/v2/models/other", "/v2/models/steps/stream", "/other"])
 def test_head_has_the_status_and_headers_of_get_and_no_body(host, path):
     with httpx.Client(base_url=f"http://{host}") as client:
         got, headed = client.get(path), client.head(path)
@@ -84,9 +85,10 @@ async def test_open_paths_need_no_key_for_it_and_others_do(connect, tmp_path):
     keys.write_text("robot:0123456789abcdef\n")
 
     async with connect(api_keys_file=str(keys), open_paths="health,docs") as client:
-        found = {path: (await client.head(path)).status_code for path in ("/v2/health/ready", "/docs", "/v2/models")}
+        paths = ("/v2/health/ready", "/", "/docs", "/v2/models")
+        found = {path: (await client.head(path)).status_code for path in paths}
 
-    assert found == {"/v2/health/ready": 200, "/docs": 200, "/v2/models": 401}
+    assert found == {"/v2/health/ready": 200, "/": 307, "/docs": 200, "/v2/models": 401}
 
 
 async def test_the_log_says_which_method_came_and_that_no_byte_was_answered(connect, caplog):

@@ -63,7 +63,7 @@ def test_auto_takes_the_cpu_where_the_build_has_no_cuda_and_says_so(bundles):
     runtime = open_runtime(bundles["steps"])
 
     assert runtime.device == "cpu"
-    assert runtime.facts.reason == "the CPU, for this is an onnxruntime without CUDA"
+    assert runtime.facts.reason == "this onnxruntime has no CUDA"
 
 
 @pytest.mark.usefixtures("no_cuda_build")
@@ -96,7 +96,7 @@ def test_auto_takes_cuda_where_it_reproduces_the_golden_cases(bundles, monkeypat
 
     runtime = open_runtime(bundles["steps"])
 
-    assert (runtime.provider, runtime.facts.reason) == (CUDA_PROVIDER, "CUDA, for it reproduced the golden cases")
+    assert (runtime.provider, runtime.facts.reason) == (CUDA_PROVIDER, "CUDA reproduced the golden cases")
 
 
 @pytest.mark.usefixtures("cuda_build")

@@ -30,6 +30,15 @@ def test_the_right_network_passes(bundles, make_fake, make_network, kind):
     assert result.passed
     assert (result.cases, result.problems) == (2, ())
     assert [(output.output, output.worst) for output in result.outputs] == [("y", 0.0), ("h_n", 0.0), ("c_n", 0.0)]
+    assert result.line() == "2 reproduced, at most 0 off"
+
+
+def test_the_line_for_people_has_the_largest_difference_of_all_outputs(bundles, make_fake, make_network):
+    change = spoilt("h_n", lambda h: h + np.float32(2**-20))
+    result = check_golden(make_fake(make_network("steps"), change), bundles["steps"])
+
+    assert result.passed
+    assert result.line() == "2 reproduced, at most 9.5e-07 off"
 
 
 def test_swapped_gates_fail(bundles, make_fake, make_network):
