@@ -10,6 +10,9 @@ from torch.nn import functional
 from cellgate.export.errors import SignatureError
 from cellgate.export.exportable import prepare
 from cellgate.export.foreign.input_search import number_of_tokens, only_width
+from cellgate.export.proof.cases import Case, make_inputs
+from cellgate.export.proof.oracle import Oracle
+from cellgate.export.proof.torch_legs import EagerLeg
 
 from .foreign_modules import H, I, assert_equal_to_module_row_by_row
 
@@ -118,6 +121,31 @@ def test_tokens_of_a_table_can_be_told(exported: Any) -> None:
     module = nn.Sequential(nn.Embedding(11, I), nn.GRU(I, H, batch_first=True))
 
     assert exported(module, input_dim=11).exportable.signature.vocabulary_size == 11
+
+
+class OneHotLoop(nn.Module):
+    """The same with a loop of its own, which is judged in float64 though it names float32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.LSTMCell(7, H)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        h = c = torch.zeros(ids.size(0), H)
+        seen = []
+        for step in functional.one_hot(ids, num_classes=7).float().unbind(1):
+            h, c = self.cell(step, (h, c))
+            seen.append(h)
+        return torch.stack(seen, 1)
+
+
+def test_loop_over_tokens_without_a_table_is_judged_in_float64(exported: Any) -> None:
+    exportable = exported(OneHotLoop()).exportable
+    inputs = make_inputs(Case(id="tokens", rows=2, steps=5, ragged=False, state="zero"), exportable.signature)
+
+    truth = Oracle(exportable).truth(inputs).outputs["y"]
+
+    assert abs(truth - EagerLeg(exportable).run(inputs)["y"]).max() < 1e-6
 
 
 class Spectrum(nn.Module):
