@@ -60,7 +60,8 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
         "--input-dim",
         type=whole_number(1, 2**31 - 1),
         metavar="I",
-        help="features of one step of your module's input, 1 or more; default: found by trying its layers' widths",
+        help="features of one step of your module's input, or the number of its tokens, 1 or more; default: found by "
+        "trying",
     )
     parser.add_argument(
         "--answer",

@@ -209,11 +209,18 @@ def refuse_list_of_steps(name: str, returned: Sequence[Named], steps: Sequence[i
     Raises:
         AnswerError: every result is such a list.
     """
-    if all({one for one, _ in named} == set(map(str, range(T))) for named, T in zip(returned, steps, strict=True)):
+    if all(_has_a_tensor_for_each(named, T) for named, T in zip(returned, steps, strict=True)):
         raise AnswerError(
             f"{name}.forward returns a list with a tensor for each step, expected one tensor of all steps; end it "
             "with torch.stack(outputs, 1), where outputs is that list"
         )
+
+
+def _has_a_tensor_for_each(named: Named, steps: int) -> bool:
+    """Whether the answer is the first of as many tensors as there are steps, in one list."""
+    place = named[0][0].rpartition(".")[0]
+    beside = [one.removeprefix(f"{place}.") for one, _ in named if one.rpartition(".")[0] == place]
+    return sorted(beside) == sorted(map(str, range(steps))) and steps > 1
 
 
 @torch.no_grad()

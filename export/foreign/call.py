@@ -137,7 +137,9 @@ class ForeignCall(nn.Module):
         return next((p.dtype for p in self.module.parameters() if p.is_floating_point()), torch.float32)
 
     def _arguments(self, roles: Roles, x: Tensor, lengths: Tensor | None, state: list[Tensor] | None) -> dict[str, Any]:
-        arguments: dict[str, Any] = {roles.sequence: self.input_layout.hand_over(x)}
+        handed = self.input_layout.hand_over(x)
+        # A forward may write into what it is given; a capture makes new values of what is written.
+        arguments: dict[str, Any] = {roles.sequence: handed if self.in_graph else handed.clone()}
         if roles.lengths is not None:
             full = torch.full((x.size(0),), x.size(1), dtype=torch.int64)
             arguments[roles.lengths] = full if lengths is None else lengths.to(torch.int64)

@@ -54,8 +54,7 @@ class SinglesDoubled(TorchFunctionMode):
         del types
         if func is Tensor.float:
             return args[0].double()
-        if func in {Tensor.to, Tensor.type}:
-            args = tuple(_doubled(value) for value in args)
+        args = tuple(_doubled(value) for value in args)  # of x.to(dtype), and of its operator in a loop rolled up
         return func(*args, **{name: _doubled(value) for name, value in (kwargs or {}).items()})
 
     def __enter__(self) -> Self:

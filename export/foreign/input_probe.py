@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +20,7 @@ from ..errors import AnswerError, ExportError, SignatureError
 from .call_layout import InputLayout, input_layouts
 from .call_mask import MaskForm, further_marks, mask_forms, says_too_much
 from .call_modes import wants_cuda
+from .input_search import number_of_tokens, only_width, takes_something_else
 
 if TYPE_CHECKING:
     from .network import ForeignNetwork
@@ -43,8 +45,8 @@ def example(network: ForeignNetwork, steps: int, rows: int | None = None, seed: 
 
 
 @torch.no_grad()
-def find_input(network: ForeignNetwork, tried: Sequence[Input]) -> None:
-    """Try each input, first come first tried, until one runs.
+def find_input(network: ForeignNetwork, tried: Sequence[Input], *, searches: bool = False) -> None:
+    """Try each input, first come first tried, until one runs; then, where told so, widths that no layer tells.
 
     A mask that has a default without which nothing runs is needed all the same.
 
@@ -59,8 +61,8 @@ def find_input(network: ForeignNetwork, tried: Sequence[Input]) -> None:
         runs, _ = _first_that_runs(network, tried)
         if not runs:
             network.own_roles, network.roles, network.mask_form = roles, roles, None
-    if not runs:
-        raise SignatureError(_no_input(network, tried, complaint))
+    if not runs and not (searches and _found_by_trying(network, tried)):
+        raise SignatureError(_no_input(network, tried, complaint, told=not searches))
 
 
 def _first_that_runs(network: ForeignNetwork, tried: Sequence[Input]) -> tuple[bool, Exception | None]:
@@ -79,6 +81,33 @@ def _first_that_runs(network: ForeignNetwork, tried: Sequence[Input]) -> tuple[b
                 return True, complaint
             complaint = complaint or err
     return False, complaint
+
+
+def _found_by_trying(network: ForeignNetwork, tried: Sequence[Input]) -> bool:
+    """Set the input of the first kind of which just one runs; return whether there is one."""
+
+    def runs(layout: InputLayout, count: int, *, takes_tokens: bool = False) -> bool:
+        network.input_layout, network.takes_tokens, network.input_dim = layout, takes_tokens, count
+        network.mask_form = _mask_forms(network)[0]
+        network.probe_steps = next((p for p in PROBES[:2] if _complaint_of(network, p) is None), (0, 0))
+        return network.probe_steps != (0, 0)
+
+    widths = list(dict.fromkeys(width for _, takes_tokens, width in tried if not takes_tokens))
+    vectors = [layout for layout in input_layouts(takes_tokens=False, width=0) if not layout.one_at_a_time]
+    numbers = [layout for layout in input_layouts(takes_tokens=False, width=1) if "I" not in layout.axes]
+    given = network.probe_steps
+    for layout in vectors:
+        width = only_width(partial(runs, layout), type(network.module).__name__)
+        if width is not None:
+            return runs(layout, width)
+    if any(runs(layout, 1) for layout in numbers if not layout.one_at_a_time):
+        return True
+    for layout in input_layouts(takes_tokens=True, width=0):
+        tokens = None if layout.one_at_a_time else number_of_tokens(partial(runs, layout, takes_tokens=True), widths)
+        if tokens is not None:
+            return runs(layout, tokens, takes_tokens=True)
+    network.probe_steps = given
+    return False
 
 
 def inputs_to_try(tried: Sequence[tuple[bool, int]]) -> Iterator[Input]:
@@ -102,13 +131,18 @@ def _mask_forms(network: ForeignNetwork) -> list[MaskForm | None]:
 
 
 def _complaint_of(network: ForeignNetwork, probed: tuple[int, ...] = PROBE_STEPS) -> Exception | None:
-    """Return why the module does not run so; None where it runs for each number of steps, row beside row."""
+    """Return why the module does not run so; None where it runs for each number of steps, row beside row.
+
+    A layer may run on several series of each row, as many for every number of steps.
+    """
+    series: set[float] = set()
     try:
         for steps in probed:
             x = example(network, steps)
             y = network.call(x)
             seen = [rows for rows, _ in network.carry.shapes.values()]
-            if seen and x.size(0) not in seen:
+            series.add(1.0 if not seen or x.size(0) in seen else seen[0] / x.size(0))
+            if series != {1.0} and (len(series) > 1 or len(probed) == 1 or not min(series).is_integer()):
                 return ExportError(f"its recurrent layers saw {seen[0]} rows where {x.size(0)} were given")
             # A mask of another form may have been broadcast over the rows.
             if network.mask_form is not None and x.size(0) * network.call(x[:1]).numel() != y.numel():
@@ -120,7 +154,7 @@ def _complaint_of(network: ForeignNetwork, probed: tuple[int, ...] = PROBE_STEPS
     return None
 
 
-def _no_input(network: ForeignNetwork, tried: Sequence[Input], complaint: Exception | None) -> str:
+def _no_input(network: ForeignNetwork, tried: Sequence[Input], complaint: Exception | None, *, told: bool) -> str:
     """Say why no input was found, with a remedy for what is found out on further runs."""
     name = type(network.module).__name__
     if isinstance(complaint, ImportError):  # the folder of the file is on the path only while the file is loaded
@@ -148,12 +182,17 @@ def _no_input(network: ForeignNetwork, tried: Sequence[Input], complaint: Except
     if any(isinstance(child, nn.Conv2d | nn.Conv3d) for child in network.module.modules()):
         return (
             f"{name}.forward takes images (it has nn.Conv2d; it said {said}), expected a sequence of vectors or "
-            "tokens; name a factory that returns its recurrent part alone"
+            "tokens; name a factory that returns its recurrent part alone, or a module around it whose forward(x) "
+            "makes its images of one x [B, T, I], and say --input-dim"
         )
     fixed = {n for child in network.module.modules() for n, v in vars(child).items() if "batch" in n and type(v) is int}
     remedy = f"make it with {min(fixed)} = 1, or " if fixed else ""
     masked = "" if network.mask_form is None else f" with a {network.roles.mask} of a mark for each step"
-    return f"{name}.forward runs for no input width (tried {widths}){masked}; it said {said}; {remedy}say --input-dim"
+    remedy += takes_something_else(said)
+    return (
+        f"{name}.forward runs for no input width (tried {widths}){masked}; it said {said}; {remedy}say "
+        f"{'another ' * told}--input-dim"
+    )
 
 
 def _settings(network: ForeignNetwork, tried: Sequence[Input]) -> Iterator[None]:

@@ -45,7 +45,7 @@ class ForeignNetwork(ForeignCall):
         module: as it came.
         told: as for find_roles.
         input_dim: I, or the number of tokens, where it is known.
-        takes_tokens: whether ``input_dim`` is that of tokens.
+        takes_tokens: whether ``input_dim`` is that of tokens, where it is known.
         writes_out: whether torch's layers are written out and rolled up with the loops beside them (written_out.py).
 
     Attributes:
@@ -60,16 +60,17 @@ class ForeignNetwork(ForeignCall):
         input_dim: int | None = None,
         answer: str | None = None,
         *,
-        takes_tokens: bool = False,
+        takes_tokens: bool | None = None,
         writes_out: bool = False,
     ) -> None:
         super().__init__(module, told, answer)
         as_written = written_out(module) if writes_out else module
-        tried = [(takes_tokens, input_dim)] if input_dim is not None else input_candidates(self.module)
+        kinds = (False, True) if takes_tokens is None else (takes_tokens,)
+        tried = input_candidates(self.module) if input_dim is None else [(kind, input_dim) for kind in kinds]
         inputs = list(inputs_to_try(tried))
         if writes_out or not self.exchanges:
             tried = loop_candidates(module) if input_dim is None else tried
-            taken = self._roll_up(module, as_written, tried, numbers=input_dim in {None, 1})
+            taken = self._roll_up(module, as_written, tried, numbers=input_dim in {None, 1}, searches=input_dim is None)
             inputs = [(taken.layout, taken.takes_tokens, taken.width)]
         self.state_squeezed = isinstance(self.module, ExchangedLayer) and self.module.squeezed
         if isinstance(self.module, ExchangedLayer):  # the module was itself a layer, and its arguments went with it
@@ -81,7 +82,7 @@ class ForeignNetwork(ForeignCall):
                 f"{type(module).__name__}.forward needs a state for {len(self.stacks)} recurrent layers, expected one "
                 f"layer or none required; give {', '.join(self.roles.state)} the default None"
             )
-        find_input(self, inputs)
+        find_input(self, inputs, searches=input_dim is None)
         find_mask(self)
         find_steps_seen(self)
         find_output(self)
@@ -103,11 +104,15 @@ class ForeignNetwork(ForeignCall):
         return {"mask": f"{self.roles.mask}, {made}: {self.mask_form.words}"}
 
     def _roll_up(
-        self, module: nn.Module, as_written: nn.Module, tried: list[tuple[bool, int]], *, numbers: bool
+        self,
+        module: nn.Module,
+        as_written: nn.Module,
+        tried: list[tuple[bool, int]],
+        **how: bool,
     ) -> Sequences:
         """Put a loop that the module's own forward runs into recurrent layers; return how it takes its sequence."""
         try:
-            rolled = roll(module, as_written, self.own_roles, self.own_answer, self.carry, tried, numbers=numbers)
+            rolled = roll(module, as_written, self.own_roles, self.own_answer, self.carry, tried, **how)
         except UnsupportedLayerError as err:
             raise UnsupportedLayerError(
                 f"{type(module).__name__} has no recurrent layer, expected nn.LSTM, nn.GRU, a layer of cellgate.model "

@@ -21,6 +21,7 @@ from ..graph.capture_error import place_of
 from .answered_steps import check_answered
 from .input_probe import PROBE_ROWS, example
 from .proof_steps import proof_steps
+from .python_chance import draws_by_chance, gives_another
 
 if TYPE_CHECKING:
     from .network import ForeignNetwork
@@ -43,6 +44,8 @@ def prove_as_it_came(network: ForeignNetwork, module: nn.Module) -> None:
         x = example(network, steps, PROBE_ROWS if steps <= _FEW else 1, seed=2)
         y = _run_or_refuse(network, theirs, x, lambda x=x: network(x)[0])  # type: ignore[misc]
         alone = _rows_alone(network, theirs, x)
+        if not equal_for and draws_by_chance(partial(network.call_as_it_came, theirs, x[:1])):
+            raise SignatureError(gives_another(type(module).__name__))
         if network.per_step:
             check_answered(type(module).__name__, alone, network.answer_axis, steps)
         if steps > network.probe_steps[1] and not bool(alone.isfinite().all()):
@@ -107,9 +110,12 @@ def _run_or_refuse(network: ForeignNetwork, theirs: nn.Module, x: Tensor, run: C
                 f"{name} allows the time at most {most}{place_of(err)} (for {steps} steps it said {said}), expected it "
                 f"free; if it has a table of positions, read the last one from there on, clamp(max={most - 1})"
             ) from err
+        remedy = "where it calls squeeze(), say which axis: squeeze(-1)"
+        if "greater than 0" in said:  # pack_padded_sequence's word for a row of nothing but padding
+            remedy = "where it counts the real steps of a row, let it count one at least: .clamp(min=1)"
         raise SignatureError(
             f"{name}.forward fails for {rows} row{'s' * (rows > 1)} of {steps} step{'s' * (steps > 1)} ({said}), "
-            "expected any number of both; where it calls squeeze(), say which axis: squeeze(-1)"
+            f"expected any number of both; {remedy}"
         ) from err
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...bundle.axes import StepAxis
 from ..errors import SignatureError
@@ -16,6 +16,7 @@ from .answer import Named, refuse_list_of_steps, refuse_other_numbers, refuse_wi
 from .answered_steps import find_answered_steps, per_step_of_fewer
 from .call_layout import output_layouts
 from .input_probe import PROBE_ROWS, PROBES, example
+from .python_chance import draws_by_chance, gives_another
 
 if TYPE_CHECKING:
     from .network import ForeignNetwork
@@ -101,12 +102,9 @@ def _check_state_is_used(network: ForeignNetwork) -> None:
 
 
 def _check_same_again(network: ForeignNetwork, x: Tensor) -> None:
-    if not torch.allclose(network.call(x), network.call(x), rtol=1e-5, atol=1e-5, equal_nan=True):
-        raise SignatureError(
-            f"{_name(network)}.forward gives another output each time for the same input, expected the same; start "
-            "from zeros in the place of torch.randn, give F.dropout training=self.training, and change no attribute in "
-            "place"
-        )
+    again = torch.allclose(network.call(x), network.call(x), rtol=1e-5, atol=1e-5, equal_nan=True)
+    if not again or draws_by_chance(lambda: network.call(x)):
+        raise SignatureError(gives_another(_name(network)))
 
 
 def _choose_layout(network: ForeignNetwork, shapes: list[list[int]], others: str) -> None:
@@ -124,9 +122,18 @@ def _choose_layout(network: ForeignNetwork, shapes: list[list[int]], others: str
         raise SignatureError(
             f"{_name(network)}.forward lets a row change the output of another, expected each row by itself; "
             "look for a view() or reshape() that mixes the batch with another axis, and for a mean over the batch"
+            f"{_batch_norm(network)}"
         )
     network.answer_axis = StepAxis()
     raise SignatureError(_no_layout(network, shapes, rows) + others)
+
+
+def _batch_norm(network: ForeignNetwork) -> str:
+    """Name the first norm that takes its mean over the batch, in evaluation too; say nothing where there is none."""
+    for path, child in network.module.named_modules():
+        if isinstance(child, nn.modules.batchnorm._BatchNorm) and child.running_mean is None:  # noqa: SLF001 - its only name
+            return f", as that of {path}, which has no running statistics (track_running_stats=False)"
+    return ""
 
 
 def _rows_stay_apart(network: ForeignNetwork) -> bool:

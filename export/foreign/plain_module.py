@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from ...bundle.graph_scan import MAX_MODEL_BYTES
+from ..error_line import first_line
 from ..errors import SourceError
 
 _WRAPPERS = {"OptimizedModule": "_orig_mod", "DataParallel": "module", "DistributedDataParallel": "module"}
@@ -56,7 +57,9 @@ def plain_copy(source: object) -> nn.Module:
     try:
         copied = copy.deepcopy(source).cpu().eval().requires_grad_(requires_grad=False)
     except (RuntimeError, TypeError) as err:
-        raise SourceError(f"{kind} cannot be copied, expected copy.deepcopy to take it: {err}") from err
+        raise SourceError(
+            f"{kind} cannot be copied, expected copy.deepcopy to take it: {first_line(err)}{_computed(source)}"
+        ) from err
     _refuse_nan(copied)
     return copied
 
@@ -66,6 +69,17 @@ def unwrapped(source: nn.Module) -> nn.Module:
     while type(source).__name__ in _WRAPPERS and type(source).__module__.startswith("torch."):
         source = source.get_submodule(_WRAPPERS[type(source).__name__])
     return source
+
+
+def _computed(source: nn.Module) -> str:
+    """Name what a run with gradients left in the module, and what takes it away; nothing where there is no such."""
+    for path, module in source.named_modules():
+        for name, value in vars(module).items():
+            parts = value if isinstance(value, tuple | list) else [value]
+            if any(isinstance(part, torch.Tensor) and not part.is_leaf for part in parts):
+                place = f"{path}.{name}".lstrip(".")
+                return f"; {place} is left from a run with gradients: let the factory set {place} = None before it ends"
+    return ""
 
 
 def _refuse_nan(module: nn.Module) -> None:

@@ -12,7 +12,7 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from ..error_line import said_by
 from ..errors import ExportError
-from .size_guards import STRANGERS
+from .size_guards import SIZE_AS_TENSOR, STRANGERS
 
 _NOT_CAPTURED: Final = "the network could not be captured as a graph: "
 _DECIDES: Final = (
@@ -29,6 +29,8 @@ def not_captured(err: BaseException) -> ExportError:
         return ExportError(_NOT_CAPTURED + _DECIDES.format(place_of(err)))
     if isinstance(err, torch._dynamo.exc.UncapturedHigherOrderOpError):  # noqa: SLF001 - its only name
         return ExportError(_NOT_CAPTURED + _step_not_followed(str(err)))
+    if isinstance(err, TypeError) and "SymInt" in str(err):  # of NumPy, which knows no size that is free
+        return ExportError(_NOT_CAPTURED + f"it computes with a size{place_of(err)}; {SIZE_AS_TENSOR}")
     return ExportError(_NOT_CAPTURED + said_by(err))
 
 

@@ -14,6 +14,8 @@ from torch import Tensor
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 from torch.nn import functional
 
+from .free_twins import twin_of
+
 
 def free_form_of(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return what computes the same of a free length, or the function itself.
@@ -28,7 +30,7 @@ def free_form_of(function: Callable[..., Any]) -> Callable[..., Any]:
         return _adaptive_avg_pool
     if function is functional.adaptive_max_pool1d:
         return _adaptive_max_pool
-    return function
+    return twin_of(function)
 
 
 def _max_pool(

@@ -2,13 +2,14 @@
 
 A module that packs knows each row's length and says so to its recurrent layer; that is just what the graph needs. While
 ``packing_understood`` is entered, ``pack_padded_sequence`` and ``pad_packed_sequence`` give and take a Ragged instead
-of a PackedSequence, wherever the module's own code looks them up; afterwards everything is as before.
+of a PackedSequence, wherever the module's own code looks them up; afterwards everything is as before. Code that maps
+``packed.data`` and packs it again finds what it needs for that in a Ragged.
 """
 
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FunctionType
 from typing import Any
 
@@ -19,15 +20,29 @@ from torch.nn.utils import rnn
 
 @dataclass(frozen=True, slots=True)
 class Ragged:
-    """A padded batch with its lengths: data [B, T, W], lengths int64 [B]."""
+    """A padded batch with its lengths: data [B, T, W], lengths int64 [B]; rows keep their order."""
 
     data: Tensor
     lengths: Tensor
+    sorted_indices: None = None
+    unsorted_indices: None = None
+
+    @property
+    def batch_sizes(self) -> Tensor:
+        """What ``PackedSequence(data, packed.batch_sizes, ...)`` is to be made with: the lengths."""
+        return self.lengths
+
+    def _replace(self, *, data: Tensor) -> "Ragged":
+        """Return the same with other data, as PackedSequence does, which is a named tuple."""
+        return replace(self, data=data)
 
 
 def _pack(input: Tensor, lengths: Any, batch_first: bool = False, enforce_sorted: bool = True) -> Ragged:  # noqa: A002, ARG001
-    """Stand in for torch.nn.utils.rnn.pack_padded_sequence; rows keep their order, so none need be sorted."""
-    return Ragged(input if batch_first else input.transpose(0, 1), torch.as_tensor(lengths))
+    """Stand in for torch.nn.utils.rnn.pack_padded_sequence; rows keep their order, so none need be sorted.
+
+    Torch's own takes no row of nothing, which a module may count that tells padding by a token; here it has one step.
+    """
+    return Ragged(input if batch_first else input.transpose(0, 1), torch.as_tensor(lengths).clamp(min=1))
 
 
 def _pad(
@@ -48,6 +63,7 @@ def packing_understood(module: nn.Module) -> Iterator[None]:
     stand_ins: dict[Callable[..., Any], Callable[..., Any]] = {
         rnn.pack_padded_sequence: _pack,
         rnn.pad_packed_sequence: _pad,
+        rnn.PackedSequence: Ragged,
     }
     undo: list[tuple[dict[str, Any], str, Any]] = []
     try:

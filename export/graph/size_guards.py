@@ -25,6 +25,10 @@ _CONDITION: Final = re.compile(
     r"eval (?:Eq\(\w+, \d+\)|\w+ <= \d+|(?P<remainder>(?:Eq|Ne)\(Mod\(\w+, \d+\), \d+\))) \["
 )
 _BY_REMAINDER: Final = ", by a remainder"
+SIZE_AS_TENSOR: Final = (
+    "take torch.tensor(x.size(1)) in the place of float(x.size(1)), and torch.tensor(x.size(1)).sqrt() in that of "
+    "math.sqrt and np.sqrt of it"
+)
 _SIZE: Final = re.compile(r"L\['\w+'\](?:\[\d+\])*\.size\(\)\[\d+\]")
 # The most that a capture is asked for; no batch and no sequence is as long. It is not written into the graph. Without
 # it a convolution's own guard against overflow (torch 2.10: T <= 2147483647/5) would count as a limit.
@@ -124,12 +128,22 @@ def _remedy(what: str, place: str) -> str:
     if most and not place:
         cut = int(most[1]) + 1
         return f"Where forward cuts sequences, as x[:, -{cut}:] and x[:, :{cut}] do, cut them before they are sent"
+    if most:
+        last = int(most[1]) - 1
+        return (
+            "Where it reads a table of positions, read the last one from there on, as "
+            f"table[torch.arange(x.size(1)).clamp(max={last})] does; where it is a condition on the number of steps, "
+            "take it out, and cut sequences before they are sent"
+        )
     if place.endswith(_BY_REMAINDER):
         return (
             "Cut or pad all sequences alike, as x[:, : T // 2 * 2] and F.pad(x, (0, 0, 0, -T % 2)) do, in the place "
             "of a condition on T % 2"
         )
-    return (
-        "Call a head on all steps at once, loop over time in a cell inside cellgate.model.LSTMLayer, and let no Python "
-        "value depend on a tensor's size"
-    )
+    rows = "Do with all rows at once what a loop over them does, as y[torch.arange(y.size(0)), lengths - 1]"
+    if what.startswith("freezes the batch to"):
+        return rows
+    steps = "call a head on all steps at once, loop over time in a cell inside cellgate.model.LSTMLayer"
+    if what.startswith("freezes the time to"):
+        return f"C{steps[1:]}, and {SIZE_AS_TENSOR}"
+    return f"{rows}, {steps}, and let no Python value depend on a tensor's size"

@@ -22,6 +22,7 @@ _RANDOM: Final = (
     "uniform",
     "exponential",
 )
+UNWRITTEN: Final = "it reads of torch.empty what nothing was written into; begin with torch.zeros"
 _UNWRITTEN: Final = ("aten.empty", "aten.new_empty")
 _READS_A_PART: Final = frozenset({STEP, "select.int"})
 
@@ -33,7 +34,7 @@ def refuse_chance(unrolled: Unrolled) -> None:
         name = str(value.target).removeprefix("aten.")
         source = str(unrolled.values[value.args[0].number].target) if name in _READS_A_PART else ""
         if source.startswith(_UNWRITTEN):
-            raise NoLoopError("it reads of torch.empty what nothing was written into; begin with torch.zeros")
+            raise NoLoopError(UNWRITTEN)
         if name.startswith(_RANDOM):
             raise NoLoopError(
                 f"it draws random numbers ({name.split('.')[0]}) even in evaluation; start from zeros, and draw only "

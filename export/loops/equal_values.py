@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from .step_reads import item, select, slice_one
+from .step_reads import axis_of, item, select, slice_one
 from .step_writes import select_scatter, slice_scatter
 from .value import BATCH, Ref
 
@@ -70,10 +70,9 @@ def equal_value(unrolled: Unrolled, target: Any, args: tuple[Any, ...], shape: A
     if target is _aten.copy.default and unrolled.shape_of(args[0]) == unrolled.shape_of(args[1]):
         return args[1].number  # type: ignore[no-any-return]
     if target in _SAME_IF_SHAPED_ALIKE and isinstance(args[0], Ref):
-        before = unrolled.values[args[0].number]
-        alike = before.shape == shape and before.dtype == dtype and "?" not in (shape or ("?",))
-        if alike:
-            return args[0].number
+        alike = _shaped_alike(unrolled, args[0], shape, dtype)
+        if alike is not None:
+            return alike
     if target in _RESHAPES:
         return unrolled.add(_aten.reshape.default, args, (), shape, dtype)
     if target in _MADE_LIKE and "?" not in (shape or ("?",)):
@@ -106,6 +105,14 @@ def _squeeze_rule(unrolled: Unrolled, source: Ref, axis: Any) -> int | None:
     return value.args[0].number if undone else None
 
 
+def _shaped_alike(unrolled: Unrolled, source: Ref, shape: Any, dtype: Any) -> int | None:
+    """Return the source where it has this shape; else what was reshaped, as a state is that is kept flat meanwhile."""
+    value = unrolled.values[source.number]
+    numbers = [source.number, *([value.args[0].number] if value.target is _aten.reshape.default else [])]
+    known = [unrolled.values[number] for number in numbers if "?" not in (shape or ("?",))]
+    return next((n for n, v in zip(numbers, known, strict=False) if (v.shape, v.dtype) == (shape, dtype)), None)
+
+
 def _cat(unrolled: Unrolled, parts: tuple[Ref, ...], axis: int = 0) -> int | None:
     """Return the stack that joining steps along a new axis of one amounts to, also where it grows step after step."""
     kept = [part for part in parts if not _is_empty(unrolled.shape_of(part), axis)]
@@ -118,7 +125,7 @@ def _cat(unrolled: Unrolled, parts: tuple[Ref, ...], axis: int = 0) -> int | Non
         value = unrolled.values[part.number]
         if value.target is _aten.unsqueeze.default and value.args[1] % len(shape) == place:
             inner.append(value.args[0])
-        elif value.target is _aten.stack.default and value.args[1] == place:
+        elif value.target is _aten.stack.default and axis_of(value, len(shape)) == place:
             inner += value.args[0]
         else:
             return kept[0].number if len(kept) == 1 else None
@@ -150,8 +157,8 @@ def _flip(unrolled: Unrolled, source: Ref, axes: tuple[int, ...]) -> int | None:
     value, shape = unrolled.values[source.number], unrolled.shape_of(source)
     if value.target is not _aten.stack.default:
         return None
-    place = value.args[1] if len(value.args) > 1 else 0
-    if [axis % len(shape) for axis in axes] != [place % len(shape)]:
+    place = axis_of(value, len(shape))
+    if [axis % len(shape) for axis in axes] != [place]:
         return None
     return unrolled.add(_aten.stack.default, (value.args[0][::-1], place), (), shape, value.dtype)
 

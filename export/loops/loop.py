@@ -12,8 +12,9 @@ SHORTENED: Final = (
     "cellgate.model.LSTMLayer over your cell run a loop behind it"
 )
 PASSES_OVER: Final = (
-    "its loop over time does not read every step in turn, as range(1, T) or a step of two does not; let it read each, "
-    "from the first to the last, and do the same with it"
+    "its loop over time does not read every step in turn, as range(1, T) or a step of two does not, or looks back to "
+    "the last state but one alone; let it read each, from the first to the last, and do the same with it and the last "
+    "state"
 )
 UNLIKE: Final = (
     "its loop over time does not do the same in every step; let each step do what the others do, the first from zeros"

@@ -11,6 +11,7 @@ Rules of this file: it says in which order, and which refusal is told; the steps
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 
 from torch import Tensor, nn
@@ -19,9 +20,11 @@ from ..errors import ExportError, SignatureError, UnsupportedLayerError
 from ..foreign.answer import Answer, refuse_list_of_steps, refuse_other_numbers
 from ..foreign.call_roles import Roles
 from ..foreign.exchanged_layer import Carry
+from ..foreign.input_search import takes_something_else
 from ..foreign.original_proof import gives_nan
+from ..foreign.python_chance import draws_by_chance, gives_another
 from .capture import Captured, capture, unroll
-from .chance import refuse_chance
+from .chance import UNWRITTEN, refuse_chance
 from .fed_back import mark_fed_back
 from .finder import find_loops
 from .loop import NONE_FOUND, ONE_SLOT_MORE, NoLoopError
@@ -30,7 +33,16 @@ from .program import Program
 from .program_builder import program_of
 from .proof import prove
 from .rolled_module import make_module
-from .sequence_call import AnswerAlone, Sequences, failure, free_steps, rows_apart, said_to_singles, ways_to_try
+from .sequence_call import (
+    AnswerAlone,
+    Sequences,
+    failure,
+    free_steps,
+    rows_apart,
+    said_to_singles,
+    ways_found,
+    ways_to_try,
+)
 from .step_slots import keeps_the_start
 from .unrolled import Unrolled
 from .value import Reading
@@ -60,6 +72,7 @@ def roll(
     candidates: list[tuple[bool, int]],
     *,
     numbers: bool = False,
+    searches: bool = False,
 ) -> Rolled:
     """Return ``module`` with its loop over time rolled up.
 
@@ -71,17 +84,21 @@ def roll(
         carry: for the layers.
         candidates: (takes tokens, width) to try, in order.
         numbers: whether to try a step of one number, [B, T], where nothing else runs with its rows apart.
+        searches: whether to look for a width that no layer tells, where nothing runs.
 
     Raises:
         UnsupportedLayerError: there is no loop, or none that could be proved; the message says which.
         AnswerError: what it returns holds no answer.
-        SignatureError: it gives NaN for one step, or an answer that is not float32.
+        SignatureError: it gives NaN for one step or another output each time, runs for several widths
+            of which no layer tells which, or gives an answer that is not float32.
     """
     call = AnswerAlone(copy.deepcopy(module).eval(), roles, answer)
     written = AnswerAlone(copy.deepcopy(as_written).eval(), roles, answer)
     complaints: list[tuple[tuple[bool, int], str]] = []
-    nan = apart = False
+    nan = apart = drawn = False
     ways = ways_to_try(candidates, numbers=numbers)
+    if searches and all(failure(call, one.example(free_steps(module, one.width)[0])) for one in ways):
+        ways = ways_found(call, ways) or ways
     for sequences in ways:
         if sequences.are_numbers and apart:
             break
@@ -96,6 +113,7 @@ def roll(
             rolled, layers = _rolled(call, written, carry, sequences)
         except (NoLoopError, ExportError) as err:
             nan = nan or _gives_nan(call, sequences.example(1))
+            drawn = drawn or draws_by_chance(partial(call, sequences.example(steps[0])))
             meant = rows_apart(call, sequences, steps[0])
             apart = apart or meant
             found = isinstance(err, NoLoopError) and str(err) != NONE_FOUND
@@ -103,8 +121,11 @@ def roll(
             continue
         refuse_other_numbers(type(module).__name__, returned[0][0][1], returned[0])
         return Rolled(module=rolled, sequences=sequences, layers=layers)
-    if nan:
+    # What stands in memory that nothing was written into may be NaN.
+    if nan and UNWRITTEN not in (said for _, said in complaints):
         raise SignatureError(gives_nan(type(module).__name__, 1))
+    if drawn:
+        raise SignatureError(gives_another(type(module).__name__))
     # What came nearest to a loop says most; of equals the first.
     (_, rank), said = max(complaints, key=lambda one: one[0], default=((False, 1), NONE_FOUND))
     raise UnsupportedLayerError(said if rank else _no_sequence(roles, said, ways, call))
@@ -130,11 +151,12 @@ def _no_sequence(roles: Roles, said: str, ways: Sequence[Sequences], call: Answe
             f"forward runs in float64 alone (in float32 it said {to_singles}); let it make its zeros in the "
             "dtype of x, as x.new_zeros(x.size(0), H) does"
         )
+    remedy = takes_something_else(said)
     if any(sequences.are_numbers for sequences in ways):
-        return f"forward takes no sequence [B, T, I] and no numbers [B, T], and said {said}; say --input-dim"
+        return f"forward takes no sequence [B, T, I] and no numbers [B, T], and said {said}; {remedy}say --input-dim"
     return (
-        f"forward takes no sequence [B, T, I], and said {said}; say another --input-dim, and 1 if it takes numbers "
-        "[B, T]"
+        f"forward takes no sequence [B, T, I], and said {said}; {remedy}say another --input-dim, and 1 if it takes "
+        "numbers [B, T]"
     )
 
 

@@ -15,6 +15,7 @@ from ..errors import AnswerError
 from ..foreign.answer import Answer, Named
 from ..foreign.call_layout import InputLayout
 from ..foreign.call_roles import Roles
+from ..foreign.input_search import number_of_tokens, only_width
 
 ROWS: Final = 3
 
@@ -112,6 +113,31 @@ def failure(call: AnswerAlone, example: Tensor) -> str:
         lines = str(err).strip().split("\n")
         return f"{type(err).__name__}: {lines[0][:200]}"
     return ""
+
+
+def ways_found(call: AnswerAlone, tried: Sequence[Sequences]) -> list[Sequences]:
+    """Return the way of a width that no layer tells, where it is the only one that runs; else nothing.
+
+    Raises:
+        SignatureError: several widths run.
+    """
+
+    def way(width: int, axes: str, *, takes_tokens: bool = False) -> Sequences:
+        return Sequences(takes_tokens=takes_tokens, width=width, layout=InputLayout(axes))
+
+    def runs(one: Sequences) -> bool:
+        return not any(failure(call, one.example(steps)) for steps in free_steps(call, one.width))
+
+    name, widths = type(call.module).__name__, list(dict.fromkeys(one.width for one in tried if not one.takes_tokens))
+    for axes in ("BTI", "TBI"):
+        width = only_width(lambda count, axes=axes: runs(way(count, axes)), name)  # type: ignore[misc]
+        if width is not None:
+            return [way(width, axes)]
+    for axes in ("BT", "TB"):
+        tokens = number_of_tokens(lambda count, axes=axes: runs(way(count, axes, takes_tokens=True)), widths)  # type: ignore[misc]
+        if tokens is not None:
+            return [way(tokens, axes, takes_tokens=True)]
+    return []
 
 
 def rows_apart(call: AnswerAlone, sequences: Sequences, steps: int) -> bool:

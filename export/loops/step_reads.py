@@ -29,7 +29,7 @@ def select(unrolled: Unrolled, source: Ref, axis: int, index: Any) -> int | None
     axis %= len(shape)
     if not isinstance(index, int):
         return None
-    if value.target is _aten.stack.default and _axis_of(value, len(shape)) == axis:
+    if value.target is _aten.stack.default and axis_of(value, len(shape)) == axis:
         return value.args[0][index].number  # type: ignore[no-any-return]
     if not is_slots(unrolled, shape[axis]):
         return _put_there(unrolled, value, axis, index)
@@ -54,7 +54,7 @@ def _put_there(unrolled: Unrolled, value: Value, axis: int, index: int) -> int |
 
 def _select_inside(unrolled: Unrolled, value: Value, rank: int, axis: int, index: int) -> int | None:
     """Return the step of a sequence that was joined, filled in place, or transposed."""
-    if value.target is _aten.cat.default and _axis_of(value, rank) == axis and is_slots(unrolled, len(value.args[0])):
+    if value.target is _aten.cat.default and axis_of(value, rank) == axis and is_slots(unrolled, len(value.args[0])):
         return squeeze(unrolled, value.args[0][index], axis)
     if value.target == FILLED and value.args[2] == axis:
         filled = value.args[3] == index
@@ -155,8 +155,8 @@ def _unsqueeze(unrolled: Unrolled, source: int, axis: int) -> int:
     return unrolled.add(_aten.unsqueeze.default, (Ref(source), axis), (), shape, value.dtype)
 
 
-def _axis_of(value: Value, rank: int) -> int:
-    """Return the axis of a stack or a cat."""
+def axis_of(value: Value, rank: int) -> int:
+    """Return the axis of a stack or a cat, the first where none is said."""
     return int(value.args[1] if len(value.args) > 1 else 0) % rank
 
 

@@ -153,7 +153,11 @@ def _arranged(groups: list[list[StateLeaf]], arguments: int) -> Iterator[Candida
     numbers = iter(range(len(leaves)))
     grouped = [tuple(next(numbers) for _ in group) for group in groups]
     trees: list[Any] = [group[0] if len(group) == 1 else group for group in grouped]
-    if arguments == len(leaves):
+    if arguments == len(leaves) == 1 and leaves[0].before:
+        yield Candidate((0,), leaves)
+        rows_first = StateLeaf((), (*leaves[0].before, *leaves[0].after))  # as policies have it
+        yield Candidate((0,), (rows_first,))
+    elif arguments == len(leaves):
         orders = permutations(leaves) if len(leaves) <= _MOST_ORDERED else [leaves]
         yield from (Candidate(tuple(range(len(leaves))), order) for order in orders)
     elif arguments == len(groups):
@@ -167,6 +171,8 @@ def _arranged(groups: list[list[StateLeaf]], arguments: int) -> Iterator[Candida
         order = [number for kind in by_kind for number in kind]
         lists = filled(template_of([list(kind) for kind in by_kind]), range(len(order)))
         yield Candidate(tuple(lists) if arguments > 1 else (tuple(lists),), tuple(leaves[k] for k in order))
+    if arguments == 1 and len(leaves) > 1 and len(set(leaves)) == 1:
+        yield from _in_one_tensor(leaves)
 
 
 def _stacked(groups: list[list[StateLeaf]], arguments: int) -> Iterator[Candidate]:
@@ -176,6 +182,17 @@ def _stacked(groups: list[list[StateLeaf]], arguments: int) -> Iterator[Candidat
         yield Candidate(tuple(range(len(kinds))), kinds)
     elif arguments == 1:
         yield Candidate((tuple(range(len(kinds))),), kinds)
+
+
+def _in_one_tensor(leaves: tuple[StateLeaf, ...]) -> Iterator[Candidate]:
+    """Yield equal states as one tensor: stacked, as [2, B, H] of a cell, or joined along layers or features."""
+    (before, after), count = (leaves[0].before, leaves[0].after), len(leaves)
+    yield Candidate((0,), (StateLeaf((count, *before), after),))
+    if before:
+        yield Candidate((0,), (StateLeaf((count * before[0], *before[1:]), after),))
+    else:
+        yield Candidate((0,), (StateLeaf((), (count, *after)),))
+    yield Candidate((0,), (StateLeaf(before, (*after[:-1], count * after[-1])),))
 
 
 def _widths(module: nn.Module) -> list[int]:

@@ -240,6 +240,8 @@ def test_network_of_this_house_has_one_answer() -> None:
     [
         pytest.param(Net(lambda y, _: list(y.unbind(1))), id="layer"),
         pytest.param(Loop(lambda _, seen, h: seen), id="loop"),
+        pytest.param(Net(lambda y, state: (list(y.unbind(1)), state)), id="layer-and-its-state"),
+        pytest.param(Loop(lambda _, seen, h: (seen, h)), id="loop-and-its-state"),
     ],
 )
 def test_list_with_a_tensor_for_each_step_is_refused(net: nn.Module) -> None:

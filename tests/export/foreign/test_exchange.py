@@ -191,6 +191,42 @@ def test_subclass_that_computes_something_else_is_refused() -> None:
         exchange(nn.Sequential(Doubled(I, H)))
 
 
+class OutputAlone(nn.LSTM):
+    """Is called in another way than torch's own layers are."""
+
+    def forward(self, input: Tensor) -> Tensor:  # type: ignore[override] # noqa: A002 - torch's name
+        return 2 * super().forward(input)[0]
+
+
+class HoldsOne(nn.Module):
+    """As OutputAlone, with the layer held."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.LSTM(I, H)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * self.rnn(x)[0]
+
+
+def test_subclass_with_a_call_of_its_own_is_refused_and_the_remedy_works(exported: Any) -> None:
+    with pytest.raises(
+        UnsupportedLayerError, match=r"0 is a OutputAlone .*let it hold an nn.LSTM as self.rnn"
+    ) as caught:
+        exchange(nn.Sequential(OutputAlone(I, H)))
+
+    assert "\n" not in str(caught.value)
+    assert exported(HoldsOne()).largest_difference() < 2e-6
+
+
+def test_layer_with_hooks_is_told_to_take_them_off() -> None:
+    layer = nn.GRU(I, H)
+    layer.register_forward_hook(lambda _module, _given, returned: (2 * returned[0], returned[1]))
+
+    with pytest.raises(UnsupportedLayerError, match=r"has hooks .*take them off"):
+        exchange(nn.Sequential(layer))
+
+
 @pytest.mark.parametrize("given", [torch.zeros(I), "words"])
 def test_input_that_is_no_batch_of_sequences_is_refused(given: Any) -> None:
     exchanged, _, _ = exchange(nn.LSTM(I, H))

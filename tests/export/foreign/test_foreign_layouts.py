@@ -316,6 +316,31 @@ def test_length_taken_with_len_stays_free(exported: Any) -> None:
     assert "len" not in globals()
 
 
+class EachChannel(nn.Module):
+    """Runs one layer on each channel by itself, as forecasts of many series do: its rows are B * I."""
+
+    def __init__(self, axes: str) -> None:
+        super().__init__()
+        self.rnn, self.head, self.axes = nn.GRU(1, H, batch_first=True), nn.Linear(H, 2), axes
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.transpose(1, 2) if self.axes == "BTI" else x
+        rows, channels, steps = x.shape
+        _, h = self.rnn(x.reshape(rows * channels, steps, 1))
+        return self.head(h[-1]).view(rows, channels, 2)
+
+
+@pytest.mark.parametrize("axes", ["BTI", "BIT"])
+def test_channels_may_be_rows_of_the_layer(exported: Any, axes: str) -> None:
+    module = EachChannel(axes).eval()
+
+    graph = exported(module, input_dim=5)
+
+    assert graph.exportable.network.input_layout == InputLayout(axes)
+    assert graph.inputs == ["x"]
+    assert_right_for_ragged_rows(graph, lambda x: module((x if axes == "BTI" else x.t()).unsqueeze(0)))
+
+
 @pytest.mark.parametrize(
     ("axes", "shape"), [("BTI", (2, 3, 1)), ("TBI", (3, 2, 1)), ("BIT", (2, 1, 3)), ("BT", (2, 3)), ("TB", (3, 2))]
 )

@@ -28,6 +28,7 @@ class Net(nn.Module):
         self.front = nn.Conv1d(I, I, 3, padding=1)
         self.head = nn.Linear(H, 2)
         self.wide = nn.Linear(12 * H, 2)
+        self.norm = nn.BatchNorm1d(H, track_running_stats=False)
         self.call = forward
 
     def forward(self, x: Tensor) -> Any:
@@ -45,6 +46,10 @@ def dropout_for_ever(net: Net, x: Tensor) -> Tensor:
 
 def rows_mixed(net: Net, x: Tensor) -> Tensor:
     return net.head(net.rnn(x)[0] + x.mean())
+
+
+def normed_by_the_batch(net: Net, x: Tensor) -> Tensor:
+    return net.norm(net.rnn(x)[0].transpose(1, 2)).transpose(1, 2)
 
 
 def squeezed_too_early(net: Net, x: Tensor) -> Tensor:
@@ -98,6 +103,7 @@ def imports_late(net: Net, x: Tensor) -> Tensor:
         pytest.param(random_start, "gives another output each time", id="random-start"),
         pytest.param(dropout_for_ever, "give F.dropout training=self.training", id="dropout-for-ever"),
         pytest.param(rows_mixed, "lets a row change the output of another", id="rows-mixed"),
+        pytest.param(normed_by_the_batch, r"as that of norm, which has no running statistics", id="batch-norm"),
         pytest.param(squeezed_too_early, r"fails for 1 row of 7 steps .*squeeze\(-1\)", id="squeezed-too-early"),
         pytest.param(squared, r"answers for 12 of 41 steps, expected 22, which is \(T\+3\)//2", id="a-root"),
         pytest.param(twelve_steps, "runs for sequences of 12 steps alone", id="twelve-steps"),

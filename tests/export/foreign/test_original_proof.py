@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence
 
 from cellgate.export.errors import FrozenAxisError, SignatureError
 from cellgate.export.exportable import prepare
@@ -177,3 +178,44 @@ def test_answer_of_another_kind_is_refused_before_the_long_work(answer: Callable
 
     with pytest.raises(SignatureError, match=remedy):
         prepare(Answering(lambda _, x: x))
+
+
+class CountsItsTokens(nn.Module):
+    """Tells padding by its token, as many networks for texts do."""
+
+    def __init__(self, least: int) -> None:
+        super().__init__()
+        self.words, self.rnn = nn.Embedding(3, 4, padding_idx=0), nn.LSTM(4, 5, batch_first=True)
+        self.least = least
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        counts = (tokens != 0).sum(1).clamp(min=self.least).cpu()
+        packed = pack_padded_sequence(self.words(tokens), counts, batch_first=True, enforce_sorted=False)
+        return self.rnn(packed)[1][0][-1]
+
+
+def test_row_of_nothing_but_padding_is_told_as_that_and_the_remedy_works() -> None:
+    with pytest.raises(SignatureError, match=r"fails for 1 row of 1 step .*count one at least: .clamp\(min=1\)"):
+        prepare(CountsItsTokens(least=0))
+
+    assert prepare(CountsItsTokens(least=1)).signature.vocabulary_size == 3
+
+
+def test_forward_may_write_into_what_it_is_given(exported: Any) -> None:
+    class Writes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = nn.GRU(4, 5, batch_first=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x[:, :, 2] = torch.log1p(x[:, :, 2].abs())
+            return self.rnn(x)[0]
+
+    module = Writes()
+    graph = exported(module)
+    x = torch.randn(2, 6, 4)
+
+    found = graph.run(x.numpy(), torch.full((2,), 6, dtype=torch.int32).numpy(), torch.zeros(1, 2, 5).numpy())[0]
+
+    with torch.no_grad():
+        assert abs(found - module(x.clone()).numpy()).max() < 2e-6

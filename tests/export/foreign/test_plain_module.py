@@ -112,3 +112,19 @@ def test_quantised_module_is_refused() -> None:
 
     with pytest.raises(SourceError, match=r"Net is quantised .*rnn is a .*expected float32"):
         plain_copy(quantised)
+
+
+def test_module_that_kept_something_of_its_training_is_refused_and_the_remedy_works() -> None:
+    class Keeps(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            y, self.hidden = self.rnn(x)
+            return self.head(y)  # type: ignore[no-any-return]
+
+    net = nn.Sequential(Keeps())
+    net(torch.zeros(1, 2, 4))
+
+    with pytest.raises(SourceError, match=r"0\.hidden is left from a run with gradients: .*set 0\.hidden = None"):
+        plain_copy(net)
+    net[0].hidden = None
+
+    assert isinstance(plain_copy(net), nn.Sequential)

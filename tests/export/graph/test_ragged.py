@@ -1,13 +1,17 @@
 """Packing, stood in for during an export."""
 
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import rnn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from cellgate.export.errors import SignatureError
+from cellgate.export.exportable import prepare
 from cellgate.export.graph.ragged import Ragged, packing_understood
 
 
@@ -54,3 +58,71 @@ def test_padding_value_fills_what_is_not_real(batch_first: bool) -> None:
 
     assert lengths.tolist() == [1, 3]
     assert (y if batch_first else y.transpose(0, 1)).squeeze(2).tolist() == [[1, -7, -7], [1, 1, 1]]
+
+
+class Mapped(nn.Module):
+    """Maps what is packed, and packs it again, in one of the ways that people have."""
+
+    def __init__(self, again: Callable[[PackedSequence, Tensor], PackedSequence]) -> None:
+        super().__init__()
+        self.rnn, self.head = nn.GRU(4, 6, batch_first=True), nn.Linear(6, 3)
+        self.again = again
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        packed = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        assert isinstance(packed, PackedSequence)
+        y = self.rnn(packed)[0]
+        return pad_packed_sequence(self.again(y, self.head(y.data)), batch_first=True)[0]
+
+
+def made_anew(packed: PackedSequence, data: Tensor) -> PackedSequence:
+    return PackedSequence(data, packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices)
+
+
+def replaced(packed: PackedSequence, data: Tensor) -> PackedSequence:
+    return packed._replace(data=data)
+
+
+@pytest.mark.parametrize("again", [made_anew, replaced])
+def test_what_is_packed_may_be_mapped_and_packed_again(exported: Any, again: Any) -> None:
+    module = Mapped(again).eval()
+
+    graph = exported(module)
+
+    lengths = torch.tensor([9, 4, 1])
+    x = torch.randn(3, 9, 4)
+    found = graph.run(x.numpy(), lengths.numpy().astype("int32"), torch.zeros(1, 3, 6).numpy())[0]
+    with torch.no_grad():
+        expected = module(x, lengths).numpy()
+    assert abs(found - expected * (torch.arange(9) < lengths.unsqueeze(1)).unsqueeze(-1).numpy()).max() < 2e-6
+
+
+def test_mean_over_what_is_packed_is_refused_for_it_mixes_rows() -> None:
+    with pytest.raises(SignatureError, match="lets a row change the output of another"):
+        prepare(Mapped(lambda packed, data: packed._replace(data=data - data.mean(0))))
+
+
+class TellsPaddingByItsToken(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.rnn = nn.Embedding(29, 4, padding_idx=0), nn.LSTM(4, 6, batch_first=True)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        counts = (tokens != 0).sum(1).cpu()
+        packed = pack_padded_sequence(self.words(tokens), counts, batch_first=True, enforce_sorted=False)
+        return self.rnn(packed)[1][0][-1]
+
+
+def test_row_of_which_nothing_is_counted_has_one_step_in_every_form(exported: Any) -> None:
+    module = TellsPaddingByItsToken().eval()
+
+    graph = exported(module)
+
+    tokens, state = torch.tensor([[0, 0, 0], [5, 7, 0]]), torch.randn(1, 2, 6)
+    arrays = [tensor.numpy() for tensor in (tokens, state, state)]
+    assert graph.inputs == ["tokens", "h0", "c0"]
+    for found, expected in zip(graph.run(*arrays), graph.eager(tokens, state, state), strict=True):
+        assert abs(found - expected).max() < 2e-6
+    zeros = [0 * array for array in arrays[1:]]
+    with torch.no_grad():
+        assert abs(graph.run(tokens.numpy(), *zeros)[0][1] - module(tokens[1:]).numpy()[0]).max() < 2e-6

@@ -179,6 +179,15 @@ def test_loop_that_cannot_be_rolled_up_is_refused_in_one_sentence(loop: Callable
     assert "\n" not in str(caught.value)
 
 
+def test_memory_that_nothing_was_written_into_is_told_as_that_where_it_holds_nan() -> None:
+    torch.use_deterministic_algorithms(True)  # which fills it with NaN
+    try:
+        with pytest.raises(UnsupportedLayerError, match=r"what nothing was written into; begin with torch.zeros"):
+            prepare(Looped(from_unwritten))
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 def test_loop_before_attention_is_exported_as_a_layer(exported: Any) -> None:
     class Attending(Looped):
         def __init__(self) -> None:

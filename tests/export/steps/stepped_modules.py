@@ -94,6 +94,59 @@ class ReadsItsState(nn.Module):
         return self.head(torch.cat((h[-1], c[-1]), 1)), (h, c)
 
 
+class StackedPair(nn.Module):
+    """Both states of its cell in one tensor [2, B, H], as detectors of speech have it; it may be left out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell, self.head = nn.LSTMCell(I, H), nn.Linear(H, O)
+
+    def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        state = x.new_zeros(2, x.size(0), H) if state is None else state
+        h, c = self.cell(x, (state[0], state[1]))
+        return self.head(h), torch.stack([h, c])
+
+
+class LayersInOneTensor(nn.Module):
+    """Hidden and cell states of all layers in one tensor [2 * L, B, H]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm, self.head = nn.LSTM(I, H, 2), nn.Linear(H, O)
+
+    def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        h, c = state.chunk(2, 0)
+        said, (h, c) = self.lstm(x.unsqueeze(0), (h.contiguous(), c.contiguous()))
+        return self.head(said[0]), torch.cat([h, c])
+
+
+class SideBySide(nn.Module):
+    """Both states of its cell side by side, [B, 2 * H]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell, self.head = nn.LSTMCell(I, H), nn.Linear(H, O)
+
+    def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        h, c = self.cell(x, state.chunk(2, 1))
+        return self.head(h), torch.cat([h, c], 1)
+
+
+class PolicyWithResets(nn.Module):
+    """A policy whose last number of a step resets its state [B, 1, H], rows first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.front, self.gru, self.head = nn.Linear(I, H), nn.GRU(H, H), nn.Linear(H, O)
+
+    def forward(self, x: Tensor, hxs: Tensor) -> tuple[Tensor, Tensor]:
+        kept = (x[:, -1:] > 0).float()
+        said, hxs = self.gru(
+            torch.relu(self.front(x)).unsqueeze(0), (hxs * kept.unsqueeze(-1)).transpose(0, 1).contiguous()
+        )
+        return self.head(said.squeeze(0)), hxs.transpose(0, 1)
+
+
 class CellBeforeHidden(nn.Module):
     """Takes the cell state first, and returns what it looked at, too."""
 

@@ -22,13 +22,17 @@ from .stepped_modules import (
     I,
     InDict,
     Joined,
+    LayersInOneTensor,
     ListOfPairs,
     NamesFloat32,
     NewNames,
     O,
     PairInDict,
     PairInHead,
+    PolicyWithResets,
     ReadsItsState,
+    SideBySide,
+    StackedPair,
     StateAlone,
     Words,
     WordsOfOneRow,
@@ -153,6 +157,22 @@ def pair_in_dict(module: nn.Module) -> Step:
     return step
 
 
+def stacked(module: nn.Module) -> Step:
+    def step(x: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        y, new = module(x, torch.cat(state))
+        return y, list(new.chunk(len(state)))
+
+    return step
+
+
+def rows_first(module: nn.Module) -> Step:
+    def step(x: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        y, new = module(x, state[0].transpose(0, 1))
+        return y, [new.transpose(0, 1)]
+
+    return step
+
+
 def by_hand(step: Step, x: Tensor, state: list[Tensor]) -> list[np.ndarray]:
     said = []
     with torch.no_grad():
@@ -181,6 +201,10 @@ def by_hand(step: Step, x: Tensor, state: list[Tensor]) -> list[np.ndarray]:
         pytest.param(NamesFloat32, one_state, ["h0"], {"GRU": 1}, id="names-float32"),
         pytest.param(InDict, in_dict, ["h0"], {"GRU": 1}, id="dict"),
         pytest.param(PairInDict, pair_in_dict, ["h0", "c0"], {"LSTM": 1}, id="pair-in-dict"),
+        pytest.param(StackedPair, stacked, ["h0", "c0"], {"LSTM": 1}, id="pair-in-one-tensor"),
+        pytest.param(LayersInOneTensor, stacked, ["h0", "c0"], {"LSTM": 2}, id="layers-in-one-tensor"),
+        pytest.param(SideBySide, one_state, ["h0"], {"Scan": 1}, id="states-side-by-side"),
+        pytest.param(PolicyWithResets, rows_first, ["h0"], {"Scan": 1}, id="rows-first-and-reset"),
         pytest.param(lambda: LSTMCell(I, H), pair, ["h0", "c0"], {"LSTM": 1}, id="the-tutorials-cell"),
         pytest.param(lambda: nn.LSTMCell(I, H), pair_alone, ["h0", "c0"], {"LSTM": 1}, id="torchs-cell"),
     ],

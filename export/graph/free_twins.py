@@ -1,0 +1,51 @@
+"""Functions of torch that a graph can say in another form only, for the time of a capture: attention, and a ramp.
+
+torch asks for the number of steps of ``linspace`` as a plain number, and the exporter knows attention over [B, H, T, E]
+alone. What is here computes the same, as free_pooling.py does for pooling.
+
+Rules of this file: pure; where a form needs no twin, torch's own runs.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+_WITHOUT_HEADS: Final = 3  # axes of [B, T, E]
+
+
+def twin_of(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what computes the same of a free length, or the function itself; plain comparisons, as free_form_of."""
+    if function is torch.linspace:
+        return linspace
+    if function is functional.scaled_dot_product_attention:
+        return attention
+    return function
+
+
+def attention(
+    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, *rest: Any, **how: Any
+) -> Any:
+    """Return functional.scaled_dot_product_attention, of [B, T, E] as that of one head."""
+    attend: Any = functional.scaled_dot_product_attention
+    if any(part.dim() != _WITHOUT_HEADS for part in (query, key, value)):
+        return attend(query, key, value, attn_mask, *rest, **how)
+    if attn_mask is not None and attn_mask.dim() == _WITHOUT_HEADS:
+        attn_mask = attn_mask.unsqueeze(1)
+    heads = [part.unsqueeze(1) for part in (query, key, value)]
+    return attend(*heads, attn_mask, *rest, **how).squeeze(1)
+
+
+def linspace(start: Any, end: Any, steps: Any, **how: Any) -> Tensor:
+    """Return torch.linspace; of a free number of steps from both ends to the middle, as torch computes it."""
+    dtype = how.get("dtype") or torch.get_default_dtype()
+    is_plain = not isinstance(steps, torch.SymInt) or isinstance(start, Tensor) or isinstance(end, Tensor)
+    if is_plain or not dtype.is_floating_point:
+        return torch.linspace(start, end, steps, **how)
+    place: Tensor = torch.arange(steps, device=how.get("device")).to(dtype)
+    last = torch.tensor(steps - 1, dtype=dtype)
+    step = (end - start) / last.clamp(min=1)
+    first_half = place < ((last + 1) / 2).floor().clamp(min=1)
+    return torch.where(first_half, start + step * place, end - step * (last - place))
