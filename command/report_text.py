@@ -154,8 +154,9 @@ def _streamable(report: Report) -> str:
         return "no: the network carries no state from one chunk to the next"
     if chunks.passed:
         return f"yes: chunks with carried state gave what one pass gives ({chunks.comparisons} ways to cut)"
+    apart = f"differ from one pass by {chunks.max_abs:.3g}, allowed {chunks.tolerance:.3g}"
     return (
-        f"no: chunks with carried state differ from one pass by {chunks.max_abs:.3g}, allowed {chunks.tolerance:.3g}; "
+        f"no: chunks with carried state {chunks.complaint or apart}; "
         "a backward direction, pooling over time and attention need the whole sequence"
     )
 

@@ -6,6 +6,7 @@ is published with the bundle. The runtime's maintainers promise neither; here th
 Rules of this file: it runs one leg against itself and needs no oracle but the tolerance.
 """
 
+import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,6 +16,7 @@ import numpy as np
 
 from ...bundle.axes import over_time
 from ...bundle.manifest import GraphSignature
+from ..error_line import said_by
 from .cases import Case, StateKind, make_inputs
 from .compare import Array, largest_difference, same_bits
 from .leg import Leg
@@ -37,6 +39,7 @@ class LawResult:
         tolerance: the largest allowed where max_abs was found.
         passed: every difference within its tolerance.
         bitwise: no comparison differed in a single bit.
+        complaint: what stopped the implementation, so that it broke the law and nothing was compared; "" where it ran.
     """
 
     name: str
@@ -47,6 +50,7 @@ class LawResult:
     tolerance: float = 0.0
     passed: bool = True
     bitwise: bool = True
+    complaint: str = ""
 
 
 _STATEMENTS: Final = {
@@ -68,15 +72,38 @@ def check_laws(leg: Leg, signature: GraphSignature, oracle: Judge) -> tuple[LawR
     ragged = signature.lengths is not None
     least = signature.least_steps
     case = Case(id="laws-rows", rows=7, steps=16 + least, ragged=ragged, state=state, least=least)
-    pairs = {
-        "alone": list(_alone(leg, signature, case, padded=True)),
-        "padding": list(_alone(leg, signature, case, padded=False)) if ragged else [],
-        "order": list(_permuted(leg, signature, case)),
-        "chunks": list(_chunked(leg, signature)) if signature.state else [],
+    ran = {
+        "alone": _run(_alone(leg, signature, case, padded=True)),
+        "padding": _run(_alone(leg, signature, case, padded=False)) if ragged else ([], ""),
+        "order": _run(_permuted(leg, signature, case)),
+        "chunks": _run(_chunked(leg, signature)) if signature.state else ([], ""),
     }
-    cases = {pair[2] for group in pairs.values() for pair in group}
+    cases = {pair[2] for group, _ in ran.values() for pair in group}
     allowed = {each: oracle.truth(make_inputs(each, signature)).tolerances for each in cases}
-    return tuple(_judge(name, group, allowed) for name, group in pairs.items())
+    return tuple(
+        _broken(name, complaint) if complaint else _judge(name, group, allowed)
+        for name, (group, complaint) in ran.items()
+    )
+
+
+def _run(pairs: Iterator[Pair]) -> tuple[list[Pair], str]:
+    """Return what is to be compared, or what stopped the implementation."""
+    try:
+        return list(pairs), ""
+    except Exception as err:  # noqa: BLE001 - whatever stops an implementation is a finding about it
+        return [], f"stopped with {said_by(err)}"
+
+
+def _broken(name: str, complaint: str) -> LawResult:
+    return LawResult(
+        name=name,
+        statement=_STATEMENTS[name],
+        applies=True,
+        max_abs=math.inf,
+        passed=False,
+        bitwise=False,
+        complaint=complaint,
+    )
 
 
 def _judge(name: str, pairs: list[Pair], allowed: Mapping[Case, Mapping[str, float]]) -> LawResult:

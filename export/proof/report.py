@@ -125,7 +125,8 @@ def _case_rows(case: CaseResult, *, sensitive: bool) -> Iterator[Worst]:
 
 
 def _law_row(law: LawResult, leg: str) -> Worst:
-    broken = None if law.passed else f"law broken: {law.statement}, but differs by {law.max_abs:.3g}"
+    found = law.complaint or f"differs by {law.max_abs:.3g}"
+    broken = None if law.passed else f"law broken: {law.statement}, but {found}"
     return Worst(
         case=f"laws-{law.name}",
         leg=leg,

@@ -50,9 +50,10 @@ def _stream_in_words(report: Report) -> str:
     if chunks is None or not chunks.applies:
         return "<strong>Whole sequences only:</strong> the network carries no state from one call to the next."
     if not chunks.passed:
+        apart = f"and one pass are up to {number(chunks.max_abs)} apart"
         return (
-            "<strong>Whole sequences only:</strong> chunks with carried state and one pass are up to "
-            f"{number(chunks.max_abs)} apart; a backward direction, pooling over time and attention need all of it."
+            f"<strong>Whole sequences only:</strong> chunks with carried state {escape(chunks.complaint) or apart}; a "
+            "backward direction, pooling over time and attention need all of it."
         )
     bits = "bit for bit" if chunks.bitwise else f"within the tolerance (up to {number(chunks.max_abs)} apart)"
     return (

@@ -105,6 +105,22 @@ def test_a_leg_that_breaks_a_law_is_found_out(leg, broken, exportable):
     assert {name for name, passed in _laws(leg(exportable), exportable).items() if not passed} == broken
 
 
+def test_a_leg_that_stops_has_broken_the_law_and_says_with_what(exportable):
+    class StopsAlone(_Leg):
+        def run(self, inputs):
+            if len(inputs["x"]) == 1:
+                raise ValueError("a row alone")
+            return super().run(inputs)
+
+    laws = {law.name: law for law in check_laws(StopsAlone(exportable), exportable.signature, Oracle(exportable))}
+
+    assert {name for name, law in laws.items() if law.complaint} == {"alone", "padding"}
+    assert laws["alone"].complaint == "stopped with ValueError: a row alone"
+    assert not laws["alone"].passed
+    assert not laws["alone"].bitwise
+    assert laws["order"].passed
+
+
 def test_what_a_broken_law_shows_is_beyond_its_tolerance_whatever_else_differs_more():
     class Strict:
         name = "a tolerance for each output"
