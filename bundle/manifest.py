@@ -163,7 +163,8 @@ class Manifest:
         opset: version of the default ONNX operator set.
         operators: sorted operator names of the default domain that model.onnx uses, subgraphs included.
         streamable: proved by chunked against whole; false where a chunk needs what comes after it.
-        bitwise_rows: proved: a row's bits depend neither on its batch mates nor on padding (on the CPU provider).
+        bitwise_rows: proved: a row's bits depend neither on its batch mates nor, where lengths are taken, on padding
+            (on the CPU provider).
         bitwise_chunks: proved: chunks with carried state equal one pass bit for bit.
         precision: dtype of the weights and activations.
         tolerances: worst absolute error allowed for each output against the golden cases.

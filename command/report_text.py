@@ -117,7 +117,7 @@ def law_rows(laws: Sequence[LawResult]) -> Iterator[Sequence[object]]:
     for law in laws:
         if law.applies:
             bits, passed = ("yes" if flag else "no" for flag in (law.bitwise, law.passed))
-            yield law.statement, law.comparisons, law.max_abs, law.tolerance, bits, passed
+            yield law.statement, law.comparisons, law.complaint or law.max_abs, law.tolerance, bits, passed
         else:
             yield law.statement, 0, 0.0, 0.0, "", "does not apply"
 

@@ -9,6 +9,7 @@ from cellgate.command.report_text import (
     comparison_rows,
     control_ratio,
     control_words,
+    law_rows,
     naming,
     summary_fields,
     summary_rows,
@@ -151,3 +152,11 @@ def test_progress_calls_a_case_a_case():
         "case B1-T3",
         "alone and in batches, padded and not, whole and in chunks",
     ]
+
+
+def test_a_law_that_could_not_be_checked_shows_what_stopped_it():
+    law = LawResult(
+        name="alone", statement="rows", applies=True, max_abs=math.inf, passed=False, bitwise=False, complaint="stopped"
+    )
+
+    assert list(law_rows([law])) == [("rows", 0, "stopped", 0.0, "no", "no")]
