@@ -1,12 +1,15 @@
 """The options of cellgate export: what each may say, and that wrong use is told before anything takes time."""
 
+import argparse
 import os
 
 import pytest
 import torch
 
 from cellgate.command.errors import UsageError
+from cellgate.command.export_options import GATE_NAMES, gate_order
 from cellgate.command.source_options import labels, normalisation, roles, take_threads
+from cellgate.model.checkpoint import GATE_ORDER
 from cellgate.serve.runtime import cpus
 
 pytestmark = pytest.mark.long
@@ -124,3 +127,14 @@ def test_labels_of_a_json_file_are_read(tmp_path):
     (tmp_path / "l.json").write_text('["a", "b, c"]', encoding="utf-8")
 
     assert labels(str(tmp_path / "l.json")) == ("a", "b, c")
+
+
+def test_the_gates_of_the_option_are_those_of_the_checkpoint_in_any_order():
+    assert GATE_NAMES == GATE_ORDER  # the options of the command line are there without torch
+    assert gate_order("cell, input,output,forget") == ("cell", "input", "output", "forget")
+
+
+@pytest.mark.parametrize("text", ["input,forget,output", "input,forget,output,output", "i,f,g,o", ""])
+def test_an_order_that_is_not_of_the_four_gates_is_refused(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="expected input, forget, output, cell, each once"):
+        gate_order(text)

@@ -20,6 +20,8 @@ from cellgate.export.graph import onnx_graph, size_guards
 from cellgate.export.graph.onnx_graph import export_onnx
 from cellgate.export.loops import capture
 
+from .source_files import GOOD
+
 SHAPES = ((1, 1), (2, 2), (7, 17))
 
 
@@ -115,3 +117,18 @@ def exported() -> Callable[..., Exported]:
         return Exported(exportable, export_onnx(exportable))
 
     return export
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "nets_of_a_test.py"
+    path.write_text(GOOD, encoding="utf-8")
+    yield path
+    sys.modules.pop("nets_of_a_test", None)
+
+
+@pytest.fixture
+def path_as_before():
+    before = list(sys.path)
+    yield
+    assert sys.path == before

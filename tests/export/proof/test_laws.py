@@ -1,7 +1,7 @@
 """The laws: each is kept by a right leg, and each is broken by a leg that breaks just that one."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -14,15 +14,6 @@ from cellgate.export.proof.laws import check_laws, run_in_chunks, splits, take_r
 from cellgate.export.proof.oracle import Oracle, Truth
 from cellgate.export.proof.torch_legs import EagerLeg
 from cellgate.model import SequenceModel
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Small networks are slower on several threads than on one, by far where the machine is busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -36,15 +35,6 @@ def _verified(artefacts: Artefacts, model: bytes | None = None, *, only: str | N
     options = dataclasses.replace(_OPTIONS, verify=VerifyOptions(drift_steps=50, threads=1, only_case=only))
     changed = artefacts if model is None else dataclasses.replace(artefacts, model=model)
     return verify_artefacts(changed, options)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Small networks are slower on several threads than on one, by far where the machine is busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
