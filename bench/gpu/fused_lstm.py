@@ -59,32 +59,41 @@ def arrays(rows: int, steps: int, hidden: int, precision: str) -> dict[str, np.n
 
 
 def onnxruntime_runs(given: dict[str, np.ndarray[Any, Any]], device: str) -> tuple[Run, Run, Run]:
-    """Return (with copies, without, the last y as an array)."""
+    """Return (with copies, without, the last y as an array), through the runtime that serves."""
     import onnxruntime  # noqa: PLC0415 - one engine a process
 
-    from cellgate.serve.runtime.placement import CPU_PROVIDER, CUDA_PROVIDER  # noqa: PLC0415
+    from cellgate.bundle.manifest import SessionOptions  # noqa: PLC0415
+    from cellgate.serve.runtime.onnx_runtime import OnnxRuntime  # noqa: PLC0415
 
-    if device == "cuda" and hasattr(onnxruntime, "preload_dlls"):
-        onnxruntime.preload_dlls()
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    providers = [(CUDA_PROVIDER, {"use_tf32": "0"})] if device == "cuda" else [CPU_PROVIDER]
-    session = onnxruntime.InferenceSession(_lstm_graph(given), options, providers=providers)
-    session.disable_fallback()
-    if device == "cuda" and session.get_providers()[0] != CUDA_PROVIDER:
-        raise RuntimeError(f"expected {CUDA_PROVIDER}, found {session.get_providers()[0]}")
+    runtime = OnnxRuntime(_lstm_graph(given), _signature(given), SessionOptions(), device=device)
+    if runtime.device != device:
+        raise RuntimeError(f"expected {device}, found {runtime.provider}")
     feeds = {name: given[name] for name in ("x", "h0", "c0")}
-    binding = session.io_binding()
-    for name, array in feeds.items():
-        binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(array, device, 0))
-    for name in ("y", "h_n", "c_n"):
-        binding.bind_output(name, device, 0)
+    bound = runtime.bound()
+    there = {name: onnxruntime.OrtValue.ortvalue_from_numpy(array, device, 0) for name, array in feeds.items()}
 
-    def bound() -> None:
-        session.run_with_iobinding(binding)
-        binding.synchronize_outputs()
+    def without() -> None:
+        bound.run({}, there, ())
 
-    return (lambda: session.run(None, feeds)), bound, (lambda: session.run(None, feeds)[0][:, 0])
+    return (lambda: runtime.run(feeds)), without, (lambda: runtime.run(feeds)["y"][:, 0])
+
+
+def _signature(given: dict[str, np.ndarray[Any, Any]]) -> Any:
+    from cellgate.bundle.manifest import GraphSignature, StatePair, TensorSpec  # noqa: PLC0415
+
+    dtype, width, hidden = str(given["x"].dtype), given["x"].shape[-1], given["h0"].shape[-1]
+
+    def spec(name: str, *shape: int | str) -> TensorSpec:
+        return TensorSpec(name=name, dtype=dtype, shape=shape)
+
+    states = [spec(name, 1, "B", hidden) for name in ("h0", "c0", "h_n", "c_n")]
+    return GraphSignature(
+        inputs=(spec("x", "T", "B", width), *states[:2]),
+        outputs=(spec("y", "T", 1, "B", hidden), *states[2:]),
+        sequence="x",
+        lengths=None,
+        state=(StatePair(input="h0", output="h_n"), StatePair(input="c0", output="c_n")),
+    )
 
 
 def _lstm_graph(given: dict[str, np.ndarray[Any, Any]]) -> bytes:
