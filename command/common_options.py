@@ -71,6 +71,12 @@ def add_device(parser: argparse.ArgumentParser) -> None:
         help="let CUDA round the factors of float32 products to TF32, and take golden cases with 8192 times the "
         "tolerance; default: full float32",
     )
+    parser.add_argument(
+        "--no-kernels",
+        dest="kernels",
+        action="store_false",
+        help="leave LSTM layers on CUDA to onnxruntime; default: cellgate's own kernels run them where they fit",
+    )
 
 
 def add_threads(parser: argparse.ArgumentParser) -> None:

@@ -41,7 +41,9 @@ def run(arguments: argparse.Namespace) -> int:
     """
     terminal = Terminal(json=arguments.json)
     output = _checked_output(arguments)
-    settings = Settings(device=arguments.device, threads=arguments.threads, tf32=arguments.tf32)
+    settings = Settings(
+        device=arguments.device, threads=arguments.threads, tf32=arguments.tf32, kernels=arguments.kernels
+    )
     path = Path(arguments.bundle)
     with telling_how_to_make([path]):
         model, runtime = open_proved(BundlePlace(path), settings)

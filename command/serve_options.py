@@ -33,6 +33,7 @@ _GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
     "device and engine": {
         "device": "auto (CUDA where it reproduces the golden cases, else the CPU), cpu, or cuda (that or fail)",
         "tf32": "let CUDA round the factors of float32 products to TF32, and take golden cases 8192 times as far off",
+        "kernels": "let cellgate's own kernels run LSTM layers on CUDA; without, onnxruntime runs all",
         "threads": "threads of onnxruntime inside one run",
         "max_lanes": "sequences that a model advances side by side; a run takes 64 of them at most",
         "run_limit_s": "seconds of the longest run that is planned, where sequences can be stopped between steps",

@@ -46,7 +46,13 @@ def run(arguments: argparse.Namespace) -> int:
             raise UsageError(f"--{name.replace('_', '-')} goes with --source, expected both or neither; give --source")
     terminal = Terminal(json=arguments.json)
     bundle = read_bundle(Path(arguments.bundle))
-    runtime = open_runtime(bundle, device=arguments.device, threads=arguments.threads, tf32=arguments.tf32)
+    runtime = open_runtime(
+        bundle,
+        device=arguments.device,
+        threads=arguments.threads,
+        tf32=arguments.tf32,
+        kernels=arguments.kernels,
+    )
     try:
         result = check_golden(runtime, bundle)
         bits = None if result.problems else check_bits(runtime, bundle)

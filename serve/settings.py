@@ -47,7 +47,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "max_stream_bytes": (2**16, 2**44),
 }
 
-FLAGS = frozenset({"tf32", "grpc", "control", "hot_route", "access_log", "metrics"})
+FLAGS = frozenset({"tf32", "kernels", "grpc", "control", "hot_route", "access_log", "metrics"})
 STORE_SCHEMES = ("memory", "sqlite:PATH", "redis://HOST", "rediss://HOST", "unix://PATH")
 # Lists within one text, and what reads each.
 _LISTS = {
@@ -78,6 +78,7 @@ class Settings:
         repository: a folder of bundles that may be loaded; None: those of the command line alone.
         device: auto (CUDA where it reproduces the golden cases, else the CPU), cpu, or cuda (or refuse to start).
         tf32: let CUDA round the factors of float32 products to TF32, and widen the tolerances by as much.
+        kernels: let cellgate's own kernels run LSTM layers on CUDA, where they fit and TF32 is not asked for.
         threads: threads of the runtime inside one run; None: one or the CPUs this process may use, whichever is faster.
         workers: processes that hold connections, parse and render; all share one engine and one port.
         max_lanes: sequences that a model advances side by side; a run takes 64 of them at most.
@@ -129,6 +130,7 @@ class Settings:
     repository: str | None = None
     device: Device = "auto"
     tf32: bool = False
+    kernels: bool = True
     threads: int | None = None
     workers: int = 1
     max_lanes: int = 64

@@ -47,12 +47,13 @@ BUILDS_ON = {
     "serve/engine": {"models", "observe", "runtime"},
     "serve/gate": set(),
     "serve/infer": {"engine", "models", "observe", "runtime", "streams"},
+    "serve/kernel": set(),
     "serve/models": {"infer", "runtime"},
     "serve/observe": {"engine", "infer", "models"},
     "serve/processes": {"connection", "engine", "gate", "models", "observe", "routes", "rpc", "streams"},
     "serve/routes": {"connection", "engine", "infer", "models", "observe"},
     "serve/rpc": {"engine", "gate", "infer", "models", "observe"},
-    "serve/runtime": set(),
+    "serve/runtime": {"kernel"},
     "serve/streams": {"engine", "infer", "models"},
 }
 

@@ -18,7 +18,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,14 @@ PROBES = (
     "nan-in-x",
     "nan-in-h0",
 )
-NETWORKS = ("lstm", "lstm-3-layers", "lstm-both-ways", "gru", "scan", "scan-peepholes", "scan-projected")
+OWN = "own kernels"
+# (network, what runs it)
+GRIDS = (
+    ("lstm", OWN),
+    ("lstm-3-layers", OWN),
+    *((name, "onnxruntime") for name in ("lstm", "lstm-3-layers", "lstm-both-ways", "gru")),
+    *((name, "onnxruntime") for name in ("scan", "scan-peepholes", "scan-projected")),
+)
 # name -> --lengths of `cellgate bench`
 WORKLOADS = {"small": "uniform:7-29", "medium": "lognormal:40,0.8,5-300", "large": "lognormal:120,0.6,20-500"}
 _TESTS_S, _STEP_S, _PROBE_S = 1800.0, 1200.0, 120.0
@@ -101,25 +108,33 @@ def _steps(device: str, *, quick: bool) -> dict[str, Any]:
     say("tests marked gpu")
     tests = run_tests() if device == "cuda" else None  # a rehearsal has no GPU for them
     grid, probes, ragged = [], [], []
-    for network in NETWORKS[: 1 if quick else None]:
-        say(f"grid of {network}")
+    for network, runs in _of_device(GRIDS, device)[: 1 if quick else None]:
+        say(f"grid of {network}, {runs}")
         words = ["--device", device, "--network", network, "--drift-steps", "50" if quick else "1000"]
-        grid.append(step_record(run_step("device_grid.py", words, patience_s=_STEP_S), network=network))
+        words += ["--kernels"] if runs == OWN else []
+        grid.append(step_record(run_step("device_grid.py", words, patience_s=_STEP_S), network=network, runs=runs))
     for probe in PROBES:
         say(f"probe {probe}")
         ended = run_step("probes.py", ["--device", device, "--probe", probe], patience_s=_PROBE_S)
         probes.append(step_record(ended, probe=probe))
     engines = {}
     sizes = ["--rows", "1", "4", "--hidden", "16", "--steps", "5", "--repeats", "3"] if quick else []
-    for engine in ("onnxruntime", "torch"):
+    for engine in ("cellgate", "onnxruntime", "torch")[device == "cpu" :]:
         say(f"fused LSTM, {engine}")
         words = ["--engine", engine, "--device", device, *sizes]
         engines[engine] = step_record(run_step("fused_lstm.py", words, patience_s=_STEP_S))
     with tempfile.TemporaryDirectory() as folder:
-        for name in list(WORKLOADS)[: 1 if quick else None]:
-            say(f"workload {name}")
-            ragged.append(step_record(run_workload(name, device, Path(folder), quick=quick), workload=name))
+        workloads = [(name, runs) for name in WORKLOADS for runs in (OWN, "onnxruntime")]
+        for name, runs in _of_device(workloads, device)[: 1 if quick else None]:
+            say(f"workload {name}, {runs}")
+            ended = run_workload(name, device, Path(folder), runs=runs, quick=quick)
+            ragged.append(step_record(ended, workload=name, runs=runs))
     return {"tests": tests, "grid": grid, "probes": probes, "engines": engines, "ragged": ragged}
+
+
+def _of_device(things: Sequence[tuple[str, str]], device: str) -> list[tuple[str, str]]:
+    """Leave out what the project's own kernels run where there is no CUDA."""
+    return [(name, runs) for name, runs in things if device == "cuda" or runs != OWN]
 
 
 def run_tests() -> dict[str, Any]:
@@ -155,20 +170,21 @@ def count_tests(text: str) -> dict[str, int]:
     return {"passed": total - failed - skipped, "failed": failed, "skipped": skipped}
 
 
-def run_workload(name: str, device: str, folder: Path, *, quick: bool) -> Ended:
+def run_workload(name: str, device: str, folder: Path, *, runs: str, quick: bool) -> Ended:
     """Export the workload's network and measure lanes, sorted batches and the floor on the device."""
     exported = _run([str(ROOT / "bench" / "workloads.py"), "--only", name, "--count", "1", "--out", str(folder)])
     if exported.how != "done":
         return exported
     words = ["-m", "cellgate", "bench", str(folder / name / "bundle"), "--lengths", WORKLOADS[name], "--json"]
     words += ["--device", device, *(["--requests", "40"] if quick else [])]
-    return _run(words)
+    return _run(words, {"CELLGATE_KERNELS": str(runs == OWN).lower()})
 
 
-def _run(words: list[str]) -> Ended:
+def _run(words: list[str], extra: Mapping[str, str] | None = None) -> Ended:
+    command, environ = [sys.executable, *words], {**os.environ, **(extra or {})}
     try:
         done = subprocess.run(
-            [sys.executable, *words], cwd=ROOT, capture_output=True, text=True, timeout=_STEP_S, check=False
+            command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=_STEP_S, check=False
         )
     except subprocess.TimeoutExpired:
         return Ended(how=f"no end within {_STEP_S:g} s", answer=None, last_words="")

@@ -1,6 +1,6 @@
 """The export's whole grid on a device: what its provider computes, held against the float64 oracle.
 
-    python bench/gpu/device_grid.py --device cuda --network lstm [--drift-steps 1000]
+    python bench/gpu/device_grid.py --device cuda --network lstm [--kernels] [--drift-steps 1000]
 
 Opens the graph as the server does (same options, same refusal of misplaced nodes) and prints one JSON document:
 verdict, worst comparison, and whether rows and chunks gave the same bits.
@@ -26,6 +26,8 @@ from cellgate.export.proof.findings import SERVED_LEG
 from cellgate.export.proof.oracle import Oracle
 from cellgate.export.proof.verify import Contest, VerifyOptions, compare_all
 from cellgate.model import SequenceModel
+from cellgate.serve.runtime.device_choice import OpenRuntime
+from cellgate.serve.runtime.kernel_runtime import open_kernels
 from cellgate.serve.runtime.onnx_runtime import OnnxRuntime
 
 # One of each form that a graph takes: fused LSTM and GRU, stacked, both directions, and a Scan.
@@ -47,7 +49,7 @@ class DeviceLeg:
     name = SERVED_LEG
     complaint = ""
 
-    def __init__(self, runtime: OnnxRuntime) -> None:
+    def __init__(self, runtime: OpenRuntime) -> None:
         self._runtime = runtime
         self._signature: GraphSignature = runtime.signature
         self.output_names = tuple(spec.name for spec in runtime.signature.outputs)
@@ -62,13 +64,15 @@ class DeviceLeg:
         return dict(found)
 
 
-def check(name: str, device: str, drift_steps: int) -> dict[str, Any]:
-    """Run the grid of one network on a device."""
+def check(name: str, device: str, drift_steps: int, *, kernels: bool = False) -> dict[str, Any]:
+    """Run the grid of one network on a device, by the project's kernels where they apply, or by onnxruntime alone."""
     torch.manual_seed(0)
     network: nn.Module = SequenceModel(_INPUT, _HIDDEN, _OUTPUT, **NETWORKS[name])
     exportable = prepare(network)
     exportable = for_cuda(exportable) or exportable  # what a bundle gives to CUDA; peepholes have no kernel there
-    runtime = OnnxRuntime(export_onnx(exportable), exportable.signature, SessionOptions(), device=device, threads=1)
+    graph = export_onnx(exportable)
+    plain = OnnxRuntime(graph, exportable.signature, SessionOptions(), device=device, threads=1)
+    runtime: OpenRuntime = (open_kernels(plain, graph) if kernels else None) or plain
     facts = runtime.facts
     found = {"network": name, "device": facts.device, "provider": facts.provider, "placement": asdict(facts.placement)}
     if facts.device != device or facts.placement.misplaced:
@@ -100,8 +104,10 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), required=True)
     parser.add_argument("--network", choices=list(NETWORKS), required=True)
     parser.add_argument("--drift-steps", type=int, default=1000)
+    parser.add_argument("--kernels", action="store_true", help="with the project's own kernels")
     arguments = parser.parse_args()
-    json.dump(check(arguments.network, arguments.device, arguments.drift_steps), sys.stdout)
+    found = check(arguments.network, arguments.device, arguments.drift_steps, kernels=arguments.kernels)
+    json.dump(found, sys.stdout)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""One LSTM layer on a device: onnxruntime's fused operator, or torch.nn.LSTM (cuDNN on CUDA), with and without copies.
+"""One LSTM layer on a device: cellgate's kernel, onnxruntime's operator, or torch.nn.LSTM, which is cuDNN on CUDA.
 
-    python bench/gpu/fused_lstm.py --engine onnxruntime|torch --device cuda [--rows 1 32 256] [--hidden 256 512 1024]
+    python bench/gpu/fused_lstm.py --engine cellgate|onnxruntime|torch --device cuda [--rows 1 32] [--hidden 256 512]
 
-Two processes make the comparison, for the two bring CUDA libraries of their own. Both compute y, h_n and c_n from x
-[T, B, I], h0 and c0, with I = H and the same weights; float32 is full float32 in both. "with copies" begins and ends
-with arrays on the host, "without" leaves all tensors on the device. Prints rows, and with torch the device's peaks.
+A process for each engine, for they bring CUDA libraries of their own. All compute y, h_n and c_n from x [T, B, I], h0
+and c0, with I = H and the same weights; float32 is full float32 in all. cellgate's kernel is float32, and CUDA's alone.
+"with copies" begins and ends with arrays on the host, "without" leaves all tensors on the device. Prints rows, and with
+torch the device's peaks.
 """
 
 import argparse
@@ -58,16 +59,28 @@ def arrays(rows: int, steps: int, hidden: int, precision: str) -> dict[str, np.n
     }
 
 
-def onnxruntime_runs(given: dict[str, np.ndarray[Any, Any]], device: str) -> tuple[Run, Run, Run]:
+def cellgate_runs(given: dict[str, np.ndarray[Any, Any]], device: str) -> tuple[Run, Run, Run]:
+    """Return (with copies, without, the last y as an array), with the project's kernel."""
+    return onnxruntime_runs(given, device, kernels=True)
+
+
+def onnxruntime_runs(
+    given: dict[str, np.ndarray[Any, Any]], device: str, *, kernels: bool = False
+) -> tuple[Run, Run, Run]:
     """Return (with copies, without, the last y as an array), through the runtime that serves."""
     import onnxruntime  # noqa: PLC0415 - one engine a process
 
     from cellgate.bundle.manifest import SessionOptions  # noqa: PLC0415
+    from cellgate.serve.runtime.kernel_runtime import open_kernels  # noqa: PLC0415
     from cellgate.serve.runtime.onnx_runtime import OnnxRuntime  # noqa: PLC0415
 
-    runtime = OnnxRuntime(_lstm_graph(given), _signature(given), SessionOptions(), device=device)
-    if runtime.device != device:
-        raise RuntimeError(f"expected {device}, found {runtime.provider}")
+    graph = _lstm_graph(given)
+    plain = OnnxRuntime(graph, _signature(given), SessionOptions(), device=device)
+    if plain.device != device:
+        raise RuntimeError(f"expected {device}, found {plain.provider}")
+    runtime = open_kernels(plain, graph) if kernels else plain
+    if runtime is None:
+        raise RuntimeError("the kernel is float32, and takes no layer of this size")
     feeds = {name: given[name] for name in ("x", "h0", "c0")}
     bound = runtime.bound()
     there = {name: onnxruntime.OrtValue.ortvalue_from_numpy(array, device, 0) for name, array in feeds.items()}
@@ -167,7 +180,7 @@ def _full_float32() -> None:
 
 def measure(engine: str, device: str, sizes: Sequence[tuple[int, int]], steps: int, repeats: int) -> dict[str, Any]:
     """Measure every size and precision; what an engine cannot do is said in its row."""
-    make = {"onnxruntime": onnxruntime_runs, "torch": torch_runs}[engine]
+    make = {"cellgate": cellgate_runs, "onnxruntime": onnxruntime_runs, "torch": torch_runs}[engine]
     rows = []
     for precision in PRECISIONS:
         for B, H in sizes:
@@ -212,7 +225,7 @@ def _peaks(device: str) -> dict[str, Any]:
 def main() -> None:
     """Measure and print JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--engine", choices=("onnxruntime", "torch"), required=True)
+    parser.add_argument("--engine", choices=("cellgate", "onnxruntime", "torch"), required=True)
     parser.add_argument("--device", choices=("cpu", "cuda"), required=True)
     parser.add_argument("--rows", type=int, nargs="+", default=[1, 32, 256], help="B")
     parser.add_argument("--hidden", type=int, nargs="+", default=[256, 512, 1024], help="H, and I")

@@ -10,11 +10,11 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from ...bundle.manifest import GraphSignature
+from ...bundle.manifest import GraphSignature, TensorSpec
 from ..arrays import Array, Arrays
 from ..errors import ServeError
 from ..runtime.bound_graph import BoundRuns, DeviceTensor
-from ..runtime.runtime import DeviceRuntime, Runtime, RuntimeFacts
+from ..runtime.runtime import DeviceRuntime, Runtime, RuntimeFacts, StatePlaces
 from .work import Outcome, Work
 
 OUTSTANDING: Final = 32
@@ -101,10 +101,10 @@ class CountingRuntime:
         assert isinstance(self._runtime, DeviceRuntime)
         return _CountingGraph(self, self._runtime.bound())
 
-    def open_beside(self, model: bytes) -> BoundRuns:
+    def states(self, tensors: Sequence[tuple[TensorSpec, str]], slots: int) -> StatePlaces:
         """Of the runtime."""
         assert isinstance(self._runtime, DeviceRuntime)
-        return self._runtime.open_beside(model)
+        return self._runtime.states(tensors, slots)
 
     def close(self) -> None:
         """Close the runtime."""

@@ -18,9 +18,8 @@ from ..models.served_model import (
 )
 from ..models.verification_state import read_verification_state
 from ..runtime.cpus import usable_cpus
-from ..runtime.device_choice import open_runtime
+from ..runtime.device_choice import OpenRuntime, open_runtime
 from ..runtime.golden_check import check_golden
-from ..runtime.onnx_runtime import OnnxRuntime
 from ..runtime.runtime import Runtime
 from ..settings import Settings
 from ..start_errors import GoldenMismatchError, MeasuringError, ServerStartError
@@ -87,7 +86,7 @@ class EngineModel:
 def _us(seconds: float) -> str:
     """Return microseconds as exact as they were measured, which is not very."""
     us = seconds * 1e6
-    return f"{us:.2g} us" if us < 10 else f"{us:,.0f} us"  # noqa: PLR2004 - where two digits are whole
+    return f"{us:.2g} us" if us < 10 else f"{us:,.0f} us"  # noqa: PLR2004
 
 
 def open_engine_models(
@@ -173,15 +172,17 @@ def _prove(read: ServedBundle, runtime: Runtime) -> ServedModel:
     return make_served_model(read, runtime.facts, golden, read_verification_state(read.bundle, runtime.facts))
 
 
-def _open(read: ServedBundle, settings: Settings, threads: int | None, opened: ExitStack) -> OnnxRuntime:
-    runtime = open_runtime(read.bundle, device=settings.device, threads=threads, tf32=settings.tf32)
+def _open(read: ServedBundle, settings: Settings, threads: int | None, opened: ExitStack) -> OpenRuntime:
+    runtime = open_runtime(
+        read.bundle, device=settings.device, threads=threads, tf32=settings.tf32, kernels=settings.kernels
+    )
     opened.callback(runtime.close)
     return runtime
 
 
 def _open_measured(
     read: ServedBundle, settings: Settings, opened: ExitStack, measured: Measured
-) -> tuple[OnnxRuntime, CostModel, bool] | None:
+) -> tuple[OpenRuntime, CostModel, bool] | None:
     """Open with the threads that were found best elsewhere; None: it is another device by now."""
     runtime = _open(read, settings, measured.threads, opened)
     if measured.holds_for(runtime.facts):
@@ -192,7 +193,7 @@ def _open_measured(
 
 def _open_fastest(
     read: ServedBundle, settings: Settings, opened: ExitStack, tell: Tell
-) -> tuple[OnnxRuntime, CostModel, bool]:
+) -> tuple[OpenRuntime, CostModel, bool]:
     """Open with one thread and with as many as there are CPUs, and keep what is faster; as told where told."""
     rows = max_rows_of(settings)
     tell(read, "its graph was opened")
@@ -214,7 +215,7 @@ def _open_fastest(
     return second, other, False
 
 
-def _measure(runtime: OnnxRuntime, read: ServedBundle, rows: int, *, on_device: bool = False) -> CostModel:
+def _measure(runtime: OpenRuntime, read: ServedBundle, rows: int, *, on_device: bool = False) -> CostModel:
     try:
         return calibrate(runtime, rows, on_device=on_device)
     except EngineError as err:  # its cause is the runtime's own words, which a process's border would drop

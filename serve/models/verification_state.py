@@ -15,9 +15,11 @@ from ...bundle.errors import VerificationError
 from ...bundle.manifest import Manifest
 from ...bundle.reader import Bundle
 from ...bundle.verification import read_verifications
+from ..runtime.kernel_runtime import OWN_KERNELS
 from ..runtime.runtime import RuntimeFacts
 
 _WHEELS = ("onnxruntime", "onnxruntime-gpu")
+_WITH = {True: "with", False: "without"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,7 +79,15 @@ def _doubt(record: Mapping[str, Any], facts: RuntimeFacts) -> str | None:
     for key, word, here in (("onnxruntime", "onnxruntime", facts.version), ("precision", "precision", facts.precision)):
         if record.get(key) != here:
             return f"verified on {facts.device} with {word} {record.get(key)}, found {here} here"
+    ran, runs = (OWN_KERNELS in dict(counts) for counts in (_counts(record), facts.placement.counts))
+    if ran != runs:
+        return f"verified on {facts.device} {_WITH[ran]} cellgate's own kernels, {_WITH[runs]} them here"
     return None
+
+
+def _counts(record: Mapping[str, Any]) -> list[tuple[str, int]]:
+    placement = record.get("placement")
+    return [] if placement is None else placement["counts"]
 
 
 def _confirmed(record: Mapping[str, Any], facts: RuntimeFacts) -> str:

@@ -13,9 +13,11 @@ from ..settings import Device
 from ..start_errors import DeviceUnavailableError, ServerStartError
 from .cpus import usable_cpus
 from .golden_check import check_golden
+from .kernel_runtime import KernelRuntime, with_kernels
 from .onnx_runtime import OnnxRuntime, offers_cuda
 from .placement import CUDA_PROVIDER
 
+OpenRuntime = OnnxRuntime | KernelRuntime
 _NO_CUDA_BUILD = "an onnxruntime without CUDA"
 _NO_KERNEL = "CUDA has no kernel for them, so every run would wait for the CPU: use --device cpu"
 _SHOWN = 3
@@ -23,8 +25,13 @@ _REMEDY = "install the extra gpu instead of cpu on a machine with an NVIDIA driv
 
 
 def open_runtime(
-    bundle: Bundle, *, device: Device = "auto", threads: int | None = None, tf32: bool = False
-) -> OnnxRuntime:
+    bundle: Bundle,
+    *,
+    device: Device = "auto",
+    threads: int | None = None,
+    tf32: bool = False,
+    kernels: bool = True,
+) -> OpenRuntime:
     """Open a bundle's graph.
 
     Args:
@@ -32,6 +39,7 @@ def open_runtime(
         device: auto: CUDA where it reproduces the golden cases, else the CPU; cpu; cuda: that or nothing.
         threads: threads inside one run; None: the CPUs this process may use.
         tf32: let CUDA round the factors of float32 products to TF32.
+        kernels: let the project's own kernels run on CUDA what they can, unless TF32 is asked for.
 
     Returns:
         The runtime; `facts.reason` says why this device. The caller closes it, and runs the golden check before
@@ -45,8 +53,8 @@ def open_runtime(
     if device == "cpu":
         return _open(bundle, "cpu", count, "asked for")
     if device == "cuda":
-        return _open_cuda(bundle, count, "asked for", tf32=tf32)
-    return _open_best(bundle, count, tf32=tf32)
+        return _open_cuda(bundle, count, "asked for", tf32=tf32, kernels=kernels)
+    return _open_best(bundle, count, tf32=tf32, kernels=kernels)
 
 
 def clashing_wheels() -> str | None:
@@ -55,7 +63,7 @@ def clashing_wheels() -> str | None:
     Both install the same import package, the last one overwrites the other, and no installer objects.
     """
     found = [name for name in ("onnxruntime", "onnxruntime-gpu") if _is_installed(name)]
-    if len(found) < 2:  # noqa: PLR2004 - both
+    if len(found) < 2:  # noqa: PLR2004
         return None
     return (
         f"{' and '.join(found)} are both installed and overwrite each other; which one works is chance. "
@@ -71,11 +79,11 @@ def _is_installed(name: str) -> bool:
     return True
 
 
-def _open_best(bundle: Bundle, threads: int, *, tf32: bool) -> OnnxRuntime:
+def _open_best(bundle: Bundle, threads: int, *, tf32: bool, kernels: bool) -> OpenRuntime:
     if not offers_cuda():
         return _open(bundle, "cpu", threads, "this onnxruntime has no CUDA")
     try:
-        runtime = _open_cuda(bundle, threads, "CUDA reproduced the golden cases", tf32=tf32)
+        runtime = _open_cuda(bundle, threads, "CUDA reproduced the golden cases", tf32=tf32, kernels=kernels)
     except ServerStartError as err:
         return _open(bundle, "cpu", threads, f"CUDA did not open ({err})")
     result = check_golden(runtime, bundle)
@@ -85,7 +93,7 @@ def _open_best(bundle: Bundle, threads: int, *, tf32: bool) -> OnnxRuntime:
     return _open(bundle, "cpu", threads, f"CUDA did not reproduce the golden cases ({result.summary()})")
 
 
-def _open_cuda(bundle: Bundle, threads: int, reason: str, *, tf32: bool) -> OnnxRuntime:
+def _open_cuda(bundle: Bundle, threads: int, reason: str, *, tf32: bool, kernels: bool) -> OpenRuntime:
     if not offers_cuda():
         raise DeviceUnavailableError("cuda", _NO_CUDA_BUILD, _REMEDY)
     runtime = _open(bundle, "cuda", threads, reason, tf32=tf32)
@@ -97,7 +105,7 @@ def _open_cuda(bundle: Bundle, threads: int, reason: str, *, tf32: bool) -> Onnx
     if misplaced:
         runtime.close()
         raise DeviceUnavailableError("cuda", f"{_some(misplaced)} left to another provider", _NO_KERNEL)
-    return runtime
+    return runtime if tf32 or not kernels else with_kernels(runtime, bundle)
 
 
 def _some(nodes: Sequence[str]) -> str:

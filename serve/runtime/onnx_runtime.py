@@ -5,17 +5,21 @@ Rules of this file: the only one that imports onnxruntime. The package switched 
 """
 
 import os
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import onnxruntime
 
-from ...bundle.manifest import GraphSignature, SessionOptions
+from ...bundle.manifest import GraphSignature, SessionOptions, TensorSpec
 from ..arrays import Array, Arrays
 from ..errors import EngineError, shown
 from ..start_errors import ServerStartError
 from .bound_graph import BoundGraph
+from .device_states import DeviceStates
 from .placement import CPU_PROVIDER, CUDA_PROVIDER, Placement, nodes_of_assignment, placement_of
 from .runtime import RuntimeFacts
+from .state_graph import state_graph
 from .tensor_check import check_tensors
 
 _LEVELS = {
@@ -142,24 +146,49 @@ class OnnxRuntime:
             EngineError: closed, a zero dimension, or refused by onnxruntime; gives the shapes.
         """
         session = self._session  # a concurrent close lets this run end
-        if session is None:
-            raise EngineError(f"runtime: expected it open, found it closed ({_shapes(feeds)})")
-        for array in feeds.values():
-            # onnxruntime 1.32 aborts the whole process at B=0: nothing may get past this line, whoever calls.
-            if 0 in array.shape:
-                raise EngineError(f"runtime: expected no dimension to be zero, found {_shapes(feeds)}")
+        self.check_feeds(feeds)
         try:
             found = session.run(self._names, feeds)
         except Exception as err:  # onnxruntime raises a dozen unrelated classes
             raise EngineError(f"runtime: expected it to run the batch, found it refused ({_shapes(feeds)})") from err
         return dict(zip(self._names, found, strict=True))
 
+    def check_feeds(self, feeds: Arrays) -> None:
+        """Refuse what must not get any further.
+
+        Raises:
+            EngineError: closed, or a zero dimension.
+        """
+        if self._session is None:
+            raise EngineError(f"runtime: expected it open, found it closed ({_shapes(feeds)})")
+        for array in feeds.values():
+            # onnxruntime 1.32 aborts the whole process at B=0: nothing may get past this line, whoever calls.
+            if 0 in array.shape:
+                raise EngineError(f"runtime: expected no dimension to be zero, found {_shapes(feeds)}")
+
+    def noting(self, note: str) -> "OnnxRuntime":
+        """Add a note to the facts; return itself."""
+        self._facts = replace(self._facts, notes=(*self._facts.notes, note))
+        return self
+
+    def parts_on(self, stream: int) -> "Parts":
+        """Return a way to open parts of the graph whose work is queued on a CUDA stream; see `Parts`."""
+        return Parts(stream)
+
     def bound(self) -> BoundGraph:
         """Return a way to run the graph with tensors left on the device; see `DeviceRuntime`."""
         return BoundGraph(self._session, self.device)
 
+    def states(self, tensors: Sequence[tuple[TensorSpec, str]], slots: int) -> DeviceStates:
+        """Return places for the states of lanes; see `DeviceRuntime`."""
+        return DeviceStates(self.open_beside(state_graph([spec for spec, _ in tensors])), tensors, slots)
+
     def open_beside(self, model: bytes) -> BoundGraph:
-        """Open another, small graph on the same device; see `DeviceRuntime`."""
+        """Open another, small graph on the same device.
+
+        Raises:
+            ServerStartError: it does not open, or leaves a node to another device.
+        """
         session = _open_session(_BESIDE, model, SessionOptions(), self.device, 1, tf32=self._tf32)
         elsewhere = _placement(session, self.provider).elsewhere
         if elsewhere:
@@ -172,11 +201,44 @@ class OnnxRuntime:
         self._session = None
 
 
+class Parts:
+    """Opens parts of a graph on CUDA whose work is queued on a stream of somebody else.
+
+    Their runs end when what they queued is done: without that wait onnxruntime 1.31 frees its pinned buffers from a
+    callback of the stream, which CUDA forbids, and the process dies.
+
+    Args:
+        stream: its handle.
+    """
+
+    device = "cuda"
+
+    def __init__(self, stream: int) -> None:
+        self._stream = stream
+
+    def open(self, model: bytes) -> Any:
+        """Open a part.
+
+        Raises:
+            ServerStartError: it does not open.
+        """
+        return _open_session("part of the model", model, SessionOptions(), "cuda", 1, tf32=False, stream=self._stream)
+
+
 def _shapes(feeds: Arrays) -> str:
     return ", ".join(f"{name} {array.shape}" for name, array in feeds.items())
 
 
-def _open_session(graph: str, model: bytes, options: SessionOptions, device: str, threads: int, *, tf32: bool) -> Any:
+def _open_session(
+    graph: str,
+    model: bytes,
+    options: SessionOptions,
+    device: str,
+    threads: int,
+    *,
+    tf32: bool,
+    stream: int | None = None,
+) -> Any:
     foreign = sorted(options.config.keys() - _ALLOWED_ENTRIES)
     if foreign:
         raise ServerStartError(
@@ -186,7 +248,8 @@ def _open_session(graph: str, model: bytes, options: SessionOptions, device: str
     _switch_off_telemetry()
     providers: list[Any] = [CPU_PROVIDER]
     if device == "cuda":
-        providers.insert(0, (CUDA_PROVIDER, _prepare_cuda(tf32=tf32)))
+        own_stream = {} if stream is None else {"user_compute_stream": str(stream)}
+        providers.insert(0, (CUDA_PROVIDER, {**_prepare_cuda(tf32=tf32), **own_stream}))
     try:
         # Without enable_fallback=0 a provider that fails is told of on stdout, and the model opened on the CPU.
         session = onnxruntime.InferenceSession(

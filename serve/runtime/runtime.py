@@ -4,13 +4,16 @@ Rules of this file: no onnxruntime, no HTTP. The implementation in this process 
 process can take its place without any other file noticing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
-from ...bundle.manifest import GraphSignature
+import numpy as np
+from numpy.typing import NDArray
+
+from ...bundle.manifest import GraphSignature, TensorSpec
 from ..arrays import Array, Arrays
-from .bound_graph import BoundRuns
+from .bound_graph import BoundRuns, DeviceTensor
 from .placement import Placement
 
 
@@ -90,6 +93,30 @@ class Runtime(Protocol):
         ...
 
 
+class StatePlaces(Protocol):
+    """The states of all lanes on a device; see `DeviceStates`."""
+
+    def grow(self, slots: int) -> None:
+        """Know more slots beside the zero one."""
+        ...
+
+    def put(self, slot: int, given: Sequence[Array | None], row: int) -> None:
+        """Give a slot the row of the states that a request brought, or zeros."""
+        ...
+
+    def take(self, slots: NDArray[np.int64]) -> dict[str, DeviceTensor]:
+        """Return the states of a run, in its order, by input name."""
+        ...
+
+    def returned(self, tensors: dict[str, DeviceTensor], rows: int) -> None:
+        """Hold what a run returned."""
+        ...
+
+    def keep(self, slots: NDArray[np.int64], ended: int) -> None:
+        """Say whose the returned rows from `ended` on are."""
+        ...
+
+
 @runtime_checkable
 class DeviceRuntime(Runtime, Protocol):
     """A runtime that can leave tensors on its device between runs."""
@@ -98,10 +125,14 @@ class DeviceRuntime(Runtime, Protocol):
         """Return a way to run the graph with tensors left on the device; good until `close`."""
         ...
 
-    def open_beside(self, model: bytes) -> BoundRuns:
-        """Open another, small graph on the same device; good until `close`.
+    def states(self, tensors: Sequence[tuple[TensorSpec, str]], slots: int) -> StatePlaces:
+        """Return places for the states of lanes, beside the graph of `bound`; good until `close`.
+
+        Args:
+            tensors: (spec of the graph's input, name of its output) for each state tensor.
+            slots: beside the zero one.
 
         Raises:
-            ServerStartError: it does not open.
+            ServerStartError: what moves them does not open.
         """
         ...

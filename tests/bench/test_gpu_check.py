@@ -50,13 +50,21 @@ def found():
         "driver": "580",
         "onnxruntime": "1.32.0",
         "tests": {"how": "done", "passed": 2, "failed": 0, "skipped": 0, "last_words": ""},
-        "grid": [{"network": "lstm", "how": "done", "answer": grid, "last_words": ""}],
+        "grid": [{"network": "lstm", "runs": "own kernels", "how": "done", "answer": grid, "last_words": ""}],
         "probes": [
             {"probe": "ordinary", "how": "done", "answer": answer, "last_words": ""},
             {"probe": "zero-rows", "how": "died of SIGABRT", "answer": None, "last_words": "Abort"},
         ],
         "engines": {"onnxruntime": engine([row()]), "torch": engine([row(seconds=3.0)], peaks)},
-        "ragged": [{"workload": "small", "how": "done", "answer": {"provider": "P", "ways": ways}, "last_words": ""}],
+        "ragged": [
+            {
+                "workload": "small",
+                "runs": "own kernels",
+                "how": "done",
+                "answer": {"provider": "P", "ways": ways},
+                "last_words": "",
+            }
+        ],
     }
 
 
@@ -79,18 +87,24 @@ def test_where_all_holds_nothing_is_complained_of(found):
         (lambda f: f["tests"].update(skipped=1), "tests marked gpu: done, 2 passed, 0 failed, 1 skipped"),
         (lambda f: f["tests"].update(passed=0), "tests marked gpu: done, 0 passed"),
         (lambda f: f["tests"].update(how="exit status 5"), "tests marked gpu: exit status 5"),
-        (lambda f: f["grid"][0]["answer"].update(verdict="not equivalent"), "grid of lstm: done, not equivalent"),
-        (lambda f: f["grid"][0].update(how="died of SIGSEGV", answer=None), "grid of lstm: died of SIGSEGV, "),
+        (
+            lambda f: f["grid"][0]["answer"].update(verdict="not equivalent"),
+            "grid of lstm, own kernels: done, not equivalent",
+        ),
+        (
+            lambda f: f["grid"][0].update(how="died of SIGSEGV", answer=None),
+            "grid of lstm, own kernels: died of SIGSEGV, ",
+        ),
         (lambda f: f["probes"][0]["answer"].update(error="no kernel"), "probe with ordinary inputs: done"),
         (lambda f: f["engines"]["torch"].update(how="exit status 1", answer=None), "figures of torch: exit status 1"),
-        (lambda f: f["ragged"][0].update(how="exit status 2"), "workload small: exit status 2"),
+        (lambda f: f["ragged"][0].update(how="exit status 2"), "workload small, own kernels: exit status 2"),
         (
             lambda f: f["engines"]["torch"]["answer"]["rows"][0].update(y_sample=[0.1, 0.2, 0.31]),
-            "onnxruntime and torch differ at float32 B=1 H=2",
+            "engines differ at float32 B=1 H=2",
         ),
         (
             lambda f: f["engines"]["torch"]["answer"]["rows"][0].update(y_sample=[0.1, 0.2, float("nan")]),
-            "onnxruntime and torch differ at float32 B=1 H=2",
+            "engines differ at float32 B=1 H=2",
         ),
     ],
 )
@@ -113,18 +127,30 @@ def test_page_has_ratios_floors_and_bits(found):
 
     assert page.startswith("### NVIDIA H100, driver 580, onnxruntime 1.32.0\n")
     # 96 multiplications and additions at 1,000 a second are 0.192 s, and ours took 1 s.
-    assert "| float32 | 1 | 2 | 1e+03 ms | 3e+03 ms | 3.00 | 2e+03 ms | 6e+03 ms | 3.00 | 19% |" in page
-    assert "| small | P | 200 | 150 | 0.75 | 70% |" in page
-    assert "| lstm | equivalent | 0.25 of the tolerance | yes | no |" in page
+    times = "1e+03 ms | 1e+03 ms | 3e+03 ms | 3.00 | 2e+03 ms | 6e+03 ms | 3.00"
+    assert f"| float32 | 1 | 2 | onnxruntime | {times} | 19% |" in page
+    assert "| small | own kernels | P | – | 200 | 150 | 0.75 | 70% |" in page  # noqa: RUF001
+    assert "| lstm | own kernels | equivalent | 0.25 of the tolerance | yes | no |" in page
 
 
 def test_what_could_not_be_measured_is_a_dash(found):
     found["engines"]["torch"] = engine([row(complaint="RuntimeError: no")])
-    found["ragged"] = [{"workload": "large", "how": "exit status 2", "answer": None, "last_words": "x"}]
+    found["ragged"] = [
+        {"workload": "large", "runs": "onnxruntime", "how": "exit status 2", "answer": None, "last_words": "x"}
+    ]
     page = figures.page(found)
 
-    assert "| float32 | 1 | 2 | 1e+03 ms | – | – | 2e+03 ms | – | – | – |" in page  # noqa: RUF001
-    assert "| large | exit status 2 | – | – | – | – |" in page  # noqa: RUF001
+    assert "| float32 | 1 | 2 | onnxruntime | 1e+03 ms | 1e+03 ms | – | – | 2e+03 ms | – | – | – |" in page  # noqa: RUF001
+    assert "| large | onnxruntime | exit status 2 | – | – | – | – | – |" in page  # noqa: RUF001
+
+
+def test_sizes_that_the_projects_kernel_takes_are_judged_by_it(found):
+    found["engines"]["cellgate"] = engine([row(seconds=0.5)])
+
+    times = "500 ms | 1e+03 ms | 3e+03 ms | 6.00 | 1e+03 ms | 6e+03 ms | 6.00"
+    assert f"| float32 | 1 | 2 | cellgate | {times} | 38% |" in figures.page(found)
+    found["engines"]["cellgate"] = engine([row(complaint="RuntimeError: too large")])
+    assert "| float32 | 1 | 2 | onnxruntime | 1e+03 ms |" in figures.page(found)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +223,7 @@ def test_every_probe_of_the_check_exists():
 
 @pytest.mark.slow
 def test_every_network_of_the_check_exists_and_peepholes_run_as_cuda_gets_them():
-    assert tuple(device_grid.NETWORKS) == check.NETWORKS
+    assert set(device_grid.NETWORKS) == {network for network, _ in check.GRIDS}
 
     found = device_grid.check("scan-peepholes", "cpu", 50)
 

@@ -125,7 +125,7 @@ def test_another_device_than_the_cpu_is_not_asked_about_threads(bundle_paths, qu
         def __getattr__(self, name):
             return getattr(self._runtime, name)
 
-    def open_runtime(bundle, *, device, threads, tf32):
+    def open_runtime(bundle, *, device, threads, tf32, kernels):
         asked.append((device, threads))
         return OnCuda(real(bundle, device="cpu", threads=threads))
 
@@ -222,7 +222,7 @@ def test_second_number_of_threads_that_fails_closes_the_first(bundle_paths, open
     else:
         open_runtime = models.open_runtime
 
-        def refuse(bundle, *, device, threads, tf32):
+        def refuse(bundle, *, device, threads, tf32, kernels):
             if threads == 2:
                 raise ServerStartError("no")
             return open_runtime(bundle, device=device, threads=threads)

@@ -7,6 +7,8 @@ import pytest
 from cellgate.bundle.reader import read_bundle
 from cellgate.bundle.verification import write_verification
 from cellgate.serve.models.verification_state import judge_verification, read_verification_state
+from cellgate.serve.runtime.kernel_runtime import OWN_KERNELS
+from cellgate.serve.runtime.placement import Placement
 from cellgate.serve.runtime.runtime import RuntimeFacts
 
 CUDA = RuntimeFacts(device="cuda", provider="CUDAExecutionProvider", threads=1, version="1.32.0", reason="asked for")
@@ -81,6 +83,18 @@ def test_record_of_other_circumstances_does_not_count(manifest, change, words):
     state = judge(manifest, {"cuda": {**RECORD, **change}}, CUDA)
 
     assert (state.holds, state.statement) == (False, f"{words}; run: REMEDY")
+
+
+def test_record_with_the_projects_kernels_counts_only_with_them(manifest):
+    counts = [[OWN_KERNELS, 4]]
+    record = {**RECORD, "placement": {"counts": counts, "elsewhere": [], "misplaced": []}}
+    here = replace(CUDA, placement=Placement(counts=((OWN_KERNELS, 4),)))
+
+    assert judge(manifest, {"cuda": record}, here).holds
+    words = "verified on cuda with cellgate's own kernels, without them here; run: REMEDY"
+    assert judge(manifest, {"cuda": record}, CUDA).statement == words
+    words = "verified on cuda without cellgate's own kernels, with them here; run: REMEDY"
+    assert judge(manifest, {"cuda": RECORD}, here).statement == words
 
 
 def test_record_that_failed_on_the_cpu_outweighs_the_export(manifest):

@@ -6,9 +6,9 @@ import onnxruntime
 import pytest
 
 from cellgate.bundle.manifest import SessionOptions, TensorSpec
-from cellgate.serve.engine.state_graph import state_graph
 from cellgate.serve.errors import EngineError
 from cellgate.serve.runtime.onnx_runtime import OnnxRuntime
+from cellgate.serve.runtime.state_graph import state_graph
 from cellgate.serve.start_errors import GraphMismatchError, ServerStartError
 
 

@@ -16,10 +16,10 @@ Source: onnx.proto of ONNX 1.23 (field numbers), opset 13 (Concat-13, Gather-13,
 from collections.abc import Sequence
 
 from ...bundle.manifest import TensorSpec
+from ..kernel.wire import field, integer, text
 
 IR_VERSION, OPSET = 8, 13
 _ELEMENTS = {"float32": 1, "int32": 6, "int64": 7, "float16": 10}
-_VARINT, _BYTES = 0, 2
 _INT_ATTRIBUTE = 2
 
 
@@ -42,37 +42,17 @@ def state_graph(specs: Sequence[TensorSpec]) -> bytes:
             _value(f"{part}_{k}", spec.dtype, (*spec.shape[:axis], rows, *spec.shape[axis + 1 :]))
             for part, rows in (("next", "R"), ("kept", "S"))
         ]
-    graph = b"".join(_field(1, node) for node in nodes) + _text(2, "states")
-    graph += b"".join(_field(11, value) for value in inputs) + b"".join(_field(12, value) for value in outputs)
-    return _number(1, IR_VERSION) + _field(7, graph) + _field(8, _text(1, "") + _number(2, OPSET))
+    graph = b"".join(field(1, node) for node in nodes) + text(2, "states")
+    graph += b"".join(field(11, value) for value in inputs) + b"".join(field(12, value) for value in outputs)
+    return integer(1, IR_VERSION) + field(7, graph) + field(8, text(1, "") + integer(2, OPSET))
 
 
 def _node(operator: str, inputs: Sequence[str], output: str, axis: int) -> bytes:
-    attribute = _text(1, "axis") + _number(3, axis) + _number(20, _INT_ATTRIBUTE)
-    names = b"".join(_text(1, name) for name in inputs)
-    return names + _text(2, output) + _text(3, output) + _text(4, operator) + _field(5, attribute)
+    attribute = text(1, "axis") + integer(3, axis) + integer(20, _INT_ATTRIBUTE)
+    names = b"".join(text(1, name) for name in inputs)
+    return names + text(2, output) + text(3, output) + text(4, operator) + field(5, attribute)
 
 
 def _value(name: str, dtype: str, shape: Sequence[int | str]) -> bytes:
-    dims = b"".join(_field(1, _text(2, axis) if isinstance(axis, str) else _number(1, axis)) for axis in shape)
-    return _text(1, name) + _field(2, _field(1, _number(1, _ELEMENTS[dtype]) + _field(2, dims)))
-
-
-def _text(number: int, text: str) -> bytes:
-    return _field(number, text.encode())
-
-
-def _field(number: int, content: bytes) -> bytes:
-    return _varint(number << 3 | _BYTES) + _varint(len(content)) + content
-
-
-def _number(number: int, value: int) -> bytes:
-    return _varint(number << 3 | _VARINT) + _varint(value)
-
-
-def _varint(value: int) -> bytes:
-    found = bytearray()
-    while value > 0x7F:  # noqa: PLR2004 - seven bits a byte, the eighth says that more follow
-        found.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*found, value])
+    dims = b"".join(field(1, text(2, axis) if isinstance(axis, str) else integer(1, axis)) for axis in shape)
+    return text(1, name) + field(2, field(1, integer(1, _ELEMENTS[dtype]) + field(2, dims)))

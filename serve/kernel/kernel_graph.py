@@ -1,0 +1,141 @@
+"""A network that is run by the project's own kernels, and by the runtime where those end.
+
+Rules of this file: no onnxruntime import; a session comes from whoever opened it. Memory between steps belongs to the
+network, grows and stays.
+"""
+
+import threading
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final, Protocol
+
+from ...bundle.manifest import GraphSignature, TensorSpec
+from ..arrays import Array, Arrays
+from ..errors import EngineError
+from .cut import Lstm, Product, Stage, boundary, cut, part_of_model
+from .gpu import Gpu
+from .graph_reader import Graph, read_graph
+from .kernel_plan import plan_kernel
+from .kernel_run import DeviceTensor, KernelRun, Network, Part
+from .kernel_states import KernelStates
+from .lstm_kernel import LstmKernel
+from .memory import Scratch
+from .products import Products, Weights
+
+_KINDS: Final = {"float32": 1, "int32": 6, "int64": 7, "float16": 10}
+_TYPES: Final = {"tensor(float)": 1, "tensor(int32)": 6, "tensor(int64)": 7, "tensor(bool)": 9, "tensor(float16)": 10}
+_RECURRENT: Final = frozenset({"LSTM", "GRU", "RNN", "Scan", "Loop"})
+
+
+class Parts(Protocol):
+    """The runtime, as far as it is needed here: its work is on the GPU's stream, and done when a run returns.
+
+    Attributes:
+        device: the runtime's name of the device.
+    """
+
+    device: str
+
+    def open(self, model: bytes) -> Any:
+        """Open a model; return its session."""
+        ...
+
+
+class KernelGraph:
+    """`BoundRuns` of a network; its device tensors are good until the next run.
+
+    Args:
+        gpu: where.
+        graph: of the network.
+        stages: of the graph.
+        signature: of the graph.
+        parts: opens what stays with the runtime.
+
+    Raises:
+        GpuError: a kernel cannot be compiled.
+        ServerStartError: a part does not open.
+    """
+
+    def __init__(
+        self, gpu: Gpu, graph: Graph, stages: Sequence[Stage], signature: GraphSignature, parts: Parts
+    ) -> None:
+        self._gpu = gpu
+        self._steps = [step for stage in stages for step in stage.steps]
+        self._nodes = sum(len(stage.nodes) for stage in stages)
+        self._products = Products(gpu)
+        scratch = Scratch(gpu)
+        self._network = Network(
+            gpu=gpu,
+            signature=signature,
+            products=self._products,
+            stages=tuple(zip(stages, _open_parts(graph, stages, signature, parts), strict=True)),
+            layers={step.outputs: self._layer(step, scratch) for step in self._steps if isinstance(step, Lstm)},
+            weights={step.outputs: Weights(gpu, step.w, step.b) for step in self._steps if isinstance(step, Product)},
+        )
+        self._lock = threading.Lock()
+
+    @classmethod
+    def open(cls, gpu: Gpu, model: bytes, signature: GraphSignature, parts: Parts) -> "KernelGraph | None":
+        """Return the network on the kernels; None where not every recurrent node of it is theirs. Raises as the class.
+
+        A network that waits for another kernel at every step anyway gains nothing, and pays for the cuts.
+        """
+        graph = read_graph(model)
+        floats = [spec.name for spec in signature.inputs if spec.dtype == "float32"]
+        stages = cut(
+            graph, floats, signature.lengths, lambda hidden: plan_kernel(hidden, gpu.multiprocessors) is not None
+        )
+        left = any(node.operator in _RECURRENT for stage in stages for node in stage.nodes)
+        layers = any(isinstance(step, Lstm) for stage in stages for step in stage.steps)
+        return cls(gpu, graph, stages, signature, parts) if layers and not left else None
+
+    @property
+    def own_nodes(self) -> int:
+        """Nodes of the graph that the kernels run."""
+        return len(self._steps)
+
+    @property
+    def other_nodes(self) -> int:
+        """Nodes that the runtime runs."""
+        return self._nodes
+
+    def states(self, tensors: Sequence[tuple[TensorSpec, str]], slots: int) -> KernelStates:
+        """Return a table for the states of lanes beside this network; see `KernelStates`."""
+        self._gpu.enter()
+        return KernelStates(self._gpu, self._products, tensors, slots)
+
+    def run(
+        self, feeds: Arrays, kept: Mapping[str, DeviceTensor], wanted: Collection[str]
+    ) -> tuple[dict[str, Array], dict[str, DeviceTensor]]:
+        """As `BoundRuns.run`.
+
+        Raises:
+            EngineError: a kernel or the runtime refused.
+        """
+        try:
+            with self._lock:
+                return KernelRun(self._network, feeds, kept, wanted).finish()
+        except EngineError:
+            raise
+        except Exception as err:  # onnxruntime raises a dozen unrelated classes
+            shapes = ", ".join(f"{name} {array.shape}" for name, array in feeds.items())
+            raise EngineError(f"runtime: expected it to run the batch, found it refused ({shapes})") from err
+
+    def _layer(self, step: Lstm, scratch: Scratch) -> LstmKernel:
+        plan = plan_kernel(step.r.shape[1], self._gpu.multiprocessors)
+        assert plan is not None
+        return LstmKernel(self._gpu, self._products, plan, (step.w, step.r, step.b), scratch)
+
+
+def _open_parts(graph: Graph, stages: Sequence[Stage], signature: GraphSignature, parts: Parts) -> list[Part | None]:
+    kinds = {spec.name: _KINDS[spec.dtype] for spec in signature.inputs}
+    found: list[Part | None] = []
+    for place, stage in enumerate(stages):
+        if not stage.nodes:
+            found.append(None)
+            continue
+        inputs, outputs = boundary(graph, stages, place)
+        typed = [(name, kinds.get(name, _KINDS["float32"])) for name in inputs]
+        session = parts.open(part_of_model(graph, stage, typed, outputs))
+        kinds |= {value.name: _TYPES[value.type] for value in session.get_outputs()}
+        found.append(Part(session=session, device=parts.device, inputs=inputs, outputs=outputs))
+    return found

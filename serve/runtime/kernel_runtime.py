@@ -1,0 +1,132 @@
+"""The project's own kernels behind the `Runtime` interface, where they take over from onnxruntime's on CUDA.
+
+onnxruntime gives an LSTM to cuDNN's standard algorithm: a launch or two for every step, rows whose bits hang on their
+neighbours, and no end of a row before the end of the batch. `kernel/` does without all three. What the kernels do not
+know, onnxruntime still runs, in parts of the graph between them.
+
+Rules of this file: it only chooses; nobody is told that it worked before the golden cases have come out right.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from ...bundle.manifest import GraphSignature, TensorSpec
+from ...bundle.reader import Bundle
+from ..arrays import Array, Arrays
+from ..kernel.gpu import GpuError
+from ..kernel.kernel_graph import KernelGraph
+from ..kernel.kernel_states import KernelStates
+from ..start_errors import ServerStartError
+from .bound_graph import BoundRuns
+from .golden_check import check_golden
+from .onnx_runtime import OnnxRuntime
+from .placement import Placement
+from .runtime import RuntimeFacts
+
+OWN_KERNELS: Final = "CellgateKernels"
+
+
+def with_kernels(runtime: OnnxRuntime, bundle: Bundle) -> "OnnxRuntime | KernelRuntime":
+    """Return the runtime with its LSTM layers by the project's kernels, or as it is where they do not apply.
+
+    Args:
+        runtime: open on CUDA, in full float32.
+        bundle: of the runtime.
+
+    Returns:
+        The runtime; a note among its facts says why the kernels were left out, if that is a surprise.
+    """
+    try:
+        found = open_kernels(runtime, bundle.graph_for("cuda")[1])
+    except KernelsLeftOutError as err:
+        return runtime.noting(str(err))
+    if found is None:
+        return runtime
+    result = check_golden(found, bundle)
+    if not result.passed:
+        return runtime.noting(
+            f"own kernels are left out, for they did not reproduce the golden cases: {result.summary()}"
+        )
+    return found
+
+
+class KernelsLeftOutError(Exception):
+    """The kernels cannot be used here; says why."""
+
+
+def open_kernels(runtime: OnnxRuntime, model: bytes) -> "KernelRuntime | None":
+    """Open a graph on the kernels, beside the runtime; None where they do not apply to it.
+
+    Raises:
+        KernelsLeftOutError: they would apply, but cannot be used here.
+    """
+    try:
+        from ..kernel.cuda_gpu import CudaGpu  # noqa: PLC0415 - NVIDIA's bindings come with the extra gpu
+    except ImportError as err:
+        raise KernelsLeftOutError("own kernels are left out, for the package cuda-bindings is missing") from err
+    try:
+        gpu = CudaGpu()
+        graph = KernelGraph.open(gpu, model, runtime.signature, runtime.parts_on(gpu.stream))
+    except (GpuError, ServerStartError) as err:
+        raise KernelsLeftOutError(f"own kernels are left out, for {err}") from err
+    return None if graph is None else KernelRuntime(runtime, graph)
+
+
+class KernelRuntime:
+    """A runtime whose graph is run by the kernels.
+
+    Args:
+        runtime: whole, on the same device.
+        graph: of the same model.
+    """
+
+    def __init__(self, runtime: OnnxRuntime, graph: KernelGraph) -> None:
+        self._runtime = runtime
+        self._graph = graph
+        self._names = frozenset(spec.name for spec in runtime.signature.outputs)
+        counts = ((OWN_KERNELS, graph.own_nodes), (runtime.provider, graph.other_nodes))
+        placement = Placement(counts=tuple((name, count) for name, count in counts if count))
+        self._facts = replace(runtime.facts, placement=placement)
+
+    @property
+    def signature(self) -> GraphSignature:
+        """Names, dtypes and shapes of the graph."""
+        return self._runtime.signature
+
+    @property
+    def facts(self) -> RuntimeFacts:
+        """The runtime's, with the nodes that the kernels run."""
+        return self._facts
+
+    @property
+    def provider(self) -> str:
+        """The runtime's."""
+        return self._runtime.provider
+
+    @property
+    def device(self) -> str:
+        """The runtime's."""
+        return self._runtime.device
+
+    def run(self, feeds: Arrays) -> dict[str, Array]:
+        """Run the graph once; see `Runtime.run`.
+
+        Raises:
+            EngineError: closed, a zero dimension, or refused.
+        """
+        self._runtime.check_feeds(feeds)
+        found, _ = self._graph.run(feeds, {}, self._names)
+        return found
+
+    def bound(self) -> BoundRuns:
+        """Return a way to run the graph with tensors left on the device; see `DeviceRuntime`."""
+        return self._graph
+
+    def states(self, tensors: Sequence[tuple[TensorSpec, str]], slots: int) -> KernelStates:
+        """Return a table for the states of lanes; see `DeviceRuntime`."""
+        return self._graph.states(tensors, slots)
+
+    def close(self) -> None:
+        """Give the session back. Closing twice is fine."""
+        self._runtime.close()

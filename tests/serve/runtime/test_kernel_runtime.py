@@ -1,0 +1,85 @@
+"""When the project's kernels take over from onnxruntime, and what is said where they cannot."""
+
+import sys
+import types
+
+import pytest
+
+from cellgate.bundle.manifest import SessionOptions
+from cellgate.serve.kernel.gpu import GpuError
+from cellgate.serve.runtime.kernel_runtime import OWN_KERNELS, KernelRuntime, open_kernels, with_kernels
+from cellgate.serve.runtime.onnx_runtime import OnnxRuntime, Parts
+
+from ..kernel.numpy_gpu import NumpyGpu
+
+MODULE = "cellgate.serve.kernel.cuda_gpu"
+
+
+@pytest.fixture
+def runtime(bundles):
+    bundle = bundles["steps"]
+    return OnnxRuntime(bundle.model, bundle.manifest.graph, bundle.manifest.session)
+
+
+@pytest.fixture
+def gpu_is(monkeypatch):
+    """Put a GPU in the place of NVIDIA's bindings; the parts of graphs are opened on the CPU."""
+
+    def put(make):
+        module = types.ModuleType(MODULE)
+        module.CudaGpu = make
+        monkeypatch.setitem(sys.modules, MODULE, module)
+        monkeypatch.setattr(Parts, "device", "cpu")
+
+    return put
+
+
+def test_kernels_take_over_where_they_reproduce_the_golden_cases(runtime, bundles, gpu_is):
+    gpu_is(NumpyGpu)
+    found = with_kernels(runtime, bundles["steps"])
+
+    assert isinstance(found, KernelRuntime)
+    assert found.facts.notes == ()
+    assert OWN_KERNELS in dict(found.facts.placement.counts)
+    assert (found.device, found.provider, found.signature) == (runtime.device, runtime.provider, runtime.signature)
+
+
+def test_kernels_that_compute_something_else_are_left_out_with_a_note(runtime, bundles, gpu_is):
+    class Spoilt(NumpyGpu):
+        def swap(self, grid, threads, given, found, A, B, C):
+            super().swap(grid, threads, given, found, A, B, C)
+            self.array(found, (A * B * C,))[0] += 1
+
+    gpu_is(Spoilt)
+
+    assert with_kernels(runtime, bundles["steps"]) is runtime
+    (note,) = runtime.facts.notes
+    assert note.startswith("own kernels are left out, for they did not reproduce the golden cases: ")
+
+
+def test_gpu_that_fails_is_a_note(runtime, bundles, gpu_is):
+    def fail():
+        raise GpuError("cuInit: expected success, found CUDA_ERROR_NO_DEVICE")
+
+    gpu_is(fail)
+
+    assert with_kernels(runtime, bundles["steps"]) is runtime
+    assert runtime.facts.notes == (
+        "own kernels are left out, for cuInit: expected success, found CUDA_ERROR_NO_DEVICE",
+    )
+
+
+def test_missing_package_is_a_note(runtime, bundles, monkeypatch):
+    monkeypatch.setitem(sys.modules, MODULE, None)
+
+    assert with_kernels(runtime, bundles["steps"]) is runtime
+    assert runtime.facts.notes == ("own kernels are left out, for the package cuda-bindings is missing",)
+
+
+def test_network_without_such_layers_is_left_as_it_is(make_network, gpu_is):
+    gpu_is(NumpyGpu)
+    network = make_network("frames")  # its layer's lengths are not the caller's
+    model, _ = network.model()
+    runtime = OnnxRuntime(model, network.signature, SessionOptions())
+
+    assert open_kernels(runtime, model) is None
