@@ -1,10 +1,11 @@
 """Everything about CUDA that needs a GPU, in one go and without a network: `make gpu-check`.
 
-    python bench/gpu/check.py [--out bench/results] [--quick]
+    python bench/gpu/check.py [--out bench/results] [--quick] [--only grid probes]
 
 Tests marked gpu; the export's grid on CUDA for each form of graph; what the provider does with empty batches, NaN and
-impossible lengths, each in a process of its own; onnxruntime's fused LSTM beside torch.nn.LSTM; lanes beside batches
-sorted by length. Writes cuda-GPU.json and cuda-GPU.md, the tables for docs/performance.md.
+impossible lengths, each in a process of its own; an LSTM by cellgate's kernel and by onnxruntime beside torch.nn.LSTM;
+lanes beside batches sorted by length; sequences a second over HTTP. Writes cuda-GPU.json and cuda-GPU.md, tables for
+docs/performance.md; with --only some parts are run again, and the others stay as they are, each with its date.
 
 Exit 0: all held; 1: something did not, named on stderr; 2: there is no GPU here, or onnxruntime has no CUDA.
 `--device cpu` rehearses every step on the CPU, into rehearsal-cpu.json; its figures are nobody's.
@@ -53,6 +54,7 @@ GRIDS = (
 WORKLOADS = {"small": "uniform:7-29", "medium": "lognormal:40,0.8,5-300", "large": "lognormal:120,0.6,20-500"}
 _TESTS_S, _STEP_S, _PROBE_S = 1800.0, 1200.0, 120.0
 NO_GPU = 2
+PARTS = ("tests", "grid", "probes", "engines", "ragged", "over_http")
 
 
 def obstacle(device: DeviceFacts, *, has_cuda: bool) -> str | None:
@@ -74,17 +76,26 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.device == "cuda" and (reason := obstacle(device, has_cuda=offers_cuda())) is not None:
         print(reason, file=sys.stderr)
         return NO_GPU
-    found = {
+    stem = file_stem(arguments.device, device.name or "unknown")
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    here = {
         "device": arguments.device,
         "device_name": device.name,
         "driver": device.driver,
         "onnxruntime": runtime_version(),
         "python": platform.python_version(),
-        "checked_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "quick": arguments.quick,
-        **_steps(arguments.device, quick=arguments.quick),
     }
-    stem = file_stem(arguments.device, device.name or "unknown")
+    earlier = {} if arguments.only is None else json.loads((arguments.out / f"{stem}.json").read_text(encoding="utf-8"))
+    if earlier and here != {name: earlier[name] for name in here}:
+        print(
+            "gpu-check: expected the results to be of this machine and these versions; run without --only",
+            file=sys.stderr,
+        )
+        return 1
+    only = arguments.only or PARTS
+    checked_at = {**earlier.get("checked_at", {}), **dict.fromkeys(only, now)}
+    found = {**earlier, **here, **_steps(arguments.device, only, quick=arguments.quick), "checked_at": checked_at}
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / f"{stem}.json").write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     (arguments.out / f"{stem}.md").write_text(page(found), encoding="utf-8")
@@ -103,33 +114,66 @@ def file_stem(device: str, name: str) -> str:
     return f"cuda-{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}"
 
 
-def _steps(device: str, *, quick: bool) -> dict[str, Any]:
-    say = _progress()
-    say("tests marked gpu")
-    tests = run_tests() if device == "cuda" else None  # a rehearsal has no GPU for them
-    grid, probes, ragged = [], [], []
+def _steps(device: str, only: Sequence[str], *, quick: bool) -> dict[str, Any]:
+    """Run the parts that are asked for, in order."""
+    with tempfile.TemporaryDirectory() as folder:
+        parts: dict[str, Callable[[], Any]] = {
+            "tests": lambda: run_tests() if device == "cuda" else None,  # a rehearsal has no GPU for them
+            "grid": lambda: run_grids(device, quick=quick),
+            "probes": lambda: run_probes(device),
+            "engines": lambda: run_engines(device, quick=quick),
+            "ragged": lambda: run_workloads(device, Path(folder), quick=quick),
+            "over_http": lambda: run_over_http(device, Path(folder), quick=quick),
+        }
+        found = {}
+        for name in PARTS:
+            if name in only:
+                _say(name)
+                found[name] = parts[name]()
+    return found
+
+
+def run_grids(device: str, *, quick: bool) -> list[dict[str, Any]]:
+    """Run the export's grid for each form of graph."""
+    found = []
     for network, runs in _of_device(GRIDS, device)[: 1 if quick else None]:
-        say(f"grid of {network}, {runs}")
+        _say(f"grid of {network}, {runs}")
         words = ["--device", device, "--network", network, "--drift-steps", "50" if quick else "1000"]
         words += ["--kernels"] if runs == OWN else []
-        grid.append(step_record(run_step("device_grid.py", words, patience_s=_STEP_S), network=network, runs=runs))
+        found.append(step_record(run_step("device_grid.py", words, patience_s=_STEP_S), network=network, runs=runs))
+    return found
+
+
+def run_probes(device: str) -> list[dict[str, Any]]:
+    """Ask the provider every question, in a process each."""
+    found = []
     for probe in PROBES:
-        say(f"probe {probe}")
+        _say(f"probe {probe}")
         ended = run_step("probes.py", ["--device", device, "--probe", probe], patience_s=_PROBE_S)
-        probes.append(step_record(ended, probe=probe))
-    engines = {}
+        found.append(step_record(ended, probe=probe))
+    return found
+
+
+def run_engines(device: str, *, quick: bool) -> dict[str, Any]:
+    """Time one layer in every engine."""
     sizes = ["--rows", "1", "4", "--hidden", "16", "--steps", "5", "--repeats", "3"] if quick else []
+    found = {}
     for engine in ("cellgate", "onnxruntime", "torch")[device == "cpu" :]:
-        say(f"fused LSTM, {engine}")
+        _say(f"fused LSTM, {engine}")
         words = ["--engine", engine, "--device", device, *sizes]
-        engines[engine] = step_record(run_step("fused_lstm.py", words, patience_s=_STEP_S))
-    with tempfile.TemporaryDirectory() as folder:
-        workloads = [(name, runs) for name in WORKLOADS for runs in (OWN, "onnxruntime")]
-        for name, runs in _of_device(workloads, device)[: 1 if quick else None]:
-            say(f"workload {name}, {runs}")
-            ended = run_workload(name, device, Path(folder), runs=runs, quick=quick)
-            ragged.append(step_record(ended, workload=name, runs=runs))
-    return {"tests": tests, "grid": grid, "probes": probes, "engines": engines, "ragged": ragged}
+        found[engine] = step_record(run_step("fused_lstm.py", words, patience_s=_STEP_S))
+    return found
+
+
+def run_workloads(device: str, folder: Path, *, quick: bool) -> list[dict[str, Any]]:
+    """Measure lanes on every workload, with the project's kernels and without."""
+    found = []
+    workloads = [(name, runs) for name in WORKLOADS for runs in (OWN, "onnxruntime")]
+    for name, runs in _of_device(workloads, device)[: 1 if quick else None]:
+        _say(f"workload {name}, {runs}")
+        ended = run_workload(name, device, folder, runs=runs, quick=quick)
+        found.append(step_record(ended, workload=name, runs=runs))
+    return found
 
 
 def _of_device(things: Sequence[tuple[str, str]], device: str) -> list[tuple[str, str]]:
@@ -172,12 +216,28 @@ def count_tests(text: str) -> dict[str, int]:
 
 def run_workload(name: str, device: str, folder: Path, *, runs: str, quick: bool) -> Ended:
     """Export the workload's network and measure lanes, sorted batches and the floor on the device."""
-    exported = _run([str(ROOT / "bench" / "workloads.py"), "--only", name, "--count", "1", "--out", str(folder)])
+    exported = _export(name, folder)
     if exported.how != "done":
         return exported
     words = ["-m", "cellgate", "bench", str(folder / name / "bundle"), "--lengths", WORKLOADS[name], "--json"]
     words += ["--device", device, *(["--requests", "40"] if quick else [])]
     return _run(words, {"CELLGATE_KERNELS": str(runs == OWN).lower()})
+
+
+def run_over_http(device: str, folder: Path, *, quick: bool) -> dict[str, Any]:
+    """Serve a workload's network on the device and on the CPU, and ask both over HTTP."""
+    name = list(WORKLOADS)[0 if quick else -1]
+    exported = _export(name, folder)
+    if exported.how != "done":
+        return step_record(exported, workload=name)
+    words = [str(folder / name / "bundle"), "--lengths", WORKLOADS[name], "--devices", *dict.fromkeys((device, "cpu"))]
+    words += ["--seconds", "0.5"] if quick else []
+    return step_record(run_step("over_http.py", words, patience_s=_STEP_S), workload=name)
+
+
+def _export(name: str, folder: Path) -> Ended:
+    """Export a workload's network, unless it is there."""
+    return _run([str(ROOT / "bench" / "workloads.py"), "--only", name, "--count", "1", "--out", str(folder)])
 
 
 def _run(words: list[str], extra: Mapping[str, str] | None = None) -> Ended:
@@ -195,14 +255,17 @@ def _run(words: list[str], extra: Mapping[str, str] | None = None) -> Ended:
     return Ended(how=how_ended(done.returncode), answer=answer, last_words=done.stderr.strip()[-600:])
 
 
-def _progress() -> Callable[[str], None]:
-    return lambda what: print(f"==> {what}", file=sys.stderr, flush=True)
+def _say(what: str) -> None:
+    print(f"==> {what}", file=sys.stderr, flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=ROOT / "bench" / "results", help="folder of the results")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu rehearses; default: cuda")
+    parser.add_argument(
+        "--only", nargs="+", choices=PARTS, help="run these again; the others' results stay as they are"
+    )
     parser.add_argument("--quick", action="store_true", help="the smallest of everything, to see that it runs")
     return parser
 

@@ -11,6 +11,7 @@ from floors import Peaks, Size, floor_s
 
 _NONE = "–"  # noqa: RUF001 - a dash that stands for no number
 _NUMBER_BYTES = {"float32": 4, "float16": 2}
+_NOT_ASKED = {"how": "not asked", "answer": None, "last_words": ""}
 _AGREE = {"float32": 1e-3, "float16": 3e-2}  # of |y| <= 1: far above rounding, far below another network
 
 
@@ -25,13 +26,16 @@ def failures(found: Mapping[str, Any]) -> list[str]:
         if row["how"] != "done" or row["answer"]["verdict"] not in ("equivalent", "sensitive"):
             verdict = row["answer"]["verdict"] if row["answer"] else row["last_words"]
             lines.append(f"grid of {row['network']}, {row['runs']}: {row['how']}, {verdict}")
-    ordinary = next(row for row in found["probes"] if row["probe"] == "ordinary")
+    ordinary = next((row for row in found["probes"] if row["probe"] == "ordinary"), _NOT_ASKED)
     if ordinary["how"] != "done" or (ordinary["answer"] or {}).get("error"):
         lines.append(f"probe with ordinary inputs: {ordinary['how']}, {ordinary['answer'] or ordinary['last_words']}")
     lines += [f"figures of {name}: {step['how']}" for name, step in found["engines"].items() if step["how"] != "done"]
     lines += [
         f"workload {row['workload']}, {row['runs']}: {row['how']}" for row in found["ragged"] if row["how"] != "done"
     ]
+    over_http = found["over_http"]
+    if over_http["how"] != "done" or any(row["errors"] for row in over_http["answer"]):
+        lines.append(f"workload {over_http['workload']} over HTTP: {over_http['how']}, {over_http['last_words']}")
     return lines + [f"engines differ at {row['place']}" for row in disagreements(found["engines"])]
 
 
@@ -72,7 +76,7 @@ def disagreements(engines: Mapping[str, Mapping[str, Any]]) -> list[dict[str, An
 def page(found: Mapping[str, Any]) -> str:
     """Return the tables as Markdown."""
     title = f"{found['device_name']}, driver {found['driver'] or 'unknown'}, onnxruntime {found['onnxruntime']}"
-    parts = [f"### {title}", _fused_table(found["engines"]), _ragged_table(found["ragged"])]
+    parts = [f"### {title}", _fused_table(found["engines"]), _ragged_table(found["ragged"]), _http_table(found)]
     parts += [_grid_table(found["grid"]), _probe_table(found["probes"])]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -118,6 +122,34 @@ def _ragged_table(rows: Sequence[Mapping[str, Any]]) -> str:
         lines.append([row["workload"], row["runs"], row["answer"]["provider"], *numbers, ratio, share])
     heads = ["workload", "run by", "provider", "one by one, sequences/s", "sorted by length", "lanes"]
     return _table([*heads, "lanes ÷ sorted", "of the floor"], lines)
+
+
+def _http_table(found: Mapping[str, Any]) -> str:
+    """Rates of the servers, as a share of what the lanes do without HTTP, and against the best server on the CPU."""
+    over_http = found["over_http"]
+    rows = over_http["answer"] or []
+    lanes = _lanes_per_s(found["ragged"], over_http["workload"])
+    on_cpu = max((row["sequences_per_s"] for row in rows if row["device"] == "cpu"), default=None)
+    lines = []
+    for row in rows:
+        rate = row["sequences_per_s"]
+        share = f"{rate / lanes:.0%}" if lanes and row["device"] != "cpu" else _NONE
+        times = f"{rate / on_cpu:.1f}" if on_cpu else _NONE
+        cells = [over_http["workload"], row["device"], row["workers"], row["server_cpus"], row["connections"]]
+        lines.append([*cells, f"{rate:,.0f}", share, times, _ms(row["p50_s"]), _ms(row["p99_s"])])
+    heads = ["workload", "device", "frontends", "cores of the server", "connections", "sequences/s over HTTP"]
+    return _table([*heads, "of the lanes", "times the CPU", "p50", "p99"], lines)
+
+
+def _lanes_per_s(ragged: Sequence[Mapping[str, Any]], workload: str) -> float | None:
+    rates = [
+        way["sequences_per_s"]
+        for row in ragged
+        if row["workload"] == workload and row["answer"]
+        for way in row["answer"]["ways"]
+        if way["way"] == "lanes"
+    ]
+    return max(rates, default=None)
 
 
 def _grid_table(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -87,6 +87,7 @@ def onnxruntime_runs(
 
     def without() -> None:
         bound.run({}, there, ())
+        bound.wait()
 
     return (lambda: runtime.run(feeds)), without, (lambda: runtime.run(feeds)["y"][:, 0])
 

@@ -94,12 +94,13 @@ class CostModel:
             self.version += 1
 
 
-def fit(measurements: Sequence[Measurement], max_rows: int) -> CostModel:
+def fit(measurements: Sequence[Measurement], max_rows: int, least_share: float = _LEAST_SHARE) -> CostModel:
     """Fit the model to timed runs.
 
     Args:
         measurements: for some numbers of rows, each at two numbers of steps or more; the fastest of equal ones counts.
         max_rows: the table's largest B; beyond the measured ones a step grows in proportion to B.
+        least_share: of the usual cost of a row and step, below which none is believed.
 
     Returns:
         The model; every cost is positive.
@@ -114,7 +115,7 @@ def fit(measurements: Sequence[Measurement], max_rows: int) -> CostModel:
     slopes = {rows: _slope(times) for rows, times in best.items()}
     fixed = {rows: max(min(times.values()) - slopes[rows] * min(times), 0.0) for rows, times in best.items()}
     run_s, row_s = _line(fixed)
-    return CostModel(run_s=run_s, row_s=row_s, step_s=_dense(slopes, max_rows))
+    return CostModel(run_s=run_s, row_s=row_s, step_s=_dense(slopes, max_rows, least_share))
 
 
 def _slope(times: Mapping[int, float]) -> float:
@@ -134,10 +135,10 @@ def _line(fixed: Mapping[int, float]) -> tuple[float, float]:
     return max(float((costs - row_s * rows).mean()), 1e-6), row_s
 
 
-def _dense(slopes: Mapping[int, float], max_rows: int) -> Floats:
+def _dense(slopes: Mapping[int, float], max_rows: int, least_share: float) -> Floats:
     rows = np.array(sorted(slopes), dtype=float)
     each = np.array([slopes[int(count)] for count in rows]) / rows
-    costs = np.maximum(each, _LEAST_SHARE * float(np.median(each[len(each) // 2 :]))) * rows
+    costs = np.maximum(each, least_share * float(np.median(each[len(each) // 2 :]))) * rows
     costs = np.maximum.accumulate(costs)  # more rows are never cheaper
     wanted = np.arange(max_rows + 1)
     table = np.interp(wanted, rows, costs)

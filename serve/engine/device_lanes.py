@@ -71,5 +71,8 @@ class DeviceLaneTable(LaneTable):
         self._places.returned(kept, len(lanes))
         return {**found, **{name: to_host(kept[name]) for name in wanted & self._outputs}}
 
+    def _wait(self) -> None:
+        self._graph.wait()
+
     def _keep(self, slots: NDArray[np.int64], outputs: Answer, ended: int) -> None:  # noqa: ARG002
         self._places.keep(slots, ended)

@@ -94,6 +94,7 @@ class LaneTable:
             feeds[self._signature.lengths] = self._lengths[: len(lanes)]
         outputs = self._run(feeds, lanes, ended)
         self._keep_states(lanes, ended, outputs)
+        self._wait()
         self._fill_answers(lanes, ended, steps, outputs)
         return ended
 
@@ -150,6 +151,9 @@ class LaneTable:
             for state in self._states:
                 feeds[state.input] = state.zeros(len(slots))
         return self._runtime.run(feeds)
+
+    def _wait(self) -> None:
+        """Wait until the outputs have their values; here they have."""
 
     def _keep(self, slots: NDArray[np.int64], outputs: Answer, ended: int) -> None:
         for state in self._states:

@@ -122,6 +122,9 @@ class _CountingGraph:
         self._counter.count(feeds)
         return self._graph.run(feeds, kept, wanted)
 
+    def wait(self) -> None:
+        self._graph.wait()
+
 
 @dataclass
 class BatchWay:

@@ -33,6 +33,9 @@ class CudaGpu:
         self._stream = _call(driver.cuStreamCreate, driver.CUstream_flags.CU_STREAM_NON_BLOCKING)
         self._pinned = int(_call(driver.cuMemHostAlloc, _PINNED_BYTES, 0))
         self._pinned_used = 0
+        self._owned: set[Address] = set()
+        self._modules: list[Any] = []
+        self._arriving: list[tuple[Address, Array]] = []  # in pinned memory, and where they belong
         attribute = driver.CUdevice_attribute
         self.multiprocessors = self._ask(attribute.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)
         self.shared_bytes = self._ask(attribute.CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)
@@ -53,11 +56,13 @@ class CudaGpu:
     def allocate(self, size_bytes: int) -> Address:
         """Return new memory, all zero."""
         address = _call(driver.cuMemAlloc, max(size_bytes, 1))
+        self._owned.add(int(address))
         _call(driver.cuMemsetD8Async, address, 0, max(size_bytes, 1), self._stream)
         return int(address)
 
     def free(self, address: Address) -> None:
         """Give memory back when what is queued is done with it."""
+        self._owned.remove(address)
         _call(driver.cuMemFree, address)
 
     def clear(self, address: Address, words: int) -> None:
@@ -69,19 +74,22 @@ class CudaGpu:
 
         From pinned memory, for a copy from any other waits until the stream is empty.
         """
-        given, size_bytes = array.ctypes.data, array.nbytes
-        if size_bytes <= _PINNED_BYTES:
-            if self._pinned_used + size_bytes > _PINNED_BYTES:
-                self.synchronize()
-            place = self._pinned + self._pinned_used
-            ctypes.memmove(place, given, size_bytes)
-            self._pinned_used += -(-size_bytes // _ALIGNED_BYTES) * _ALIGNED_BYTES
-            given = place
-        _call(driver.cuMemcpyHtoDAsync, address, given, size_bytes, self._stream)
+        place = self._pin(array.nbytes)
+        if place is not None:
+            ctypes.memmove(place, array.ctypes.data, array.nbytes)
+        _call(driver.cuMemcpyHtoDAsync, address, place or array.ctypes.data, array.nbytes, self._stream)
 
     def download(self, address: Address, array: Array) -> None:
-        """Copy to a contiguous array; it is there after `synchronize`."""
-        _call(driver.cuMemcpyDtoHAsync, array.ctypes.data, address, array.nbytes, self._stream)
+        """Copy to a contiguous array; it is there after `synchronize`.
+
+        Through pinned memory, for a copy to any other waits until the stream is empty.
+        """
+        place = self._pin(array.nbytes)
+        if place is None:
+            _call(driver.cuMemcpyDtoHAsync, array.ctypes.data, address, array.nbytes, self._stream)
+            return
+        _call(driver.cuMemcpyDtoHAsync, place, address, array.nbytes, self._stream)
+        self._arriving.append((place, array))
 
     def copy(self, given: Address, found: Address, size_bytes: int) -> None:
         """Copy on the device."""
@@ -98,12 +106,36 @@ class CudaGpu:
     def synchronize(self) -> None:
         """Wait until all that is queued is done."""
         _call(driver.cuStreamSynchronize, self._stream)
+        for place, array in self._arriving:
+            ctypes.memmove(array.ctypes.data, place, array.nbytes)
+        self._arriving.clear()
         self._pinned_used = 0  # what lay there has been sent
+
+    def close(self) -> None:
+        """As `Gpu.close`."""
+        if self._pinned == 0:
+            return
+        self.enter()
+        self.synchronize()
+        for address in list(self._owned):
+            self.free(address)
+        for module in self._modules:
+            _call(driver.cuModuleUnload, module)
+        _call(driver.cuMemFreeHost, self._pinned)
+        _call(driver.cuStreamDestroy, self._stream)
+        _call(driver.cuDevicePrimaryCtxRelease, self._device)
+        self._pinned = 0
+
+    def free_bytes(self) -> int:
+        """Return how much of the device's memory is free."""
+        free, _ = _call(driver.cuMemGetInfo)
+        return int(free)
 
     def compile(self, name: str, source: str, macros: Mapping[str, int], shared: Mapping[str, int]) -> dict[str, Any]:
         """As `Gpu.compile`."""
         binary = _binary(name, source, self.capability, macros)
         module = _call(driver.cuModuleLoadData, binary)
+        self._modules.append(module)
         kernels = {}
         for kernel, size_bytes in shared.items():
             kernels[kernel] = _call(driver.cuModuleGetFunction, module, kernel.encode())
@@ -127,6 +159,16 @@ class CudaGpu:
         start = driver.cuLaunchCooperativeKernel if together else driver.cuLaunchKernel
         words = [kernel, grid[0], grid[1], 1, threads, 1, 1, shared_bytes, self._stream, ctypes.addressof(addresses)]
         _call(start, *words, *([] if together else [0]))
+
+    def _pin(self, size_bytes: int) -> Address | None:
+        """Return pinned memory that is free until `synchronize`, or None for more than there is at all."""
+        if size_bytes > _PINNED_BYTES:
+            return None
+        if self._pinned_used + size_bytes > _PINNED_BYTES:
+            self.synchronize()
+        place = self._pinned + self._pinned_used
+        self._pinned_used += -(-size_bytes // _ALIGNED_BYTES) * _ALIGNED_BYTES
+        return place
 
     def _ask(self, attribute: Any) -> int:
         return int(_call(driver.cuDeviceGetAttribute, attribute, self._device))
@@ -154,4 +196,4 @@ def _call(function: Any, *arguments: Any) -> Any:
         raise GpuError(f"{getattr(function, '__name__', function)}: {err}") from err
     if found[0]:
         raise GpuError(f"{getattr(function, '__name__', function)}: expected success, found {found[0].name}")
-    return found[1] if len(found) == 2 else None  # noqa: PLR2004
+    return found[1] if len(found) == 2 else found[1:] or None  # noqa: PLR2004 - a status, and what was asked for

@@ -30,6 +30,10 @@ class Lstm:
 
     Inputs by name, "" where left out: x [T, B, I], lengths [B], h0 and c0 [1, B, H]. Outputs likewise: y [T, 1, B, H],
     h_n and c_n [1, B, H].
+
+    Attributes:
+        batch_first: x is [B, T, I].
+        clears: y is zero after a row's end; else it holds anything there.
     """
 
     inputs: tuple[str, ...]
@@ -37,6 +41,8 @@ class Lstm:
     w: Array
     r: Array
     b: Array
+    batch_first: bool = False
+    clears: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -63,6 +63,10 @@ class Gpu(Protocol):
         """Wait until all that is queued is done."""
         ...
 
+    def close(self) -> None:
+        """Give everything back: memory, kernels, the stream. Closing twice is fine."""
+        ...
+
     def compile(self, name: str, source: str, macros: Mapping[str, int], shared: Mapping[str, int]) -> dict[str, Any]:
         """Compile CUDA C++ for this GPU.
 

@@ -4,7 +4,6 @@ Rules of this file: no onnxruntime import; a session comes from whoever opened i
 network, grows and stays.
 """
 
-import threading
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, Protocol
 
@@ -12,6 +11,7 @@ from ...bundle.manifest import GraphSignature, TensorSpec
 from ..arrays import Array, Arrays
 from ..errors import EngineError
 from .cut import Lstm, Product, Stage, boundary, cut, part_of_model
+from .fuse import fuse, homes
 from .gpu import Gpu
 from .graph_reader import Graph, read_graph
 from .kernel_plan import plan_kernel
@@ -59,6 +59,8 @@ class KernelGraph:
         self, gpu: Gpu, graph: Graph, stages: Sequence[Stage], signature: GraphSignature, parts: Parts
     ) -> None:
         self._gpu = gpu
+        self._own_nodes = sum(len(stage.steps) for stage in stages)
+        stages = fuse(stages, graph.outputs)
         self._steps = [step for stage in stages for step in stage.steps]
         self._nodes = sum(len(stage.nodes) for stage in stages)
         self._products = Products(gpu)
@@ -68,10 +70,10 @@ class KernelGraph:
             signature=signature,
             products=self._products,
             stages=tuple(zip(stages, _open_parts(graph, stages, signature, parts), strict=True)),
+            homes=homes(stages),
             layers={step.outputs: self._layer(step, scratch) for step in self._steps if isinstance(step, Lstm)},
             weights={step.outputs: Weights(gpu, step.w, step.b) for step in self._steps if isinstance(step, Product)},
         )
-        self._lock = threading.Lock()
 
     @classmethod
     def open(cls, gpu: Gpu, model: bytes, signature: GraphSignature, parts: Parts) -> "KernelGraph | None":
@@ -91,7 +93,7 @@ class KernelGraph:
     @property
     def own_nodes(self) -> int:
         """Nodes of the graph that the kernels run."""
-        return len(self._steps)
+        return self._own_nodes
 
     @property
     def other_nodes(self) -> int:
@@ -106,19 +108,28 @@ class KernelGraph:
     def run(
         self, feeds: Arrays, kept: Mapping[str, DeviceTensor], wanted: Collection[str]
     ) -> tuple[dict[str, Array], dict[str, DeviceTensor]]:
-        """As `BoundRuns.run`.
+        """As `BoundRuns.run`; one thread at a time, until `wait`.
 
         Raises:
             EngineError: a kernel or the runtime refused.
         """
         try:
-            with self._lock:
-                return KernelRun(self._network, feeds, kept, wanted).finish()
+            return KernelRun(self._network, feeds, kept, wanted).finish()
         except EngineError:
             raise
         except Exception as err:  # onnxruntime raises a dozen unrelated classes
             shapes = ", ".join(f"{name} {array.shape}" for name, array in feeds.items())
             raise EngineError(f"runtime: expected it to run the batch, found it refused ({shapes})") from err
+
+    def wait(self) -> None:
+        """Wait until the last run is done."""
+        self._gpu.enter()
+        self._gpu.synchronize()
+
+    def close(self) -> None:
+        """Give the runtime's parts and the GPU's memory back."""
+        self._network.stages = ()
+        self._gpu.close()
 
     def _layer(self, step: Lstm, scratch: Scratch) -> LstmKernel:
         plan = plan_kernel(step.r.shape[1], self._gpu.multiprocessors)

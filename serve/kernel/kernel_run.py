@@ -1,6 +1,6 @@
 """One run of a network on the kernels: what is where, step after step.
 
-Rules of this file: everything is queued on the GPU's stream, and a run waits once, at its end.
+Rules of this file: everything is queued on the GPU's stream, and nothing waits but what the runtime does of it.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -14,6 +14,7 @@ from ...bundle.manifest import GraphSignature
 from ..arrays import Array, Arrays
 from ..errors import EngineError
 from .cut import Concat, Lstm, Product, Split, Squeeze, Stage, Step, Swap
+from .fuse import Home
 from .gpu import Gpu
 from .lstm_kernel import LstmKernel
 from .memory import Placed, RowOrder, Scratch
@@ -44,6 +45,7 @@ class Network:
         stages: each with the runtime's part of it, if it has one.
         layers: of each `Lstm`, by the names of its outputs.
         weights: of each `Product`, likewise.
+        homes: of outputs that are parts of another.
         order: of the run's rows, by their lengths.
         whole: of as many rows, all equally long, for layers that take no lengths.
         memory: of each tensor between steps, by name.
@@ -55,6 +57,7 @@ class Network:
     stages: Sequence[tuple[Stage, Part | None]]
     layers: Mapping[Names, LstmKernel]
     weights: Mapping[Names, Weights]
+    homes: Mapping[str, Home]
     order: RowOrder = field(init=False)
     whole: dict[int, RowOrder] = field(default_factory=dict)
     memory: dict[str, Scratch] = field(default_factory=dict)
@@ -82,7 +85,7 @@ class KernelRun:
         self._gpu.enter()
 
     def finish(self) -> tuple[dict[str, Array], dict[str, DeviceTensor]]:
-        """Run; return (the wanted outputs, the others) by name."""
+        """Queue the run; return (the wanted outputs, the others) by name."""
         network = self._network
         for stage, part in network.stages:
             if part is not None:
@@ -108,41 +111,43 @@ class KernelRun:
             (self._hosted if name in self._wanted else self._placed)[name] = value
 
     def _take(self, step: Step) -> None:
-        given = [self._at(name) if name else None for name in step.inputs[: 1 if isinstance(step, Lstm) else None]]
-        x = given[0]
-        assert x is not None
         match step:
             case Lstm():
-                self._lstm(step, x)
+                self._lstm(step, self._at(step.inputs[0]))
             case Product():
-                weights = self._network.weights[step.outputs]
+                x, weights = self._at(step.inputs[0]), self._network.weights[step.outputs]
                 found = self._new(step.outputs[0], (*x.shape[:-1], weights.outputs))
                 self._network.products.multiply(weights, x.address, prod(x.shape[:-1]), found.address)
             case Squeeze():
+                x = self._at(step.inputs[0])
                 axes = {axis % len(x.shape) for axis in step.axes}
                 self._placed[step.outputs[0]] = x.part(0, [size for k, size in enumerate(x.shape) if k not in axes])
             case Split():
+                x = self._at(step.inputs[0])
                 shape = (x.shape[0] // len(step.outputs), *x.shape[1:])
                 for place, name in enumerate(step.outputs):
                     self._placed[name] = x.part(place * prod(shape), shape)
             case Concat():
-                self._concat(step, [part for part in given if part is not None])
+                if step.inputs[0] not in self._network.homes:  # else they are there already
+                    self._concat(step, [self._at(name) for name in step.inputs])
             case Swap():
+                x = self._at(step.inputs[0])
                 first, second, third = x.shape
                 found = self._new(step.outputs[0], (second, first, third))
                 self._network.products.swap(x.address, (first, second, third), found.address)
 
     def _lstm(self, step: Lstm, x: Placed) -> None:
         layer, hidden = self._network.layers[step.outputs], step.r.shape[1]
-        steps, rows, _ = x.shape
+        steps, rows = (x.shape[1], x.shape[0]) if step.batch_first else x.shape[:2]
         if rows > layer.most_rows:
             raise EngineError(f"runtime: expected at most {layer.most_rows} rows, found {rows}")
         shapes = ((steps, 1, rows, hidden), (1, rows, hidden), (1, rows, hidden))
-        names = [name or f"{step.outputs} {place}" for place, name in enumerate(step.outputs)]
-        outputs = [self._new(name, shape).address for name, shape in zip(names, shapes, strict=True)]
+        names = (step.outputs[0], *(name or f"{step.outputs} {place}" for place, name in enumerate(step.outputs[1:])))
+        outputs = [self._new(name, shape).address if name else 0 for name, shape in zip(names, shapes, strict=True)]
         begin = [self._at(name).address if name else 0 for name in step.inputs[2:]]
         order = self._order(step.inputs[1], rows, steps)
-        layer.run(x.address, (steps, rows), order, begin, outputs)
+        size = (steps, rows)
+        layer.run(x.address, size, order, begin, outputs, batch_first=step.batch_first, clears=step.clears)
 
     def _order(self, lengths: str, rows: int, steps: int) -> RowOrder:
         if not lengths:
@@ -176,6 +181,12 @@ class KernelRun:
         return found
 
     def _new(self, name: str, shape: tuple[int, ...]) -> Placed:
+        home = self._network.homes.get(name)
+        if home is not None:
+            whole, place, count = home
+            found = self._placed.get(whole) or self._new(whole, (count * shape[0], *shape[1:]))
+            found = self._placed[name] = found.part(place * prod(shape), shape)
+            return found
         memory = self._network.memory.get(name)
         if memory is None:
             memory = self._network.memory[name] = Scratch(self._gpu)
@@ -189,7 +200,6 @@ class KernelRun:
                 values = self._at(name)
                 host[name] = np.empty(values.shape, dtype=np.float32)
                 self._gpu.download(values.address, host[name])
-        self._gpu.synchronize()
         host |= {name: value.numpy() for name, value in self._hosted.items()}
         names = {spec.name for spec in self._network.signature.outputs} - set(self._wanted)
         return host, {name: self._placed[name] for name in names}

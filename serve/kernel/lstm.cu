@@ -73,7 +73,7 @@ struct Rows {
     const float* r;      // [4H, H] in that order
     const float* h0;     // [B, H], or null for zeros
     const float* c0;
-    float* y;            // [steps, B, H]; steps at and after a row's length are not written
+    float* y;            // [steps, B, H], or null; steps at and after a row's length are not written
     float* h_n;          // [B, H]
     float* c_n;
     const int* order;    // [B] rows by falling length
@@ -222,7 +222,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) advance(const Rows rows
                 const float c = f * cell[place * UNITS + gate_unit] + i * tanhf(sum.w + z[3]), new_h = o * tanhf(c);
                 hand_over(place, unit, new_h, step + 1);
                 cell[place * UNITS + gate_unit] = c;
-                rows.y[at * HIDDEN + unit] = new_h;
+                if (rows.y) rows.y[at * HIDDEN + unit] = new_h;
                 if (step + 1 == length[place]) {
                     rows.h_n[(size_t)number[place] * HIDDEN + unit] = new_h;
                     rows.c_n[(size_t)number[place] * HIDDEN + unit] = c;

@@ -11,7 +11,7 @@ from ..arrays import Array
 from .gpu import Address, Gpu
 from .kernel_plan import KernelPlan
 from .memory import RowOrder, Scratch
-from .products import Products, Weights
+from .products import Places, Products, Weights
 from .sources import source
 
 _FILE: Final = "lstm.cu"
@@ -36,6 +36,9 @@ class _Rows(ctypes.Structure):
 class LstmKernel:
     """A layer.
 
+    Attributes:
+        most_rows: of a run.
+
     Args:
         products: of the GPU.
         plan: of the layer's H on this GPU.
@@ -57,18 +60,23 @@ class LstmKernel:
         w, r, b = weights
         self._input = Weights(gpu, w, b)
         self._r = gpu.store(r)
+        self.most_rows = plan.most_rows(gpu.multiprocessors, gpu.shared_bytes)
         self._words, self._numbers = Scratch(gpu), Scratch(gpu)
+        self._layouts: dict[int, tuple[int, int, int]] = {}
         self._next_tag = 1  # new memory is zero
         kernels = gpu.compile(_FILE, source(_FILE), plan.macros(), {"advance": gpu.shared_bytes})
         self._kernel = kernels["advance"]
 
-    @property
-    def most_rows(self) -> int:
-        """Most rows of a run."""
-        return self._plan.most_rows(self._gpu.multiprocessors, self._gpu.shared_bytes)
-
     def run(
-        self, x: Address, size: tuple[int, int], order: RowOrder, states: Sequence[Address], outputs: Sequence[Address]
+        self,
+        x: Address,
+        size: tuple[int, int],
+        order: RowOrder,
+        states: Sequence[Address],
+        outputs: Sequence[Address],
+        *,
+        batch_first: bool = False,
+        clears: bool = True,
     ) -> None:
         """Queue a run.
 
@@ -77,21 +85,25 @@ class LstmKernel:
             size: T and B.
             order: of the rows; a length beyond T counts as T.
             states: h0 and c0, float32 [B, H] each; 0 for zeros.
-            outputs: y, float32 [T, B, H], h_n and c_n, [B, H] each: all written, y zero from a row's length on.
+            outputs: y, float32 [T, B, H], or 0 if nobody wants it; h_n and c_n, [B, H] each.
+            batch_first: x is [B, T, I].
+            clears: y is zero from a row's length on; else it is anything there.
         """
         steps, rows = size
         width = _NUMBER_BYTES * rows * self._plan.hidden  # of a step of y
+        inputs = self._input.inputs
+        places = Places(rows, inputs, steps * inputs) if batch_first else Places(1, inputs, 0)
+        step_bytes = _NUMBER_BYTES * inputs * (1 if batch_first else rows)  # from a step of x to the next
         y, h_n, c_n = outputs
-        if order.shortest < steps:
+        if y and clears and order.shortest < steps:
             self._gpu.clear(y, steps * rows * self._plan.hidden)
         at_once = max(_Z_BYTES // (4 * width), 1)
         for first in range(0, steps, at_once):
             count = min(at_once, steps - first)
             z = self._scratch.at_least(4 * width * count)
-            part = x + _NUMBER_BYTES * first * rows * self._input.inputs
-            self._products.multiply(self._input, part, count * rows, z)
+            self._products.multiply(self._input, x + first * step_bytes, count * rows, z, places=places)
             begin = states if first == 0 else (h_n, c_n)
-            self._advance(z, (first, count, rows), order, begin, (y + first * width, h_n, c_n))
+            self._advance(z, (first, count, rows), order, begin, (y and y + first * width, h_n, c_n))
 
     def _advance(
         self,
@@ -103,8 +115,7 @@ class LstmKernel:
     ) -> None:
         plan, gpu = self._plan, self._gpu
         first, steps, rows = size
-        groups = plan.groups(rows, gpu.multiprocessors)
-        rows_each = -(-rows // groups)
+        groups, rows_each, shared_bytes = self._layouts.get(rows) or self._lay_out(rows)
         few = plan.few(rows_each)
         tagged, tag = self._tagged(groups * rows_each, steps) if few else (0, 0)
         plain, arrivals = (0, 0) if few else self._plain(groups * rows_each)
@@ -129,9 +140,15 @@ class LstmKernel:
             rows_each=rows_each,
             tag=tag,
         )
-        shared_bytes = plan.shared_bytes(rows_each)
         blocks = (groups * plan.members, 1)
         gpu.launch(self._kernel, blocks, plan.threads, [described], shared_bytes=shared_bytes, together=True)
+
+    def _lay_out(self, rows: int) -> tuple[int, int, int]:
+        """Return groups, most rows of a group, and a block's shared memory."""
+        groups = self._plan.groups(rows, self._gpu.multiprocessors)
+        rows_each = -(-rows // groups)
+        found = self._layouts[rows] = (groups, rows_each, self._plan.shared_bytes(rows_each))
+        return found
 
     def _tagged(self, rows: int, steps: int) -> tuple[Address, int]:
         """Return memory for two tagged h of so many rows, and the tag of the first of so many steps."""

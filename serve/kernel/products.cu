@@ -3,15 +3,22 @@
 
 #define DEPTH 16
 
+// Where rows of numbers lie: row m begins at (m / inner) * outer_step + (m % inner) * inner_step.
+struct Places {
+    int inner;
+    long long outer_step, inner_step;
+};
+
 // Read what a thread brings of a tile of `from` [count, I]: VECTORS times four numbers of a row, zero outside.
 template <int VECTORS, int THREADS>
-__device__ __forceinline__ void fetch(float4 (&held)[VECTORS], const float* from, int first, int count, int k, int I) {
+__device__ __forceinline__ void fetch(
+    float4 (&held)[VECTORS], const float* from, const long long (&begin)[VECTORS], int k, int I) {
 #pragma unroll
     for (int v = 0; v < VECTORS; v++) {
-        const int at = threadIdx.x + v * THREADS, row = first + at / (DEPTH / 4), to = k + at % (DEPTH / 4) * 4;
-        const float* source = from + (size_t)row * I + to;
+        const int to = k + (threadIdx.x + v * THREADS) % (DEPTH / 4) * 4;
+        const float* source = from + begin[v] + to;
         held[v] = make_float4(0, 0, 0, 0);
-        if (row >= count) continue;
+        if (begin[v] < 0) continue;
         if ((I & 3) == 0) {
             if (to < I) held[v] = *reinterpret_cast<const float4*>(source);
         } else {
@@ -20,6 +27,16 @@ __device__ __forceinline__ void fetch(float4 (&held)[VECTORS], const float* from
             if (to + 2 < I) held[v].z = source[2];
             if (to + 3 < I) held[v].w = source[3];
         }
+    }
+}
+
+// Where the rows begin of which a thread brings something; below zero: outside.
+template <int VECTORS, int THREADS>
+__device__ __forceinline__ void find(long long (&begin)[VECTORS], int first, int count, const Places places) {
+#pragma unroll
+    for (int v = 0; v < VECTORS; v++) {
+        const int row = first + (threadIdx.x + v * THREADS) / (DEPTH / 4);
+        begin[v] = row < count ? row / places.inner * places.outer_step + row % places.inner * places.inner_step : -1;
     }
 }
 
@@ -35,9 +52,10 @@ __device__ __forceinline__ void put(const float4 (&held)[VECTORS], float (&into)
     }
 }
 
-// z [M, N] = x [M, I] times w [N, I] transposed, plus b [N]; a thread computes EACH times EACH sums.
+// z [M, N] = x [M, I], its rows as placed, times w [N, I] transposed, plus b [N]; a thread computes EACH times EACH sums.
 template <int TILE, int EACH>
-__device__ __forceinline__ void multiply(const float* x, const float* w, const float* b, float* z, int M, int I, int N) {
+__device__ __forceinline__ void multiply(
+    const float* x, const Places places, const float* w, const float* b, float* z, int M, int I, int N) {
     constexpr int ACROSS = TILE / EACH, THREADS = ACROSS * ACROSS, VECTORS = TILE * DEPTH / 4 / THREADS;
     constexpr int QUADS = EACH / 4, APART = TILE / QUADS;
     __shared__ float part_x[2][DEPTH][TILE + 4], part_w[2][DEPTH][TILE + 4];
@@ -45,15 +63,18 @@ __device__ __forceinline__ void multiply(const float* x, const float* w, const f
     const int own_m = threadIdx.x / ACROSS * 4, own_n = threadIdx.x % ACROSS * 4;
     float4 held_x[VECTORS], held_w[VECTORS];
     float sum[EACH][EACH] = {};
-    fetch<VECTORS, THREADS>(held_x, x, first_m, M, 0, I);
-    fetch<VECTORS, THREADS>(held_w, w, first_n, N, 0, I);
+    long long begin_x[VECTORS], begin_w[VECTORS];
+    find<VECTORS, THREADS>(begin_x, first_m, M, places);
+    find<VECTORS, THREADS>(begin_w, first_n, N, Places{1, I, 0});
+    fetch<VECTORS, THREADS>(held_x, x, begin_x, 0, I);
+    fetch<VECTORS, THREADS>(held_w, w, begin_w, 0, I);
     for (int k0 = 0, turn = 0; k0 < I; k0 += DEPTH, turn ^= 1) {
         put<VECTORS, THREADS>(held_x, part_x[turn]);
         put<VECTORS, THREADS>(held_w, part_w[turn]);
         __syncthreads();
         if (k0 + DEPTH < I) {
-            fetch<VECTORS, THREADS>(held_x, x, first_m, M, k0 + DEPTH, I);
-            fetch<VECTORS, THREADS>(held_w, w, first_n, N, k0 + DEPTH, I);
+            fetch<VECTORS, THREADS>(held_x, x, begin_x, k0 + DEPTH, I);
+            fetch<VECTORS, THREADS>(held_w, w, begin_w, k0 + DEPTH, I);
         }
 #pragma unroll
         for (int k = 0; k < DEPTH; k++) {
@@ -80,13 +101,13 @@ __device__ __forceinline__ void multiply(const float* x, const float* w, const f
 }
 
 extern "C" __global__ void __launch_bounds__(256) project_few(
-    const float* x, const float* w, const float* b, float* z, int M, int I, int N) {
-    multiply<64, 4>(x, w, b, z, M, I, N);
+    const float* x, const Places places, const float* w, const float* b, float* z, int M, int I, int N) {
+    multiply<64, 4>(x, places, w, b, z, M, I, N);
 }
 
 extern "C" __global__ void __launch_bounds__(256) project_many(
-    const float* x, const float* w, const float* b, float* z, int M, int I, int N) {
-    multiply<128, 8>(x, w, b, z, M, I, N);
+    const float* x, const Places places, const float* w, const float* b, float* z, int M, int I, int N) {
+    multiply<128, 8>(x, places, w, b, z, M, I, N);
 }
 
 // [A, B, C] to [B, A, C].

@@ -20,6 +20,16 @@ _MOVE_BLOCKS: Final = 512
 MovedShapes = tuple[int, int, int, int]
 
 
+class Places(ctypes.Structure):
+    """`Places` of products.cu: where rows of numbers lie."""
+
+    _fields_ = [  # as ctypes wants it
+        ("inner", ctypes.c_int),
+        ("outer_step", ctypes.c_longlong),
+        ("inner_step", ctypes.c_longlong),
+    ]
+
+
 class Products:
     """The compiled kernels.
 
@@ -55,11 +65,12 @@ class Products:
         arguments += map(ctypes.c_int, sizes)
         self._gpu.launch(self._kernels["move"], self._blocks(layers * rows[2] * hidden), _THREADS, arguments)
 
-    def multiply(self, weights: "Weights", x: Address, rows: int, z: Address) -> None:
-        """Queue z [rows, O] = x [rows, I] times the weights, plus b."""
+    def multiply(self, weights: "Weights", x: Address, rows: int, z: Address, *, places: Places | None = None) -> None:
+        """Queue z [rows, O] = x [rows, I] times the weights, plus b; places: of x's rows, else one after another."""
         blocks = -(-rows // _MANY) * -(-weights.outputs // _MANY)
         name, tile = ("project_many", _MANY) if blocks >= self._gpu.multiprocessors else ("project_few", _FEW)
-        arguments: list[Any] = [ctypes.c_void_p(address) for address in (x, weights.w, weights.b, z)]
+        arguments: list[Any] = [ctypes.c_void_p(x), places or Places(1, weights.inputs, 0)]
+        arguments += [ctypes.c_void_p(address) for address in (weights.w, weights.b, z)]
         arguments += [ctypes.c_int(size) for size in (rows, weights.inputs, weights.outputs)]
         grid = (-(-weights.outputs // tile), -(-rows // tile))
         self._gpu.launch(self._kernels[name], grid, _THREADS, arguments)

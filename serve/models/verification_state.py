@@ -15,7 +15,7 @@ from ...bundle.errors import VerificationError
 from ...bundle.manifest import Manifest
 from ...bundle.reader import Bundle
 from ...bundle.verification import read_verifications
-from ..runtime.kernel_runtime import OWN_KERNELS
+from ..runtime.placement import OWN_KERNELS
 from ..runtime.runtime import RuntimeFacts
 
 _WHEELS = ("onnxruntime", "onnxruntime-gpu")

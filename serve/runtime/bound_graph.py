@@ -28,11 +28,15 @@ class BoundRuns(Protocol):
             wanted: outputs to bring to the host; the others stay.
 
         Returns:
-            (the wanted outputs, the others) by name.
+            (the wanted outputs, the others) by name. The arrays have their values after `wait`, and not before.
 
         Raises:
             EngineError: refused.
         """
+        ...
+
+    def wait(self) -> None:
+        """Wait until the last run is done."""
         ...
 
 
@@ -70,6 +74,9 @@ class BoundGraph:
         except Exception as err:  # onnxruntime raises a dozen unrelated classes
             raise EngineError(f"runtime: expected it to run the batch, found it refused ({_shapes(feeds)})") from err
         return host, {name: tensor for name, tensor in found.items() if name not in wanted}
+
+    def wait(self) -> None:
+        """Nothing: a run of onnxruntime is done when it returns."""
 
 
 def to_host(tensor: DeviceTensor) -> Array:

@@ -7,9 +7,9 @@ know, onnxruntime still runs, in parts of the graph between them.
 Rules of this file: it only chooses; nobody is told that it worked before the golden cases have come out right.
 """
 
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
 
 from ...bundle.manifest import GraphSignature, TensorSpec
 from ...bundle.reader import Bundle
@@ -21,10 +21,8 @@ from ..start_errors import ServerStartError
 from .bound_graph import BoundRuns
 from .golden_check import check_golden
 from .onnx_runtime import OnnxRuntime
-from .placement import Placement
+from .placement import OWN_KERNELS, Placement
 from .runtime import RuntimeFacts
-
-OWN_KERNELS: Final = "CellgateKernels"
 
 
 def with_kernels(runtime: OnnxRuntime, bundle: Bundle) -> "OnnxRuntime | KernelRuntime":
@@ -45,6 +43,7 @@ def with_kernels(runtime: OnnxRuntime, bundle: Bundle) -> "OnnxRuntime | KernelR
         return runtime
     result = check_golden(found, bundle)
     if not result.passed:
+        found.leave()
         return runtime.noting(
             f"own kernels are left out, for they did not reproduce the golden cases: {result.summary()}"
         )
@@ -84,7 +83,8 @@ class KernelRuntime:
     def __init__(self, runtime: OnnxRuntime, graph: KernelGraph) -> None:
         self._runtime = runtime
         self._graph = graph
-        self._names = frozenset(spec.name for spec in runtime.signature.outputs)
+        self._lock = threading.Lock()
+        self._names = [spec.name for spec in runtime.signature.outputs]
         counts = ((OWN_KERNELS, graph.own_nodes), (runtime.provider, graph.other_nodes))
         placement = Placement(counts=tuple((name, count) for name, count in counts if count))
         self._facts = replace(runtime.facts, placement=placement)
@@ -116,8 +116,10 @@ class KernelRuntime:
             EngineError: closed, a zero dimension, or refused.
         """
         self._runtime.check_feeds(feeds)
-        found, _ = self._graph.run(feeds, {}, self._names)
-        return found
+        with self._lock:
+            found, _ = self._graph.run(feeds, {}, self._names)
+            self._graph.wait()
+        return {name: found[name] for name in self._names}
 
     def bound(self) -> BoundRuns:
         """Return a way to run the graph with tensors left on the device; see `DeviceRuntime`."""
@@ -127,6 +129,12 @@ class KernelRuntime:
         """Return a table for the states of lanes; see `DeviceRuntime`."""
         return self._graph.states(tensors, slots)
 
+    def leave(self) -> None:
+        """Give the kernels' memory back, and leave the runtime open."""
+        with self._lock:
+            self._graph.close()
+
     def close(self) -> None:
-        """Give the session back. Closing twice is fine."""
+        """Give the session and the kernels' memory back. Closing twice is fine."""
         self._runtime.close()
+        self.leave()

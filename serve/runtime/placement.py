@@ -18,6 +18,7 @@ from typing import Any
 
 CPU_PROVIDER = "CPUExecutionProvider"
 CUDA_PROVIDER = "CUDAExecutionProvider"
+OWN_KERNELS = "CellgateKernels"  # no provider, but counted as one
 
 # Nobody needs these to compute a shape: on the CPU they are the network's own work on the wrong device. The record does
 # not say which nodes stand in the body of a Scan, so matrix products and activations count wherever they stand.

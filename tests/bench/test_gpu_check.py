@@ -33,6 +33,11 @@ def row(precision="float32", B=1, H=2, seconds=1.0, sample=(0.1, 0.2, 0.3), comp
     return sizes if complaint else sizes | times
 
 
+def served(device, rate):
+    sizes = {"workers": 2, "server_cpus": 6, "loads": 2, "connections": 64}
+    return {"device": device, **sizes, "sequences_per_s": rate, "p50_s": 0.01, "p99_s": 0.02, "errors": 0}
+
+
 @pytest.fixture
 def found():
     """A check in which all held."""
@@ -65,6 +70,12 @@ def found():
                 "last_words": "",
             }
         ],
+        "over_http": {
+            "workload": "small",
+            "how": "done",
+            "answer": [served("cuda", 75.0), served("cpu", 10.0)],
+            "last_words": "",
+        },
     }
 
 
@@ -98,6 +109,8 @@ def test_where_all_holds_nothing_is_complained_of(found):
         (lambda f: f["probes"][0]["answer"].update(error="no kernel"), "probe with ordinary inputs: done"),
         (lambda f: f["engines"]["torch"].update(how="exit status 1", answer=None), "figures of torch: exit status 1"),
         (lambda f: f["ragged"][0].update(how="exit status 2"), "workload small, own kernels: exit status 2"),
+        (lambda f: f["over_http"].update(how="exit status 1", answer=None), "workload small over HTTP: exit status 1"),
+        (lambda f: f["over_http"]["answer"][0].update(errors=3), "workload small over HTTP: done"),
         (
             lambda f: f["engines"]["torch"]["answer"]["rows"][0].update(y_sample=[0.1, 0.2, 0.31]),
             "engines differ at float32 B=1 H=2",
@@ -130,6 +143,8 @@ def test_page_has_ratios_floors_and_bits(found):
     times = "1e+03 ms | 1e+03 ms | 3e+03 ms | 3.00 | 2e+03 ms | 6e+03 ms | 3.00"
     assert f"| float32 | 1 | 2 | onnxruntime | {times} | 19% |" in page
     assert "| small | own kernels | P | – | 200 | 150 | 0.75 | 70% |" in page  # noqa: RUF001
+    assert "| small | cuda | 2 | 6 | 64 | 75 | 50% | 7.5 | 10 ms | 20 ms |" in page
+    assert "| small | cpu | 2 | 6 | 64 | 10 | – | 1.0 | 10 ms | 20 ms |" in page  # noqa: RUF001
     assert "| lstm | own kernels | equivalent | 0.25 of the tolerance | yes | no |" in page
 
 
@@ -251,3 +266,11 @@ def test_rehearsal_on_the_cpu_runs_every_step_and_writes_both_files(tmp_path):
     assert {step["how"] for step in written["engines"].values()} == {"done"}
     assert next(step for step in written["probes"] if step["probe"] == "zero-rows")["how"] != "done"
     assert (tmp_path / "rehearsal-cpu.md").read_text() == figures.page(written)
+
+    written["probes"] = []
+    (tmp_path / "rehearsal-cpu.json").write_text(json.dumps(written))
+    again = subprocess.run([*command, "--out", str(tmp_path), "--only", "tests"], capture_output=True, check=False)
+    kept = json.loads((tmp_path / "rehearsal-cpu.json").read_text())
+    assert again.returncode == 1  # the probe with ordinary inputs is gone
+    assert {name: kept[name] for name in ("grid", "probes")} == {name: written[name] for name in ("grid", "probes")}
+    assert kept["checked_at"]["grid"] == written["checked_at"]["grid"] <= kept["checked_at"]["tests"]

@@ -95,6 +95,9 @@ def test_only_what_somebody_wants_comes_to_the_host(runtime, make_network):
             self.wanted.append(set(wanted))
             return self.graph.run(feeds, kept, wanted)
 
+        def wait(self):
+            self.graph.wait()
+
     table = DeviceLaneTable(runtime, 2)
     watching = table._graph = Watching(table._graph)
     feeds = make_network("last").feeds(1, 6)

@@ -24,6 +24,7 @@ class NumpyGpu:
         self.memory = {}
         self.launched = []
         self.last_tag = {}
+        self.arriving = []
 
     def enter(self):
         pass
@@ -56,7 +57,9 @@ class NumpyGpu:
 
     def download(self, address, array):
         assert self.within(address, array.nbytes)
-        ctypes.memmove(array.ctypes.data, address, array.nbytes)
+        held = ctypes.string_at(address, array.nbytes)
+        array.fill(np.nan)  # until somebody waits
+        self.arriving.append((array, held))
 
     def copy(self, given, found, size_bytes):
         assert self.within(given, size_bytes)
@@ -70,7 +73,12 @@ class NumpyGpu:
         return address
 
     def synchronize(self):
-        pass
+        for array, held in self.arriving:
+            ctypes.memmove(array.ctypes.data, held, array.nbytes)
+        self.arriving = []
+
+    def close(self):
+        self.memory.clear()
 
     def compile(self, name, source, macros, shared):
         assert all(f" {kernel}(" in source for kernel in shared)
@@ -85,20 +93,22 @@ class NumpyGpu:
             assert together
             self.advance(macros, grid[0], threads, arguments[0])
         else:
-            getattr(self, name)(grid, threads, *[argument.value for argument in arguments])
+            getattr(self, name)(grid, threads, *[getattr(argument, "value", argument) for argument in arguments])
 
-    def project_few(self, grid, threads, x, w, b, z, M, I, N):
-        self.project(64, grid, threads, (x, w, b, z, M, I, N))
+    def project_few(self, *arguments):
+        self.project(64, *arguments)
 
-    def project_many(self, grid, threads, x, w, b, z, M, I, N):
-        self.project(128, grid, threads, (x, w, b, z, M, I, N))
+    def project_many(self, *arguments):
+        self.project(128, *arguments)
 
-    def project(self, tile, grid, threads, arguments):
-        x, w, b, z, M, I, N = arguments
+    def project(self, tile, grid, threads, x, places, w, b, z, M, I, N):
         assert threads == 256
         assert grid[0] * tile >= N > (grid[0] - 1) * tile
         assert grid[1] * tile >= M > (grid[1] - 1) * tile
-        product = self.array(x, (M, I)).astype(np.float64) @ self.array(w, (N, I)).T.astype(np.float64)
+        m = np.arange(M)
+        begin = m // places.inner * places.outer_step + m % places.inner * places.inner_step
+        rows = self.array(x, (int(begin.max()) + I,))[begin[:, None] + np.arange(I)]
+        product = rows.astype(np.float64) @ self.array(w, (N, I)).T.astype(np.float64)
         self.array(z, (M, N))[:] = product + self.array(b, (N,))
 
     def swap(self, grid, threads, given, found, A, B, C):
@@ -128,9 +138,8 @@ class NumpyGpu:
         assert sorted(order) == list(range(B))
         assert all(lengths[:-1] >= lengths[1:])
         z, r = self.array(rows.z, (steps, B, 4, hidden)), self.array(rows.r, (4, hidden, hidden)).astype(np.float64)
-        y, h_n, c_n = (
-            self.array(at, (*shape, hidden)) for at, shape in ((rows.y, (steps, B)), (rows.h_n, (B,)), (rows.c_n, (B,)))
-        )
+        y = self.array(rows.y, (steps, B, hidden)) if rows.y else np.empty((steps, B, hidden))
+        h_n, c_n = self.array(rows.h_n, (B, hidden)), self.array(rows.c_n, (B, hidden))
         zeros = np.zeros((B, hidden))
         h0, c0 = (self.array(at, (B, hidden)).astype(np.float64) if at else zeros for at in (rows.h0, rows.c0))
         for row, length in zip(order, lengths, strict=True):

@@ -10,8 +10,7 @@ from cellgate.serve.engine.lanes import LaneTable
 from cellgate.serve.errors import EngineError
 from cellgate.serve.kernel.memory import Placed
 from cellgate.serve.runtime.golden_check import check_golden
-from cellgate.serve.runtime.kernel_runtime import OWN_KERNELS
-from cellgate.serve.runtime.placement import CPU_PROVIDER
+from cellgate.serve.runtime.placement import CPU_PROVIDER, OWN_KERNELS
 
 from ..engine.lane_traffic import MAX_LANES, Traffic
 from .numpy_gpu import NumpyGpu
@@ -169,6 +168,7 @@ def test_outputs_that_stay_are_on_the_gpu_and_can_be_fed_again(bundles, make_net
     graph = kernels.bound()
 
     host, left = graph.run(feeds, {}, {"y"})
+    graph.wait()
     assert set(host) == {"y"}
     assert all(isinstance(value, Placed) for value in left.values())
     expected = runtime.run(feeds)
@@ -179,6 +179,7 @@ def test_outputs_that_stay_are_on_the_gpu_and_can_be_fed_again(bundles, make_net
         "c0": Placed(left["c_n"].gpu, left["c_n"].gpu.store(left["c_n"].numpy()), left["c_n"].shape),
     }
     again, _ = graph.run({"x": feeds["x"], "lengths": feeds["lengths"]}, states, {"y", "h_n", "c_n"})
+    graph.wait()
     assert_near(again, runtime.run({**feeds, "h0": expected["h_n"], "c0": expected["c_n"]}))
 
 
@@ -229,3 +230,13 @@ def test_closed_runtime_and_empty_batches_are_refused(bundles, make_network, on_
     kernels.close()
     with pytest.raises(EngineError, match="found it closed"):
         kernels.run(feeds)
+
+
+def test_closing_gives_the_gpus_memory_back(bundles, make_network, on_kernels):
+    _, kernels, gpu = on_kernels(*of_bundle(bundles["steps"]))
+    kernels.run(make_network("steps").feeds(2, 3))
+
+    assert gpu.memory
+    kernels.close()
+    kernels.close()
+    assert not gpu.memory

@@ -10,7 +10,7 @@ from cellgate.serve.kernel.memory import RowOrder, Scratch
 from cellgate.serve.kernel.products import Products, Weights
 from cellgate.serve.runtime.bits_check import check_bits
 from cellgate.serve.runtime.device_choice import open_runtime
-from cellgate.serve.runtime.kernel_runtime import OWN_KERNELS
+from cellgate.serve.runtime.placement import OWN_KERNELS
 
 from ..engine.lane_traffic import MAX_LANES, Traffic
 from .numpy_gpu import sigmoid
@@ -189,3 +189,17 @@ def test_random_traffic_gives_each_request_the_bits_that_it_has_alone(bundles, m
             feeds["lengths"] = work.lengths
         alone = runtime.run(feeds)
         assert all(array.tobytes() == alone[name].tobytes() for name, array in answer.items())
+
+
+def test_closing_gives_the_memory_back(gpu, bundles):
+    def open_and_close():
+        runtime = open_runtime(bundles["steps"], device="cuda", threads=1)
+        check_bits(runtime, bundles["steps"])
+        runtime.close()
+        return gpu.free_bytes()
+
+    gpu.enter()
+    before = open_and_close()
+    for _ in range(5):
+        after = open_and_close()
+    assert after >= before

@@ -7,8 +7,7 @@ import pytest
 from cellgate.bundle.reader import read_bundle
 from cellgate.bundle.verification import write_verification
 from cellgate.serve.models.verification_state import judge_verification, read_verification_state
-from cellgate.serve.runtime.kernel_runtime import OWN_KERNELS
-from cellgate.serve.runtime.placement import Placement
+from cellgate.serve.runtime.placement import OWN_KERNELS, Placement
 from cellgate.serve.runtime.runtime import RuntimeFacts
 
 CUDA = RuntimeFacts(device="cuda", provider="CUDAExecutionProvider", threads=1, version="1.32.0", reason="asked for")
