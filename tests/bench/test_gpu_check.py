@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.tree, pytest.mark.long, pytest.mark.no_cover]
 # The tests against the wheel have no bench/ and leave these out by their mark, but collect the file.
 check = pytest.importorskip("check")
+parts = pytest.importorskip("parts")
 child = pytest.importorskip("child")
 figures = pytest.importorskip("figures")
 floors = pytest.importorskip("floors")
@@ -219,7 +220,7 @@ def test_results_are_named_after_the_gpu():
 def test_tests_are_counted_from_their_report():
     report = '<testsuites><testsuite tests="7" failures="1" errors="1" skipped="2"></testsuite></testsuites>'
 
-    assert check.count_tests(report) == {"passed": 3, "failed": 2, "skipped": 2}
+    assert parts.count_tests(report) == {"passed": 3, "failed": 2, "skipped": 2}
 
 
 @pytest.mark.slow
@@ -233,12 +234,12 @@ def test_probe_on_the_cpu_says_what_came_back(probe):
 
 @pytest.mark.slow
 def test_every_probe_of_the_check_exists():
-    assert tuple(probes.PROBES) == check.PROBES
+    assert tuple(probes.PROBES) == parts.PROBES
 
 
 @pytest.mark.slow
 def test_every_network_of_the_check_exists_and_peepholes_run_as_cuda_gets_them():
-    assert set(device_grid.NETWORKS) == {network for network, _ in check.GRIDS}
+    assert set(device_grid.NETWORKS) == {network for network, _ in parts.GRIDS}
 
     found = device_grid.check("scan-peepholes", "cpu", 50)
 
