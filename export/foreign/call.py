@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ...bundle.axes import StepAxis
 from ...model.network import StateTensor
+from ..graph.eager_answers import answered_as_eager
 from ..graph.free_length import length_left_free
 from ..graph.ragged import packing_understood
 from .answer import Answer, Named
@@ -114,6 +115,7 @@ class ForeignCall(nn.Module):
             entered.enter_context(packing_understood(self.module))
             if self.in_graph:
                 entered.enter_context(TensorsKept())
+                entered.enter_context(answered_as_eager(self.module))
             if self.names_float32 and self.dtype() == torch.float64:
                 entered.enter_context(SinglesDoubled())
             return self._tensor_of(self.module, self.roles, self.answer, arguments)

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .ragged import homes_of
+from .names_exchanged import homes_of
 
 
 def _size(thing: Any) -> Any:

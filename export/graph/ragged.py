@@ -7,15 +7,15 @@ of a PackedSequence, wherever the module's own code looks them up; afterwards ev
 """
 
 import contextlib
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from types import FunctionType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import rnn
+
+from .names_exchanged import homes_of, names_exchanged
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,25 +65,5 @@ def packing_understood(module: nn.Module) -> Iterator[None]:
         rnn.pad_packed_sequence: _pad,
         rnn.PackedSequence: Ragged,
     }
-    undo: list[tuple[dict[str, Any], str, Any]] = []
-    try:
-        for home in homes_of(module):
-            for name, value in list(home.items()):
-                replacement = next((new for old, new in stand_ins.items() if value is old), None)
-                if replacement is not None:
-                    undo.append((home, name, value))
-                    home[name] = replacement
+    with names_exchanged(homes_of(module), stand_ins):
         yield
-    finally:
-        for home, name, value in undo:
-            home[name] = value
-
-
-def homes_of(module: nn.Module) -> list[dict[str, Any]]:
-    """Return the globals in which the code of ``module`` and of its children looks up its names, each once."""
-    kinds = {kind for child in module.modules() for kind in type(child).__mro__}
-    methods = [one for kind in kinds for one in vars(kind).values() if isinstance(one, FunctionType)]
-    # A method's own module may be another than that of its class: forward may have been put there.
-    names = {kind.__module__ for kind in kinds} | {method.__module__ for method in methods}
-    names = {name for name in names if name in sys.modules and not name.startswith("torch.")} | {rnn.__name__}
-    return [vars(sys.modules[name]) for name in sorted(names)]
