@@ -3,12 +3,11 @@
 A module that packs knows each row's length and says so to its recurrent layer; that is just what the graph needs. While
 ``packing_understood`` is entered, ``pack_padded_sequence`` and ``pad_packed_sequence`` give and take a Ragged instead
 of a PackedSequence, wherever the module's own code looks them up; afterwards everything is as before. Code that maps
-``packed.data`` and packs it again finds what it needs for that in a Ragged.
+``packed.data``, all steps on one axis, and packs it again finds what it needs for that in a Ragged.
 """
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,23 +17,48 @@ from torch.nn.utils import rnn
 from .names_exchanged import homes_of, names_exchanged
 
 
-@dataclass(frozen=True, slots=True)
 class Ragged:
-    """A padded batch with its lengths: data [B, T, W], lengths int64 [B]; rows keep their order."""
+    """A padded batch with its lengths, made and read as a PackedSequence; rows keep their order.
 
-    data: Tensor
-    lengths: Tensor
-    sorted_indices: None = None
-    unsorted_indices: None = None
+    Args:
+        data: [B*T, ...], every step of one row after the other; those behind a row's length are padding.
+        batch_sizes: int64 [B], the lengths, for code that hands them on as it got them.
+
+    Attributes:
+        data: as given.
+        batch_sizes: as given.
+        lengths: the same.
+        sorted_indices: None, as torch has it where rows keep their order.
+        unsorted_indices: likewise.
+    """
+
+    def __init__(
+        self,
+        data: Tensor,
+        batch_sizes: Tensor,
+        sorted_indices: Any = None,  # noqa: ARG002 - as of a PackedSequence
+        unsorted_indices: Any = None,  # noqa: ARG002
+    ) -> None:
+        self.data, self.batch_sizes, self.lengths = data, batch_sizes, batch_sizes
+        self.sorted_indices = self.unsorted_indices = None
+
+    @classmethod
+    def of(cls, padded: Tensor, lengths: Tensor) -> "Ragged":
+        """Return that of padded [B, T, ...] and lengths [B]."""
+        return cls(padded.flatten(0, 1), lengths)
 
     @property
-    def batch_sizes(self) -> Tensor:
-        """What ``PackedSequence(data, packed.batch_sizes, ...)`` is to be made with: the lengths."""
-        return self.lengths
+    def padded(self) -> Tensor:
+        """Data [B, T, ...]."""
+        return self.data.reshape(self.lengths.size(0), -1, *self.data.shape[1:])
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield what a PackedSequence, a named tuple, holds."""
+        return iter((self.data, self.batch_sizes, self.sorted_indices, self.unsorted_indices))
 
     def _replace(self, *, data: Tensor) -> "Ragged":
-        """Return the same with other data, as PackedSequence does, which is a named tuple."""
-        return replace(self, data=data)
+        """Return the same with other data, as a named tuple does."""
+        return Ragged(data, self.lengths)
 
 
 def _pack(input: Tensor, lengths: Any, batch_first: bool = False, enforce_sorted: bool = True) -> Ragged:  # noqa: A002, ARG001
@@ -42,7 +66,7 @@ def _pack(input: Tensor, lengths: Any, batch_first: bool = False, enforce_sorted
 
     Torch's own takes no row of nothing, which a module may count that tells padding by a token; here it has one step.
     """
-    return Ragged(input if batch_first else input.transpose(0, 1), torch.as_tensor(lengths).clamp(min=1))
+    return Ragged.of(input if batch_first else input.transpose(0, 1), torch.as_tensor(lengths).clamp(min=1))
 
 
 def _pad(
@@ -50,7 +74,7 @@ def _pad(
 ) -> tuple[Tensor, Tensor]:
     """Stand in for torch.nn.utils.rnn.pad_packed_sequence; the padded length is that of the input."""
     del total_length
-    y = sequence.data
+    y = sequence.padded
     if padding_value != 0.0:
         steps = torch.arange(y.size(1), device=y.device).unsqueeze(0)
         y = y.masked_fill((steps >= sequence.lengths.unsqueeze(1)).unsqueeze(2), padding_value)
