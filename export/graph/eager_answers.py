@@ -17,7 +17,7 @@ from torch import nn
 from .names_exchanged import homes_of, names_exchanged
 from .size_guards import STRANGERS
 
-_QUESTIONS: Final = ("is_compiling", "is_exporting", "is_dynamo_compiling")
+_QUESTIONS: Final = ("is_compiling", "is_exporting")
 _ASKED: Final[tuple[ModuleType, ...]] = (torch.compiler, torch._utils)  # noqa: SLF001 - the old place, still in use
 
 

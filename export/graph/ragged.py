@@ -25,7 +25,7 @@ class Ragged:
         batch_sizes: int64 [B], the lengths, for code that hands them on as it got them.
 
     Attributes:
-        data: as given.
+        padded: data [B, T, ...].
         batch_sizes: as given.
         lengths: the same.
         sorted_indices: None, as torch has it where rows keep their order.
@@ -38,19 +38,22 @@ class Ragged:
         batch_sizes: Tensor,
         sorted_indices: Any = None,  # noqa: ARG002 - as of a PackedSequence
         unsorted_indices: Any = None,  # noqa: ARG002
+        *,
+        padded: Tensor | None = None,
     ) -> None:
-        self.data, self.batch_sizes, self.lengths = data, batch_sizes, batch_sizes
+        self.padded = data.reshape(batch_sizes.size(0), -1, *data.shape[1:]) if padded is None else padded
+        self.batch_sizes = self.lengths = batch_sizes
         self.sorted_indices = self.unsorted_indices = None
 
     @classmethod
     def of(cls, padded: Tensor, lengths: Tensor) -> "Ragged":
         """Return that of padded [B, T, ...] and lengths [B]."""
-        return cls(padded.flatten(0, 1), lengths)
+        return cls(padded, lengths, padded=padded)
 
     @property
-    def padded(self) -> Tensor:
-        """Data [B, T, ...]."""
-        return self.data.reshape(self.lengths.size(0), -1, *self.data.shape[1:])
+    def data(self) -> Tensor:
+        """Data [B*T, ...]."""
+        return self.padded.flatten(0, 1)
 
     def __iter__(self) -> Iterator[Any]:
         """Yield what a PackedSequence, a named tuple, holds."""
