@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ...bundle.axes import StepAxis
 from ...model.network import StateTensor
 from ..graph.eager_answers import answered_as_eager
-from ..graph.free_length import length_left_free
+from ..graph.free_length import length_left_free, numbers_left_free
 from ..graph.ragged import packing_understood
 from .answer import Answer, Named
 from .answered_steps import steps_left
@@ -27,6 +27,7 @@ from .call_modes import CpuOnly, SinglesDoubled, TensorsKept
 from .call_roles import Roles, find_roles
 from .exchange import Exchange, exchange
 from .input_probe import PROBE_STEPS
+from .longest_row import LongestFills
 from .own_attributes import attributes_kept
 
 
@@ -109,16 +110,20 @@ class ForeignCall(nn.Module):
         for number, tensors in self.stacks.items() if state is not None else ():
             initial[number] = [rest.pop(0) for _ in tensors]
         self.carry.begin(lengths, initial)
-        arguments = self._arguments(self.roles, x, lengths, state)
+        roles = self.roles
+        arguments = self._arguments(roles, x, lengths, state)
         with ExitStack() as entered:
             entered.enter_context(length_left_free(self.module))
             entered.enter_context(packing_understood(self.module))
             if self.in_graph:
                 entered.enter_context(TensorsKept())
                 entered.enter_context(answered_as_eager(self.module))
+                entered.enter_context(numbers_left_free(self.module))
+            if roles.lengths is not None:
+                entered.enter_context(LongestFills(self.module, arguments[roles.lengths], x.size(1)))
             if self.names_float32 and self.dtype() == torch.float64:
                 entered.enter_context(SinglesDoubled())
-            return self._tensor_of(self.module, self.roles, self.answer, arguments)
+            return self._tensor_of(self.module, roles, self.answer, arguments)
 
     def call_as_it_came(self, module: nn.Module, x: Tensor) -> Tensor:
         """Return y [B, T, O] or [B, O] of the module before any exchange, or of its compiled form, from zero state."""
