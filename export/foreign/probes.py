@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..error_line import said_by
 from ..errors import ExportError, SignatureError
+from .call_state import state_forms
 from .input_probe import example
 from .mask_probe import check_full_mask, masks_to_try, right_mask
 from .steps_seen import lengths_to_try
@@ -54,16 +55,16 @@ def find_state(network: ForeignNetwork) -> None:
     runs_once = all(count == 1 for count in network.carry.calls.values())
     own = [tensor for tensors in network.carry.given.values() for tensor in tensors]
     starts_at_zero = not any(bool(tensor.count_nonzero()) for tensor in own)
-    if not (runs_once and starts_at_zero) or (network.roles.state and len(network.stacks) > 1):
+    if not (runs_once and starts_at_zero):
         return
-    first = network.state_squeezed
-    forms = (first, not first) if network.roles.state else (first,)
-    for overrules, squeezed in product((False, True), forms):
-        network.carry.overrules, network.state_squeezed = overrules, squeezed
+    first = network.state_form
+    forms = [*state_forms(first, len(network.stacks))] if network.roles.state else [first]
+    for overrules, network.state_form in product((False, True), forms):
+        network.carry.overrules = overrules
         if _state_arrives(network, x):
             network.carries_state = True
             return
-    network.carry.overrules, network.state_squeezed = False, first
+    network.carry.overrules, network.state_form = False, first
 
 
 def _state_arrives(network: ForeignNetwork, x: Tensor) -> bool:
