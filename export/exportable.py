@@ -147,8 +147,8 @@ def prepare(
     with nothing_kept_from_graph(plain):
         network, scriptable = _with_house_call(plain, told, input_dim, answer)
     network = network.eval()
-    if isinstance(network, ForeignNetwork) and scriptable is plain:
-        refuse_tables_read_elsewhere(network, unwrapped(source))
+    if isinstance(network, ForeignNetwork):
+        refuse_tables_read_elsewhere(network, scriptable, unwrapped(source))
     signature = signature_of(network)
     if not isinstance(network, ForeignNetwork):
         check_own_cells(network, signature)

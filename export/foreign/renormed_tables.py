@@ -38,22 +38,29 @@ def renorm_tables(module: nn.Module) -> None:
 
 
 @torch.no_grad()
-def refuse_tables_read_elsewhere(network: ForeignNetwork, source: nn.Module) -> None:
-    """Hold the network's module, whose tables are scaled, against the source, of which nothing has been read.
+def refuse_tables_read_elsewhere(network: ForeignNetwork, made_ready: nn.Module, source: nn.Module) -> None:
+    """Hold the module whose tables are scaled against the same with those of the source, of which nothing was read.
+
+    Args:
+        network: says how it is called.
+        made_ready: whose tables are scaled; the source's module, or one around it.
+        source: as the factory gave it.
 
     Raises:
         SourceError: they differ; names the table and what scales it.
     """
-    path = next((path for path, _ in _tables(source)), None)
-    if path is None:
-        return
-    scaled, x = copy.deepcopy(source).cpu().eval(), example(network, network.probe_steps[0], 1)
-    unread = network.call_as_it_came(copy.deepcopy(scaled), x)
-    renorm_tables(scaled)
-    if not torch.allclose(unread, network.call_as_it_came(scaled, x), rtol=1e-4, atol=1e-5):
-        name = type(source).__name__
+    unread, tables = copy.deepcopy(made_ready), dict(_tables(source))
+    for place, child in unread.named_modules():
+        table = next((table for path, table in tables.items() if f".{place}".endswith(f".{path}")), None)
+        if table is not None and isinstance(child, type(table)):
+            child.weight.copy_(table.weight)
+            child.max_norm = table.max_norm
+    x = example(network, network.probe_steps[0], 1)
+    scaled = network.call_as_it_came(made_ready, x) if tables else x
+    if tables and not torch.allclose(network.call_as_it_came(unread, x), scaled, rtol=1e-4, atol=1e-5):
+        path = next(iter(tables))
         raise SourceError(
-            f"{name} reads the weight of {path} elsewhere too, which its max_norm changes as tokens are read, expected "
-            f"a weight that stays; let the factory end with net.{path}(torch.arange(net.{path}.num_embeddings)), which "
-            "scales all rows"
+            f"{type(source).__name__} reads the weight of {path} elsewhere too, which its max_norm changes as tokens "
+            f"are read, expected a weight that stays; let the factory end with net.{path}(torch.arange(net.{path}"
+            ".num_embeddings)), which scales all rows"
         )

@@ -60,9 +60,33 @@ def test_graph_and_torchscript_give_what_the_module_gives_for_tokens_that_nobody
     assert float(np.abs(graph.run(*feeds)[0] - expected.numpy()).max()) < 2e-6
 
 
-def test_table_that_is_read_elsewhere_too_is_refused_with_what_scales_it() -> None:
+class OneStep(nn.Module):
+    """Takes a token and its state, and may read its table as the weight of its head too."""
+
+    def __init__(self, *, tied: bool) -> None:
+        super().__init__()
+        self.embed, self.cell = nn.Embedding(TOKENS, E, max_norm=0.5), nn.GRUCell(E, E)
+        self.tied = tied
+
+    def forward(self, token: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = self.cell(self.embed(token), hidden)
+        return functional.linear(hidden, self.embed.weight) if self.tied else hidden * 2.0, hidden
+
+
+@pytest.mark.parametrize("module", [Tied(), OneStep(tied=True)], ids=["whole", "one-step"])
+def test_table_that_is_read_elsewhere_too_is_refused_with_what_scales_it(module: nn.Module) -> None:
     with pytest.raises(SourceError, match=r"the weight of embed elsewhere too.*net\.embed\(torch\.arange\("):
-        prepare(Tied())
+        prepare(module)
+
+
+def test_table_of_a_module_of_one_step_is_scaled() -> None:
+    module = OneStep(tied=False)
+    hidden, tokens = torch.zeros(1, E), torch.arange(TOKENS).unsqueeze(0)
+    with torch.no_grad():
+        y, _ = prepare(module).network(tokens)
+        for step, token in enumerate(tokens.unbind(1)):
+            expected, hidden = module(token, hidden)
+            assert torch.allclose(y[:, step], expected, atol=2e-6)
 
 
 def test_table_that_a_function_rescales_is_refused_with_its_place() -> None:
