@@ -25,7 +25,7 @@ from .foreign.renormed_tables import refuse_tables_read_elsewhere
 from .graph.cuda_kernels import runs_on_cuda
 from .graph.lowering import LoweredLayer, lower
 from .input_width import input_dim_of
-from .kept_from_graph import nothing_kept_from_graph
+from .lost_in_graph import nothing_lost_in_graph
 from .network_signature import signature_of
 from .own_cells import check_own_cells
 from .stack_network import StackNetwork
@@ -144,7 +144,7 @@ def prepare(
         ExportError: one of its classes, saying what in the module cannot be exported.
     """
     plain = plain_copy(source)
-    with nothing_kept_from_graph(plain):
+    with nothing_lost_in_graph(plain):
         network, scriptable = _with_house_call(plain, told, input_dim, answer)
     network = network.eval()
     if isinstance(network, ForeignNetwork):

@@ -56,7 +56,9 @@ def export_torchscript(exportable: Exportable) -> Scripted:
     except Exception as err:  # noqa: BLE001 - what the interpreter raises is as various
         return Scripted(None, b"", f"not applicable: compiled, it stops with {_reason(err)}")
     if y is not None and _goes_its_own_way(exportable, y):
-        return Scripted(None, b"", "not applicable: its forward does something else where torch.jit.is_scripting()")
+        return Scripted(
+            None, b"", "not applicable: its forward does something else where torch.jit.is_scripting() is true"
+        )
     return Scripted(module, _without_sources(buffer.getvalue()))
 
 

@@ -25,7 +25,7 @@ _BETWEEN: Final = (STRANGERS[0], contextlib.__file__)
 
 
 @contextlib.contextmanager
-def nothing_kept_from_graph(module: nn.Module) -> Iterator[None]:
+def nothing_lost_in_graph(module: nn.Module) -> Iterator[None]:
     """Watch the code of ``module`` while entered.
 
     Raises:
