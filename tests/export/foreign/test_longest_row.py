@@ -13,6 +13,8 @@ from cellgate.export.errors import SignatureError
 from cellgate.export.exportable import prepare
 from cellgate.export.foreign.longest_row import LongestFills
 
+pytestmark = pytest.mark.long
+
 I, H = 4, 6
 
 

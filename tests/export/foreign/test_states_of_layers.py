@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from cellgate.export.exportable import prepare
 
+pytestmark = pytest.mark.long
+
 I, H = 4, 6
 
 

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from cellgate.export.errors import ExportError
 
+pytestmark = pytest.mark.long
+
 I, H = 4, 6
 
 
