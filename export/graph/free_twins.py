@@ -55,16 +55,16 @@ def linspace(start: Any, end: Any, steps: Any, **how: Any) -> Tensor:
     return torch.where(first_half, start + step * place, end - step * (last - place))
 
 
-def median(signal: Tensor, *args: Any, **named: Any) -> Any:
+def median(input: Tensor, *args: Any, **named: Any) -> Any:  # noqa: A002 - torch's name
     """Return torch.median along an axis, the lower of two in the middle; without an axis torch's own."""
     if isinstance(args[0] if args else named.get("dim"), int):
-        return _sorted_at(signal, lambda steps: (steps - 1) // 2, torch.return_types.median, *args, **named)
-    return torch.median(signal, *args, **named)
+        return _sorted_at(input, lambda steps: (steps - 1) // 2, torch.return_types.median, *args, **named)
+    return torch.median(input, *args, **named)
 
 
-def kthvalue(signal: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Any:
+def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Any:  # noqa: A002
     """Return torch.kthvalue."""
-    return _sorted_at(signal, lambda _: k - 1, torch.return_types.kthvalue, dim, keepdim)
+    return _sorted_at(input, lambda _: k - 1, torch.return_types.kthvalue, dim, keepdim)
 
 
 def _sorted_at(

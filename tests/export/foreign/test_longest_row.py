@@ -106,6 +106,8 @@ def test_a_maximum_of_anything_else_is_what_it_was_and_names_come_back() -> None
 
     with LongestFills(Masks(max), lengths, 7):
         found = [lengths.max().item(), torch.max(lengths, other).tolist(), other.max().item(), max(2, 3), max([4, 1])]
+        by_name = torch.sort(input=other, descending=True)[0][0].item()
 
     assert found == [7, [2, 3], 3, 3, 4]
+    assert by_name == 3
     assert "max" not in globals()

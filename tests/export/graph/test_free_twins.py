@@ -92,7 +92,7 @@ class Middles(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.rnn(x)[0]
-        return torch.cat([y.median(dim=1).values, torch.kthvalue(y, 1, 1)[0]], 1)
+        return torch.cat([torch.median(input=y, dim=1).values, torch.kthvalue(y, 1, 1)[0]], 1)
 
 
 def test_median_over_time_is_exported_for_every_length(exported: Any) -> None:
