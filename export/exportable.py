@@ -13,44 +13,25 @@ from torch import Tensor, nn
 
 from ..bundle.manifest import GraphSignature
 from ..model.layer import LSTMLayer
-from ..model.network import SequenceModel, StateTensor
+from ..model.network import SequenceModel
 from ..model.stack import RecurrentStack
 from .description import describe
 from .errors import ExportError, SourceError, UnsupportedLayerError
 from .foreign.exchange import Exchange
 from .foreign.loops import foreign_network
 from .foreign.network import ForeignNetwork
-from .foreign.plain_module import plain_copy
+from .foreign.plain_module import plain_copy, unwrapped
+from .foreign.renormed_tables import refuse_tables_read_elsewhere
 from .graph.cuda_kernels import runs_on_cuda
 from .graph.lowering import LoweredLayer, lower
 from .input_width import input_dim_of
+from .lost_in_graph import nothing_lost_in_graph
 from .network_signature import signature_of
 from .own_cells import check_own_cells
+from .stack_network import StackNetwork
 from .steps.stepped import stepped
 
 _EXAMPLE_STEPS: Final = 5
-
-
-class StackNetwork(nn.Module):
-    """A stack or a layer without front and head, called as whole networks are."""
-
-    def __init__(self, stack: RecurrentStack) -> None:
-        super().__init__()
-        self.stack = stack
-        self.input_dim = stack.input_dim
-        self.output_dim = stack.output_dim
-
-    @torch.jit.unused
-    def state_tensors(self) -> tuple[StateTensor, ...]:
-        """Return the state of the stack, in its order."""
-        rows = self.stack.num_layers * self.stack.num_directions
-        return tuple(StateTensor(name=name, rows=rows, width=width) for name, width in self.stack.state_spec)
-
-    def forward(
-        self, x: Tensor, lengths: Tensor | None = None, state: list[Tensor] | None = None
-    ) -> tuple[Tensor, list[Tensor]]:
-        """As SequenceModel.forward, reading every step."""
-        return self.stack(x, state, lengths)  # type: ignore[no-any-return]
 
 
 class FlatCall(nn.Module):
@@ -162,9 +143,12 @@ def prepare(
             does not keep the cell protocol.
         ExportError: one of its classes, saying what in the module cannot be exported.
     """
-    source = plain_copy(source)
-    network, scriptable = _with_house_call(source, told, input_dim, answer)
+    plain = plain_copy(source)
+    with nothing_lost_in_graph(plain):
+        network, scriptable = _with_house_call(plain, told, input_dim, answer)
     network = network.eval()
+    if isinstance(network, ForeignNetwork):
+        refuse_tables_read_elsewhere(network, scriptable, unwrapped(source))
     signature = signature_of(network)
     if not isinstance(network, ForeignNetwork):
         check_own_cells(network, signature)
@@ -177,7 +161,7 @@ def prepare(
         signature=signature,
         layers=layers,
         exchanges=network.exchanges if isinstance(network, ForeignNetwork) else (),
-        description=describe(source, width, signature.vocabulary_size)
+        description=describe(plain, width, signature.vocabulary_size)
         | (network.mask_said if isinstance(network, ForeignNetwork) else {})
         | ({"gates": "float64"} if float64_gates else {})
         | ({"least_steps": signature.least_steps} if signature.least_steps > 1 else {})

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from .exportable import Exportable
 from .foreign.network import ForeignNetwork
+from .graph.eager_answers import answered_as_scripted
 from .steps.step_loop import StepLoop, scripted_loop
 
 
@@ -36,13 +38,10 @@ def export_torchscript(exportable: Exportable) -> Scripted:
     its own arguments. What compiles and then does not run (a GPU that is not there, a list where a tensor is given) is
     left out like what does not compile.
     """
-    kept = exportable.network.keeps if isinstance(exportable.network, ForeignNetwork) else ()
-    if kept:
-        what = ", ".join(f"self.{name}" for name in sorted(kept))
-        return Scripted(None, b"", f"not applicable: its forward assigns to {what}, which would last from call to call")
+    reason = _left_out_for(exportable)
+    if reason:
+        return Scripted(None, b"", reason)
     try:
-        if not torch.jit._state._enabled.enabled:  # noqa: SLF001 - it would hand the module back as it came
-            return Scripted(None, b"", "not applicable: PYTORCH_JIT=0 switches the compiler off")
         with _unwarned():
             source = exportable.scriptable
             module = scripted_loop(source) if isinstance(source, StepLoop) else torch.jit.script(source)
@@ -53,10 +52,25 @@ def export_torchscript(exportable: Exportable) -> Scripted:
     except Exception as err:  # noqa: BLE001 - the compiler refuses a stranger's code in many ways, and may be gone
         return Scripted(None, b"", _reason(err))
     try:
-        _run_once(exportable, module)
+        y = _run_once(exportable, module)
     except Exception as err:  # noqa: BLE001 - what the interpreter raises is as various
         return Scripted(None, b"", f"not applicable: compiled, it stops with {_reason(err)}")
+    if y is not None and _goes_its_own_way(exportable, y):
+        return Scripted(
+            None, b"", "not applicable: its forward does something else where torch.jit.is_scripting() is true"
+        )
     return Scripted(module, _without_sources(buffer.getvalue()))
+
+
+def _left_out_for(exportable: Exportable) -> str:
+    """Return why nothing is compiled; "" where something is."""
+    kept = exportable.network.keeps if isinstance(exportable.network, ForeignNetwork) else ()
+    if kept:
+        what = ", ".join(f"self.{name}" for name in sorted(kept))
+        return f"not applicable: its forward assigns to {what}, which would last from call to call"
+    if not torch.jit._state._enabled.enabled:  # noqa: SLF001 - it would hand the module back as it came
+        return "not applicable: PYTORCH_JIT=0 switches the compiler off"
+    return ""
 
 
 @contextmanager
@@ -69,14 +83,34 @@ def _unwarned() -> Iterator[None]:
 
 
 @torch.no_grad()
-def _run_once(exportable: Exportable, module: torch.nn.Module) -> None:
-    """Run the compiled form, which may want another type or device than the code that it was compiled from."""
+def _run_once(exportable: Exportable, module: torch.nn.Module) -> Tensor | None:
+    """Run the compiled form, which may want another type or device than the code that it was compiled from.
+
+    Returns what a foreign module answers.
+    """
     x, *rest = exportable.example()
     if isinstance(exportable.network, ForeignNetwork):
-        exportable.network.call_as_it_came(module, x[:1])
-        return
+        return exportable.network.call_as_it_came(module, x[:1])
     lengths = rest.pop(0) if exportable.signature.lengths else None
     module(x, lengths, rest or None)
+    return None
+
+
+@torch.no_grad()
+def _goes_its_own_way(exportable: Exportable, compiled: Tensor) -> bool:
+    """Whether the compiled form answers what the code gives where it is told that it is compiled, and only there."""
+    assert isinstance(exportable.network, ForeignNetwork)
+    source, x = exportable.scriptable, exportable.example()[0][:1]
+    eager = exportable.network.call_as_it_came(source, x)
+    if _alike(eager, compiled):
+        return False  # any other difference is for the comparison of all forms to find
+    with answered_as_scripted(source):
+        told = exportable.network.call_as_it_came(source, x)
+    return _alike(told, compiled) and not _alike(told, eager)
+
+
+def _alike(one: Tensor, two: Tensor) -> bool:
+    return one.shape == two.shape and torch.allclose(one, two, rtol=1e-4, atol=1e-5)
 
 
 def _reason(err: Exception) -> str:

@@ -86,10 +86,14 @@ def _side_by_side(parts: Mapping[str, Tensor], name: str) -> Tensor:
     with suppress(RuntimeError):  # of shapes that do not fit
         if all(part.is_floating_point() for part in parts.values()):
             return torch.cat([part.unsqueeze(-1) if part.dim() == axes - 1 else part for part in parts.values()], -1)
+    of_sequence = [one for one, part in parts.items() if one.isidentifier() and part.dim() == 2 < axes]  # noqa: PLR2004 - [B, O]
+    remedy = ""
+    for one in of_sequence[:1]:
+        remedy = f", or let forward return {one} at every step, {one}.unsqueeze(1).expand(-1, x.size(1), -1)"
     shapes = ", ".join(f"{one} {_dtype(part)} {list(part.shape)}" for one, part in parts.items())
     raise AnswerError(
         f"{name}.forward returns {shapes}, expected floating numbers that stand side by side: all for each step or all "
-        "for each sequence; give one name to --answer"
+        f"for each sequence; give one name to --answer{remedy}"
     )
 
 

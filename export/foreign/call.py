@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from ...bundle.axes import StepAxis
 from ...model.network import StateTensor
-from ..graph.free_length import length_left_free
+from ..graph.eager_answers import answered_as_eager
+from ..graph.free_length import length_left_free, numbers_left_free
 from ..graph.ragged import packing_understood
 from .answer import Answer, Named
 from .answered_steps import steps_left
@@ -24,8 +25,10 @@ from .call_layout import InputLayout, OutputLayout
 from .call_mask import MaskForm
 from .call_modes import CpuOnly, SinglesDoubled, TensorsKept
 from .call_roles import Roles, find_roles
+from .call_state import StateForm
 from .exchange import Exchange, exchange
 from .input_probe import PROBE_STEPS
+from .longest_row import LongestFills
 from .own_attributes import attributes_kept
 
 
@@ -53,7 +56,7 @@ class ForeignCall(nn.Module):
         mask_form: what forward is given for its mask; None where it takes none, or is given none.
         honours_lengths: proved; where false, rows must be equally long.
         carries_state: whether a state can be given and is returned.
-        state_squeezed: whether the module takes a state of one layer without its axis of layers.
+        state_form: how the module takes its state.
         stays_on_cpu: whether the module wanted a GPU and is kept from it.
         returned: all tensors that the module returned last, with their names and the answer first, outside of a graph.
         answer_columns: of an answer of several tensors side by side, how many numbers are of which; else empty.
@@ -70,7 +73,7 @@ class ForeignCall(nn.Module):
         self.exchanges: tuple[Exchange, ...]
         self.module, self.carry, self.exchanges = exchange(module)
         self.stacks: dict[int, list[StateTensor]] = {}
-        self.state_squeezed = False
+        self.state_form = StateForm()
         self.takes_tokens, self.input_dim = False, 0
         self.input_layout, self.output_layout = InputLayout("BTI"), OutputLayout("BTO", (0,))
         self.answer_axis = StepAxis()
@@ -108,15 +111,20 @@ class ForeignCall(nn.Module):
         for number, tensors in self.stacks.items() if state is not None else ():
             initial[number] = [rest.pop(0) for _ in tensors]
         self.carry.begin(lengths, initial)
-        arguments = self._arguments(self.roles, x, lengths, state)
+        roles = self.roles
+        arguments = self._arguments(roles, x, lengths, state)
         with ExitStack() as entered:
             entered.enter_context(length_left_free(self.module))
             entered.enter_context(packing_understood(self.module))
             if self.in_graph:
                 entered.enter_context(TensorsKept())
+                entered.enter_context(answered_as_eager(self.module))
+                entered.enter_context(numbers_left_free(self.module))
+            if roles.lengths is not None:
+                entered.enter_context(LongestFills(self.module, arguments[roles.lengths], x.size(1)))
             if self.names_float32 and self.dtype() == torch.float64:
                 entered.enter_context(SinglesDoubled())
-            return self._tensor_of(self.module, self.roles, self.answer, arguments)
+            return self._tensor_of(self.module, roles, self.answer, arguments)
 
     def call_as_it_came(self, module: nn.Module, x: Tensor) -> Tensor:
         """Return y [B, T, O] or [B, O] of the module before any exchange, or of its compiled form, from zero state."""
@@ -146,11 +154,9 @@ class ForeignCall(nn.Module):
         if roles.mask is not None and self.mask_form is not None:
             arguments[roles.mask] = self.mask_form.of(x, lengths, self.dtype())
         if roles.needs_state or (roles.state and state is not None):
-            tensors = self.zero_state(x.size(0)) if state is None else state
-            tensors = [tensor.squeeze(0) for tensor in tensors] if self.state_squeezed else tensors
-            one = len(roles.state) == 1
-            given = [tensors[0] if len(tensors) == 1 else tuple(tensors)] if one else tensors
-            arguments |= dict(zip(roles.state, given, strict=True))
+            rest = list(self.zero_state(x.size(0)) if state is None else state)
+            layers = [[rest.pop(0) for _ in tensors] for tensors in self.stacks.values()]
+            arguments |= dict(zip(roles.state, self.state_form.of(layers, len(roles.state)), strict=True))
         return arguments
 
     def _tensor_of(self, module: nn.Module, roles: Roles, answer: Answer, arguments: Mapping[str, Any]) -> Tensor:

@@ -99,9 +99,9 @@ class ExchangedLayer(nn.Module):
     def forward(self, input: Any, hx: Any = None, lengths: Tensor | None = None) -> tuple[Any, Any]:  # noqa: A002 - torch's names
         """Run the stack with the state given, else with the Carry's."""
         if isinstance(input, Ragged):
-            data = input.data if self.batch_first else input.data.transpose(0, 1)
+            data = input.padded if self.batch_first else input.padded.transpose(0, 1)
             output, state = self(data, hx, input.lengths)
-            return Ragged(output if self.batch_first else output.transpose(0, 1), input.lengths), state
+            return Ragged.of(output if self.batch_first else output.transpose(0, 1), input.lengths), state
         if isinstance(input, Tensor) and input.dim() == _ALONE_RANK:
             return self._run_alone(input, hx)
         if not isinstance(input, Tensor) or input.dim() != _SEQUENCE_RANK:

@@ -20,6 +20,7 @@ from ..errors import AnswerError, ExportError, SignatureError
 from .call_layout import InputLayout, input_layouts
 from .call_mask import MaskForm, further_marks, mask_forms, says_too_much
 from .call_modes import wants_cuda
+from .call_state import StateForm, state_forms
 from .input_search import number_of_tokens, only_width, takes_something_else
 
 if TYPE_CHECKING:
@@ -70,8 +71,8 @@ def _first_that_runs(network: ForeignNetwork, tried: Sequence[Input]) -> tuple[b
     complaint: Exception | None = None
     for probed, (layout, takes_tokens, width) in product(PROBES, tried):
         network.input_layout, network.takes_tokens, network.input_dim = layout, takes_tokens, width
-        for squeezed, mask in product(_state_forms(network), _mask_forms(network)):
-            network.state_squeezed, network.mask_form = squeezed, mask
+        for form, mask in product(_state_forms(network), _mask_forms(network)):
+            network.state_form, network.mask_form = form, mask
             err = _complaint_of(network, probed)
             if err is not None and not network.stays_on_cpu and wants_cuda(err):
                 network.stays_on_cpu = True
@@ -120,8 +121,8 @@ def inputs_to_try(tried: Sequence[tuple[bool, int]]) -> Iterator[Input]:
     yield from (item[1:] for item in sorted(every, key=lambda item: (item[1].one_at_a_time, item[0])))
 
 
-def _state_forms(network: ForeignNetwork) -> tuple[bool, ...]:
-    return (False, True) if network.roles.needs_state else (network.state_squeezed,)
+def _state_forms(network: ForeignNetwork) -> list[StateForm]:
+    return [*state_forms(StateForm(), len(network.stacks))] if network.roles.needs_state else [network.state_form]
 
 
 def _mask_forms(network: ForeignNetwork) -> list[MaskForm | None]:
@@ -164,7 +165,7 @@ def _no_input(network: ForeignNetwork, tried: Sequence[Input], complaint: Except
         )
     widths = ", ".join(dict.fromkeys(str(width) for _, _, width in tried)) or "none"
     said = "nothing" if complaint is None else said_by(complaint)
-    network.state_squeezed = False
+    network.state_form = StateForm()
     only = _only_length(network, tried)
     if only is not None:
         return (

@@ -12,13 +12,14 @@ Rules of this file: the order in which things are found out, for each finding re
 import copy
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Final
 
 import torch
 from torch import Tensor, nn
 
 from ...model.network import StateTensor
 from ...model.stack import RecurrentStack
-from ..errors import SignatureError, UnsupportedLayerError
+from ..errors import AnswerError, SignatureError, UnsupportedLayerError
 from ..input_width import input_candidates, loop_candidates
 from ..loops.rolled import roll
 from ..loops.sequence_call import Sequences
@@ -27,6 +28,7 @@ from .answer import Answer, names_left_out
 from .answered_steps import steps_left
 from .call import ForeignCall
 from .call_roles import Roles
+from .call_state import StateForm
 from .exchange import Exchange
 from .exchanged_layer import ExchangedLayer
 from .input_probe import example, find_input, inputs_to_try
@@ -36,6 +38,8 @@ from .original_proof import prove_as_it_came
 from .output_probe import find_output
 from .probes import find_lengths, find_precision, find_state
 from .steps_seen import find_least_steps, find_steps_seen
+
+_SEVERAL: Final = 2
 
 
 class ForeignNetwork(ForeignCall):
@@ -72,17 +76,21 @@ class ForeignNetwork(ForeignCall):
             tried = loop_candidates(module) if input_dim is None else tried
             taken = self._roll_up(module, as_written, tried, numbers=input_dim in {None, 1}, searches=input_dim is None)
             inputs = [(taken.layout, taken.takes_tokens, taken.width)]
-        self.state_squeezed = isinstance(self.module, ExchangedLayer) and self.module.squeezed
+        self.state_form = StateForm(squeezed=isinstance(self.module, ExchangedLayer) and self.module.squeezed)
         if isinstance(self.module, ExchangedLayer):  # the module was itself a layer, and its arguments went with it
             self.roles = Roles(sequence="input")
         found = {layer.number: layer.stack for layer in self.module.modules() if isinstance(layer, ExchangedLayer)}
         self.stacks = {number: _state_of(found[number]) for number in sorted(found)}
-        if self.roles.needs_state and len(self.stacks) > 1:
+        try:
+            find_input(self, inputs, searches=input_dim is None)
+        except SignatureError as err:
+            if not self.roles.needs_state or len(self.stacks) < _SEVERAL or isinstance(err, AnswerError):
+                raise
             raise SignatureError(
-                f"{type(module).__name__}.forward needs a state for {len(self.stacks)} recurrent layers, expected one "
-                f"layer or none required; give {', '.join(self.roles.state)} the default None"
-            )
-        find_input(self, inputs, searches=input_dim is None)
+                f"{type(module).__name__}.forward needs a state for {len(self.stacks)} recurrent layers and runs with "
+                "none that was tried, expected a list with the state of each layer, a list or one tensor [L, B, H] for "
+                f"each name, or none required; give {', '.join(self.roles.state)} the default None"
+            ) from err
         find_mask(self)
         find_steps_seen(self)
         find_output(self)

@@ -12,6 +12,7 @@ from torch.nn.parameter import is_lazy
 from ...bundle.graph_scan import MAX_MODEL_BYTES
 from ..error_line import first_line
 from ..errors import SourceError
+from .renormed_tables import renorm_tables
 
 _WRAPPERS = {"OptimizedModule": "_orig_mod", "DataParallel": "module", "DistributedDataParallel": "module"}
 
@@ -19,7 +20,7 @@ _WRAPPERS = {"OptimizedModule": "_orig_mod", "DataParallel": "module", "Distribu
 def plain_copy(source: object) -> nn.Module:
     """Return a copy on the CPU that neither trains nor draws gradients; the source stays as it is.
 
-    What ``torch.compile`` and ``nn.DataParallel`` put around a module is left out.
+    What ``torch.compile`` and ``nn.DataParallel`` put around a module is left out, and ``max_norm`` of its tables done.
 
     Raises:
         SourceError: ``source`` is no module, is compiled TorchScript, quantised or not complete yet, cannot be copied,
@@ -61,6 +62,7 @@ def plain_copy(source: object) -> nn.Module:
             f"{kind} cannot be copied, expected copy.deepcopy to take it: {first_line(err)}{_computed(source)}"
         ) from err
     _refuse_nan(copied)
+    renorm_tables(copied)
     return copied
 
 

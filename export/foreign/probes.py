@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import copy
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import torch
 from torch import Tensor
 
-from ..errors import ExportError
+from ..error_line import said_by
+from ..errors import ExportError, SignatureError
+from .call_state import state_forms
 from .input_probe import example
 from .mask_probe import check_full_mask, masks_to_try, right_mask
 from .steps_seen import lengths_to_try
@@ -24,6 +26,8 @@ from .steps_seen import lengths_to_try
 if TYPE_CHECKING:
     from .call_mask import MaskForm
     from .network import ForeignNetwork
+
+_FAR_FROM_ROUNDING: Final = 1e-3  # of float32, in numbers of about one
 
 
 @torch.no_grad()
@@ -51,16 +55,16 @@ def find_state(network: ForeignNetwork) -> None:
     runs_once = all(count == 1 for count in network.carry.calls.values())
     own = [tensor for tensors in network.carry.given.values() for tensor in tensors]
     starts_at_zero = not any(bool(tensor.count_nonzero()) for tensor in own)
-    if not (runs_once and starts_at_zero) or (network.roles.state and len(network.stacks) > 1):
+    if not (runs_once and starts_at_zero):
         return
-    first = network.state_squeezed
-    forms = (first, not first) if network.roles.state else (first,)
-    for overrules, squeezed in product((False, True), forms):
-        network.carry.overrules, network.state_squeezed = overrules, squeezed
+    first = network.state_form
+    forms = [*state_forms(first, len(network.stacks))] if network.roles.state else [first]
+    for overrules, network.state_form in product((False, True), forms):
+        network.carry.overrules = overrules
         if _state_arrives(network, x):
             network.carries_state = True
             return
-    network.carry.overrules, network.state_squeezed = False, first
+    network.carry.overrules, network.state_form = False, first
 
 
 def _state_arrives(network: ForeignNetwork, x: Tensor) -> bool:
@@ -85,17 +89,38 @@ def find_lengths(network: ForeignNetwork) -> None:
     other steps than were given, lengths can only be honoured by a module that takes them, or a mask.
 
     Raises:
-        SignatureError: no row is right, and nothing tells what a mask that it needs says of a row that is not padded.
+        SignatureError: no row is right, and nothing tells what a mask that it needs says of a row that is not padded;
+            or rows are right only where the longest fills the batch.
     """
     given, carried, masks = network.mask_form, network.carries_state, list(masks_to_try(network))
     for carries_state, forms in product((True, False) if carried else (False,), masks):
         network.carries_state = carries_state
         network.mask_form, found = right_mask(network, [form for form in forms if _is_honoured(network, form)])
         if found and _is_honoured(network, network.mask_form):
+            _check_padded_further(network)
             return
     network.mask_form, network.carries_state = given, carried
     network.carry.fill, network.honours_lengths = "zero", False
     check_full_mask(network)
+
+
+@torch.no_grad()
+def _check_padded_further(network: ForeignNetwork) -> None:
+    """See that rows are right too where a batch is padded further than its longest row."""
+    if network.own_roles.lengths is None:
+        return
+    least, longest = network.least_steps, network.probe_steps[1]
+    lengths, said = torch.tensor([longest, least, longest - 1]), "it gives something else"
+    try:
+        if _agree(network, longest + 3, lengths, _FAR_FROM_ROUNDING):
+            return
+    except Exception as err:  # noqa: BLE001 - a stranger's forward may fail in any way
+        said = f"it said {said_by(err)}"
+    raise SignatureError(
+        f"{type(network.module).__name__}.forward is right only where the longest row fills the batch (where it has "
+        f"{longest} of {longest + 3} steps {said}), expected any padding; take x.size(1) in the place of what it "
+        f"computes from {network.own_roles.lengths}"
+    )
 
 
 def _is_honoured(network: ForeignNetwork, form: MaskForm | None) -> bool:

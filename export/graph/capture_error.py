@@ -15,10 +15,20 @@ from ..errors import ExportError
 from .size_guards import SIZE_AS_TENSOR, STRANGERS
 
 _NOT_CAPTURED: Final = "the network could not be captured as a graph: "
+_NOT_SAID: Final = "the graph could not be said in ONNX: "
 _DECIDES: Final = (
     "it decides by values of a tensor{}, expected the same operations for any values; take torch.where(condition, one, "
     "other) in the place of if"
 )
+_UNKNOWN: Final = re.compile(r"No ONNX function found for <OpOverload\(op='\w+\.(\w+)'")
+_LOOPED: Final = {
+    name: f"carry it through a loop over the steps, {step}, from {start}"
+    for name, step, start in (
+        ("cummax", "m = torch.maximum(m, y[:, t])", "torch.full((B, H), -1e9)"),
+        ("cummin", "m = torch.minimum(m, y[:, t])", "torch.full((B, H), 1e9)"),
+        ("cumprod", "p = p * y[:, t]", "torch.ones(B, H)"),
+    )
+}
 # As the capturer writes the frames of a step that it could not follow, the innermost last.
 _FRAME: Final = re.compile(r'File "([^"\n]+)", line (\d+), in (\S+)')
 
@@ -34,10 +44,15 @@ def not_captured(err: BaseException) -> ExportError:
     return ExportError(_NOT_CAPTURED + said_by(err))
 
 
+def _theirs(frames: str) -> str:
+    """Return " at FILE:LINE (FUNCTION)" of the innermost frame of the user's in what torch wrote of its frames."""
+    theirs = [frame for frame in _FRAME.findall(frames) if not frame[0].startswith(STRANGERS)]
+    return f" at {Path(theirs[-1][0]).name}:{theirs[-1][1]} ({theirs[-1][2]})" if theirs else ""
+
+
 def _step_not_followed(said: str) -> str:
     """Return what is said of a cell in a scan, which the capturer follows in its own way, out of its many lines."""
-    theirs = [frame for frame in _FRAME.findall(said) if not frame[0].startswith(STRANGERS)]
-    place = f" at {Path(theirs[-1][0]).name}:{theirs[-1][1]} ({theirs[-1][2]})" if theirs else ""
+    place = _theirs(said)
     if "data-dependent branching" in said.lower():
         return _DECIDES.format(place)
     reason = said.partition("Got graph break/error:")[2].strip() or said
@@ -45,6 +60,23 @@ def _step_not_followed(said: str) -> str:
     if first.endswith(":") and rest:  # what was found stands in the next line, before how torch writes tensors
         first = f"{first} {rest.splitlines()[0].partition(', where lhs is')[0].strip()}"
     return f"a step of it cannot be followed{place} ({first})"
+
+
+def not_in_onnx(err: BaseException, program: torch.export.ExportedProgram) -> ExportError:
+    """Return the error to raise for what the exporter raised last about an operation of the program."""
+    unknown = _UNKNOWN.search(str(err))
+    if unknown is None:
+        return ExportError(_NOT_SAID + said_by(err))
+    node = next((node for node in program.graph.nodes if _operator(node).endswith(unknown[1])), None)
+    name = unknown[1] if node is None else _operator(node)
+    place = _theirs((node.meta.get("stack_trace") if node is not None else None) or "")
+    remedy = _LOOPED.get(name, "write it in terms of others, or as a loop over the steps")
+    name = name.replace("special_", "special.").replace("linalg_", "linalg.")
+    return ExportError(_NOT_SAID + f"it computes torch.{name}{place}, for which ONNX has no operator; {remedy}")
+
+
+def _operator(node: torch.fx.Node) -> str:
+    return getattr(node.target, "__name__", "").partition(".")[0]
 
 
 def place_of(err: BaseException) -> str:

@@ -1,7 +1,7 @@
-"""Functions of torch that a graph can say in another form only, for the time of a capture: attention, and a ramp.
+"""Functions of torch that a graph can say in another form only, for the time of a capture: attention, a ramp, a median.
 
 torch asks for the number of steps of ``linspace`` as a plain number, and the exporter knows attention over [B, H, T, E]
-alone. What is here computes the same, as free_pooling.py does for pooling.
+alone, and of what sorts only a sort. What is here computes the same, as free_pooling.py does for pooling.
 
 Rules of this file: pure; where a form needs no twin, torch's own runs.
 """
@@ -22,6 +22,10 @@ def twin_of(function: Callable[..., Any]) -> Callable[..., Any]:
         return linspace
     if function is functional.scaled_dot_product_attention:
         return attention
+    if function in {torch.median, Tensor.median}:
+        return median
+    if function in {torch.kthvalue, Tensor.kthvalue}:
+        return kthvalue
     return function
 
 
@@ -49,3 +53,24 @@ def linspace(start: Any, end: Any, steps: Any, **how: Any) -> Tensor:
     step = (end - start) / last.clamp(min=1)
     first_half = place < ((last + 1) / 2).floor().clamp(min=1)
     return torch.where(first_half, start + step * place, end - step * (last - place))
+
+
+def median(input: Tensor, *args: Any, **named: Any) -> Any:  # noqa: A002 - torch's name
+    """Return torch.median along an axis, the lower of two in the middle; without an axis torch's own."""
+    if isinstance(args[0] if args else named.get("dim"), int):
+        return _sorted_at(input, lambda steps: (steps - 1) // 2, torch.return_types.median, *args, **named)
+    return torch.median(input, *args, **named)
+
+
+def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Any:  # noqa: A002
+    """Return torch.kthvalue."""
+    return _sorted_at(input, lambda _: k - 1, torch.return_types.kthvalue, dim, keepdim)
+
+
+def _sorted_at(
+    signal: Tensor, place: Callable[[Any], Any], returned: Callable[..., Any], dim: int, keepdim: bool = False
+) -> Any:
+    """Return the number that stands at a place in order along an axis, and where it stood; NaN, if any, is last."""
+    at = place(signal.size(dim))
+    found = [part.select(dim, at) for part in signal.sort(dim)]
+    return returned([part.unsqueeze(dim) for part in found] if keepdim else found)

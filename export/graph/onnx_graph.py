@@ -14,7 +14,7 @@ from ..error_line import said_by
 from ..errors import ExportError, FrozenAxisError
 from ..exportable import Exportable
 from .assumptions import WrongGraphError, prove_graph, sizes_against
-from .capture_error import not_captured, place_of
+from .capture_error import not_captured, not_in_onnx, place_of
 from .clean_graph import clean
 from .hoist import hoist
 from .recurrent_ops import OPSET, translation_table
@@ -139,7 +139,7 @@ def _translate(program: torch.export.ExportedProgram, exportable: Exportable) ->
                 custom_translation_table=translation_table(),
             )
     except torch.onnx.OnnxExporterError as err:
-        raise ExportError(f"the graph could not be said in ONNX: {said_by(_innermost(err))}") from err
+        raise not_in_onnx(_innermost(err), program) from err
     assert onnx_program is not None
     return onnx_program.model_proto
 

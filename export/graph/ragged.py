@@ -3,38 +3,65 @@
 A module that packs knows each row's length and says so to its recurrent layer; that is just what the graph needs. While
 ``packing_understood`` is entered, ``pack_padded_sequence`` and ``pad_packed_sequence`` give and take a Ragged instead
 of a PackedSequence, wherever the module's own code looks them up; afterwards everything is as before. Code that maps
-``packed.data`` and packs it again finds what it needs for that in a Ragged.
+``packed.data``, all steps on one axis, and packs it again finds what it needs for that in a Ragged.
 """
 
 import contextlib
-import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from types import FunctionType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import rnn
 
+from .names_exchanged import homes_of, names_exchanged
 
-@dataclass(frozen=True, slots=True)
+
 class Ragged:
-    """A padded batch with its lengths: data [B, T, W], lengths int64 [B]; rows keep their order."""
+    """A padded batch with its lengths, made and read as a PackedSequence; rows keep their order.
 
-    data: Tensor
-    lengths: Tensor
-    sorted_indices: None = None
-    unsorted_indices: None = None
+    Args:
+        data: [B*T, ...], every step of one row after the other; those behind a row's length are padding.
+        batch_sizes: int64 [B], the lengths, for code that hands them on as it got them.
+
+    Attributes:
+        padded: data [B, T, ...].
+        batch_sizes: as given.
+        lengths: the same.
+        sorted_indices: None, as torch has it where rows keep their order.
+        unsorted_indices: likewise.
+    """
+
+    def __init__(
+        self,
+        data: Tensor,
+        batch_sizes: Tensor,
+        sorted_indices: Any = None,  # noqa: ARG002 - as of a PackedSequence
+        unsorted_indices: Any = None,  # noqa: ARG002
+        *,
+        padded: Tensor | None = None,
+    ) -> None:
+        self.padded = data.reshape(batch_sizes.size(0), -1, *data.shape[1:]) if padded is None else padded
+        self.batch_sizes = self.lengths = batch_sizes
+        self.sorted_indices = self.unsorted_indices = None
+
+    @classmethod
+    def of(cls, padded: Tensor, lengths: Tensor) -> "Ragged":
+        """Return that of padded [B, T, ...] and lengths [B]."""
+        return cls(padded, lengths, padded=padded)
 
     @property
-    def batch_sizes(self) -> Tensor:
-        """What ``PackedSequence(data, packed.batch_sizes, ...)`` is to be made with: the lengths."""
-        return self.lengths
+    def data(self) -> Tensor:
+        """Data [B*T, ...]."""
+        return self.padded.flatten(0, 1)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield what a PackedSequence, a named tuple, holds."""
+        return iter((self.data, self.batch_sizes, self.sorted_indices, self.unsorted_indices))
 
     def _replace(self, *, data: Tensor) -> "Ragged":
-        """Return the same with other data, as PackedSequence does, which is a named tuple."""
-        return replace(self, data=data)
+        """Return the same with other data, as a named tuple does."""
+        return Ragged(data, self.lengths)
 
 
 def _pack(input: Tensor, lengths: Any, batch_first: bool = False, enforce_sorted: bool = True) -> Ragged:  # noqa: A002, ARG001
@@ -42,7 +69,7 @@ def _pack(input: Tensor, lengths: Any, batch_first: bool = False, enforce_sorted
 
     Torch's own takes no row of nothing, which a module may count that tells padding by a token; here it has one step.
     """
-    return Ragged(input if batch_first else input.transpose(0, 1), torch.as_tensor(lengths).clamp(min=1))
+    return Ragged.of(input if batch_first else input.transpose(0, 1), torch.as_tensor(lengths).clamp(min=1))
 
 
 def _pad(
@@ -50,7 +77,7 @@ def _pad(
 ) -> tuple[Tensor, Tensor]:
     """Stand in for torch.nn.utils.rnn.pad_packed_sequence; the padded length is that of the input."""
     del total_length
-    y = sequence.data
+    y = sequence.padded
     if padding_value != 0.0:
         steps = torch.arange(y.size(1), device=y.device).unsqueeze(0)
         y = y.masked_fill((steps >= sequence.lengths.unsqueeze(1)).unsqueeze(2), padding_value)
@@ -65,25 +92,5 @@ def packing_understood(module: nn.Module) -> Iterator[None]:
         rnn.pad_packed_sequence: _pad,
         rnn.PackedSequence: Ragged,
     }
-    undo: list[tuple[dict[str, Any], str, Any]] = []
-    try:
-        for home in homes_of(module):
-            for name, value in list(home.items()):
-                replacement = next((new for old, new in stand_ins.items() if value is old), None)
-                if replacement is not None:
-                    undo.append((home, name, value))
-                    home[name] = replacement
+    with names_exchanged(homes_of(module), stand_ins):
         yield
-    finally:
-        for home, name, value in undo:
-            home[name] = value
-
-
-def homes_of(module: nn.Module) -> list[dict[str, Any]]:
-    """Return the globals in which the code of ``module`` and of its children looks up its names, each once."""
-    kinds = {kind for child in module.modules() for kind in type(child).__mro__}
-    methods = [one for kind in kinds for one in vars(kind).values() if isinstance(one, FunctionType)]
-    # A method's own module may be another than that of its class: forward may have been put there.
-    names = {kind.__module__ for kind in kinds} | {method.__module__ for method in methods}
-    names = {name for name in names if name in sys.modules and not name.startswith("torch.")} | {rnn.__name__}
-    return [vars(sys.modules[name]) for name in sorted(names)]

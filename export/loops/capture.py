@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..graph.capture_error import not_captured
+from ..graph.eager_answers import answered_as_eager
 from ..graph.size_guards import frozen_axis_error, quiet_capture, size_guards_recorded
 from .unrolled import Unrolled
 from .value import BATCH, INPUT, WEIGHT, Reading, Ref
@@ -80,7 +81,7 @@ def capture(call: nn.Module, example: Tensor, batch_axis: int) -> Iterator[Captu
         ExportError: the module cannot be captured.
     """
     steps = example.shape[1 - batch_axis]
-    with _captures():
+    with _captures(), answered_as_eager(call):
         free = {batch_axis: torch.export.Dim("B", min=1)}
         program = torch.export.export(call, (example,), dynamic_shapes=(free,), strict=False)
     targets = [node.target for node in program.graph.nodes if node.op == "call_function"]

@@ -12,6 +12,7 @@ import onnxruntime
 from ...bundle.axes import over_time
 from ...bundle.manifest import GraphSignature, SessionOptions
 from ..error_line import said_by
+from ..errors import ExportError
 from .compare import Array
 from .ended_early import WHY, WatchedEvaluator, hidden_ends
 from .leg import LegUnableError, names_of
@@ -31,6 +32,9 @@ class RuntimeLeg:
         options: of the bundle.
         threads: of the runtime; 0 for its own choice.
         name: for reports; variants have another.
+
+    Raises:
+        ExportError: the runtime does not take the graph.
     """
 
     complaint = ""
@@ -46,9 +50,15 @@ class RuntimeLeg:
         self.name = name
         self._signature = signature
         self.output_names = names_of(signature)
-        self._session = onnxruntime.InferenceSession(
-            model, _session_options(options, threads), providers=["CPUExecutionProvider"]
-        )
+        try:
+            self._session = onnxruntime.InferenceSession(
+                model, _session_options(options, threads), providers=["CPUExecutionProvider"]
+            )
+        except Exception as err:
+            raise ExportError(
+                f"onnxruntime cannot open the graph (it said {said_by(err)}), expected operations that it has for the "
+                "types they are given; where forward computes in bfloat16 or another rare type, let it stay in float32"
+            ) from err
 
     def rows_for(self, inputs: Mapping[str, Array]) -> int:
         """All."""

@@ -12,7 +12,7 @@ from torch import nn
 
 from ...model.network import CELLS, SequenceModel
 from ...model.stack import RecurrentStack
-from ..exportable import StackNetwork
+from ..stack_network import StackNetwork
 from .compare import Array
 
 

@@ -8,7 +8,7 @@ import torch
 from onnx import helper
 from torch import Tensor, nn
 
-from cellgate.export.errors import SignatureError, SourceError
+from cellgate.export.errors import AnswerError, SignatureError, SourceError
 from cellgate.export.exportable import prepare
 from cellgate.export.graph.onnx_graph import export_onnx
 from cellgate.export.onnx_source import export_onnx_file, load_onnx, verify_onnx
@@ -214,3 +214,34 @@ def test_onnx_file_that_names_a_number_where_the_steps_are_is_not_taken_for_a_ta
         export_onnx_file(
             path, tmp_path / "out", ExportOptions(name="m", verify=VerifyOptions(drift_steps=50, threads=1))
         )
+
+
+class StepsAndSequence(nn.Module):
+    """One head for each step, and one for the sequence, which may be repeated at every step."""
+
+    def __init__(self, *, repeats: bool) -> None:
+        super().__init__()
+        self.rnn, self.tags, self.label = nn.LSTM(I, H, batch_first=True), nn.Linear(H, 4), nn.Linear(H, 2)
+        self.repeats = repeats
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        y = self.rnn(x)[0]
+        label = self.label(y.mean(1))
+        if self.repeats:
+            label = label.unsqueeze(1).expand(-1, x.size(1), -1)
+        return {"tags": self.tags(y), "label": label}
+
+
+def test_head_for_the_sequence_beside_one_for_the_steps_is_refused_and_the_remedy_works(exported: Any) -> None:
+    with pytest.raises(AnswerError, match=r"or let forward return label at every step, label\.unsqueeze\(1\)\.expand"):
+        prepare(StepsAndSequence(repeats=False), answer="tags,label")
+
+    module = StepsAndSequence(repeats=True).eval()
+    graph = exported(module, answer="tags,label")
+
+    assert graph.exportable.description["answer"] == "tags (4), label (2)"
+    for steps in (1, 8):
+        x, zeros = torch.randn(2, steps, I), [np.zeros((1, 2, H), np.float32)] * 2
+        with torch.no_grad():
+            expected = torch.cat(list(module(x).values()), -1).numpy()
+        assert float(np.abs(graph.run(x.numpy(), *zeros)[0] - expected).max()) < 2e-6

@@ -31,7 +31,7 @@ def test_names_of_the_modules_code_give_a_ragged_while_entered_and_torchs_own_af
 
     assert isinstance(packed, Ragged)
     assert isinstance(packed_by_path, Ragged)
-    assert tuple(packed_by_path.data.shape) == (2, 3, 1)
+    assert tuple(packed_by_path.padded.shape) == (2, 3, 1)
     assert before == (pack_padded_sequence, pad_packed_sequence, rnn.pack_padded_sequence)
 
 
@@ -95,6 +95,43 @@ def test_what_is_packed_may_be_mapped_and_packed_again(exported: Any, again: Any
     with torch.no_grad():
         expected = module(x, lengths).numpy()
     assert abs(found - expected * (torch.arange(9) < lengths.unsqueeze(1)).unsqueeze(-1).numpy()).max() < 2e-6
+
+
+class Normed(nn.Module):
+    """Norms what is packed before the layer and behind it, as over any batch of vectors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before, self.behind = nn.BatchNorm1d(4), nn.BatchNorm1d(6)
+        self.rnn = nn.LSTM(4, 6, batch_first=True)
+        for norm in (self.before, self.behind):
+            nn.init.normal_(norm.running_mean)  # type: ignore[arg-type]
+            nn.init.uniform_(norm.running_var, 0.5, 2.0)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        packed = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        _, *sizes = packed
+        y, _ = self.rnn(PackedSequence(self.before(packed.data), *sizes))
+        return pad_packed_sequence(y._replace(data=self.behind(y.data)), batch_first=True)[0]
+
+
+def test_batch_norm_of_what_is_packed_is_that_of_each_step_whole_and_in_chunks(exported: Any) -> None:
+    module = Normed().eval()
+
+    graph = exported(module)
+
+    for lengths in ([9, 4, 1], [1], [7, 7]):
+        x, counts = torch.randn(len(lengths), max(lengths), 4), torch.tensor(lengths)
+        zeros = [torch.zeros(1, len(lengths), 6).numpy()] * 2
+        found = graph.run(x.numpy(), counts.numpy().astype("int32"), *zeros)[0]
+        with torch.no_grad():
+            expected = module(x, counts).numpy()
+        real = (torch.arange(max(lengths)) < counts.unsqueeze(1)).unsqueeze(-1).numpy()
+        assert abs(found - expected * real).max() < 2e-6
+    full = torch.full((2,), 7, dtype=torch.int32).numpy()
+    first, *state = graph.run(x[:, :3].numpy(), full * 0 + 3, *zeros)
+    last, *_ = graph.run(x[:, 3:].numpy(), full * 0 + 4, *state)
+    assert abs(torch.cat([torch.from_numpy(first), torch.from_numpy(last)], 1).numpy() - expected).max() < 2e-6
 
 
 def test_mean_over_what_is_packed_is_refused_for_it_mixes_rows() -> None:
