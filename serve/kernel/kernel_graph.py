@@ -4,7 +4,7 @@ Rules of this file: no onnxruntime import; a session comes from whoever opened i
 network, grows and stays.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from ...bundle.manifest import GraphSignature, TensorSpec
@@ -82,13 +82,8 @@ class KernelGraph:
         A network that waits for another kernel at every step anyway gains nothing, and pays for the cuts.
         """
         graph = read_graph(model)
-        floats = [spec.name for spec in signature.inputs if spec.dtype == "float32"]
-        stages = cut(
-            graph, floats, signature.lengths, lambda hidden: plan_kernel(hidden, gpu.multiprocessors) is not None
-        )
-        left = any(node.operator in _RECURRENT for stage in stages for node in stage.nodes)
-        layers = any(isinstance(step, Lstm) for stage in stages for step in stage.steps)
-        return cls(gpu, graph, stages, signature, parts) if layers and not left else None
+        stages = _cut(graph, signature, lambda hidden: plan_kernel(hidden, gpu.multiprocessors) is not None)
+        return cls(gpu, graph, stages, signature, parts) if _is_ours(stages) else None
 
     @property
     def own_nodes(self) -> int:
@@ -135,6 +130,24 @@ class KernelGraph:
         plan = plan_kernel(step.r.shape[1], self._gpu.multiprocessors)
         assert plan is not None
         return LstmKernel(self._gpu, self._products, plan, (step.w, step.r, step.b), scratch)
+
+
+def may_run(model: bytes, signature: GraphSignature) -> bool:
+    """Whether the kernels would run a network on a GPU that is large enough; what cannot be read is not theirs."""
+    try:
+        return _is_ours(_cut(read_graph(model), signature, lambda _hidden: True))
+    except ValueError:  # WireError and text that is none among it
+        return False
+
+
+def _cut(graph: Graph, signature: GraphSignature, fits: Callable[[int], bool]) -> list[Stage]:
+    floats = [spec.name for spec in signature.inputs if spec.dtype == "float32"]
+    return cut(graph, floats, signature.lengths, fits)
+
+
+def _is_ours(stages: Sequence[Stage]) -> bool:
+    left = any(node.operator in _RECURRENT for stage in stages for node in stage.nodes)
+    return not left and any(isinstance(step, Lstm) for stage in stages for step in stage.steps)
 
 
 def _open_parts(graph: Graph, stages: Sequence[Stage], signature: GraphSignature, parts: Parts) -> list[Part | None]:

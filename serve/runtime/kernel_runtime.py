@@ -9,13 +9,14 @@ Rules of this file: it only chooses; nobody is told that it worked before the go
 
 import threading
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 
 from ...bundle.manifest import GraphSignature, TensorSpec
 from ...bundle.reader import Bundle
 from ..arrays import Array, Arrays
 from ..kernel.gpu import GpuError
-from ..kernel.kernel_graph import KernelGraph
+from ..kernel.kernel_graph import KernelGraph, may_run
 from ..kernel.kernel_states import KernelStates
 from ..start_errors import ServerStartError
 from .bound_graph import BoundRuns
@@ -23,6 +24,8 @@ from .golden_check import check_golden
 from .onnx_runtime import OnnxRuntime
 from .placement import OWN_KERNELS, Placement
 from .runtime import RuntimeFacts
+
+_LEFT = "LSTM layers are left to onnxruntime"
 
 
 def with_kernels(runtime: OnnxRuntime, bundle: Bundle) -> "OnnxRuntime | KernelRuntime":
@@ -42,12 +45,10 @@ def with_kernels(runtime: OnnxRuntime, bundle: Bundle) -> "OnnxRuntime | KernelR
     if found is None:
         return runtime
     result = check_golden(found, bundle)
-    if not result.passed:
-        found.leave()
-        return runtime.noting(
-            f"own kernels are left out, for they did not reproduce the golden cases: {result.summary()}"
-        )
-    return found
+    if result.passed:
+        return found
+    found.leave()
+    return runtime.noting(f"{_LEFT}, for cellgate's own kernels did not reproduce the golden cases: {result.summary()}")
 
 
 class KernelsLeftOutError(Exception):
@@ -60,16 +61,23 @@ def open_kernels(runtime: OnnxRuntime, model: bytes) -> "KernelRuntime | None":
     Raises:
         KernelsLeftOutError: they would apply, but cannot be used here.
     """
+    if not may_run(model, runtime.signature):
+        return None
     try:
         from ..kernel.cuda_gpu import CudaGpu  # noqa: PLC0415 - NVIDIA's bindings come with the extra gpu
     except ImportError as err:
-        raise KernelsLeftOutError("own kernels are left out, for the package cuda-bindings is missing") from err
-    try:
-        gpu = CudaGpu()
-        graph = KernelGraph.open(gpu, model, runtime.signature, runtime.parts_on(gpu.stream))
-    except (GpuError, ServerStartError) as err:
-        raise KernelsLeftOutError(f"own kernels are left out, for {err}") from err
-    return None if graph is None else KernelRuntime(runtime, graph)
+        raise KernelsLeftOutError(f"{_LEFT}, for the package cuda-bindings is missing; install the extra gpu") from err
+    with ExitStack() as opened:
+        try:
+            gpu = CudaGpu()
+            opened.callback(gpu.close)
+            graph = KernelGraph.open(gpu, model, runtime.signature, runtime.parts_on(gpu.stream))
+        except (GpuError, ServerStartError) as err:
+            raise KernelsLeftOutError(f"{_LEFT}, for {err}") from err
+        if graph is None:
+            return None
+        opened.pop_all()
+        return KernelRuntime(runtime, graph)
 
 
 class KernelRuntime:

@@ -7,6 +7,7 @@ import pytest
 
 from cellgate.bundle.manifest import SessionOptions
 from cellgate.serve.kernel.gpu import GpuError
+from cellgate.serve.kernel.kernel_graph import may_run
 from cellgate.serve.runtime.kernel_runtime import KernelRuntime, open_kernels, with_kernels
 from cellgate.serve.runtime.onnx_runtime import OnnxRuntime, Parts
 from cellgate.serve.runtime.placement import OWN_KERNELS
@@ -57,7 +58,9 @@ def test_kernels_that_compute_something_else_are_left_out_with_a_note(runtime, b
     assert with_kernels(runtime, bundles["steps"]) is runtime
     assert not made[0].memory
     (note,) = runtime.facts.notes
-    assert note.startswith("own kernels are left out, for they did not reproduce the golden cases: ")
+    assert note.startswith(
+        "LSTM layers are left to onnxruntime, for cellgate's own kernels did not reproduce the golden cases: "
+    )
 
 
 def test_gpu_that_fails_is_a_note(runtime, bundles, gpu_is):
@@ -68,7 +71,7 @@ def test_gpu_that_fails_is_a_note(runtime, bundles, gpu_is):
 
     assert with_kernels(runtime, bundles["steps"]) is runtime
     assert runtime.facts.notes == (
-        "own kernels are left out, for cuInit: expected success, found CUDA_ERROR_NO_DEVICE",
+        "LSTM layers are left to onnxruntime, for cuInit: expected success, found CUDA_ERROR_NO_DEVICE",
     )
 
 
@@ -76,13 +79,41 @@ def test_missing_package_is_a_note(runtime, bundles, monkeypatch):
     monkeypatch.setitem(sys.modules, MODULE, None)
 
     assert with_kernels(runtime, bundles["steps"]) is runtime
-    assert runtime.facts.notes == ("own kernels are left out, for the package cuda-bindings is missing",)
+    assert runtime.facts.notes == (
+        "LSTM layers are left to onnxruntime, for the package cuda-bindings is missing; install the extra gpu",
+    )
 
 
-def test_network_without_such_layers_is_left_as_it_is(make_network, gpu_is):
-    gpu_is(NumpyGpu)
+def test_network_without_such_layers_is_left_as_it_is_without_a_word(make_network, monkeypatch):
+    monkeypatch.setitem(sys.modules, MODULE, None)
     network = make_network("frames")  # its layer's lengths are not the caller's
     model, _ = network.model()
     runtime = OnnxRuntime(model, network.signature, SessionOptions())
 
     assert open_kernels(runtime, model) is None
+
+
+@pytest.mark.parametrize("multiprocessors", [0, 132])
+def test_gpu_that_is_not_used_is_given_back(runtime, bundles, gpu_is, monkeypatch, multiprocessors):
+    class Gpu(NumpyGpu):
+        closed = False
+
+        def close(self):
+            Gpu.closed = True
+
+        def compile(self, name, source, macros, shared):
+            raise GpuError(f"{name}: expected NVRTC to compile it, found no compiler")
+
+    gpu_is(lambda: Gpu(multiprocessors))
+
+    assert with_kernels(runtime, bundles["steps"]) is runtime
+    assert Gpu.closed
+    assert bool(runtime.facts.notes) is bool(multiprocessors)
+
+
+def test_model_that_cannot_be_read_is_not_for_the_kernels(bundles):
+    signature = bundles["steps"].manifest.graph
+
+    assert may_run(bundles["steps"].model, signature)
+    assert not may_run(bundles["steps"].model[:-3], signature)
+    assert not may_run(b"no model", signature)
