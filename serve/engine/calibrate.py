@@ -19,7 +19,8 @@ from .work import Work
 
 _ROWS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64)
 _FEW_STEPS, _ROW_STEPS = 2, 192  # a row's second number of steps is what the row-steps allow, in 8 .. 32
-_MANY_STEPS = 128  # on a device, where a step is cheap beside a run, and its noise
+# On a device, where a step is cheap beside a run and its noise, and many rows take hardly longer than one.
+_DEVICE_ROWS, _MANY_STEPS = (1, 4, 16, 64), 128
 _REPEATS, _MOST_REPEATS, _REPEAT_S = 5, 25, 0.002  # short runs are repeated more often, for they are noisier
 _BUDGET_S = 0.25  # for each of the two tables
 # Share of the time in which the thread had a CPU. From 0.3 on what was found for a network of H = 128 was within 3 % of
@@ -56,11 +57,11 @@ def calibrate(
     began, own_began = clock(), own_clock()
     more = runtime.signature.least_steps - 1  # than a run may have of any other network
     _time(runtime, table, 1, 1 + more, clock)  # the first run of a session allocates
-    for rows in sorted({min(count, max_rows) for count in _ROWS}):
+    for rows in sorted({min(count, max_rows) for count in (_DEVICE_ROWS if on_device else _ROWS)}):
         many = _MANY_STEPS if on_device else min(max(_ROW_STEPS // rows, 8), 32)
         best = {steps: _time(runtime, table, rows, steps, clock) for steps in (_FEW_STEPS + more, many + more)}
         found += [Measurement(rows, steps, seconds) for steps, seconds in best.items()]
-        if clock() - began > _BUDGET_S:
+        if clock() - began > _BUDGET_S and not on_device:
             break
     # A device computes many rows in the time of one: that they are cheap is no noise there.
     cost = fit(found, max_rows, least_share=0.0) if on_device else fit(found, max_rows)

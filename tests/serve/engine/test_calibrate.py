@@ -18,10 +18,10 @@ class Machine:
 def measured(make_runtime, make_clock):
     """Calibrate over a machine on a clock that only runs move."""
 
-    def measure(seconds, max_rows=64, **options):
+    def measure(seconds, max_rows=64, *, on_device=False, **options):
         clock = make_clock(now=0.0)
         runtime = make_runtime(clock=clock, cost=Machine(seconds), **options)
-        return calibrate(runtime, max_rows, clock), runtime, clock.now
+        return calibrate(runtime, max_rows, clock, on_device=on_device), runtime, clock.now
 
     return measure
 
@@ -49,6 +49,17 @@ def test_every_kind_of_network_can_be_measured(measured, max_rows, ragged, state
     assert cost.max_rows == max_rows
     assert cost.unit_s == pytest.approx(1e-6, rel=1e-3)
     assert max(len(run.rows) for run in runtime.seen) == max_rows
+
+
+def test_device_that_computes_many_rows_in_the_time_of_one_is_believed_though_it_is_slow(measured):
+    def seconds(B, T):
+        return 4e-4 + 2e-5 * T + 1e-8 * B
+
+    cost, _, _ = measured(seconds, on_device=True)
+
+    assert cost.seconds(64, 50) == pytest.approx(seconds(64, 50), rel=0.01)
+    assert cost.seconds(1, 50) == pytest.approx(seconds(1, 50), rel=0.01)
+    assert cost.seconds(30, 200) == pytest.approx(seconds(30, 200), rel=0.01)
 
 
 def test_runs_larger_than_the_caches_are_not_aimed_at(measured):
