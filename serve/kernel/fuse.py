@@ -27,7 +27,7 @@ def fuse(stages: Sequence[Stage], outputs: Sequence[str]) -> list[Stage]:
     readers = _Readers(stages, outputs)
     swapped = {step.outputs[0]: step.inputs[0] for step in _steps(stages) if isinstance(step, Swap)}
     made = [[_lstm(step, readers, swapped) if isinstance(step, Lstm) else step for step in s.steps] for s in stages]
-    unread = {name for name in swapped if all(isinstance(step, Lstm) for step in readers.of(name))}
+    unread = {name for name in swapped if all(_is_sequence_of(step, name) for step in readers.of(name))}
     kept = [[step for step in steps if step.outputs[0] not in unread] for steps in made]
     return [Stage(nodes=stage.nodes, steps=steps) for stage, steps in zip(stages, kept, strict=True)]
 
@@ -50,12 +50,17 @@ def _lstm(step: Lstm, readers: "_Readers", swapped: Mapping[str, str]) -> Lstm:
     y = step.outputs[0]
     if not y or not readers.is_read(y):
         return replace(step, outputs=("", *step.outputs[1:]))
-    return replace(step, clears=not all(_reads_as_far(reader, step) for reader in readers.through(y)))
+    return replace(step, clears=not all(_reads_as_far(reader, name, step) for reader, name in readers.through(y)))
 
 
-def _reads_as_far(reader: Step | None, step: Lstm) -> bool:
+def _is_sequence_of(reader: Step | None, name: str) -> bool:
+    """Whether a reader is a layer over these values, which are not its states."""
+    return isinstance(reader, Lstm) and reader.inputs[0] == name and name not in reader.inputs[1:]
+
+
+def _reads_as_far(reader: Step | None, name: str, step: Lstm) -> bool:
     """Whether a reader reads no step after a row's end."""
-    return isinstance(reader, Lstm) and reader.inputs[1] == step.inputs[1]
+    return _is_sequence_of(reader, name) and reader is not None and reader.inputs[1] == step.inputs[1]
 
 
 class _Readers:
@@ -77,13 +82,14 @@ class _Readers:
     def is_read(self, name: str) -> bool:
         return bool(self.of(name))
 
-    def through(self, name: str) -> Iterator[Step | None]:
-        """Yield who reads a layer's y, through the squeeze that takes its directions away."""
+    def through(self, name: str) -> Iterator[tuple[Step | None, str]]:
+        """Yield who reads a layer's y, through the squeeze that takes its directions away, and by which name."""
         for reader in self.of(name):
             if isinstance(reader, Squeeze) and reader.axes == _DIRECTIONS:
-                yield from self.of(reader.outputs[0])
+                squeezed = reader.outputs[0]
+                yield from ((one, squeezed) for one in self.of(squeezed))
             else:
-                yield reader
+                yield reader, name
 
 
 def _steps(stages: Sequence[Stage]) -> Iterator[Step]:

@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 from ...bundle.manifest import TensorSpec
 from ..arrays import Array
+from ..start_errors import ServerStartError
 from .gpu import Gpu
 from .memory import Placed, Scratch
 from .products import Products
 
 _NUMBER_BYTES: Final = 4
+_AXES: Final = 3
 
 
 class KernelStates:
@@ -27,9 +29,17 @@ class KernelStates:
         products: its kernels.
         tensors: (spec of the graph's input [L, B, H], name of its output) for each state tensor.
         slots: beside the zero one.
+
+    Raises:
+        ServerStartError: a state has other axes.
     """
 
     def __init__(self, gpu: Gpu, products: Products, tensors: Sequence[tuple[TensorSpec, str]], slots: int) -> None:
+        for spec, _ in tensors:
+            if len(spec.shape) != _AXES or spec.shape[1] != "B":
+                raise ServerStartError(
+                    f"state {spec.name}: expected its axes to be [L, B, H], found {list(spec.shape)}"
+                )
         self._gpu, self._products, self._tensors = gpu, products, tensors
         self._sizes = [(int(spec.shape[0]), int(spec.shape[2])) for spec, _ in tensors]
         self._rows = slots + 1

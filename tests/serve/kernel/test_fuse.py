@@ -1,11 +1,15 @@
 """What is left out of a network's steps, and that its answers stay the same."""
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 from onnx import helper
 
 from cellgate.bundle.manifest import SessionOptions, TensorSpec
 from cellgate.serve.kernel.cut import Lstm, Swap
 from cellgate.serve.kernel.fuse import fuse, homes
+from cellgate.serve.start_errors import ServerStartError
 
 from .test_cut import VALUES, H, lstm_weights, model_of, steps_of
 from .test_kernel_graph import assert_near, signature_of
@@ -55,6 +59,30 @@ def test_swapped_input_that_another_reads_is_kept():
     _, steps = fused(stack(helper.make_node("Tanh", ["x_t"], ["t"]), outputs=["both", "t"]))
 
     assert any(isinstance(step, Swap) for step in steps)
+
+
+def test_swapped_states_are_kept(on_kernels):
+    """States that come with the batch first are no sequence."""
+    swaps = [helper.make_node("Transpose", [name], [f"{name}_t"], perm=[1, 0, 2]) for name in ("h0", "c0")]
+    node = helper.make_node("LSTM", ["x", "w", "r", "b", "lengths", "h0_t", "c0_t"], ["y", "h_n"], hidden_size=H)
+    model = model_of(
+        [*swaps, node], ["y", "h_n"], lstm_weights(), {"x": ("T", "B", 3), "h0": ("B", 1, H), "c0": ("B", 1, H)}
+    )
+    outputs = [
+        TensorSpec(name=name, dtype="float32", shape=shape)
+        for name, shape in (("y", ("T", 1, "B", H)), ("h_n", (1, "B", H)))
+    ]
+    states = [TensorSpec(name=name, dtype="float32", shape=("B", 1, H)) for name in ("h0", "c0")]
+    signature = signature_of(*outputs)
+    signature = replace(signature, inputs=(signature.inputs[0], *states, signature.inputs[3]))
+    runtime, kernels, gpu = on_kernels(model, signature, SessionOptions())
+    feeds = {"x": VALUES.normal(size=(4, 3, 3)).astype(np.float32), "lengths": np.array([4, 1, 3], dtype=np.int32)}
+    feeds |= {name: VALUES.normal(size=(3, 1, H)).astype(np.float32) for name in ("h0", "c0")}
+
+    assert_near(kernels.run(feeds), runtime.run(feeds))
+    assert gpu.launched.count("swap") == 2
+    with pytest.raises(ServerStartError, match=r"state h0: expected its axes to be \[L, B, H\], found \['B', 1, 4\]"):
+        kernels.states([(spec, "h_n") for spec in states], 4)  # lanes keep them on the host then
 
 
 def test_steps_after_the_end_are_cleared_only_where_somebody_but_a_layer_reads_them():
