@@ -21,7 +21,7 @@ from .wire import field as wire_field
 from .wire import integer, text
 
 _SWAPPED: Final = (1, 0, 2)
-_LSTM_DEFAULTS: Final = {"direction": b"forward", "input_forget": 0, "layout": 0, "clip": 0.0}
+_LSTM_DEFAULTS: Final = {"direction": b"forward", "input_forget": 0, "layout": 0}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

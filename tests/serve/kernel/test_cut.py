@@ -83,6 +83,7 @@ def test_lstm_without_bias_state_and_lengths_is_taken():
     [
         (lstm_node("p"), 1),
         (lstm_node(clip=3.0), 1),
+        (lstm_node(clip=0.0), 1),
         (lstm_node(input_forget=1), 1),
         (lstm_node(layout=1), 1),
         (lstm_node(activations=["Sigmoid", "Relu", "Tanh"]), 1),
