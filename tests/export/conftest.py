@@ -1,6 +1,5 @@
 """What the tests of the export start from: a network's graph under the real onnxruntime, beside eager PyTorch."""
 
-import functools
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 import onnxruntime
-import onnxscript
 import pytest
 import torch
 from torch import Tensor, nn
@@ -20,6 +18,7 @@ from cellgate.export.graph import onnx_graph, size_guards
 from cellgate.export.graph.onnx_graph import export_onnx
 from cellgate.export.loops import capture
 
+from .exporter_tables import keep_tables
 from .source_files import GOOD
 
 SHAPES = ((1, 1), (2, 2), (7, 17))
@@ -74,12 +73,9 @@ class Exported:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def translations_are_read_once() -> None:
-    """Keep what onnxscript reads of its 557 functions: it reads them all again at every export."""
-    functions = onnxscript.values.TracedOnnxFunction
-    if isinstance(functions.function_ir, property):
-        functions.function_ir = functools.cached_property(functions.function_ir.fget)
-        functions.function_ir.__set_name__(functions, "function_ir")
+def tables_are_read_once() -> None:
+    """Keep what PyTorch's exporters would read anew at every export."""
+    keep_tables()
 
 
 @contextmanager
