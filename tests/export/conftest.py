@@ -1,5 +1,6 @@
 """What the tests of the export start from: a network's graph under the real onnxruntime, beside eager PyTorch."""
 
+import functools
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -22,11 +23,12 @@ from .exporter_tables import keep_tables
 from .source_files import GOOD
 
 SHAPES = ((1, 1), (2, 2), (7, 17))
+SEED = 20240229
 
 
 @pytest.fixture(autouse=True)
 def seed() -> None:
-    torch.manual_seed(20240229)
+    torch.manual_seed(SEED)
 
 
 @dataclass
@@ -101,18 +103,34 @@ def coverage_counts_nothing_inside_of_torch() -> None:
 
 @pytest.fixture
 def exported() -> Callable[..., Exported]:
-    """Return a function from a module to its Exported."""
+    """Return a function from a module, or from what was prepared of one, to its Exported."""
 
     def export(
-        module: nn.Module,
+        module: nn.Module | Exportable,
         told: dict[str, str] | None = None,
         input_dim: int | None = None,
         answer: str | None = None,
     ) -> Exported:
-        exportable = prepare(module, told, input_dim, answer=answer)
+        exportable = module if isinstance(module, Exportable) else prepare(module, told, input_dim, answer=answer)
         return Exported(exportable, export_onnx(exportable))
 
     return export
+
+
+@pytest.fixture(scope="module")
+def prepared() -> Callable[[Callable[[], nn.Module]], tuple[nn.Module, Exportable]]:
+    """Return a function from what makes a module to one in eval mode, and to what was prepared of it.
+
+    Both are made once for all tests of a file: nothing that is exported of them changes them.
+    """
+
+    @functools.cache
+    def prepare_once(make: Callable[[], nn.Module]) -> tuple[nn.Module, Exportable]:
+        torch.manual_seed(SEED)
+        module = make().eval()
+        return module, prepare(module)
+
+    return prepare_once
 
 
 @pytest.fixture
