@@ -60,16 +60,17 @@ def _pad(
 @contextlib.contextmanager
 def packing_understood(module: nn.Module) -> Iterator[None]:
     """Let the code of ``module`` and of its children pack into Ragged while entered."""
-    stand_ins: dict[Callable[..., Any], Callable[..., Any]] = {
-        rnn.pack_padded_sequence: _pack,
-        rnn.pad_packed_sequence: _pad,
-        rnn.PackedSequence: Ragged,
+    # By identity, for what is looked up may be of any kind, also one that cannot be hashed.
+    stand_ins: dict[int, Callable[..., Any]] = {
+        id(rnn.pack_padded_sequence): _pack,
+        id(rnn.pad_packed_sequence): _pad,
+        id(rnn.PackedSequence): Ragged,
     }
     undo: list[tuple[dict[str, Any], str, Any]] = []
     try:
         for home in homes_of(module):
             for name, value in list(home.items()):
-                replacement = next((new for old, new in stand_ins.items() if value is old), None)
+                replacement = stand_ins.get(id(value))
                 if replacement is not None:
                     undo.append((home, name, value))
                     home[name] = replacement
