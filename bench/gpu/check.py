@@ -110,10 +110,10 @@ def _steps(device: str, *, quick: bool) -> dict[str, Any]:
         ended = run_step("probes.py", ["--device", device, "--probe", probe], patience_s=_PROBE_S)
         probes.append(step_record(ended, probe=probe))
     engines = {}
-    sizes = ["--rows", "1", "4", "--hidden", "16", "--steps", "5", "--repeats", "3"] if quick else []
+    least = ["--rows", "1", "4", "--hidden", "16", "--steps", "5", "--repeats", "3", "--least-s", "0"]
     for engine in ("onnxruntime", "torch"):
         say(f"fused LSTM, {engine}")
-        words = ["--engine", engine, "--device", device, *sizes]
+        words = ["--engine", engine, "--device", device, *(least if quick else [])]
         engines[engine] = step_record(run_step("fused_lstm.py", words, patience_s=_STEP_S))
     with tempfile.TemporaryDirectory() as folder:
         for name in list(WORKLOADS)[: 1 if quick else None]:
