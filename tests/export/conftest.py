@@ -41,7 +41,9 @@ class Exported:
     def __post_init__(self) -> None:
         self.proto = onnx.load_from_string(self.model)
         self.operators = Counter(node.op_type for node in self.proto.graph.node)
-        self.runtime = onnxruntime.InferenceSession(self.model, providers=["CPUExecutionProvider"])
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1  # more of them wait for each other, busily
+        self.runtime = onnxruntime.InferenceSession(self.model, options, providers=["CPUExecutionProvider"])
         signature = self.exportable.signature
         self.inputs = [spec.name for spec in signature.inputs]
         self.outputs = [spec.name for spec in signature.outputs]
