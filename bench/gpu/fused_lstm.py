@@ -21,19 +21,19 @@ import numpy as np
 os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")  # before any CUDA library is loaded
 
 PRECISIONS = ("float32", "float16")
-_WARM_UP, _LEAST_S = 3, 0.2
+_WARM_UP = 3
 _MATRIX = {"cpu": 1024, "cuda": 8192}
 _COPY_NUMBERS = {"cpu": 2**22, "cuda": 2**27}
 
 Run = Callable[[], Any]
 
 
-def best_s(run: Run, repeats: int) -> float:
-    """Return the median seconds of a run, of at least so many and of so many as fill a fifth of a second."""
+def best_s(run: Run, repeats: int, least_s: float) -> float:
+    """Return the median seconds of a run, of at least so many and of so many as fill ``least_s``."""
     for _ in range(_WARM_UP):
         run()
     seconds: list[float] = []
-    while len(seconds) < repeats or sum(seconds) < _LEAST_S:
+    while len(seconds) < repeats or sum(seconds) < least_s:
         begun = time.perf_counter()
         run()
         seconds.append(time.perf_counter() - begun)
@@ -179,7 +179,9 @@ def _full_float32() -> None:
     torch.backends.cudnn.allow_tf32 = False
 
 
-def measure(engine: str, device: str, sizes: Sequence[tuple[int, int]], steps: int, repeats: int) -> dict[str, Any]:
+def measure(
+    engine: str, device: str, sizes: Sequence[tuple[int, int]], steps: int, repeats: int, least_s: float
+) -> dict[str, Any]:
     """Measure every size and precision; what an engine cannot do is said in its row."""
     make = {"cellgate": cellgate_runs, "onnxruntime": onnxruntime_runs, "torch": torch_runs}[engine]
     rows = []
@@ -188,16 +190,17 @@ def measure(engine: str, device: str, sizes: Sequence[tuple[int, int]], steps: i
             row: dict[str, Any] = {"B": B, "T": steps, "I": H, "H": H, "precision": precision, "complaint": None}
             try:
                 with_copies, without, last = make(arrays(B, steps, H, precision), device)
-                row["with_copies_s"], row["without_copies_s"] = best_s(with_copies, repeats), best_s(without, repeats)
+                row["with_copies_s"] = best_s(with_copies, repeats, least_s)
+                row["without_copies_s"] = best_s(without, repeats, least_s)
                 y = last().astype(np.float64)
                 row["y_sample"] = [float(y[0, 0, 0]), float(y[-1, -1, -1]), float(np.abs(y).mean())]
             except Exception as err:  # noqa: BLE001 - half precision on a CPU, no memory left: one row less
                 row["complaint"] = f"{type(err).__name__}: {str(err).splitlines()[0][:200]}"
             rows.append(row)
-    return {"engine": engine, "rows": rows, "peaks": _peaks(device) if engine == "torch" else None}
+    return {"engine": engine, "rows": rows, "peaks": _peaks(device, least_s) if engine == "torch" else None}
 
 
-def _peaks(device: str) -> dict[str, Any]:
+def _peaks(device: str, least_s: float) -> dict[str, Any]:
     """Return what the device does at best: one large product in each precision, one long copy."""
     import torch  # noqa: PLC0415
 
@@ -209,7 +212,7 @@ def _peaks(device: str) -> dict[str, Any]:
             if device == "cuda":
                 torch.cuda.synchronize()
 
-        return best_s(synchronised, 5)
+        return best_s(synchronised, 5, least_s)
 
     n = _MATRIX[device]
     found: dict[str, Any] = {}
@@ -232,9 +235,13 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, nargs="+", default=[256, 512, 1024], help="H, and I")
     parser.add_argument("--steps", type=int, default=100, help="T")
     parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--least-s", type=float, default=0.2, help="seconds that the runs of one figure fill, or more")
     arguments = parser.parse_args()
     sizes = [(B, H) for B in arguments.rows for H in arguments.hidden]
-    json.dump(measure(arguments.engine, arguments.device, sizes, arguments.steps, arguments.repeats), sys.stdout)
+    found = measure(
+        arguments.engine, arguments.device, sizes, arguments.steps, arguments.repeats, least_s=arguments.least_s
+    )
+    json.dump(found, sys.stdout)
 
 
 if __name__ == "__main__":

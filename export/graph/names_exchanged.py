@@ -18,11 +18,13 @@ def names_exchanged(
     homes: Sequence[dict[str, Any]], stand_ins: Mapping[Callable[..., Any], Callable[..., Any]]
 ) -> Iterator[None]:
     """Let each name in ``homes`` that means a key of ``stand_ins`` mean its value while entered."""
+    # By identity, for what is looked up may be of any kind, also one that cannot be hashed.
+    by_identity = {id(old): new for old, new in stand_ins.items()}
     undo: list[tuple[dict[str, Any], str, Any]] = []
     try:
         for home in homes:
             for name, value in list(home.items()):
-                replacement = next((new for old, new in stand_ins.items() if value is old), None)
+                replacement = by_identity.get(id(value))
                 if replacement is not None:
                     undo.append((home, name, value))
                     home[name] = replacement

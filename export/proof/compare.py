@@ -82,15 +82,16 @@ def measure(found: Array, expected: Array, tolerance: float) -> Difference:
     worst = int(np.argmax(distance))
     index = tuple(int(k) for k in np.unravel_index(worst, distance.shape))
     max_abs, there = float(distance.flat[worst]), float(reference.flat[worst])
+    p50, p90, p99 = (float(share) for share in np.percentile(distance, (50, 90, 99), method="higher"))
     return Difference(
         max_abs=max_abs,
         index=index,
         expected=there,
         found=float(f64.flat[worst]),
         ulps=max_abs / ulp(there),
-        p50=float(np.percentile(distance, 50, method="higher")),
-        p90=float(np.percentile(distance, 90, method="higher")),
-        p99=float(np.percentile(distance, 99, method="higher")),
+        p50=p50,
+        p90=p90,
+        p99=p99,
         tolerance=tolerance,
         passed=math.isfinite(max_abs) and max_abs <= tolerance,
     )

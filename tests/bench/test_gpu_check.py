@@ -250,7 +250,10 @@ def test_every_network_of_the_check_exists_and_peepholes_run_as_cuda_gets_them()
 @pytest.mark.slow
 def test_both_engines_compute_the_same_layer():
     sizes = [(2, 8)]
-    engines = {name: engine(fused_lstm.measure(name, "cpu", sizes, 4, 1)["rows"]) for name in ("onnxruntime", "torch")}
+    engines = {
+        name: engine(fused_lstm.measure(name, "cpu", sizes, steps=4, repeats=1, least_s=0.0)["rows"])
+        for name in ("onnxruntime", "torch")
+    }
 
     assert figures.disagreements(engines) == []
     assert all(one["complaint"] is None for one in engines["torch"]["answer"]["rows"])

@@ -6,9 +6,12 @@ import json
 import threading
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import pytest
+
+from .both_clients import opened
 
 I, H = 3, 2  # features, width of the state
 
@@ -256,3 +259,9 @@ def serve_aside():
             assert not thread.is_alive()
 
     return serve
+
+
+@pytest.fixture(params=["plain", "async"])
+def open_client(request):
+    """Open the plain client, or the async one with the plain one's face."""
+    return partial(opened, request.param)

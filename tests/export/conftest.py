@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 import onnxruntime
-import onnxscript
 import pytest
 import torch
 from torch import Tensor, nn
@@ -20,14 +19,16 @@ from cellgate.export.graph import onnx_graph, size_guards
 from cellgate.export.graph.onnx_graph import export_onnx
 from cellgate.export.loops import capture
 
+from .exporter_tables import keep_tables
 from .source_files import GOOD
 
 SHAPES = ((1, 1), (2, 2), (7, 17))
+SEED = 20240229
 
 
 @pytest.fixture(autouse=True)
 def seed() -> None:
-    torch.manual_seed(20240229)
+    torch.manual_seed(SEED)
 
 
 @dataclass
@@ -40,7 +41,9 @@ class Exported:
     def __post_init__(self) -> None:
         self.proto = onnx.load_from_string(self.model)
         self.operators = Counter(node.op_type for node in self.proto.graph.node)
-        self.runtime = onnxruntime.InferenceSession(self.model, providers=["CPUExecutionProvider"])
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1  # more of them wait for each other, busily
+        self.runtime = onnxruntime.InferenceSession(self.model, options, providers=["CPUExecutionProvider"])
         signature = self.exportable.signature
         self.inputs = [spec.name for spec in signature.inputs]
         self.outputs = [spec.name for spec in signature.outputs]
@@ -74,12 +77,9 @@ class Exported:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def translations_are_read_once() -> None:
-    """Keep what onnxscript reads of its 557 functions: it reads them all again at every export."""
-    functions = onnxscript.values.TracedOnnxFunction
-    if isinstance(functions.function_ir, property):
-        functions.function_ir = functools.cached_property(functions.function_ir.fget)
-        functions.function_ir.__set_name__(functions, "function_ir")
+def tables_are_read_once() -> None:
+    """Keep what PyTorch's exporters would read anew at every export."""
+    keep_tables()
 
 
 @contextmanager
@@ -105,18 +105,34 @@ def coverage_counts_nothing_inside_of_torch() -> None:
 
 @pytest.fixture
 def exported() -> Callable[..., Exported]:
-    """Return a function from a module to its Exported."""
+    """Return a function from a module, or from what was prepared of one, to its Exported."""
 
     def export(
-        module: nn.Module,
+        module: nn.Module | Exportable,
         told: dict[str, str] | None = None,
         input_dim: int | None = None,
         answer: str | None = None,
     ) -> Exported:
-        exportable = prepare(module, told, input_dim, answer=answer)
+        exportable = module if isinstance(module, Exportable) else prepare(module, told, input_dim, answer=answer)
         return Exported(exportable, export_onnx(exportable))
 
     return export
+
+
+@pytest.fixture(scope="module")
+def prepared() -> Callable[[Callable[[], nn.Module]], tuple[nn.Module, Exportable]]:
+    """Return a function from what makes a module to one in eval mode, and to what was prepared of it.
+
+    Both are made once for all tests of a file: nothing that is exported of them changes them.
+    """
+
+    @functools.cache
+    def prepare_once(make: Callable[[], nn.Module]) -> tuple[nn.Module, Exportable]:
+        torch.manual_seed(SEED)
+        module = make().eval()
+        return module, prepare(module)
+
+    return prepare_once
 
 
 @pytest.fixture

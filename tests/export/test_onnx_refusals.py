@@ -194,7 +194,7 @@ def test_a_graph_that_does_not_keep_the_axes_it_declares_is_refused(tmp_path, sh
     path = _reshaped(tmp_path / "m.onnx", *shape)
 
     with pytest.raises(SourceError, match=said):
-        verify_onnx(path, load_onnx(path), VerifyOptions(drift_steps=50))
+        verify_onnx(path, load_onnx(path), VerifyOptions(drift_steps=50, threads=1))
 
 
 @pytest.mark.parametrize("size", [0, -3])

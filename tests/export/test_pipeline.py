@@ -17,8 +17,8 @@ from cellgate.export.pipeline import ExportOptions, build, export_bundle
 from cellgate.export.proof.verify import VerifyOptions
 from cellgate.model import SequenceModel
 
-QUICK = VerifyOptions(drift_steps=20)
-ONE_CASE = VerifyOptions(drift_steps=20, only_case="B2-T2")
+QUICK = VerifyOptions(drift_steps=20, threads=1)
+ONE_CASE = VerifyOptions(drift_steps=20, threads=1, only_case="B2-T2")
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from cellgate.export.exportable import prepare
-from cellgate.export.foreign.network import ForeignNetwork
 
 from .looped_modules import (
     ByColumns,
@@ -95,11 +94,9 @@ def first(result: Any) -> Tensor:
     ],
 )
 def test_loop_in_forward_becomes_layers_that_give_what_it_gives(
-    make: Callable[[], nn.Module], operators: list[str], time_first: bool
+    prepared: Any, make: Callable[[], nn.Module], operators: list[str], time_first: bool
 ) -> None:
-    module = make().eval()
-
-    exportable = prepare(module)
+    module, exportable = prepared(make)
 
     assert [layer.operator for layer in exportable.layers] == operators
     for rows, steps in ((1, 1), (2, 3), (4, 19)):
@@ -112,10 +109,10 @@ def test_loop_in_forward_becomes_layers_that_give_what_it_gives(
         assert float((expected - found).abs().max()) < 2e-6
 
 
-def test_rolled_network_exports_with_lengths_and_state_and_streams(exported: Any) -> None:
-    module = Classifier().eval()
+def test_rolled_network_exports_with_lengths_and_state_and_streams(exported: Any, prepared: Any) -> None:
+    module, exportable = prepared(Classifier)
 
-    graph = exported(module)
+    graph = exported(exportable)
 
     assert graph.inputs == ["tokens", "lengths", "h0", "c0"]
     tokens, lengths = torch.randint(0, 11, (3, 9)), np.array([9, 4, 1], np.int32)
@@ -134,15 +131,19 @@ def test_rolled_network_exports_with_lengths_and_state_and_streams(exported: Any
     assert float(np.abs(one[1][0, 0] - c[0, 0]).max()) < 2e-6
 
 
-def test_slots_that_begin_with_what_was_learned_are_exported(exported: Any) -> None:
-    graph = exported(SlotsTimeFirst())
+def test_slots_that_begin_with_what_was_learned_are_exported(exported: Any, prepared: Any) -> None:
+    _, exportable = prepared(SlotsTimeFirst)
+
+    graph = exported(exportable)
 
     assert graph.operators["Scan"] == 1
     assert graph.largest_difference() < 2e-6
 
 
-def test_two_cells_and_a_head_in_one_loop_are_fused_operators(exported: Any) -> None:
-    graph = exported(TwoCells())
+def test_two_cells_and_a_head_in_one_loop_are_fused_operators(exported: Any, prepared: Any) -> None:
+    _, exportable = prepared(TwoCells)
+
+    graph = exported(exportable)
 
     assert graph.operators["LSTM"] == 2
     assert "Scan" not in graph.operators
@@ -160,15 +161,15 @@ def test_original_is_left_as_it_was() -> None:
     assert torch.get_default_dtype() is torch.float32
 
 
-def test_state_starts_from_what_the_module_starts_from() -> None:
-    network = ForeignNetwork(KeptInSelf())
+def test_state_starts_from_what_the_module_starts_from(prepared: Any) -> None:
+    network = prepared(KeptInSelf)[1].network
 
     assert network.carries_state is False
     assert not network.honours_lengths  # the mean is over all steps
 
 
-def test_state_is_carried_and_not_what_is_made_of_it() -> None:
-    network = ForeignNetwork(Normed())
+def test_state_is_carried_and_not_what_is_made_of_it(prepared: Any) -> None:
+    network = prepared(Normed)[1].network
 
     assert network.carries_state  # norm(U @ h + b) is not zero where h is; a loop that carried it could not be streamed
     assert [(tensor.name, tensor.width) for tensor in network.stacks[0]] == [("h", H), ("c", H)]
@@ -178,9 +179,9 @@ def test_three_states_have_names_that_can_be_told_apart() -> None:
     assert [pair.input for pair in prepare(ThreeStates()).signature.state] == ["h0", "c0", "d0"]
 
 
-def test_loops_one_after_the_other_stream_as_one() -> None:
-    assert ForeignNetwork(Blocks()).carries_state
-    assert ForeignNetwork(NormedBetween()).carries_state
+def test_loops_one_after_the_other_stream_as_one(prepared: Any) -> None:
+    assert prepared(Blocks)[1].network.carries_state
+    assert prepared(NormedBetween)[1].network.carries_state
 
 
 class NeitherLengthsNorState(nn.Module):

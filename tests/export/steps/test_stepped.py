@@ -12,6 +12,26 @@ from cellgate.export.exportable import prepare
 from cellgate.export.torchscript import export_torchscript
 from cellgate.model import LSTMCell
 
+from .one_step_calls import (
+    Step,
+    alone,
+    by_hand,
+    cell_first,
+    delayed,
+    four,
+    in_dict,
+    layers,
+    new_names,
+    one_state,
+    pair,
+    pair_alone,
+    pair_in_dict,
+    pair_of_layers,
+    pairs,
+    row_by_row,
+    rows_first,
+    stacked,
+)
 from .stepped_modules import (
     CellBeforeHidden,
     Clipped,
@@ -39,147 +59,6 @@ from .stepped_modules import (
 )
 
 pytestmark = pytest.mark.long
-
-Step = Callable[[Tensor, list[Tensor]], tuple[Tensor, list[Tensor]]]  # a step and the graph's states -> (y, states)
-
-
-def one_state(module: nn.Module) -> Step:
-    def step(x: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        y, new = module(x, state[0][0])
-        return y, [new.unsqueeze(0)]
-
-    return step
-
-
-def layers(module: nn.Module) -> Step:
-    def step(x: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        y, new = module(x, state[0])
-        return y, [new]
-
-    return step
-
-
-def pair(module: nn.Module) -> Step:
-    def step(x: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        y, new = module(x, (state[0][0], state[1][0]))
-        return y, [tensor.unsqueeze(0) for tensor in new]
-
-    return step
-
-
-def pair_of_layers(module: nn.Module) -> Step:
-    def step(x: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        y, new = module(x, (state[0], state[1]))
-        return y, list(new)
-
-    return step
-
-
-def four(module: nn.Module) -> Step:
-    def step(x: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        h1, c1, h2, c2 = (tensor[0] for tensor in state)
-        y, h1, h2, c1, c2 = module(x, h1, h2, c1, c2)
-        return y, [tensor.unsqueeze(0) for tensor in (h1, c1, h2, c2)]
-
-    return step
-
-
-def cell_first(module: nn.Module) -> Step:
-    def step(x: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        y, c, h, _ = module(x, state[1][0], state[0][0])
-        return y, [h.unsqueeze(0), c.unsqueeze(0)]
-
-    return step
-
-
-def row_by_row(module: nn.Module) -> Step:
-    def step(x: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        rows = [module(x[k : k + 1], state[0][:, k : k + 1]) for k in range(x.size(0))]
-        return torch.cat([y for y, _ in rows]), [torch.cat([hidden for _, hidden in rows], 1)]
-
-    return step
-
-
-def delayed(module: nn.Module) -> Step:
-    def step(x: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        y, new = module(x, state[0].view(x.size(0), 3, I))
-        return y, [new.reshape(1, x.size(0), 3 * I)]
-
-    return step
-
-
-def pairs(module: nn.Module) -> Step:
-    def step(x: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        h1, c1, h2, c2 = (tensor[0] for tensor in state)
-        y, new = module(x, [(h1, c1), (h2, c2)])
-        return y, [tensor.unsqueeze(0) for one in new for tensor in one]
-
-    return step
-
-
-def alone(module: nn.Module) -> Step:
-    def step(x: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        h = module(x, state[0][0])
-        return h, [h.unsqueeze(0)]
-
-    return step
-
-
-def pair_alone(module: nn.Module) -> Step:
-    def step(x: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        h, c = module(x, (state[0][0], state[1][0]))
-        return h, [h.unsqueeze(0), c.unsqueeze(0)]
-
-    return step
-
-
-def new_names(module: nn.Module) -> Step:
-    def step(x: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        y, _, c, h = module(x, state[0][0], state[1][0])
-        return y, [h.unsqueeze(0), c.unsqueeze(0)]
-
-    return step
-
-
-def in_dict(module: nn.Module) -> Step:
-    def step(x: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        given = module(x, state[0][0])
-        return given["logits"], [given["hidden"].unsqueeze(0)]
-
-    return step
-
-
-def pair_in_dict(module: nn.Module) -> Step:
-    def step(x: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        given = module(x, (state[0][0], state[1][0]))
-        return given["y"], [tensor.unsqueeze(0) for tensor in given["state"]]
-
-    return step
-
-
-def stacked(module: nn.Module) -> Step:
-    def step(x: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        y, new = module(x, torch.cat(state))
-        return y, list(new.chunk(len(state)))
-
-    return step
-
-
-def rows_first(module: nn.Module) -> Step:
-    def step(x: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        y, new = module(x, state[0].transpose(0, 1))
-        return y, [new.transpose(0, 1)]
-
-    return step
-
-
-def by_hand(step: Step, x: Tensor, state: list[Tensor]) -> list[np.ndarray]:
-    said = []
-    with torch.no_grad():
-        for t in range(x.size(1)):
-            y, state = step(x[:, t], state)
-            said.append(y)
-    return [torch.stack(said, 1).numpy(), *(tensor.numpy() for tensor in state)]
 
 
 @pytest.mark.no_cover
@@ -211,14 +90,15 @@ def by_hand(step: Step, x: Tensor, state: list[Tensor]) -> list[np.ndarray]:
 )
 def test_a_module_of_one_step_becomes_a_graph_of_any_number(
     exported: Any,
+    prepared: Any,
     make: Callable[[], nn.Module],
     call: Callable[..., Step],
     states: list[str],
     operators: dict[str, int],
 ) -> None:
-    module = make().eval()
+    module, exportable = prepared(make)
 
-    graph = exported(module)
+    graph = exported(exportable)
 
     assert graph.inputs[2:] == states
     assert graph.inputs[1] == "lengths"
@@ -255,8 +135,10 @@ def test_a_counter_of_whole_numbers_is_a_state_of_its_own_width() -> None:
     assert exportable.network(torch.zeros(2, 7, I))[1][1].flatten().tolist() == [7.0, 7.0]
 
 
-def test_what_was_done_is_said(exported: Any) -> None:
-    exchanged = [(entry.path, f"{entry.was}: {entry.proof}") for entry in exported(Words()).exportable.exchanges]
+def test_what_was_done_is_said(prepared: Any) -> None:
+    _, exportable = prepared(Words)
+
+    exchanged = [(entry.path, f"{entry.was}: {entry.proof}") for entry in exportable.exchanges]
 
     assert exchanged == [
         (
@@ -267,8 +149,8 @@ def test_what_was_done_is_said(exported: Any) -> None:
     ]
 
 
-def test_which_state_is_which_is_said_where_the_order_is_another() -> None:
-    exportable = prepare(CellBeforeHidden())
+def test_which_state_is_which_is_said_where_the_order_is_another(prepared: Any) -> None:
+    _, exportable = prepared(CellBeforeHidden)
 
     assert exportable.exchanges[0].proof.endswith("; h0 is h, c0 is c")
     assert exportable.network.left_out == ("3",)
@@ -329,8 +211,8 @@ def test_a_first_state_that_forward_makes_for_itself_is_to_be_sent() -> None:
     [Joined, PairInHead, FourStates, Words, WordsOfOneRow, CellBeforeHidden, DictOfTensors],
     ids=lambda make: make.__name__,
 )
-def test_torchscript_is_the_module_in_a_compiled_loop(make: Callable[[], nn.Module]) -> None:
-    exportable = prepare(make())
+def test_torchscript_is_the_module_in_a_compiled_loop(prepared: Any, make: Callable[[], nn.Module]) -> None:
+    _, exportable = prepared(make)
 
     scripted = export_torchscript(exportable)
 

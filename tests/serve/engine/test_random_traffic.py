@@ -142,7 +142,7 @@ def case_of(tmp_path_factory, make_network):
         if NETWORKS[name] is None:
             make_network("tokens").write(out, name=out.name)
         else:
-            options = ExportOptions(name=out.name, input_dim=I, verify=VerifyOptions(drift_steps=20))
+            options = ExportOptions(name=out.name, input_dim=I, verify=VerifyOptions(drift_steps=20, threads=1))
             export_bundle(NETWORKS[name]().eval(), out, options)
         bundle = read_bundle(out)
         opened.append(open_runtime(bundle, device="cpu", threads=1))
