@@ -6,6 +6,7 @@ is onnxruntime's too.
 
 import ctypes
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import numpy as np
@@ -35,6 +36,7 @@ class CudaGpu:
         self._pinned_used = 0
         self._owned: set[Address] = set()
         self._modules: list[Any] = []
+        self._compiled: dict[Any, dict[str, Any]] = {}
         self._arriving: list[tuple[Address, Array]] = []  # in pinned memory, and where they belong
         attribute = driver.CUdevice_attribute
         self.multiprocessors = self._ask(attribute.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)
@@ -112,19 +114,22 @@ class CudaGpu:
         self._pinned_used = 0  # what lay there has been sent
 
     def close(self) -> None:
-        """As `Gpu.close`."""
+        """As `Gpu.close`; a GPU that has failed gives back what it still can."""
         if self._pinned == 0:
             return
-        self.enter()
-        self.synchronize()
+        with suppress(GpuError):
+            self.enter()
+            self.synchronize()
         for address in list(self._owned):
-            self.free(address)
-        for module in self._modules:
-            _call(driver.cuModuleUnload, module)
-        _call(driver.cuMemFreeHost, self._pinned)
-        _call(driver.cuStreamDestroy, self._stream)
-        _call(driver.cuDevicePrimaryCtxRelease, self._device)
+            with suppress(GpuError):
+                self.free(address)
+        gone = [(driver.cuModuleUnload, module) for module in self._modules]
+        gone += [(driver.cuMemFreeHost, self._pinned), (driver.cuStreamDestroy, self._stream)]
+        for give_back, what in [*gone, (driver.cuDevicePrimaryCtxRelease, self._device)]:
+            with suppress(GpuError):
+                _call(give_back, what)
         self._pinned = 0
+        self._compiled.clear()
 
     def free_bytes(self) -> int:
         """Return how much of the device's memory is free."""
@@ -133,16 +138,12 @@ class CudaGpu:
 
     def compile(self, name: str, source: str, macros: Mapping[str, int], shared: Mapping[str, int]) -> dict[str, Any]:
         """As `Gpu.compile`."""
-        binary = _binary(name, source, self.capability, macros)
-        module = _call(driver.cuModuleLoadData, binary)
-        self._modules.append(module)
-        kernels = {}
-        for kernel, size_bytes in shared.items():
-            kernels[kernel] = _call(driver.cuModuleGetFunction, module, kernel.encode())
-            limit = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-            if size_bytes:
-                _call(driver.cuFuncSetAttribute, kernels[kernel], limit, size_bytes)
-        return kernels
+        key = (name, frozenset(macros.items()))
+        if key not in self._compiled:
+            module = _call(driver.cuModuleLoadData, _binary(name, source, self.capability, macros))
+            self._modules.append(module)
+            self._compiled[key] = {kernel: _kernel(module, kernel, size_bytes) for kernel, size_bytes in shared.items()}
+        return self._compiled[key]
 
     def launch(
         self,
@@ -162,6 +163,8 @@ class CudaGpu:
 
     def _pin(self, size_bytes: int) -> Address | None:
         """Return pinned memory that is free until `synchronize`, or None for more than there is at all."""
+        if self._pinned == 0:
+            raise GpuError("expected the GPU open, found it closed")
         if size_bytes > _PINNED_BYTES:
             return None
         if self._pinned_used + size_bytes > _PINNED_BYTES:
@@ -172,6 +175,14 @@ class CudaGpu:
 
     def _ask(self, attribute: Any) -> int:
         return int(_call(driver.cuDeviceGetAttribute, attribute, self._device))
+
+
+def _kernel(module: Any, name: str, shared_bytes: int) -> Any:
+    kernel = _call(driver.cuModuleGetFunction, module, name.encode())
+    if shared_bytes:
+        limit = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+        _call(driver.cuFuncSetAttribute, kernel, limit, shared_bytes)
+    return kernel
 
 
 def _binary(name: str, source: str, capability: tuple[int, int], macros: Mapping[str, int]) -> bytes:

@@ -195,7 +195,9 @@ def _lstm(node: Node, graph: Graph, lengths: str | None, fits: Callable[[int], b
         return None
     hidden = r.shape[2]
     both = np.zeros((1, 8 * hidden), dtype=np.float32) if not inputs[3] else _stored(graph, inputs[3])
-    if both is None or both.dtype != np.float32 or bool(inputs[5]) != bool(inputs[6]):
+    if both is None or both.dtype != np.float32 or bool(inputs[5]) != bool(inputs[6]) or inputs[5] in graph.stored:
+        return None
+    if inputs[6] in graph.stored:
         return None
     outputs = (*node.outputs, *[""] * (3 - len(node.outputs)))
     total = both[0, : 4 * hidden] + both[0, 4 * hidden :]

@@ -1,6 +1,6 @@
 """Steps of our own that can be left out, because a kernel does them on the way.
 
-- An LSTM reads its input with the batch first, if nobody else needs it with the time first.
+- An LSTM reads its input with the batch first; nobody puts the time first for it alone.
 - Nobody clears the steps after a row's end where only another LSTM with the same lengths reads them, and nobody writes
   steps that nobody reads.
 - Layers write their last states where the states of all layers lie one after the other.
@@ -35,12 +35,13 @@ def fuse(stages: Sequence[Stage], outputs: Sequence[str]) -> list[Stage]:
 def homes(stages: Sequence[Stage]) -> dict[str, Home]:
     """Return where outputs of layers belong that are concatenated, and nothing but outputs of layers is among them."""
     of_layers = {name for step in _steps(stages) if isinstance(step, Lstm) for name in step.outputs[1:]}
-    return {
-        name: (step.outputs[0], place, len(step.inputs))
-        for step in _steps(stages)
-        if isinstance(step, Concat) and of_layers.issuperset(step.inputs) and len(set(step.inputs)) == len(step.inputs)
-        for place, name in enumerate(step.inputs)
-    }
+    found: dict[str, Home] = {}
+    for step in _steps(stages):
+        if not isinstance(step, Concat) or len(set(step.inputs)) != len(step.inputs):
+            continue
+        if of_layers.issuperset(step.inputs) and not found.keys() & set(step.inputs):  # nothing has two homes
+            found |= {name: (step.outputs[0], place, len(step.inputs)) for place, name in enumerate(step.inputs)}
+    return found
 
 
 def _lstm(step: Lstm, readers: "_Readers", swapped: Mapping[str, str]) -> Lstm:

@@ -4,15 +4,16 @@ Rules of this file: no onnxruntime import; a session comes from whoever opened i
 network, grows and stays.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from ...bundle.manifest import GraphSignature, TensorSpec
 from ..arrays import Array, Arrays
 from ..errors import EngineError
+from ..start_errors import ServerStartError
 from .cut import Lstm, Product, Stage, boundary, cut, part_of_model
 from .fuse import fuse, homes
-from .gpu import Gpu
+from .gpu import Gpu, GpuError
 from .graph_reader import Graph, read_graph
 from .kernel_plan import plan_kernel
 from .kernel_run import DeviceTensor, KernelRun, Network, Part
@@ -22,7 +23,17 @@ from .memory import Scratch
 from .products import Products, Weights
 
 _KINDS: Final = {"float32": 1, "int32": 6, "int64": 7, "float16": 10}
-_TYPES: Final = {"tensor(float)": 1, "tensor(int32)": 6, "tensor(int64)": 7, "tensor(bool)": 9, "tensor(float16)": 10}
+_TYPES: Final = {
+    "tensor(float)": 1,
+    "tensor(uint8)": 2,
+    "tensor(int8)": 3,
+    "tensor(int32)": 6,
+    "tensor(int64)": 7,
+    "tensor(bool)": 9,
+    "tensor(float16)": 10,
+    "tensor(double)": 11,
+}
+_LEAST_ROWS: Final = 64  # the most that a run of the lanes has
 _RECURRENT: Final = frozenset({"LSTM", "GRU", "RNN", "Scan", "Loop"})
 
 
@@ -82,7 +93,7 @@ class KernelGraph:
         A network that waits for another kernel at every step anyway gains nothing, and pays for the cuts.
         """
         graph = read_graph(model)
-        stages = _cut(graph, signature, lambda hidden: plan_kernel(hidden, gpu.multiprocessors) is not None)
+        stages = _cut(graph, signature, lambda hidden: _fits(gpu, hidden))
         return cls(gpu, graph, stages, signature, parts) if _is_ours(stages) else None
 
     @property
@@ -97,8 +108,11 @@ class KernelGraph:
 
     def states(self, tensors: Sequence[tuple[TensorSpec, str]], slots: int) -> KernelStates:
         """Return a table for the states of lanes beside this network; see `KernelStates`."""
-        self._gpu.enter()
-        return KernelStates(self._gpu, self._products, tensors, slots)
+        try:
+            self._gpu.enter()
+            return KernelStates(self._gpu, self._products, tensors, slots)
+        except GpuError as err:
+            raise ServerStartError(f"states: expected room for {slots} on the GPU, found {err}") from err
 
     def run(
         self, feeds: Arrays, kept: Mapping[str, DeviceTensor], wanted: Collection[str]
@@ -117,9 +131,16 @@ class KernelGraph:
             raise EngineError(f"runtime: expected it to run the batch, found it refused ({shapes})") from err
 
     def wait(self) -> None:
-        """Wait until the last run is done."""
-        self._gpu.enter()
-        self._gpu.synchronize()
+        """Wait until the last run is done.
+
+        Raises:
+            EngineError: it failed on the GPU.
+        """
+        try:
+            self._gpu.enter()
+            self._gpu.synchronize()
+        except GpuError as err:
+            raise EngineError(f"runtime: expected the GPU to end the run, found {err}") from err
 
     def close(self) -> None:
         """Give the runtime's parts and the GPU's memory back."""
@@ -130,6 +151,12 @@ class KernelGraph:
         plan = plan_kernel(step.r.shape[1], self._gpu.multiprocessors)
         assert plan is not None
         return LstmKernel(self._gpu, self._products, plan, (step.w, step.r, step.b), scratch)
+
+
+def _fits(gpu: Gpu, hidden: int) -> bool:
+    """Whether a layer's weights fit the registers, and the rows of a run of the lanes the shared memory."""
+    plan = plan_kernel(hidden, gpu.multiprocessors)
+    return plan is not None and plan.most_rows(gpu.multiprocessors, gpu.shared_bytes) >= _LEAST_ROWS
 
 
 def may_run(model: bytes, signature: GraphSignature) -> bool:
@@ -158,8 +185,22 @@ def _open_parts(graph: Graph, stages: Sequence[Stage], signature: GraphSignature
             found.append(None)
             continue
         inputs, outputs = boundary(graph, stages, place)
+        if not outputs:  # nobody reads what these nodes compute
+            found.append(None)
+            continue
         typed = [(name, kinds.get(name, _KINDS["float32"])) for name in inputs]
         session = parts.open(part_of_model(graph, stage, typed, outputs))
-        kinds |= {value.name: _TYPES[value.type] for value in session.get_outputs()}
-        found.append(Part(session=session, device=parts.device, inputs=inputs, outputs=outputs))
+        for value in session.get_outputs():
+            if value.type not in _TYPES:
+                raise ServerStartError(f"{value.name}: expected a tensor of numbers between layers, found {value.type}")
+            kinds[value.name] = _TYPES[value.type]
+        read = frozenset(name for stage in stages for name in _read_by(stage)) & frozenset(outputs)
+        found.append(Part(session=session, device=parts.device, inputs=inputs, outputs=outputs, read=read))
     return found
+
+
+def _read_by(stage: Stage) -> Iterator[str]:
+    for one in (*stage.nodes, *stage.steps):
+        yield from one.inputs
+    for node in stage.nodes:
+        yield from node.inner

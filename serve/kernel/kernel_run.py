@@ -26,12 +26,17 @@ Names = tuple[str, ...]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Part:
-    """The runtime's graph of a stage: an open session, its device, and the names of what it takes and gives."""
+    """The runtime's graph of a stage: an open session, its device, the names of what it takes and gives.
+
+    Attributes:
+        read: names of what it gives to later stages; of the rest only the caller wants to know.
+    """
 
     session: Any
     device: str
     inputs: Names
     outputs: Names
+    read: frozenset[str]
 
 
 @dataclass(kw_only=True, slots=True)
@@ -66,6 +71,10 @@ class Network:
         self.order = RowOrder(self.gpu)
 
 
+class TooManyRowsError(EngineError):
+    """A layer has more rows than its kernel takes on this GPU."""
+
+
 class KernelRun:
     """One run.
 
@@ -79,7 +88,7 @@ class KernelRun:
     def __init__(
         self, network: Network, feeds: Arrays, kept: Mapping[str, DeviceTensor], wanted: Collection[str]
     ) -> None:
-        self._network, self._gpu, self._feeds, self._wanted = network, network.gpu, feeds, wanted
+        self._network, self._gpu, self._feeds, self._wanted = network, network.gpu, feeds, frozenset(wanted)
         self._placed: dict[str, Any] = dict(kept)
         self._hosted: dict[str, Any] = {}  # by the runtime
         self._gpu.enter()
@@ -104,11 +113,12 @@ class KernelRun:
                 binding.bind_input(name, part.device, 0, np.float32, found.shape, found.address)
             else:
                 binding.bind_ortvalue_input(name, found)
+        hosted = self._wanted - part.read
         for name in part.outputs:
-            binding.bind_output(name, "cpu" if name in self._wanted else part.device)
+            binding.bind_output(name, "cpu" if name in hosted else part.device)
         part.session.run_with_iobinding(binding)
         for name, value in zip(part.outputs, binding.get_outputs(), strict=True):
-            (self._hosted if name in self._wanted else self._placed)[name] = value
+            (self._hosted if name in hosted else self._placed)[name] = value
 
     def _take(self, step: Step) -> None:
         match step:
@@ -128,7 +138,8 @@ class KernelRun:
                 for place, name in enumerate(step.outputs):
                     self._placed[name] = x.part(place * prod(shape), shape)
             case Concat():
-                if step.inputs[0] not in self._network.homes:  # else they are there already
+                home = self._network.homes.get(step.inputs[0])
+                if home is None or home[0] != step.outputs[0]:  # else the parts are there already
                     self._concat(step, [self._at(name) for name in step.inputs])
             case Swap():
                 x = self._at(step.inputs[0])
@@ -140,7 +151,7 @@ class KernelRun:
         layer, hidden = self._network.layers[step.outputs], step.r.shape[1]
         steps, rows = (x.shape[1], x.shape[0]) if step.batch_first else x.shape[:2]
         if rows > layer.most_rows:
-            raise EngineError(f"runtime: expected at most {layer.most_rows} rows, found {rows}")
+            raise TooManyRowsError(f"runtime: expected at most {layer.most_rows} rows, found {rows}")
         shapes = ((steps, 1, rows, hidden), (1, rows, hidden), (1, rows, hidden))
         names = (step.outputs[0], *(name or f"{step.outputs} {place}" for place, name in enumerate(step.outputs[1:])))
         outputs = [self._new(name, shape).address if name else 0 for name, shape in zip(names, shapes, strict=True)]
@@ -194,12 +205,18 @@ class KernelRun:
         return found
 
     def _answer(self) -> tuple[dict[str, Array], dict[str, DeviceTensor]]:
-        host: dict[str, Array] = {}
-        for name in self._wanted:
-            if name not in self._hosted:
-                values = self._at(name)
-                host[name] = np.empty(values.shape, dtype=np.float32)
-                self._gpu.download(values.address, host[name])
-        host |= {name: value.numpy() for name, value in self._hosted.items()}
-        names = {spec.name for spec in self._network.signature.outputs} - set(self._wanted)
-        return host, {name: self._placed[name] for name in names}
+        host: dict[str, Array] = {name: value.numpy() for name, value in self._hosted.items()}
+        for name in self._wanted - host.keys():
+            found = self._placed.get(name)
+            if found is not None and not _is_float(found):
+                host[name] = found.numpy()
+                continue
+            values = self._at(name)
+            host[name] = np.empty(values.shape, dtype=np.float32)
+            self._gpu.download(values.address, host[name])
+        left = {spec.name for spec in self._network.signature.outputs} - self._wanted
+        return host, {name: self._at(name) if _is_float(self._placed[name]) else self._placed[name] for name in left}
+
+
+def _is_float(tensor: DeviceTensor) -> bool:
+    return isinstance(tensor, Placed) or tensor.data_type() == "tensor(float)"

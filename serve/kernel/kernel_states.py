@@ -1,7 +1,7 @@
 """States of lanes on the GPU: a table of slots, from which a run gathers its rows and into which it puts them back.
 
 Rules of this file: what is queued is in order, so a table may be written as soon as its reading is queued. Nothing
-waits but a table that grows.
+waits but memory that grows.
 """
 
 from collections.abc import Sequence
@@ -31,19 +31,18 @@ class KernelStates:
         slots: beside the zero one.
 
     Raises:
-        ServerStartError: a state has other axes.
+        ServerStartError: a state has other axes, or another dtype.
     """
 
     def __init__(self, gpu: Gpu, products: Products, tensors: Sequence[tuple[TensorSpec, str]], slots: int) -> None:
         for spec, _ in tensors:
-            if len(spec.shape) != _AXES or spec.shape[1] != "B":
-                raise ServerStartError(
-                    f"state {spec.name}: expected its axes to be [L, B, H], found {list(spec.shape)}"
-                )
+            if spec.dtype != "float32" or len(spec.shape) != _AXES or spec.shape[1] != "B":
+                found = f"{spec.dtype} {list(spec.shape)}"
+                raise ServerStartError(f"state {spec.name}: expected float32 [L, B, H], found {found}")
         self._gpu, self._products, self._tensors = gpu, products, tensors
         self._sizes = [(int(spec.shape[0]), int(spec.shape[2])) for spec, _ in tensors]
         self._rows = slots + 1
-        self._tables = [Placed(gpu, gpu.allocate(self._bytes(k, self._rows)), ()) for k in range(len(tensors))]
+        self._tables = [gpu.allocate(self._bytes(k, self._rows)) for k in range(len(tensors))]
         self._batches = [Scratch(gpu) for _ in tensors]
         self._brought = [Scratch(gpu) for _ in tensors]
         self._numbers = Scratch(gpu)
@@ -56,19 +55,19 @@ class KernelStates:
         if rows <= self._rows:
             return
         self._gpu.enter()
-        for k, (layers, hidden) in enumerate(self._sizes):
-            old, new = self._tables[k].address, self._gpu.allocate(self._bytes(k, rows))
+        made = [self._gpu.allocate(self._bytes(k, rows)) for k in range(len(self._tables))]
+        for old, new, (layers, hidden) in zip(self._tables, made, self._sizes, strict=True):
             for layer in range(layers):
                 offset = _NUMBER_BYTES * layer * hidden
                 self._gpu.copy(old + offset * self._rows, new + offset * rows, _NUMBER_BYTES * self._rows * hidden)
-            self._gpu.synchronize()
+        self._gpu.synchronize()
+        old_tables, self._tables, self._rows = self._tables, made, rows  # together, or not at all
+        for old in old_tables:
             self._gpu.free(old)
-            self._tables[k] = Placed(self._gpu, new, ())
-        self._rows = rows
 
     def put(self, slot: int, given: Sequence[Array | None], row: int) -> None:
         """Give a slot the row of the states that a request brought, or zeros."""
-        self._given[slot] = [None if state is None else state[:, row] for state in given]
+        self._given[slot] = [None if state is None else state[:, row].copy() for state in given]
 
     def take(self, slots: NDArray[np.int64]) -> dict[str, Placed]:
         """Return the states of a run, in its order, by input name."""
@@ -80,7 +79,7 @@ class KernelStates:
         for k, ((layers, hidden), (spec, _)) in enumerate(zip(self._sizes, self._tensors, strict=True)):
             batch = self._batches[k].at_least(self._bytes(k, count))
             shapes = (layers, self._rows, count, hidden)
-            self._products.move(self._tables[k].address, batch, numbers, shapes)
+            self._products.move(self._tables[k], batch, numbers, shapes)
             found[spec.name] = Placed(self._gpu, batch, (layers, count, hidden))
         return found
 
@@ -95,13 +94,12 @@ class KernelStates:
         for k, ((layers, hidden), (_, output)) in enumerate(zip(self._sizes, self._tensors, strict=True)):
             last = self._last[output]
             shapes = (layers, last.shape[1], self._rows, hidden)
-            self._products.move(last.address, self._tables[k].address, numbers, shapes)
+            self._products.move(last.address, self._tables[k], numbers, shapes)
 
     def _bring(self) -> None:
         if not self._given:
             return
         slots, given = np.array(list(self._given)), list(self._given.values())
-        self._given = {}
         numbers = self._upload(np.arange(len(slots)), slots)
         for k, (layers, hidden) in enumerate(self._sizes):
             zero = np.zeros((layers, hidden), dtype=np.float32)
@@ -109,7 +107,8 @@ class KernelStates:
             place = self._brought[k].at_least(states.nbytes)
             self._gpu.upload(np.ascontiguousarray(states), place)
             shapes = (layers, len(slots), self._rows, hidden)
-            self._products.move(place, self._tables[k].address, numbers, shapes)
+            self._products.move(place, self._tables[k], numbers, shapes)
+        self._given = {}  # only now: what could not be sent is still to be sent
 
     def _upload(self, taken: NDArray[np.int64], put: NDArray[np.int64]) -> tuple[int, int, int]:
         both = np.concatenate([taken, put]).astype(np.int32)

@@ -1,7 +1,7 @@
 """Device memory that stays from run to run.
 
-Rules of this file: memory grows to the largest need and is never given back before the process ends; whoever asks for
-more while something is queued on the old one waits for it.
+Rules of this file: memory grows to the largest need and is given back when the GPU is closed; whoever asks for more
+while something is queued on the old one waits for it.
 """
 
 from collections.abc import Sequence
@@ -29,9 +29,10 @@ class Scratch:
     def at_least(self, size_bytes: int) -> Address:
         """Return memory of so many bytes; its content is what was left there."""
         if size_bytes > self._size_bytes:
+            wanted_bytes = max(size_bytes, _SMALLEST_BYTES, 2 * self._size_bytes)
             self.forget()
-            self._size_bytes = max(size_bytes, _SMALLEST_BYTES, 2 * self._size_bytes)
-            self._address = self._gpu.allocate(self._size_bytes)
+            self._address = self._gpu.allocate(wanted_bytes)
+            self._size_bytes = wanted_bytes  # only now: where there is no room, there is no memory either
         return self._address
 
     def forget(self) -> None:
@@ -89,6 +90,7 @@ class RowOrder:
         """Take the lengths of the coming run, int32 [B]; what is there already is not sent again."""
         if np.array_equal(lengths, self._there):
             return
+        self._there = self._there[:0]  # until all of it has been sent
         order = np.argsort(-lengths, kind="stable").astype(np.int32)
         both = np.concatenate([order, lengths[order].astype(np.int32)])
         self.order = self._memory.at_least(both.nbytes)

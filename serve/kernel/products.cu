@@ -119,7 +119,7 @@ extern "C" __global__ void __launch_bounds__(256) swap(const float* from, float*
     }
 }
 
-// Rows of a state tensor [L, rows, H] by number, to or from another of its kind; a number below zero is left out.
+// Rows of a state tensor [L, rows, H] by number, to or from another of its kind.
 extern "C" __global__ void __launch_bounds__(256) move(
     const float* from, float* to, const int* taken, const int* put, int L, int count, int from_rows, int to_rows, int H) {
     const size_t all = (size_t)L * count * H, stride = (size_t)gridDim.x * blockDim.x;

@@ -1,8 +1,9 @@
 """A graph that is run with some of its tensors left where they are: on the device.
 
 Rules of this file: no onnxruntime import; a device tensor is opaque here and to everybody else, but for `to_host`.
-Outputs are new memory in every run: a state that is bound in place as input and output was wrong where the runtime
-runs a graph more than once (onnxruntime issue 32243, under CUDA graphs, which are not used here).
+Outputs of onnxruntime are new memory in every run: a state that is bound in place as input and output was wrong where
+it runs a graph more than once (its issue 32243, under CUDA graphs, which are not used here). Those of the project's own
+kernels are good until the next run.
 """
 
 from collections.abc import Collection, Mapping
@@ -11,7 +12,7 @@ from typing import Any, Protocol
 from ..arrays import Array, Arrays
 from ..errors import EngineError
 
-DeviceTensor = Any  # onnxruntime.OrtValue
+DeviceTensor = Any  # onnxruntime.OrtValue, or kernel.memory.Placed
 
 
 class BoundRuns(Protocol):

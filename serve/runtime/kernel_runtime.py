@@ -12,11 +12,15 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
+import numpy as np
+
+from ...bundle.golden import GoldenCase
 from ...bundle.manifest import GraphSignature, TensorSpec
 from ...bundle.reader import Bundle
 from ..arrays import Array, Arrays
 from ..kernel.gpu import GpuError
 from ..kernel.kernel_graph import KernelGraph, may_run
+from ..kernel.kernel_run import TooManyRowsError
 from ..kernel.kernel_states import KernelStates
 from ..start_errors import ServerStartError
 from .bound_graph import BoundRuns
@@ -26,6 +30,7 @@ from .placement import OWN_KERNELS, Placement
 from .runtime import RuntimeFacts
 
 _LEFT = "LSTM layers are left to onnxruntime"
+_MANY_ROWS = (64, 600)  # the most of a run of the lanes; and more than any group of blocks takes word by word
 
 
 def with_kernels(runtime: OnnxRuntime, bundle: Bundle) -> "OnnxRuntime | KernelRuntime":
@@ -46,9 +51,29 @@ def with_kernels(runtime: OnnxRuntime, bundle: Bundle) -> "OnnxRuntime | KernelR
         return runtime
     result = check_golden(found, bundle)
     if result.passed:
+        result = check_golden(found, replace(bundle, golden=many_rows(bundle.golden, runtime.signature)))
+    if result.passed:
         return found
     found.leave()
     return runtime.noting(f"{_LEFT}, for cellgate's own kernels did not reproduce the golden cases: {result.summary()}")
+
+
+def many_rows(golden: Sequence[GoldenCase], signature: GraphSignature) -> tuple[GoldenCase, ...]:
+    """Return a short case with its rows again and again: the kernels do many rows in another way than few."""
+    takes = signature.sequence
+    case = min(golden, key=lambda case: (case.inputs[takes].shape[1] == 1, case.inputs[takes].size))
+    rows = len(case.inputs[takes])
+    axes = {spec.name: spec.shape.index("B") for spec in (*signature.inputs, *signature.outputs)}
+
+    def again(arrays: Arrays, count: int) -> dict[str, Array]:
+        return {name: array.take(np.arange(count) % rows, axis=axes[name]) for name, array in arrays.items()}
+
+    return tuple(
+        replace(
+            case, id=f"{case.id} in {count} rows", inputs=again(case.inputs, count), outputs=again(case.outputs, count)
+        )
+        for count in _MANY_ROWS
+    )
 
 
 class KernelsLeftOutError(Exception):
@@ -124,9 +149,12 @@ class KernelRuntime:
             EngineError: closed, a zero dimension, or refused.
         """
         self._runtime.check_feeds(feeds)
-        with self._lock:
-            found, _ = self._graph.run(feeds, {}, self._names)
-            self._graph.wait()
+        try:
+            with self._lock:
+                found, _ = self._graph.run(feeds, {}, self._names)
+                self._graph.wait()
+        except TooManyRowsError:  # more than any run of the lanes has
+            return self._runtime.run(feeds)
         return {name: found[name] for name in self._names}
 
     def bound(self) -> BoundRuns:

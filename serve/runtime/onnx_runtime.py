@@ -101,6 +101,7 @@ class OnnxRuntime:
         notes: tuple[str, ...] = (),
     ) -> None:
         self._signature = signature
+        self._options = options
         self._tf32 = tf32
         self._names = [spec.name for spec in signature.outputs]
         self._session: Any = _open_session(graph, model, options, device, threads, tf32=tf32)
@@ -173,7 +174,7 @@ class OnnxRuntime:
 
     def parts_on(self, stream: int) -> "Parts":
         """Return a way to open parts of the graph whose work is queued on a CUDA stream; see `Parts`."""
-        return Parts(stream)
+        return Parts(stream, self._options)
 
     def bound(self) -> BoundGraph:
         """Return a way to run the graph with tensors left on the device; see `DeviceRuntime`."""
@@ -209,12 +210,14 @@ class Parts:
 
     Args:
         stream: its handle.
+        options: of the whole graph.
     """
 
     device = "cuda"
 
-    def __init__(self, stream: int) -> None:
+    def __init__(self, stream: int, options: SessionOptions) -> None:
         self._stream = stream
+        self._options = options
 
     def open(self, model: bytes) -> Any:
         """Open a part.
@@ -222,7 +225,7 @@ class Parts:
         Raises:
             ServerStartError: it does not open.
         """
-        return _open_session("part of the model", model, SessionOptions(), "cuda", 1, tf32=False, stream=self._stream)
+        return _open_session("part of the model", model, self._options, "cuda", 1, tf32=False, stream=self._stream)
 
 
 def _shapes(feeds: Arrays) -> str:

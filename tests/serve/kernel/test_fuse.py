@@ -81,7 +81,7 @@ def test_swapped_states_are_kept(on_kernels):
 
     assert_near(kernels.run(feeds), runtime.run(feeds))
     assert gpu.launched.count("swap") == 2
-    with pytest.raises(ServerStartError, match=r"state h0: expected its axes to be \[L, B, H\], found \['B', 1, 4\]"):
+    with pytest.raises(ServerStartError, match=r"state h0: expected float32 \[L, B, H\], found float32 \['B', 1, 4\]"):
         kernels.states([(spec, "h_n") for spec in states], 4)  # lanes keep them on the host then
 
 

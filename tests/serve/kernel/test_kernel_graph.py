@@ -204,13 +204,25 @@ def test_tags_begin_again_over_new_memory_before_they_run_out(bundles, make_netw
     assert freed
 
 
-def test_more_rows_than_a_launch_takes_are_refused_in_one_sentence(bundles, make_network, on_kernels):
+def test_more_rows_than_a_launch_takes_are_left_to_the_runtime(bundles, make_network, on_kernels):
+    gpu = NumpyGpu(multiprocessors=1)
+    gpu.shared_bytes = 10_000
+    runtime, kernels, _ = on_kernels(*of_bundle(bundles["steps"]), gpu=gpu)
+    few, many = (make_network("steps").feeds(rows, 2) for rows in (64, 500))
+
+    assert_near(kernels.run(few), runtime.run(few))
+    assert gpu.launched.count("advance") == 1
+    assert_near(kernels.run(many), runtime.run(many))
+    assert gpu.launched.count("advance") == 1
+    with pytest.raises(EngineError, match=r"expected at most [0-9]+ rows, found 500"):
+        kernels.bound().run(many, {}, {"y"})
+
+
+def test_layer_for_whose_rows_the_shared_memory_is_too_small_is_left_to_the_runtime(bundles, on_kernels):
     gpu = NumpyGpu(multiprocessors=1)
     gpu.shared_bytes = 2_000
-    _, kernels, _ = on_kernels(*of_bundle(bundles["steps"]), gpu=gpu)
 
-    with pytest.raises(EngineError, match=r"expected at most [0-9]+ rows, found 500"):
-        kernels.run(make_network("steps").feeds(500, 2))
+    assert on_kernels(*of_bundle(bundles["steps"]), gpu=gpu)[1] is None
 
 
 def test_failing_gpu_is_a_refused_run(bundles, make_network, on_kernels, monkeypatch):

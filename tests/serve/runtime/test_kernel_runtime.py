@@ -63,6 +63,21 @@ def test_kernels_that_compute_something_else_are_left_out_with_a_note(runtime, b
     )
 
 
+def test_kernels_that_are_wrong_with_many_rows_alone_are_left_out(runtime, bundles, gpu_is):
+    class Spoilt(NumpyGpu):
+        def advance(self, macros, blocks, threads, rows):
+            super().advance(macros, blocks, threads, rows)
+            if rows.tagged is None:
+                self.array(rows.h_n, (1,))[0] += 1
+
+    gpu_is(lambda: Spoilt(multiprocessors=1))
+
+    assert with_kernels(runtime, bundles["steps"]) is runtime
+    (note,) = runtime.facts.notes
+    assert "did not reproduce the golden cases: h_n off by 1 " in note
+    assert "in 64 rows" in note or "in 600 rows" in note
+
+
 def test_gpu_that_fails_is_a_note(runtime, bundles, gpu_is):
     def fail():
         raise GpuError("cuInit: expected success, found CUDA_ERROR_NO_DEVICE")
