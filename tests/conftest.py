@@ -45,7 +45,7 @@ def pytest_runtest_setup(item):
     """Skip what needs a GPU where there is none; `make gpu-check`, which is run where there is one, allows no skip."""
     if item.get_closest_marker("gpu") is None:
         return
-    from cellgate.serve.runtime.onnx_runtime import offers_cuda
+    from cellgate.serve.runtime.onnx_session import offers_cuda
 
     if not offers_cuda():
         pytest.skip("this onnxruntime was built without CUDA")

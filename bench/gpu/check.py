@@ -24,7 +24,7 @@ from figures import failures, page
 from parts import PARTS, ROOT, run_parts
 
 from cellgate.serve.runtime.device_facts import DeviceFacts, device_facts
-from cellgate.serve.runtime.onnx_runtime import offers_cuda, runtime_version
+from cellgate.serve.runtime.onnx_session import offers_cuda, runtime_version
 
 NO_GPU = 2
 

@@ -10,93 +10,18 @@ not exactly what a kernel computes stays with the runtime.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 
 from ..arrays import Array
 from .graph_reader import Graph, Node, stored_array
+from .steps import Concat, Lstm, Product, Split, Squeeze, Stage, Step, Swap
 from .wire import field as wire_field
 from .wire import integer, text
 
 _SWAPPED: Final = (1, 0, 2)
 _LSTM_DEFAULTS: Final = {"direction": b"forward", "input_forget": 0, "layout": 0}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Lstm:
-    """An LSTM layer in one direction: w [4H, I], r [4H, H], b [4H] (both biases added), gates i, o, f, c.
-
-    Inputs by name, "" where left out: x [T, B, I], lengths [B], h0 and c0 [1, B, H]. Outputs likewise: y [T, 1, B, H],
-    h_n and c_n [1, B, H].
-
-    Attributes:
-        batch_first: x is [B, T, I].
-        clears: y is zero after a row's end; else it holds anything there.
-    """
-
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    w: Array
-    r: Array
-    b: Array
-    batch_first: bool = False
-    clears: bool = True
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Product:
-    """A product with stored weights: [..., I] to [..., O] by w [O, I] and b [O]."""
-
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    w: Array
-    b: Array
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Squeeze:
-    """The same values without some axes of size 1."""
-
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    axes: tuple[int, ...]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Split:
-    """Equal parts along the first axis, as many as there are outputs."""
-
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Concat:
-    """Parts one after the other along the first axis."""
-
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Swap:
-    """[A, B, C] to [B, A, C]."""
-
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-
-
-Step = Lstm | Product | Squeeze | Split | Concat | Swap
-
-
-@dataclass(kw_only=True, slots=True)
-class Stage:
-    """Nodes for the runtime, then steps of our own."""
-
-    nodes: list[Node] = field(default_factory=list)
-    steps: list[Step] = field(default_factory=list)
 
 
 def cut(graph: Graph, floats: Iterable[str], lengths: str | None, fits: Callable[[int], bool]) -> list[Stage]:

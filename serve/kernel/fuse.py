@@ -11,7 +11,7 @@ Rules of this file: pure.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from .cut import Concat, Lstm, Squeeze, Stage, Step, Swap
+from .steps import Concat, Lstm, Squeeze, Stage, Step, Swap
 
 _DIRECTIONS = (1,)  # axes that a squeeze takes from y [T, 1, B, H]
 Home = tuple[str, int, int]  # name of the whole, place in it, how many there are

@@ -11,7 +11,7 @@ from ...bundle.manifest import GraphSignature, TensorSpec
 from ..arrays import Array, Arrays
 from ..errors import EngineError
 from ..start_errors import ServerStartError
-from .cut import Lstm, Product, Stage, boundary, cut, part_of_model
+from .cut import boundary, cut, part_of_model
 from .fuse import fuse, homes
 from .gpu import Gpu, GpuError
 from .graph_reader import Graph, read_graph
@@ -21,6 +21,7 @@ from .kernel_states import KernelStates
 from .lstm_kernel import LstmKernel
 from .memory import Scratch
 from .products import Products, Weights
+from .steps import Lstm, Product, Stage
 
 _KINDS: Final = {"float32": 1, "int32": 6, "int64": 7, "float16": 10}
 _TYPES: Final = {

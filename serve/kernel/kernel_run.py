@@ -13,12 +13,12 @@ import numpy as np
 from ...bundle.manifest import GraphSignature
 from ..arrays import Array, Arrays
 from ..errors import EngineError
-from .cut import Concat, Lstm, Product, Split, Squeeze, Stage, Step, Swap
 from .fuse import Home
 from .gpu import Gpu
 from .lstm_kernel import LstmKernel
 from .memory import Placed, RowOrder, Scratch
 from .products import Products, Weights
+from .steps import Concat, Lstm, Product, Split, Squeeze, Stage, Step, Swap
 
 DeviceTensor = Any  # Placed, or onnxruntime.OrtValue
 Names = tuple[str, ...]

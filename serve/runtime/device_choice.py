@@ -14,7 +14,8 @@ from ..start_errors import DeviceUnavailableError, ServerStartError
 from .cpus import usable_cpus
 from .golden_check import check_golden
 from .kernel_runtime import KernelRuntime, with_kernels
-from .onnx_runtime import OnnxRuntime, offers_cuda
+from .onnx_runtime import OnnxRuntime
+from .onnx_session import offers_cuda
 from .placement import CUDA_PROVIDER
 
 OpenRuntime = OnnxRuntime | KernelRuntime

@@ -6,7 +6,7 @@ from onnx import TensorProto, helper, numpy_helper
 from cellgate.bundle.golden import GoldenCase, pack_golden
 from cellgate.bundle.manifest import GraphSignature, Manifest, SessionOptions, StatePair, TensorSpec
 from cellgate.bundle.writer import write_bundle
-from cellgate.serve.runtime.onnx_runtime import runtime_version
+from cellgate.serve.runtime.onnx_session import runtime_version
 
 I, H, O, V = 2, 3, 4, 5
 LEAST = 3  # steps of "windows" and "frames"

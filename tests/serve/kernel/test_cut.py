@@ -6,8 +6,9 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from cellgate.serve.kernel.cut import Concat, Lstm, Split, Squeeze, Swap, boundary, cut, part_of_model
+from cellgate.serve.kernel.cut import boundary, cut, part_of_model
 from cellgate.serve.kernel.graph_reader import read_graph, stored_array
+from cellgate.serve.kernel.steps import Concat, Lstm, Split, Squeeze, Swap
 
 I, H = 3, 4
 VALUES = np.random.default_rng(0)

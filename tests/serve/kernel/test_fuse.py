@@ -7,8 +7,8 @@ import pytest
 from onnx import helper
 
 from cellgate.bundle.manifest import SessionOptions, TensorSpec
-from cellgate.serve.kernel.cut import Lstm, Swap
 from cellgate.serve.kernel.fuse import fuse, homes
+from cellgate.serve.kernel.steps import Lstm, Swap
 from cellgate.serve.start_errors import ServerStartError
 
 from .test_cut import VALUES, H, lstm_weights, model_of, steps_of

@@ -9,7 +9,8 @@ from cellgate.bundle.manifest import SessionOptions
 from cellgate.serve.kernel.gpu import GpuError
 from cellgate.serve.kernel.kernel_graph import may_run
 from cellgate.serve.runtime.kernel_runtime import KernelRuntime, open_kernels, with_kernels
-from cellgate.serve.runtime.onnx_runtime import OnnxRuntime, Parts
+from cellgate.serve.runtime.onnx_runtime import OnnxRuntime
+from cellgate.serve.runtime.onnx_session import Parts
 from cellgate.serve.runtime.placement import OWN_KERNELS
 
 from ..kernel.numpy_gpu import NumpyGpu
