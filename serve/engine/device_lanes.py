@@ -3,10 +3,11 @@
 What was weighed. Fixed places (a lane is a row for its whole life) need no moving about, but then a run has a row for
 every lane, also for those that the planner leaves out, and a row cannot stand still: at length 0 onnxruntime returns a
 zero state (`serve/input_check`). A table inside the network's own graph (Gather before, ScatterND after) would change
-the graph that was verified. So the network's graph stays as it is, and a second, small one moves the states
-(`state_graph`): one more run of three nodes a state tensor before each run of the network, over a table that is small
-beside the weights. On the host stay the steps that go in, the outputs that somebody asked for, and two arrays of
-indices; h and c never leave the device unless a request wants them or brought them.
+the graph that was verified. So the network's graph stays as it is, and the states are moved beside it: by the project's
+own kernels, from and to a table (`kernel/kernel_states`), or, where onnxruntime runs the network, by a second, small
+graph (`runtime/device_states`), one more run of three nodes a state tensor before each of the network's. On the host
+stay the steps that go in, the outputs that somebody asked for, and two arrays of indices; h and c never leave the
+device unless a request wants them or brought them.
 
 Rules of this file: as in `lanes`, of which it changes only where states are. It runs on any device and is tested on the
 CPU against `lanes` bit for bit; it is used on CUDA, and there only after `lane_proof` has held it against the golden

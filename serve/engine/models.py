@@ -86,7 +86,7 @@ class EngineModel:
 def _us(seconds: float) -> str:
     """Return microseconds as exact as they were measured, which is not very."""
     us = seconds * 1e6
-    return f"{us:.2g} us" if us < 10 else f"{us:,.0f} us"  # noqa: PLR2004
+    return f"{us:.2g} us" if us < 10 else f"{us:,.0f} us"  # noqa: PLR2004 - where two digits are whole
 
 
 def open_engine_models(

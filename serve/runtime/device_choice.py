@@ -64,7 +64,7 @@ def clashing_wheels() -> str | None:
     Both install the same import package, the last one overwrites the other, and no installer objects.
     """
     found = [name for name in ("onnxruntime", "onnxruntime-gpu") if _is_installed(name)]
-    if len(found) < 2:  # noqa: PLR2004
+    if len(found) < 2:  # noqa: PLR2004 - both
         return None
     return (
         f"{' and '.join(found)} are both installed and overwrite each other; which one works is chance. "
