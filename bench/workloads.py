@@ -94,7 +94,9 @@ def ensure_bundle(workload: Workload, folder: Path, threads: int = 1) -> Path:
     if not out.exists():
         import torch  # noqa: PLC0415
 
-        from cellgate.export.pipeline import ExportOptions, VerifyOptions, export_bundle  # noqa: PLC0415
+        from cellgate.export.options import ExportOptions  # noqa: PLC0415
+        from cellgate.export.pipeline import export_bundle  # noqa: PLC0415
+        from cellgate.export.proof.verify import VerifyOptions  # noqa: PLC0415
 
         torch.set_num_threads(threads)
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from ..bundle.writer import check_target
 from ..export.onnx_source import export_onnx_file, load_onnx, verify_onnx
-from ..export.pipeline import ExportOptions, build, export_bundle, verify_artefacts
+from ..export.options import ExportOptions
+from ..export.pipeline import build, export_bundle, verify_artefacts
 from ..export.proof.verify import VerifyOptions
 from ..export.source import Source, load_source
 from .case_run import check_case, print_case

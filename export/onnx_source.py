@@ -20,9 +20,11 @@ from ..bundle.graph_scan import MAX_MODEL_BYTES, scan_graph
 from ..bundle.manifest import DType, GraphSignature, Manifest, SessionOptions, StatePair, TensorSpec
 from ..bundle.signature import check_signature
 from ..bundle.writer import write_bundle
+from .bundle_contents import make_contents, make_manifest
 from .error_line import said_by
 from .errors import FrozenAxisError, NotEquivalentError, SignatureError, SourceError
-from .pipeline import ExportOptions, make_contents, make_manifest, refusal
+from .options import ExportOptions
+from .pipeline import refusal
 from .proof.graph_legs import ReferenceLeg, RuntimeLeg
 from .proof.graph_oracle import GraphOracle
 from .proof.report import Report

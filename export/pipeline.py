@@ -9,55 +9,22 @@ from pathlib import Path
 
 from torch import nn
 
-from ..bundle.golden import GoldenCase, pack_golden
 from ..bundle.graph_check import check_graph, scan_graph
-from ..bundle.manifest import GraphSignature, Manifest, SessionOptions, Variant
+from ..bundle.manifest import Manifest, SessionOptions
 from ..bundle.writer import write_bundle
+from .bundle_contents import make_contents, make_manifest, make_variants
 from .errors import NotEquivalentError, SourceError
 from .exportable import Exportable, for_cuda, prepare
 from .graph.onnx_graph import export_onnx
-from .proof.cases import golden_cases, grid, make_inputs
-from .proof.compare import Array
-from .proof.findings import VariantResult, Worst
-from .proof.oracle import Judge, Oracle
+from .options import ExportOptions
+from .proof.findings import Worst
+from .proof.oracle import Oracle
 from .proof.report import Report
 from .proof.torch_legs import EagerLeg
-from .proof.verify import Progress, VerifyOptions, tool_versions, verify
-from .report_page.page import render_page
+from .proof.verify import Progress, verify
 from .torchscript import Scripted, export_torchscript
 
 SCAN_FILE = "model.scan.onnx"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ExportOptions:
-    """What the bundle is called and what is said about it.
-
-    Attributes:
-        name: see bundle.manifest.NAME_PATTERN.
-        version: positive.
-        labels: names of the O classes, or None.
-        normalisation: {"mean": [I], "std": [I]} that callers must apply to x beforehand, or None.
-        told: argument names of a foreign module's forward for the roles sequence, lengths, mask and state.
-        input_dim: I of a foreign module, where it cannot be found.
-        answer: which of the tensors that a foreign module's forward returns is y, by its name; None for the first.
-        float64_gates: whether the graph computes gates and states in float64: slower, see docs/equivalence.md.
-        origin: what the network was made of, for people: "source" and "weights", as Source.origin gives them.
-        overwrite: whether an existing bundle may be replaced.
-        verify: how much to verify.
-    """
-
-    name: str
-    version: int = 1
-    labels: tuple[str, ...] | None = None
-    normalisation: Mapping[str, tuple[float, ...]] | None = None
-    told: Mapping[str, str] | None = None
-    input_dim: int | None = None
-    answer: str | None = None
-    float64_gates: bool = False
-    origin: Mapping[str, str] = field(default_factory=dict)
-    overwrite: bool = False
-    verify: VerifyOptions = field(default_factory=VerifyOptions)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -184,73 +151,3 @@ def refusal(worst: Worst, failures: int, rerun: Callable[[str], str]) -> str:
         f"not equivalent, so no bundle was written: in case {worst.case} {found} ({failures} comparisons failed); "
         f"run it again with {rerun(worst.case)}"
     )
-
-
-def make_variants(graphs: Mapping[str, bytes], report: Report) -> tuple[Variant, ...]:
-    """Return what the manifest says of the variants, which are all for CUDA; no bits where their laws were not run."""
-    found = {file: VariantResult(file=file, leg="", laws=()) for file in graphs}
-    found |= {result.file: result for result in report.variants}
-    return tuple(
-        Variant(
-            file=file,
-            device="cuda",
-            operators=tuple(sorted(scan_graph(graph).operators)),
-            bitwise_rows=found[file].is_bitwise("alone", "padding", "order"),
-            bitwise_chunks=report.streamable and found[file].is_bitwise("chunks"),
-        )
-        for file, graph in graphs.items()
-    )
-
-
-def make_manifest(
-    model: bytes,
-    signature: GraphSignature,
-    session: SessionOptions,
-    oracle: Judge,
-    report: Report,
-    options: ExportOptions,
-) -> Manifest:
-    """Return everything that the bundle says about itself but its files; tolerances are those of the golden cases."""
-    facts = scan_graph(model)
-    tolerances: dict[str, float] = dict.fromkeys((spec.name for spec in signature.outputs), 0.0)
-    for case in golden_cases(grid(signature)):
-        for name, tolerance in oracle.truth(make_inputs(case, signature)).tolerances.items():
-            # Two legs may err in opposite directions, so golden outputs of one are held to twice the bound of each.
-            tolerances[name] = max(tolerances[name], 2.0 * tolerance)
-    return Manifest(
-        name=options.name,
-        version=options.version,
-        network=report.network,
-        graph=signature,
-        opset=facts.opset,
-        operators=tuple(sorted(facts.operators)),
-        streamable=report.streamable,
-        bitwise_rows=report.is_bitwise("alone", "padding", "order"),
-        bitwise_chunks=report.streamable and report.is_bitwise("chunks"),
-        precision="float32",
-        tolerances=tolerances,
-        session=session,
-        tools=tool_versions(),
-        files={},
-        labels=options.labels,
-        normalisation=options.normalisation,
-    )
-
-
-def make_contents(
-    model: bytes,
-    signature: GraphSignature,
-    run: Callable[[dict[str, Array]], dict[str, Array]],
-    report: Report,
-) -> dict[str, bytes]:
-    """Return the files that every bundle holds; ``run`` gives the golden outputs, in the graph's dtypes."""
-    cases = []
-    for case in golden_cases(grid(signature)):
-        inputs = make_inputs(case, signature)
-        cases.append(GoldenCase(id=case.id, inputs=inputs, outputs=run(inputs)))
-    return {
-        "model.onnx": model,
-        "golden.safetensors": pack_golden(cases),
-        "equivalence.json": report.to_json(),
-        "equivalence.html": render_page(report),
-    }

@@ -17,10 +17,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from cellgate.bundle.manifest import GraphSignature
+from cellgate.bundle.manifest import GraphSignature, SessionOptions
 from cellgate.export.exportable import for_cuda, prepare
 from cellgate.export.graph.onnx_graph import export_onnx
-from cellgate.export.pipeline import SessionOptions
 from cellgate.export.proof.compare import Array
 from cellgate.export.proof.findings import SERVED_LEG
 from cellgate.export.proof.oracle import Oracle

@@ -12,7 +12,7 @@ from cellgate.export.errors import NotEquivalentError, SignatureError
 from cellgate.export.exportable import prepare
 from cellgate.export.graph.onnx_graph import export_onnx
 from cellgate.export.onnx_source import export_onnx_file, load_onnx, verify_onnx
-from cellgate.export.pipeline import ExportOptions
+from cellgate.export.options import ExportOptions
 from cellgate.export.proof.cases import Case, make_inputs
 from cellgate.export.proof.graph_oracle import GraphOracle, to_double
 from cellgate.export.proof.oracle import Oracle

@@ -13,7 +13,8 @@ from cellgate.bundle.reader import read_bundle
 from cellgate.export import pipeline
 from cellgate.export.errors import NotEquivalentError, SourceError
 from cellgate.export.graph.onnx_graph import export_onnx
-from cellgate.export.pipeline import ExportOptions, build, export_bundle
+from cellgate.export.options import ExportOptions
+from cellgate.export.pipeline import build, export_bundle
 from cellgate.export.proof.verify import VerifyOptions
 from cellgate.model import SequenceModel
 

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 import cellgate
 from cellgate.export.exportable import prepare
-from cellgate.export.pipeline import ExportOptions, build, verify_artefacts
+from cellgate.export.options import ExportOptions
+from cellgate.export.pipeline import build, verify_artefacts
 from cellgate.export.proof.verify import VerifyOptions
 from cellgate.export.source import load_source
 from cellgate.export.torchscript import export_torchscript, load_torchscript

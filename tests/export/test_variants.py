@@ -12,7 +12,8 @@ from cellgate.bundle.reader import read_bundle
 from cellgate.export.exportable import for_cuda, prepare
 from cellgate.export.graph.cuda_kernels import runs_on_cuda
 from cellgate.export.graph.fused_form import FusedForm, Slots
-from cellgate.export.pipeline import ExportOptions, build, export_bundle, verify_artefacts
+from cellgate.export.options import ExportOptions
+from cellgate.export.pipeline import build, export_bundle, verify_artefacts
 from cellgate.export.proof.verify import VerifyOptions
 from cellgate.export.report_page.page import render_page
 from cellgate.model import SequenceModel

@@ -12,7 +12,7 @@ from cellgate.export.errors import AnswerError, SignatureError, SourceError
 from cellgate.export.exportable import prepare
 from cellgate.export.graph.onnx_graph import export_onnx
 from cellgate.export.onnx_source import export_onnx_file, load_onnx, verify_onnx
-from cellgate.export.pipeline import ExportOptions
+from cellgate.export.options import ExportOptions
 from cellgate.export.proof.verify import VerifyOptions
 
 from ..onnx_files import save, value, weight

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from cellgate.export.exportable import prepare
 from cellgate.export.graph.onnx_graph import export_onnx
 from cellgate.export.graph.wide_gates import widen_gates
-from cellgate.export.pipeline import ExportOptions, build, verify_artefacts
+from cellgate.export.options import ExportOptions
+from cellgate.export.pipeline import build, verify_artefacts
 from cellgate.export.proof.report import Report
 from cellgate.export.proof.verify import VerifyOptions
 from cellgate.model import LSTMCell, LSTMLayer, SequenceModel

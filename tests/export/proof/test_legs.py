@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from cellgate.bundle.manifest import SessionOptions
 from cellgate.export.error_line import first_line
 from cellgate.export.exportable import Exportable, prepare
-from cellgate.export.pipeline import Artefacts, ExportOptions, build
+from cellgate.export.options import ExportOptions
+from cellgate.export.pipeline import Artefacts, build
 from cellgate.export.proof.cases import Case, make_inputs
 from cellgate.export.proof.compare import same_bits
 from cellgate.export.proof.graph_legs import ReferenceLeg, RuntimeLeg

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from cellgate.export.exportable import prepare
 from cellgate.export.graph.onnx_graph import export_onnx
-from cellgate.export.pipeline import Artefacts, ExportOptions, build
+from cellgate.export.options import ExportOptions
+from cellgate.export.pipeline import Artefacts, build
 from cellgate.export.proof.cases import Case, make_inputs
 from cellgate.export.proof.graph_legs import ReferenceLeg, RuntimeLeg
 from cellgate.export.proof.leg import LegUnableError

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cellgate.export.pipeline import Artefacts, ExportOptions, build, refusal, verify_artefacts
+from cellgate.export.options import ExportOptions
+from cellgate.export.pipeline import Artefacts, build, refusal, verify_artefacts
 from cellgate.export.proof.cases import grid
 from cellgate.export.proof.graph_legs import RuntimeLeg
 from cellgate.export.proof.laws import LAW_CASES

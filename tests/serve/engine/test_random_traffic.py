@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from cellgate.bundle.reader import read_bundle
-from cellgate.export.pipeline import ExportOptions, export_bundle
+from cellgate.export.options import ExportOptions
+from cellgate.export.pipeline import export_bundle
 from cellgate.export.proof.verify import VerifyOptions
 from cellgate.model import SequenceModel
 from cellgate.serve.engine.engine import Engine
