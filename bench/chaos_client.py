@@ -26,6 +26,7 @@ class Plan:
     """What is done; see the options."""
 
     store: str = "sqlite"
+    redis_program: str = "redis-server"
     servers: int = 1
     streams: int = 200
     chunks: int = 20

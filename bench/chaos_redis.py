@@ -19,14 +19,15 @@ class RedisProcess:
     Args:
         folder: for its files and its socket.
         seed: of the dice that say how long each harm lasts.
+        program: redis-server or valkey-server.
 
     Attributes:
         url: of the server.
         harms: what can be done to it, each for so many seconds at most.
     """
 
-    def __init__(self, folder: Path, seed: int = 0) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, seed: int = 0, program: str = "redis-server") -> None:
+        self._folder, self._program = folder, program
         self._dice = random.Random(seed)  # noqa: S311 - reproducible, not secret
         self.url = f"unix://{folder}/redis.sock"
         self.harms = {
@@ -42,8 +43,10 @@ class RedisProcess:
         """Start it; it listens when this returns."""
         options = ["--port", "0", "--unixsocket", f"{self._folder}/redis.sock", "--dir", str(self._folder)]
         durable = ["--appendonly", "yes", "--appendfsync", "always", "--save", ""]
-        self._process = subprocess.Popen(["redis-server", *options, *durable], stdout=subprocess.DEVNULL)
+        self._process = subprocess.Popen([self._program, *options, *durable], stdout=subprocess.DEVNULL)
         while not self._is_there():
+            if self._process.poll() is not None:
+                raise SystemExit(f"{self._program}: expected it to start, found it ended")
             time.sleep(PAUSE_S)
 
     def kill(self) -> None:

@@ -10,7 +10,9 @@ from ..settings import Settings
 
 _ELEMENT_BYTES: Final = 8  # of the widest dtype
 _GROWTH: Final = 8  # from a body to its tensors; as `processes` have it
-STORE_LIMIT_S: Final = 2.0  # longest wait for a store before those who wait are told
+# Longest wait for a store before those who wait are told. Under `appendfsync everysec` a Redis that is well takes a
+# second for each commit, and a request may wait for the one before its own too.
+STORE_LIMIT_S: Final = 3.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,7 +7,8 @@ or not, and is raised as such. The password stands in the URL and in no message.
 Source: https://redis.io/docs/latest/commands/waitaof/, .../develop/programmability/eval-intro/.
 """
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -19,9 +20,15 @@ from .record import StreamKey, StreamRecord
 from .record_bytes import RecordError, pack_record, unpack_record
 from .store import DamagedRecordError, StoreDownError, StoreError, Usage, Write
 
+logger = logging.getLogger("cellgate.streams")
+
 _PREFIX: Final = "cellgate:stream:"
 _NOBODY: Final = (redis.TimeoutError, redis.ConnectionError)  # answers, or nobody whom this server may ask
-_KNOWS_WAITAOF: Final = (7, 2)
+# Under `appendfsync everysec` WAITAOF answers before the disk has it in Redis before 8.0 (its pull request 13793) and
+# in every Valkey so far (seen in 8.0.1 and 8.1.1), which says 7.2.4 as its `redis_version`.
+_WAITS_FOR_DISK: Final = (8, 0)
+# Of the connection's own limit: a server looks ten times a second whether somebody has waited for long enough.
+_DISK_SHARE: Final = 0.9
 # KEYS: streams. ARGV, four for each: revision before, or ''; revision, record, milliseconds to keep it.
 _COMPARE_AND_SET: Final = """
 local won = {}
@@ -57,6 +64,8 @@ class RedisStore:
     def __init__(self, url: str, timeout_s: float = 2.0) -> None:
         self._where = _shown(url)
         self._timeout_s = timeout_s
+        self._facts: tuple[bool, str] | None = None  # of the server at the other end of the connection
+        self._told: tuple[bool, str] | None = None  # what they were last
         self._client = redis.Redis.from_url(
             url,
             socket_timeout=timeout_s,
@@ -65,8 +74,8 @@ class RedisStore:
             single_connection_client=False,
             max_connections=1,  # WAITAOF speaks of the writes of its own connection
             protocol=2,
+            redis_connect_func=self._greet,
         )
-        self._facts: tuple[bool, str] | None = None
         self.fault: str | None = None
         try:
             self._learn()
@@ -91,8 +100,15 @@ class RedisStore:
 
     def load(self, key: StreamKey) -> StreamRecord | None:
         """See `StreamStore.load`."""
-        self._learn()  # a replica may lag behind what was answered
-        revision, data = self._ask_again(lambda: self._client.hmget(_name(key), ("r", "b")))
+
+        def read() -> Any:
+            self._learn()  # a replica may lag behind what was answered
+            found = self._client.hmget(_name(key), ("r", "b"))
+            if self._facts is None:
+                raise redis.ConnectionError("another connection than the one that was looked at")
+            return found
+
+        revision, data = self._ask_again(read)
         if data is None:
             return None
         try:
@@ -105,6 +121,7 @@ class RedisStore:
         can_wait, _ = self._learn()
         if not writes:
             return []
+        disk_limit_s = self._timeout_s * _DISK_SHARE
         arguments: list[str | bytes] = []
         for write in writes:
             keep_ms = max(1, int((write.keep_until_s - write.record.touched_s) * 1000))
@@ -113,10 +130,14 @@ class RedisStore:
         pipeline = self._client.pipeline(transaction=False)
         pipeline.eval(_COMPARE_AND_SET, len(writes), *(_name(write.key) for write in writes), *arguments)
         if can_wait:
-            pipeline.execute_command("WAITAOF", 1, 0, int(self._timeout_s * 1000))  # type: ignore[no-untyped-call]
+            pipeline.execute_command("WAITAOF", 1, 0, int(disk_limit_s * 1000))  # type: ignore[no-untyped-call]
         found: list[Any] = self._ask(lambda: _answers(pipeline.execute(raise_on_error=False)))
         if can_wait and found.pop()[0] < 1:
-            raise StoreError(f"{self._where}: expected its disk to take the write in {self._timeout_s:g} s")
+            self._facts = None  # its `appendfsync` may have been set to no meanwhile
+            raise StoreError(
+                f"redis at {self._where}: expected its disk to take the write in {disk_limit_s:g} s, found that it has "
+                "not; under `appendfsync no` it never would"
+            )
         return [won == 1 for won in found[0]]
 
     def sweep(self, now_s: float) -> dict[str, int]:  # noqa: ARG002 - its keys expire by themselves
@@ -127,27 +148,48 @@ class RedisStore:
         """Close the connection."""
         self._client.close()
 
+    def _greet(self, connection: Any) -> None:
+        """The client connects by itself, between two commands too: what is known is of the server before."""
+        self._facts = None
+        connection.on_connect()
+
     def _learn(self) -> tuple[bool, str]:
         """Find out what this Redis can promise: whether to wait for its disk, and the words for it."""
         if self._facts is None:
             info = self._ask_again(self._client.info)
-            if info.get("redis_mode") == "cluster":  # a commit of many streams is one script, on one server
+            if info.get("cluster_enabled"):  # a commit of many streams is one script, on one server
                 raise StoreError(f"redis at {self._where}: expected a single server, found a node of a cluster")
             if info.get("role") == "slave":
                 self._client.connection_pool.disconnect()  # the address may lead to the primary by now
                 raise StoreError(f"redis at {self._where}: expected a primary, found a replica")
-            version = tuple(int(part) for part in str(info["redis_version"]).split(".")[:2])
-            if not info.get("aof_enabled"):
-                self._facts = (
-                    False,
-                    "it keeps no log (appendonly no): its crash may lose some",
-                )
-            elif version >= _KNOWS_WAITAOF:
-                self._facts = (True, "an answer waits until its disk has it (WAITAOF)")
-            else:
-                how = "its crash may lose a second unless its appendfsync is always"
-                self._facts = (False, f"it appends to a file, {how} ({info['redis_version']} has no WAITAOF)")
+            self._facts = self._promise(info)
+            if self._told not in (None, self._facts):
+                logger.warning("redis at %s promises something else now: %s", self._where, self._facts[1])
+            self._told = self._facts
         return self._facts
+
+    def _promise(self, info: Mapping[str, Any]) -> tuple[bool, str]:
+        """Return whether to ask a primary to wait for its disk, and the words for what its answers mean."""
+        if not info.get("aof_enabled"):
+            return False, "it keeps no log (appendonly no): its crash may lose some"
+        appendfsync = self._ask_again(self._appendfsync)
+        if appendfsync == "no":  # it would be waited for in vain
+            how = "its machine's crash may lose some"
+            return False, f"it appends to a file and asks no disk for it (appendfsync no): {how}"
+        waits = "an answer waits until its disk has it"
+        if tuple(int(part) for part in str(info["redis_version"]).split(".")[:2]) >= _WAITS_FOR_DISK:
+            how = ", up to a second: set its appendfsync to always" if appendfsync == "everysec" else ""
+            return True, f"{waits} (WAITAOF){how}"
+        if appendfsync == "always":
+            return False, f"{waits} (appendfsync always)"
+        return False, "it appends to a file: its machine's crash may lose a second unless its appendfsync is always"
+
+    def _appendfsync(self) -> str:
+        """Return when it asks its disk, or nothing where this user may not know."""
+        try:
+            return str(self._client.config_get("appendfsync").get("appendfsync", ""))
+        except redis.ResponseError:
+            return ""
 
     def _ask_again(self, command: Callable[[], Any]) -> Any:
         """Ask for what changes nothing, twice if need be: the connection may be one that was lost long ago."""

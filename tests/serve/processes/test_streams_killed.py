@@ -28,11 +28,12 @@ def chaos():
 
 @pytest.mark.tree
 @pytest.mark.slow
-@pytest.mark.parametrize(("store", "servers"), [("sqlite", 1), ("redis", 2)])
-def test_streams_lose_nothing_whoever_is_killed(chaos, bundle_paths, tmp_path_factory, store, servers):
-    if store == "redis" and shutil.which("redis-server") is None:
-        pytest.skip("the system's package redis-server is not installed")
-    plan = chaos.Plan(store=store, servers=servers, streams=200, chunks=20, kill_every_s=1.0, rows=2)
+@pytest.mark.parametrize("program", ["sqlite", "redis-server", "valkey-server"])
+def test_streams_lose_nothing_whoever_is_killed(chaos, bundle_paths, tmp_path_factory, program):
+    if program != "sqlite" and shutil.which(program) is None:
+        pytest.skip(f"the system's package {program} is not installed")
+    shared = {} if program == "sqlite" else {"store": "redis", "redis_program": program, "servers": 2}
+    plan = chaos.Plan(**shared, streams=200, chunks=20, kill_every_s=1.0, rows=2)
 
     outcome = chaos.run(str(bundle_paths["steps"]), plan, tmp_path_factory.mktemp("chaos"))
 

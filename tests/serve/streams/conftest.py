@@ -5,8 +5,11 @@ The oracle runs a whole sequence once, on the runtime itself: what its chunks gi
 
 import itertools
 import shutil
+import subprocess
 import threading
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +22,10 @@ from cellgate.serve.streams.store import StoreError
 
 from .driver import Driver, ManualClock, ShakyStore, limits_of
 from .records import record_of, same_record
-from .redis_process import RedisServer
+from .redis_process import NO_SERVER, PROGRAMS, RedisServer, version_of
+
+KNOWS_WAITAOF = [program for program in PROGRAMS if version_of(program) >= (7, 2)]
+WAITS_FOR_DISK = [program for program in PROGRAMS if program == "redis-server" and version_of(program) >= (8, 0)]
 
 
 @pytest.fixture(scope="session")
@@ -141,15 +147,13 @@ def whole_of(engine_models):
 
 
 @pytest.fixture(scope="session")
-def redis_server(tmp_path_factory):
-    """Start Redis servers of one's own, or skip where the system has none."""
-    if shutil.which("redis-server") is None:
-        pytest.skip("the system's package redis-server is not installed")
+def start_redis(tmp_path_factory):
+    """Run a server of one's own of some program."""
 
     @contextmanager
-    def run(*options):
-        folder = tmp_path_factory.mktemp("redis")
-        server = RedisServer(folder, "--appendonly", "yes", "--appendfsync", "always", "--save", "", *options).start()
+    def run(program, *options, preload=None):
+        log = ("--appendonly", "yes", "--appendfsync", "always", "--save", "")
+        server = RedisServer(program, tmp_path_factory.mktemp("redis"), *log, *options, preload=preload).start()
         try:
             yield server
         finally:
@@ -157,6 +161,45 @@ def redis_server(tmp_path_factory):
                 server.kill()
 
     return run
+
+
+@pytest.fixture(scope="session", params=PROGRAMS or ["none"])
+def redis_server(start_redis, request):
+    """Start servers of one's own, of every program that the system has, or skip."""
+    if request.param not in PROGRAMS:
+        pytest.skip(NO_SERVER)
+    return partial(start_redis, request.param)
+
+
+@pytest.fixture(scope="session", params=KNOWS_WAITAOF or ["none"])
+def waitaof_server(start_redis, request):
+    """Start servers that have WAITAOF, or skip."""
+    if request.param not in KNOWS_WAITAOF:
+        pytest.skip("found no redis-server or valkey-server of 7.2 or newer, which has WAITAOF")
+    return partial(start_redis, request.param)
+
+
+@pytest.fixture(scope="session", params=WAITS_FOR_DISK or ["none"])
+def waiting_server(start_redis, request):
+    """Start servers whose WAITAOF waits for the disk under `appendfsync everysec` too, or skip."""
+    if request.param not in WAITS_FOR_DISK:
+        pytest.skip(
+            "found no redis-server of 8.0 or newer, whose WAITAOF waits for the disk under appendfsync everysec"
+        )
+    return partial(start_redis, request.param)
+
+
+@pytest.fixture(scope="session")
+def forgetful_disk(tmp_path_factory):
+    """The library of a disk that keeps what was asked of it, and nothing else; or skip."""
+    if shutil.which("cc") is None:
+        pytest.skip("found no C compiler, which builds the disk that forgets")
+    library = tmp_path_factory.mktemp("disk") / "held_log.so"
+    source = Path(__file__).with_name("held_log.c")
+    subprocess.run(
+        ["cc", "-shared", "-fPIC", "-Wall", "-Werror", "-o", library, source, "-ldl", "-lpthread"], check=True
+    )
+    return library
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,9 @@
-"""Records of streams, and when two of them are equal."""
+"""Records of streams, when two of them are equal, and one that is written."""
 
 import numpy as np
 
-from cellgate.serve.streams.record import StreamRecord
+from cellgate.serve.streams.record import StreamKey, StreamRecord
+from cellgate.serve.streams.store import Write
 
 DIGEST = "ab" * 32
 
@@ -36,3 +37,9 @@ def same_record(actual, expected):
             return False
         pairs += [(actual.answer[name], expected.answer[name]) for name in expected.answer]
     return all((a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes()) for a, b in pairs)
+
+
+def put(store, record, expected=None):
+    """Write the stream 7 of the model m, to be kept for ever."""
+    write = Write(key=StreamKey("m", 7), expected=expected, record=record, expires_s=1e12, keep_until_s=1e12)
+    return store.commit([write])

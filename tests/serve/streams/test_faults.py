@@ -142,6 +142,29 @@ def test_a_store_that_is_slow_costs_503_and_nothing_else_and_is_believed_only_af
     assert np.concatenate(ys, axis=1).tobytes() == whole_of(x)["y"].tobytes()
 
 
+def test_a_request_may_wait_for_two_commits_of_a_second_each(make_durable, make_work, make_x):
+    """Its own and the one before it: so slow is a Redis that is well under `appendfsync everysec`."""
+    driver, x, gates = make_durable(), make_x(4), [threading.Event(), threading.Event()]
+    for name in (1, 2):
+        driver.ask(make_work(x, StreamRef(id=name, is_start=True)))
+    waiting = iter(gates)
+    driver.store.before = lambda _writes: next(waiting).wait(PATIENCE_S)
+    tickets = [driver.post(make_work(x, StreamRef(id=1)))]
+    while len(driver.store.commits) != 3:
+        driver.turn()
+        driver.clock.now += 1e-4
+    tickets.append(driver.post(make_work(x, StreamRef(id=2))))
+    while not driver.engine._port._orders:
+        driver.turn()
+        driver.clock.now += 1e-4
+
+    for gate, ticket in zip(gates, tickets, strict=True):
+        driver.clock.now += 1.1
+        driver.turn()
+        gate.set()
+        assert driver.drain_until(ticket)[0].step == 1
+
+
 def test_a_process_that_stood_still_does_not_blame_the_store(make_durable, make_work, make_x):
     driver, x, gate = make_durable(store_limit_s=2.0), make_x(4), threading.Event()
     driver.store.before = lambda _writes: gate.wait(PATIENCE_S)

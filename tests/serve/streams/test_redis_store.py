@@ -1,4 +1,4 @@
-"""What Redis alone must keep: its own words for what it promises, a killed server, no password in any message."""
+"""What Redis alone must keep: a killed server, who takes over its address, no password in any message."""
 
 import socket
 from contextlib import closing
@@ -9,14 +9,12 @@ import pytest
 from cellgate.serve.settings import Settings
 from cellgate.serve.streams.record import StreamKey
 from cellgate.serve.streams.redis_store import RedisStore, _shown
-from cellgate.serve.streams.store import DamagedRecordError, StoreError, Write
+from cellgate.serve.streams.store import DamagedRecordError, StoreError
 from cellgate.serve.streams.store_choice import open_store
 
+from .records import put
+
 A = StreamKey("m", 7)
-
-
-def put(store, record, expected=None):
-    return store.commit([Write(key=A, expected=expected, record=record, expires_s=1e12, keep_until_s=1e12)])
 
 
 def test_what_was_committed_is_there_after_redis_was_killed(redis_server, make_record, is_same_record):
@@ -33,50 +31,6 @@ def test_what_was_committed_is_there_after_redis_was_killed(redis_server, make_r
 
         assert is_same_record(store.load(A), make_record(4))
         assert put(store, make_record(5, revision=6), expected=5) == [True]
-        store.close()
-
-
-def test_a_redis_that_keeps_no_log_is_told_apart(redis_server):
-    with redis_server() as server:
-        store = RedisStore(server.url)
-        assert "shared by all servers that use it: " in store.line
-        assert "WAITAOF" in store.line
-        store.close()
-    with redis_server("--appendonly", "no") as server:
-        store = RedisStore(server.url)
-        assert store.line.endswith("it keeps no log (appendonly no): its crash may lose some")
-        store.close()
-
-
-def test_an_answer_waits_for_the_disk_where_redis_can_say_so(redis_server, make_record, monkeypatch):
-    with redis_server() as server:
-        store = RedisStore(server.url)
-        asked = []
-        store._facts = (True, "a newer one")
-        real = store._client.pipeline
-
-        def pipeline(**options):
-            made = real(**options)
-            execute = made.execute_command
-
-            def command(*words):
-                if words[0] == "WAITAOF":  # the Redis at hand is older: stand in for its answer
-                    asked.append(words)
-                    return execute("ECHO", "x")
-                return execute(*words)
-
-            made.execute_command = command
-            run = made.execute
-            made.execute = lambda **options: [*run(**options)[:-1], acknowledged]
-            return made
-
-        monkeypatch.setattr(store._client, "pipeline", pipeline)
-        acknowledged = [1, 0]
-        assert put(store, make_record(4)) == [True]
-        acknowledged = [0, 0]
-        with pytest.raises(StoreError, match="expected its disk to take the write"):
-            put(store, make_record(5, revision=6), expected=5)
-        assert asked == [("WAITAOF", 1, 0, 2000)] * 2
         store.close()
 
 
@@ -140,6 +94,18 @@ def test_who_takes_over_the_address_is_found_though_the_old_primary_lives_on_as_
         assert store.load(A) is None
         assert put(store, make_record(4)) == [True]
         assert is_same_record(store.load(A), make_record(4))
+        store.close()
+
+
+def test_a_replica_at_the_address_of_a_primary_that_died_is_not_read(redis_server, make_record):
+    with redis_server() as old, redis_server("--replicaof", "127.0.0.1 1") as replica:
+        store = RedisStore(old.url)
+        put(store, make_record(4))
+        old.kill()
+        Path(replica.socket).rename(old.socket)
+
+        with pytest.raises(StoreError, match="expected a primary, found a replica"):
+            store.load(A)
         store.close()
 
 

@@ -1,7 +1,7 @@
-"""One contract for all stores: the same cases, and a model dictionary driven at random, on memory, SQLite and Redis."""
+"""One contract for all stores, memory, SQLite, Redis, Valkey: the same cases, and a dictionary driven at random."""
 
 import math
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import pytest
@@ -15,6 +15,8 @@ from cellgate.serve.streams.redis_store import RedisStore
 from cellgate.serve.streams.sqlite_store import SqliteStore
 from cellgate.serve.streams.store import Write
 
+from .redis_process import NO_SERVER, PROGRAMS
+
 A, B = StreamKey("m", 7), StreamKey("m", "7")
 IDLE_S, KEPT_S = 60.0, 30.0
 
@@ -26,12 +28,13 @@ def write_of(key, record, expected=None):
 
 
 @pytest.fixture(scope="module")
-def running_redis(redis_server):
-    with redis_server() as server:
-        yield server
+def running(start_redis):
+    """A server of each program."""
+    with ExitStack() as servers:
+        yield {program: servers.enter_context(start_redis(program)) for program in PROGRAMS}
 
 
-@pytest.fixture(params=["memory", "sqlite", "redis"])
+@pytest.fixture(params=["memory", "sqlite", *(PROGRAMS or ["none"])])
 def open_store(request, tmp_path):
     """A context with an empty store."""
 
@@ -49,16 +52,16 @@ def open_store(request, tmp_path):
 
     @contextmanager
     def redis():
-        store = RedisStore(request.getfixturevalue("running_redis").url)
+        store = RedisStore(request.getfixturevalue("running")[request.param].url)
         store._client.flushall()
         try:
             yield store
         finally:
             store.close()
 
-    if request.param == "redis":
-        request.getfixturevalue("running_redis")
-    return {"memory": memory, "sqlite": sqlite, "redis": redis}[request.param]
+    if request.param == "none":
+        pytest.skip(NO_SERVER)
+    return {"memory": memory, "sqlite": sqlite}.get(request.param, redis)
 
 
 def test_what_is_written_is_read_and_others_are_not(open_store, make_record, is_same_record):
@@ -164,15 +167,15 @@ def test_the_oldest_marks_go_first_where_there_are_too_many(tmp_path, make_recor
         store.close()
 
 
-def test_redis_keeps_a_record_as_long_as_it_may_be_needed(running_redis, make_record):
-    store = RedisStore(running_redis.url)
-    store._client.flushall()
-    store.commit([write_of(A, make_record(4)), write_of(B, make_record(4, ended=END))])
+def test_redis_keeps_a_record_as_long_as_it_may_be_needed(redis_server, make_record):
+    with redis_server() as server:
+        store = RedisStore(server.url)
+        store.commit([write_of(A, make_record(4)), write_of(B, make_record(4, ended=END))])
 
-    assert 89_000 < store._client.pttl("cellgate:stream:m:n:7") <= 90_000
-    assert 29_000 < store._client.pttl("cellgate:stream:m:s:7") <= 30_000
-    assert store.sweep(1e9) == {}
-    store.close()
+        assert 89_000 < store._client.pttl("cellgate:stream:m:n:7") <= 90_000
+        assert 29_000 < store._client.pttl("cellgate:stream:m:s:7") <= 30_000
+        assert store.sweep(1e9) == {}
+        store.close()
 
 
 KEYS = st.sampled_from([A, B, StreamKey("other", 7)])
