@@ -3,14 +3,14 @@
 # runs the tests of the folders that it compiles against it, but for the slow ones, from a folder that holds no source.
 set -euo pipefail
 unset PYTHONDONTWRITEBYTECODE # hundreds of processes import the same
-python=${1:?usage: compiled_test.sh PYTHON}
+python=$(realpath --no-symlinks "${1:?usage: compiled_test.sh PYTHON}")
 root=$(cd "$(dirname "$0")/.." && pwd)
 work=$(mktemp -d)
 tidy() { rm -rf "$work" "$root"/build/{compiled,lib.*,temp.*,bdist.*}; }
 trap tidy EXIT
 
 cd "$root"
-CELLGATE_COMPILE=1 PIP_CONSTRAINT="$root/constraints.txt" \
+CELLGATE_COMPILE=1 PIP_BUILD_CONSTRAINT="$root/constraints.txt" \
     "$python" -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir "$work/dist" .
 "$python" -m pip install --quiet --disable-pip-version-check --no-deps --no-compile --target "$work/site" "$work"/dist/*.whl
 [ ! -e "$work/site/cellgate/setup.py" ]
