@@ -29,7 +29,7 @@ sources := $(wildcard *.py model/*.py export/*.py export/*/*.py bundle/*.py)
 
 protos := inference.proto health.proto
 
-.PHONY: help serve test coverage check bench gpu-check proto wheel-test deploy-check compose-test example clean
+.PHONY: help serve test coverage check bench gpu-check proto wheel-test compiled-test deploy-check compose-test example clean
 
 help: ## say what there is
 	@echo 'cellgate: from a PyTorch LSTM to a verified bundle to a served prediction'
@@ -69,6 +69,9 @@ proto: $(VENV)/.test ## generate the messages of gRPC from serve/rpc/*.proto
 
 wheel-test: $(VENV)/.test ## build the wheel, install it elsewhere, run the tests against it, with branch coverage
 	tests/wheel_test.sh $(bin)/python "$(TORCH_INDEX_URL)"
+
+compiled-test: $(VENV)/.test ## build the wheel with compiled modules, run the tests of their folders (a C compiler)
+	tests/compiled_test.sh $(bin)/python
 
 deploy-check: $(VENV)/.deploy ## the Dockerfile's rules, and the Kubernetes manifests' schemas
 	$(bin)/hadolint Dockerfile

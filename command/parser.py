@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from typing import Any, Final, NoReturn
 
 from .. import __version__
+from ..serve.compiled import is_compiled
 from .bench_options import BENCH
 from .common_options import Command
 from .errors import UsageError
@@ -90,7 +91,8 @@ def make_parser() -> Parser:
         formatter_class=HelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"cellgate {__version__}")
+    version = f"cellgate {__version__}{', compiled'[: 10 * is_compiled()]}"
+    parser.add_argument("--version", action="version", version=version)
     parser.add_argument("--debug", action="store_true", help=_DEBUG_HELP)  # before the command, too
     commands = parser.add_subparsers(
         dest="command", metavar="COMMAND", required=True, prog="cellgate", help=argparse.SUPPRESS

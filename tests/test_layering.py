@@ -150,4 +150,5 @@ def test_every_folder_with_code_is_in_the_wheel():
 
 @pytest.mark.tree
 def test_no_file_at_the_root_slips_into_the_wheel():
-    assert {file.name for file in ROOT.glob("*.py")} == {"__init__.py", "__main__.py"}
+    built = {"setup.py"}  # leaves itself out, which compiled_test.sh looks for
+    assert {file.name for file in ROOT.glob("*.py")} - built == {"__init__.py", "__main__.py"}

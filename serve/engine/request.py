@@ -3,7 +3,6 @@
 Rules of this file: records and their arithmetic only; `lanes` moves them, `plan` decides which.
 """
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 from ..arrays import Array
@@ -75,7 +74,6 @@ class Request:
         return answer if len(names) == 1 else {name: answer[name] for name in names}
 
 
-@dataclass(slots=True, eq=False)
 class Lane:
     """One row on its way through time.
 
@@ -89,10 +87,13 @@ class Lane:
         slot: where its state is kept between runs.
     """
 
-    request: Request
-    row: int
-    source: Array
-    remaining: int
-    due_s: float
-    position: int = 0
-    slot: int = ZERO_SLOT
+    __slots__ = ("due_s", "position", "remaining", "request", "row", "slot", "source")
+
+    def __init__(self, request: Request, row: int, source: Array, remaining: int, due_s: float) -> None:
+        self.request = request
+        self.row = row
+        self.source = source
+        self.remaining = remaining
+        self.due_s = due_s
+        self.position = 0
+        self.slot: int = ZERO_SLOT

@@ -108,7 +108,7 @@ class RunTimes:
     runs: int = 0
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(init=False, slots=True)
 class Work:
     """One request for the engine: rows of unequal length, their states, and what is wanted of them.
 
@@ -129,10 +129,35 @@ class Work:
     lengths: Array
     states: tuple[Array | None, ...]
     outputs: tuple[str, ...]
-    priority: int = 0
-    deadline_s: float | None = None
-    times: RunTimes | None = None
-    stream: StreamRef | None = None
+    priority: int
+    deadline_s: float | None
+    times: RunTimes | None
+    stream: StreamRef | None
+
+    # By hand, for the one that a dataclass makes of text is never compiled (`setup.py`).
+    # By hand: the one that a dataclass makes while it is imported would never be compiled (`setup.py`).
+    def __init__(
+        self,
+        *,
+        model: str,
+        sequence: Array,
+        lengths: Array,
+        states: tuple[Array | None, ...],
+        outputs: tuple[str, ...],
+        priority: int = 0,
+        deadline_s: float | None = None,
+        times: RunTimes | None = None,
+        stream: StreamRef | None = None,
+    ) -> None:
+        self.model = model
+        self.sequence = sequence
+        self.lengths = lengths
+        self.states = states
+        self.outputs = outputs
+        self.priority = priority
+        self.deadline_s = deadline_s
+        self.times = times
+        self.stream = stream
 
     @property
     def rows(self) -> int:

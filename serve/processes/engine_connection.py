@@ -223,6 +223,8 @@ class EngineConnection:
             kind, model, name = words
         except (TypeError, ValueError) as err:
             raise FrameError("order", "kind, model and id", words) from err
+        if not isinstance(model, str) or not isinstance(name, (int, str)):
+            raise FrameError("order", "kind, model and id", words)
         if kind not in get_args(OrderKind) or request_id in self._live or request_id in self._ordered:
             raise FrameError("order", "one that there is, and an id that is not in use", kind)
 

@@ -16,6 +16,7 @@ from safetensors.numpy import save_file
 from cellgate import __version__
 from cellgate.__main__ import main
 from cellgate.bundle.errors import NotABundleError
+from cellgate.command import parser
 from cellgate.command.entry import explain
 from cellgate.command.errors import CheckFailedError, UsageError
 from cellgate.command.export_options import role
@@ -48,11 +49,13 @@ def test_nothing_asked_is_answered_with_the_help(run):
     assert "exit status: 0 done; 1 the check failed" in done.out
 
 
-def test_main_reads_the_arguments_of_the_process(monkeypatch, capsys):
+@pytest.mark.parametrize(("compiled", "found"), [(False, ""), (True, ", compiled")])
+def test_main_reads_the_arguments_of_the_process(monkeypatch, capsys, compiled, found):
     monkeypatch.setattr(sys, "argv", ["cellgate", "--version"])
+    monkeypatch.setattr(parser, "is_compiled", lambda: compiled)
 
     assert main() == 0
-    assert capsys.readouterr().out == f"cellgate {__version__}\n"
+    assert capsys.readouterr().out == f"cellgate {__version__}{found}\n"
 
 
 @pytest.mark.parametrize("command", COMMANDS)

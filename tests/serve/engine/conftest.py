@@ -20,7 +20,7 @@ from .adding import (
     sums_of,
     work_of,
 )
-from .waiters import Gate
+from .waiters import Breakable, Gate
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ async def start(make_engine, make_model):
 
     async def start_it(runtime, **limits):
         engine, _ = make_engine(make_model(runtime), **limits)
-        port = ThreadedEngine(engine)
+        port = ThreadedEngine(Breakable(engine))
         port.start(asyncio.get_running_loop())
         opened.append(port)
         return port

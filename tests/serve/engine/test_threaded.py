@@ -10,7 +10,7 @@ from cellgate.serve.engine.port import infer
 from cellgate.serve.engine.threaded import ThreadedEngine
 from cellgate.serve.errors import EngineError, QueueFull
 
-from .waiters import WAIT_S, Done, in_a_run, settle
+from .waiters import WAIT_S, Breakable, Done, in_a_run, settle
 
 
 async def test_answer_comes_on_the_loop_after_submit_has_returned(start, make_runtime, make_work, expected_of, is_same):
@@ -155,7 +155,7 @@ async def test_held_run_runs_though_nobody_else_comes(make_runtime, make_model, 
     """The thread sleeps for as long as the engine says, by the real clock."""
     from cellgate.serve.engine.engine import Engine
 
-    engine = Engine([make_model(make_runtime())], make_limits())
+    engine = Breakable(Engine([make_model(make_runtime())], make_limits()))
     waits = iter([0.002, 0.001])
     real = engine.wait_s
     engine.wait_s = lambda: next(waits, None) or real()

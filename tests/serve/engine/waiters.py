@@ -20,6 +20,16 @@ class Gate:
         assert self.opened.wait(WAIT_S)
 
 
+class Breakable:
+    """An engine of which methods can be replaced: those of a compiled one cannot."""
+
+    def __init__(self, engine):
+        self._engine = engine
+
+    def __getattr__(self, name):
+        return getattr(self._engine, name)
+
+
 class Done:
     """What a waiter was told, and in which thread; can be awaited."""
 

@@ -111,10 +111,12 @@ def test_an_order_that_is_cancelled_or_left_behind_is_cancelled_in_the_engine(ru
         pack_mixed(Kind.ORDER, 1, ["odd", "steps", 1], b""),
         pack_mixed(Kind.ORDER, 1, ["show", "steps"], b""),
         pack_mixed(Kind.ORDER, 1, 5, b""),
+        pack_mixed(Kind.ORDER, 1, ["show", 5, 1], b""),
+        pack_mixed(Kind.ORDER, 1, ["show", "steps", 1.5], b""),
         pack_bare(Kind.ORDER, 1),
         pack_mixed(Kind.ORDER, 1, ["show", "steps", 1], b"") * 2,
     ],
-    ids=["kind", "short", "number", "bare", "twice"],
+    ids=["kind", "short", "number", "model", "id", "bare", "twice"],
 )
 def test_an_order_that_is_none_costs_its_connection(run_loop, connect_wire, ordered, frame):
     engine, found = ordered
