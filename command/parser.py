@@ -91,7 +91,7 @@ def make_parser() -> Parser:
         formatter_class=HelpFormatter,
         allow_abbrev=False,
     )
-    version = f"cellgate {__version__}{', compiled'[: 10 * is_compiled()]}"
+    version = f"cellgate {__version__}" + (", compiled" if is_compiled() else "")
     parser.add_argument("--version", action="version", version=version)
     parser.add_argument("--debug", action="store_true", help=_DEBUG_HELP)  # before the command, too
     commands = parser.add_subparsers(

@@ -134,7 +134,6 @@ class Work:
     times: RunTimes | None
     stream: StreamRef | None
 
-    # By hand, for the one that a dataclass makes of text is never compiled (`setup.py`).
     # By hand: the one that a dataclass makes while it is imported would never be compiled (`setup.py`).
     def __init__(
         self,
