@@ -16,6 +16,7 @@ from ..exportable import Exportable
 from .assumptions import WrongGraphError, prove_graph, sizes_against
 from .capture_error import not_captured, not_in_onnx, place_of
 from .clean_graph import clean
+from .exact_ops import exact_translations
 from .hoist import hoist
 from .recurrent_ops import OPSET, translation_table
 from .size_guards import LONGEST_AXIS, FewStepsError, frozen_axis_error, quiet_capture, size_guards_recorded
@@ -136,7 +137,7 @@ def _translate(program: torch.export.ExportedProgram, exportable: Exportable) ->
                 opset_version=OPSET,
                 input_names=[spec.name for spec in signature.inputs],
                 output_names=[spec.name for spec in signature.outputs],
-                custom_translation_table=translation_table(),
+                custom_translation_table=translation_table() | exact_translations(),
             )
     except torch.onnx.OnnxExporterError as err:
         raise not_in_onnx(_innermost(err), program) from err
