@@ -70,8 +70,11 @@ def nothing_lost_in_graph(module: nn.Module) -> Iterator[None]:
 
 
 def _place() -> str:
+    return place_of_frame(sys._getframe(2))  # noqa: SLF001 - the documented way to walk the stack without reading sources
+
+
+def place_of_frame(frame: FrameType | None) -> str:
     """Return " at FILE:LINE (FUNCTION)" of the code that called torch; "" where none stands between it and us."""
-    frame: FrameType | None = sys._getframe(2)  # noqa: SLF001 - the documented way to walk the stack without reading sources
     while frame is not None and frame.f_code.co_filename.startswith(_BETWEEN):
         frame = frame.f_back
     if frame is None or frame.f_code.co_filename.startswith(_HOUSE):

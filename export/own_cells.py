@@ -18,6 +18,7 @@ from ..model.cell import name_of, state_form
 from ..model.stack import output_width_of
 from .error_line import said_by
 from .errors import SourceError
+from .half_precision import half_precision_in, say_half_precision
 
 _B: Final = 3
 _T: Final = 2
@@ -32,7 +33,7 @@ def check_own_cells(network: nn.Module, signature: GraphSignature) -> None:
         signature: of its graph.
 
     Raises:
-        SourceError: a cell fails, or returns something else than the cell protocol says.
+        SourceError: a cell fails, returns something else than the cell protocol says, or computes in half precision.
     """
     layers = [part for part in network.modules() if isinstance(part, LSTMLayer) and not _is_of_this_house(part.cell)]
     running: list[nn.Module] = []
@@ -42,14 +43,15 @@ def check_own_cells(network: nn.Module, signature: GraphSignature) -> None:
             check = partial(_check_output, running, output_width_of(layer))
             hooks.callback(layer.cell.register_forward_hook(check).remove)
         try:
-            if layers:
-                network(_sequence(signature))
+            found = half_precision_in(lambda: network(_sequence(signature))) if layers else ""
         except CellError as err:
             raise SourceError(str(err)) from err
         except Exception as err:
             if not running:  # it was in no cell, and is said where the whole is captured
                 return
             raise SourceError(_failed(running[-1], err)) from err
+    if found:
+        raise SourceError(say_half_precision(type(network).__name__, found))
 
 
 def _failed(cell: nn.Module, err: Exception) -> str:

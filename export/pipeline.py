@@ -3,6 +3,7 @@
 Rules of this file: each step's promise is checked before the next; a bundle that is not equivalent is not written.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -139,10 +140,16 @@ def export_bundle(
 
 def refusal(worst: Worst, failures: int, rerun: Callable[[str], str]) -> str:
     """Say in one sentence what failed worst and how to run it again."""
+    place = ", ".join(str(k) for k in worst.index)
     if worst.complaint:
         found = f"{worst.leg}: {worst.complaint}"
+    elif worst.leg == EagerLeg.name and math.isinf(worst.max_abs):
+        found = (
+            f"{worst.output}[{place}] is not finite where PyTorch runs the network itself, expected a number; look for "
+            "an overflow, a logarithm of zero and a division by it: f / (f + i) of two shut gates is "
+            "torch.sigmoid(F.logsigmoid(a) - F.logsigmoid(b)) of what goes into them"
+        )
     else:
-        place = ", ".join(str(k) for k in worst.index)
         found = (
             f"{worst.output}[{place}] of {worst.leg} is off by {worst.max_abs:.3g} ({worst.ulps:.0f} ULP), "
             f"expected at most {worst.tolerance:.3g}"

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ..error_line import said_by
 from ..errors import FrozenAxisError, SignatureError
 from ..graph.capture_error import place_of
+from ..half_precision import half_precision_in, say_half_precision
 from .answered_steps import check_answered
 from .input_probe import PROBE_ROWS, example
 from .proof_steps import proof_steps
@@ -35,10 +36,12 @@ def prove_as_it_came(network: ForeignNetwork, module: nn.Module) -> None:
     """Hold the network against the module before any exchange, each row of a batch alone, for several lengths.
 
     Raises:
-        SignatureError: the module fails for one row or for few steps, or gives something else.
+        SignatureError: the module fails for one row or for few steps, gives something else, or computes in half
+            precision.
         FrozenAxisError: it fails from some number of steps on.
     """
     theirs = copy.deepcopy(module).eval()
+    _refuse_half_precision(network, theirs)
     equal_for = 0
     for steps in proof_steps(module, network.least_steps, shortened=not network.sees_steps):
         x = example(network, steps, PROBE_ROWS if steps <= _FEW else 1, seed=2)
@@ -55,6 +58,16 @@ def prove_as_it_came(network: ForeignNetwork, module: nn.Module) -> None:
         if not _alike(alone, y) and _alike(alone, _rows_alone(network, _shaken(theirs), x)):
             raise SignatureError(_differs(type(module).__name__, steps, equal_for))
         equal_for = max(equal_for, steps)
+
+
+def _refuse_half_precision(network: ForeignNetwork, theirs: nn.Module) -> None:
+    x = example(network, network.probe_steps[0], 1, seed=2)
+    try:
+        found = half_precision_in(partial(network.call_as_it_came, theirs, x))
+    except Exception:  # noqa: BLE001 - what fails, and for how many steps, is told by the runs that follow
+        return
+    if found:
+        raise SignatureError(say_half_precision(f"{type(theirs).__name__}.forward", found))
 
 
 def gives_nan(name: str, steps: int) -> str:

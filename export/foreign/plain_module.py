@@ -8,6 +8,7 @@ import copy
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
+from torch.nn.utils import parametrize
 
 from ...bundle.graph_scan import MAX_MODEL_BYTES
 from ..error_line import first_line
@@ -20,7 +21,8 @@ _WRAPPERS = {"OptimizedModule": "_orig_mod", "DataParallel": "module", "Distribu
 def plain_copy(source: object) -> nn.Module:
     """Return a copy on the CPU that neither trains nor draws gradients; the source stays as it is.
 
-    What ``torch.compile`` and ``nn.DataParallel`` put around a module is left out, and ``max_norm`` of its tables done.
+    What ``torch.compile`` and ``nn.DataParallel`` put around a module is left out, ``max_norm`` of its tables done, and
+    weights that a norm or another parametrization computes stand in its place.
 
     Raises:
         SourceError: ``source`` is no module, is compiled TorchScript, quantised or not complete yet, cannot be copied,
@@ -61,6 +63,7 @@ def plain_copy(source: object) -> nn.Module:
         raise SourceError(
             f"{kind} cannot be copied, expected copy.deepcopy to take it: {first_line(err)}{_computed(source)}"
         ) from err
+    _hold_computed_weights(copied)
     _refuse_nan(copied)
     renorm_tables(copied)
     return copied
@@ -104,7 +107,7 @@ def _refuse_computed_weights(source: nn.Module) -> None:
         SourceError: names the layer and what takes the norm off.
     """
     for path, module in source.named_modules():
-        name = _parametrized(module) if isinstance(module, nn.RNNBase) else None
+        name = next(iter(_parametrized(module)), None) if isinstance(module, nn.RNNBase) else None
         call = f'torch.nn.utils.parametrize.remove_parametrizations(layer, "{name}")'
         if name is None:
             name = next((n for n in vars(module) if n + "_g" in dict(module.named_parameters(recurse=False))), None)
@@ -114,6 +117,16 @@ def _refuse_computed_weights(source: nn.Module) -> None:
                 f"{path or 'the module'} computes {name} anew for each call, as weight norm does, expected plain "
                 f"weights; let the factory end with {call}, which keeps the values"
             )
+
+
+def _hold_computed_weights(copied: nn.Module) -> None:
+    """Put the value of each weight that a parametrization computes in its place, unless it is another each time."""
+    for module in copied.modules():
+        for name in _parametrized(module):
+            with torch.no_grad():
+                alike = torch.equal(getattr(module, name), getattr(module, name))
+            if alike:
+                parametrize.remove_parametrizations(module, name)
 
 
 def _refuse_more_than_a_file(source: nn.Module) -> None:
@@ -130,6 +143,6 @@ def _refuse_more_than_a_file(source: nn.Module) -> None:
         )
 
 
-def _parametrized(module: nn.Module) -> str | None:
+def _parametrized(module: nn.Module) -> list[str]:
     found = getattr(module, "parametrizations", None)
-    return next(iter(found), None) if isinstance(found, nn.ModuleDict) else None
+    return list(found) if isinstance(found, nn.ModuleDict) else []

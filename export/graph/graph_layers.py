@@ -73,7 +73,9 @@ class ScanLayer(nn.Module):
         # Backwards, padding comes first and leaves the state alone, so each row starts at its own last step.
         if self.reverse:
             inputs = [tensor.flip(0) for tensor in inputs]
-        last, y = scan(self._step, tuple(tensor.squeeze(0) for tensor in state), tuple(inputs), dim=0)
+        # A scan may not begin with one tensor twice either, and a module may give it one as several of its states.
+        initial = tuple(tensor.squeeze(0).clone() for tensor in state)
+        last, y = scan(self._step, initial, tuple(inputs), dim=0)
         y = y.flip(0) if self.reverse else y
         # The padding of the output is zeroed for all steps at once, which spares the loop a node.
         return y if real is None else torch.where(real, y, 0.0), [tensor.unsqueeze(0) for tensor in last]

@@ -16,6 +16,8 @@ from ..exportable import Exportable
 from .assumptions import WrongGraphError, prove_graph, sizes_against
 from .capture_error import not_captured, not_in_onnx, place_of
 from .clean_graph import clean
+from .eager_answers import answered_as_eager
+from .exact_ops import exact_translations
 from .hoist import hoist
 from .recurrent_ops import OPSET, translation_table
 from .size_guards import LONGEST_AXIS, FewStepsError, frozen_axis_error, quiet_capture, size_guards_recorded
@@ -98,7 +100,8 @@ def _capture_from(exportable: Exportable, least_steps: int, *, assuming: bool = 
     shapes = (free[0], free[1:]) if free[1:] else (free[0],)
     guards: list[str] = []
     try:
-        with quiet_capture(), size_guards_recorded(guards), torch.no_grad():
+        asked = answered_as_eager(exportable.graph_call)
+        with quiet_capture(), size_guards_recorded(guards), asked, torch.no_grad():
             program = torch.export.export(
                 exportable.graph_call,
                 exportable.example(),
@@ -136,7 +139,7 @@ def _translate(program: torch.export.ExportedProgram, exportable: Exportable) ->
                 opset_version=OPSET,
                 input_names=[spec.name for spec in signature.inputs],
                 output_names=[spec.name for spec in signature.outputs],
-                custom_translation_table=translation_table(),
+                custom_translation_table=translation_table() | exact_translations(),
             )
     except torch.onnx.OnnxExporterError as err:
         raise not_in_onnx(_innermost(err), program) from err

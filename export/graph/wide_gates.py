@@ -21,7 +21,9 @@ _SINGLE: Final = onnx.TensorProto.FLOAT
 _DOUBLE: Final = onnx.TensorProto.DOUBLE
 # Arithmetic that the runtime has in float64, and Split, so that four gates cost one cast. What only moves values gains
 # nothing by it.
-_WIDENED: Final = frozenset({"Abs", "Add", "Div", "Mul", "Neg", "Relu", "Sigmoid", "Split", "Sub", "Tanh"})
+_WIDENED: Final = frozenset(
+    {"Abs", "Add", "Div", "Exp", "Log", "Max", "Min", "Mul", "Neg", "Relu", "Sigmoid", "Split", "Sub", "Tanh"}
+)
 _ALWAYS_SINGLE: Final = frozenset({"Gemm", "LayerNormalization", "MatMul"})  # the operators here known to give float32
 
 

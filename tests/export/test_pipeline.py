@@ -1,5 +1,6 @@
 """From a network to a bundle, or a refusal and no bundle."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import onnxruntime
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - the usual name
 
 from cellgate.bundle.reader import read_bundle
 from cellgate.export import pipeline
@@ -48,6 +50,36 @@ def test_bundle_is_written_and_reads_back_with_what_was_exported(network: Sequen
         found = dict(zip([o.name for o in runtime.get_outputs()], runtime.run(None, case.inputs), strict=True))
         for name, expected in case.outputs.items():
             assert float(np.abs(found[name] - expected).max()) <= bundle.manifest.tolerances[name]
+
+
+class ShutGates(nn.Module):
+    """minLSTM's normalised gates (Feng et al. 2024), by division or by logarithms."""
+
+    def __init__(self, *, by_division: bool) -> None:
+        super().__init__()
+        self.gates, self.by_division = nn.Linear(3, 12), by_division
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, seen = torch.zeros(x.size(0), 4), []
+        for t in range(x.size(1)):
+            a, b, new = self.gates(x[:, t]).chunk(3, 1)
+            f, i = torch.sigmoid(a), torch.sigmoid(b)
+            kept = f / (f + i) if self.by_division else torch.sigmoid(F.logsigmoid(a) - F.logsigmoid(b))
+            h = kept * h + (1 - kept) * new
+            seen.append(h)
+        return torch.stack(seen, 1)
+
+
+def test_network_that_divides_by_zero_itself_is_told_so_and_the_remedy_works(tmp_path: Path) -> None:
+    options = ExportOptions(name="shut", verify=replace(QUICK, only_case="B2-T24-saturated"))
+    torch.manual_seed(0)
+
+    with pytest.raises(
+        NotEquivalentError, match=r"T24-saturated y\[.*\] is not finite where PyTorch runs the network itse"
+    ):
+        export_bundle(ShutGates(by_division=True), tmp_path / "shut", options)
+
+    assert export_bundle(ShutGates(by_division=False), tmp_path / "shut", options).report.verdict == "equivalent"
 
 
 def test_without_torchscript_the_bundle_is_written_and_the_report_says_why(

@@ -149,10 +149,28 @@ class _CountsAsList(nn.Module):
         return nn.utils.rnn.pad_packed_sequence(self.rnn(packed)[0], batch_first=True)[0]
 
 
-def _normed() -> nn.Module:
+class _NotCompiled(nn.Linear):
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
+        if torch.jit.is_scripting():
+            raise RuntimeError("this head is not for that")
+        return nn.functional.linear(input, self.weight, self.bias)
+
+
+def _with_such_a_head() -> nn.Module:
+    network = SequenceModel(4, 5, 2)
+    network.head = _NotCompiled(5, 2)
+    return network
+
+
+def test_weight_that_a_norm_computes_is_compiled_as_what_it_is() -> None:
     network = SequenceModel(4, 5, 2)
     nn.utils.parametrizations.weight_norm(network.head)
-    return network
+    artefacts = build(network, ExportOptions(name="net"))
+
+    report = verify_artefacts(artefacts, ExportOptions(name="net", verify=VerifyOptions(only_case="B3-T7")))
+
+    assert artefacts.scripted.content
+    assert report.verdict == "equivalent"
 
 
 @pytest.mark.parametrize(
@@ -160,7 +178,7 @@ def _normed() -> nn.Module:
     [
         pytest.param(_OnGpu, r"\w*Error: .*(CUDA|NVIDIA|device)", id="gpu"),
         pytest.param(_CountsAsList, r"RuntimeError: forward\(\) Expected a value of type 'List\[int\]'", id="list"),
-        pytest.param(_normed, r"\w*Error: (?!The following)", id="weight-norm"),
+        pytest.param(_with_such_a_head, r"\w*Error: (?!The following)", id="head"),
     ],
 )
 def test_compiled_form_that_stops_is_left_out_and_is_no_failure_of_the_network(

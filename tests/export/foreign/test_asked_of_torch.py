@@ -10,6 +10,7 @@ from torch.compiler import is_compiling
 
 from cellgate.export.graph.eager_answers import answered_as_eager
 from cellgate.export.torchscript import export_torchscript
+from cellgate.model import SequenceModel
 
 I, H = 4, 6
 
@@ -41,6 +42,45 @@ class Loop(nn.Module):
         return torch.stack(seen, 1)
 
 
+class Asking(nn.Module):
+    """A cell, which becomes the body of a Scan."""
+
+    def __init__(self, input_dim: int = I, hidden_dim: int = H) -> None:
+        super().__init__()
+        self.state_spec = (("h", hidden_dim),)
+        self.joint = nn.Linear(input_dim + hidden_dim, hidden_dim)
+
+    def forward(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        h = torch.tanh(self.joint(torch.cat([x, h], 1)))
+        if torch.compiler.is_compiling():
+            h = h * 2
+        if is_compiling():
+            h = h * 3
+        return h, h
+
+
+class LoopOverACell(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = Asking()
+
+    def forward(self, x: Tensor, h: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        h, seen = torch.zeros(x.size(0), H) if h is None else h, []
+        for t in range(x.size(1)):
+            y, h = self.cell(x[:, t], h)
+            seen.append(y)
+        return torch.stack(seen, 1), h
+
+
+class AroundALoop(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = LoopOverACell()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x)[0]  # type: ignore[no-any-return]
+
+
 class Script(Layers):
     def forward(self, x: Tensor) -> Tensor:
         y, _ = self.rnn(x)
@@ -66,9 +106,15 @@ def assert_graph_is_as_it_runs(graph: Any, module: nn.Module) -> None:
         assert float(np.abs(y[row, :count] - expected).max()) < 2e-6
 
 
-@pytest.mark.parametrize("module", [Layers(), Loop()], ids=["around-a-layer", "in-a-loop"])
+@pytest.mark.parametrize(
+    "module", [Layers(), Loop(), AroundALoop()], ids=["around-a-layer", "in-a-loop", "in-the-body-of-a-scan"]
+)
 def test_graph_goes_the_way_that_eager_code_goes(exported: Any, module: nn.Module) -> None:
     assert_graph_is_as_it_runs(exported(module), module)
+
+
+def test_cell_of_ones_own_is_told_what_it_is_told_eagerly(exported: Any) -> None:
+    assert exported(SequenceModel(I, H, 3, cell=Asking)).largest_difference() < 2e-6
 
 
 def test_torch_itself_is_told_the_truth_and_everybody_is_afterwards() -> None:

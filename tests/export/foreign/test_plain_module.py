@@ -72,6 +72,34 @@ def test_norm_over_a_head_may_stay() -> None:
     assert isinstance(plain_copy(net), Net)
 
 
+@pytest.mark.parametrize("norm", [parametrizations.weight_norm, parametrizations.orthogonal])
+def test_weights_that_are_computed_stand_in_their_place_and_the_source_computes_on(norm: Callable[..., None]) -> None:
+    net = Net()
+    norm(net.head)
+    value = net.head.weight.detach().clone()
+
+    copied = plain_copy(net)
+
+    assert isinstance(copied, Net)
+    assert torch.equal(copied.head.weight, value)
+    assert type(copied.head) is nn.Linear
+    assert parametrize.is_parametrized(net.head)
+
+
+def test_weight_that_is_another_each_time_is_left_to_be_found_out() -> None:
+    class Drops(nn.Module):
+        def forward(self, weight: Tensor) -> Tensor:
+            return nn.functional.dropout(weight)
+
+    net = Net()
+    parametrize.register_parametrization(net.head, "weight", Drops())
+
+    copied = plain_copy(net)
+
+    assert isinstance(copied, Net)
+    assert parametrize.is_parametrized(copied.head)
+
+
 @pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
 def test_old_weight_norm_is_refused_and_the_remedy_keeps_the_values() -> None:
     net = Net()

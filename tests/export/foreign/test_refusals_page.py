@@ -147,6 +147,10 @@ def weight_normed(net: Any) -> Any:
     return net
 
 
+def multiplies_halves(net: Any, x: Any) -> Any:
+    return (net.rnn(x)[0].half() * 0.5).float()
+
+
 def quantised(net: Any) -> Any:
     with warnings.catch_warnings(action="ignore"):
         return torch.ao.quantization.quantize_dynamic(net, {nn.LSTM})
@@ -169,6 +173,7 @@ MODULES: dict[str, Callable[[], nn.Module]] = {
     "[T, T]": lambda: made(masks_pairs),
     "computes weight_hh_l0 anew for each call": lambda: made(as_it_is, weight_normed),
     "computes in bfloat16 under torch.autocast": lambda: made(in_half_precision),
+    "computes in float16 at": lambda: made(multiplies_halves),
     "reads the weight of embed elsewhere too": lambda: made(tied),
     "right only where the longest row fills the batch": lambda: made(ends_with_the_longest),
     "computes torch.cummax": lambda: made(the_most_so_far),

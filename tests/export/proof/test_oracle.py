@@ -143,7 +143,7 @@ def test_rows_of_equal_length_together_are_the_rows_alone():
         pytest.param(
             lambda: _with_another("front", nn.Sequential(nn.Linear(3, 5), nn.Tanh())), False, id="another-front"
         ),
-        pytest.param(_normed, False, id="weight-norm"),
+        pytest.param(_normed, True, id="weight-norm"),
         pytest.param(_hooked, False, id="hook"),
     ],
 )
