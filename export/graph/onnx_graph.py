@@ -18,6 +18,7 @@ from .capture_error import not_captured, not_in_onnx, place_of
 from .clean_graph import clean
 from .eager_answers import answered_as_eager
 from .exact_ops import exact_translations
+from .exact_sigmoids import write_exact_sigmoids
 from .hoist import hoist
 from .recurrent_ops import OPSET, translation_table
 from .size_guards import LONGEST_AXIS, FewStepsError, frozen_axis_error, quiet_capture, size_guards_recorded
@@ -64,7 +65,7 @@ def _graph_of(program: torch.export.ExportedProgram, exportable: Exportable) -> 
     name_axes(model, exportable.signature)
     clean(model)
     widen = (widen_gates,) if exportable.float64_gates else ()
-    for improve in (spare_zeros, read_last_state, hoist, *widen):
+    for improve in (spare_zeros, read_last_state, hoist, write_exact_sigmoids, *widen):
         improve(model.graph)
     try:
         onnx.checker.check_model(model, full_check=True)

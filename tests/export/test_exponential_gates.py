@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the usual name
 
 from cellgate.export.exportable import prepare
-from cellgate.export.pipeline import ExportOptions, build, verify_artefacts
+from cellgate.export.options import ExportOptions
+from cellgate.export.pipeline import build, verify_artefacts
 from cellgate.export.proof.verify import VerifyOptions
 from cellgate.model import SequenceModel
 
