@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from .graph_view import add_initializer, attribute_of, replace_nodes
+from .graph_view import add_initializer, attribute_of, copy_of, replace_nodes
 
 # What brings up the relative error of a small value, and at which of its inputs.
 _BRING_UP: Final = {"Div": 1, "Log": 0, "Pow": 0, "Reciprocal": 0, "Sqrt": 0}
@@ -33,7 +33,7 @@ def write_exact_sigmoids(graph: onnx.GraphProto) -> None:
         nodes: list[onnx.NodeProto] = []
         for node in place.node:
             is_chosen = node.op_type == "Sigmoid" and node.output[0] in brought_up
-            nodes += _written_out(node) if is_chosen else [_copy(node)]
+            nodes += _written_out(node) if is_chosen else [copy_of(node)]
         if len(nodes) > len(place.node):
             add_initializer(graph, _ONE, np.array(1.0, np.float32))
             replace_nodes(place, nodes)
@@ -89,10 +89,3 @@ def _written_out(node: onnx.NodeProto) -> list[onnx.NodeProto]:
         helper.make_node("Add", [f"{y}.exp", _ONE], [f"{y}.denominator"]),
         helper.make_node("Div", [_ONE, f"{y}.denominator"], [y]),
     ]
-
-
-def _copy(node: onnx.NodeProto) -> onnx.NodeProto:
-    """Return a node that outlives the graph's own list of nodes."""
-    copied = onnx.NodeProto()
-    copied.CopyFrom(node)
-    return copied

@@ -74,6 +74,13 @@ def add_initializer(graph: onnx.GraphProto, name: str, value: NDArray[Any]) -> s
     return name
 
 
+def copy_of(node: onnx.NodeProto) -> onnx.NodeProto:
+    """Return a node that outlives the graph's own list of nodes."""
+    copied = onnx.NodeProto()
+    copied.CopyFrom(node)
+    return copied
+
+
 def replace_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
     """Give the graph these nodes in this order."""
     del graph.node[:]

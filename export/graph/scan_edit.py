@@ -7,7 +7,7 @@ move is decided in hoist.py.
 import numpy as np
 import onnx
 
-from .graph_view import GraphView, add_initializer, attribute_of, names_read, replace_nodes, set_attribute
+from .graph_view import GraphView, add_initializer, attribute_of, copy_of, names_read, replace_nodes, set_attribute
 
 _OUTSIDE = "all_steps."  # prefix of the value for all steps
 
@@ -104,8 +104,7 @@ class ScanEdit:
         inputs = [self._outside.get(name, name) for name in node.input]
         output = self._outside[node.output[0]]
         if node.op_type != "Gemm":
-            copied = onnx.NodeProto()
-            copied.CopyFrom(node)
+            copied = copy_of(node)
             copied.input[:], copied.output[:] = inputs, [output]
             return [copied]
         weight = inputs[1]

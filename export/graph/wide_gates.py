@@ -15,7 +15,7 @@ from typing import Final
 
 import onnx
 
-from .graph_view import attribute_of, names_read, replace_nodes
+from .graph_view import attribute_of, copy_of, names_read, replace_nodes
 
 _SINGLE: Final = onnx.TensorProto.FLOAT
 _DOUBLE: Final = onnx.TensorProto.DOUBLE
@@ -52,7 +52,7 @@ class _Widening:
             if not self._widen(node):
                 for name in _names_read_by(node):
                     self._narrow(name)
-                self._nodes.append(_copy(node))
+                self._nodes.append(copy_of(node))
                 self._single |= {name for name in node.output if node.op_type in _ALWAYS_SINGLE}
         for value in self._body.output:
             self._narrow(value.name)
@@ -63,7 +63,7 @@ class _Widening:
         known = all(self._is_value(name) or name in self._constants for name in node.input)
         if node.op_type not in _WIDENED or not known or not any(map(self._is_value, node.input)):
             return False
-        widened = _copy(node)
+        widened = copy_of(node)
         widened.input[:] = [self._wide(name) for name in node.input]
         widened.output[:] = [f"{name}.float64" for name in node.output]
         self._double |= dict(zip(node.output, widened.output, strict=True))
@@ -94,10 +94,3 @@ def _names_read_by(node: onnx.NodeProto) -> Iterator[str]:
     for attribute in node.attribute:
         if attribute.type == onnx.AttributeProto.GRAPH:
             yield from names_read(attribute.g)
-
-
-def _copy(node: onnx.NodeProto) -> onnx.NodeProto:
-    """Return a node that outlives the graph's own list of nodes."""
-    copied = onnx.NodeProto()
-    copied.CopyFrom(node)
-    return copied

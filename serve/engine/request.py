@@ -87,6 +87,7 @@ class Lane:
         slot: where its state is kept between runs.
     """
 
+    # By hand, as in `work`.
     __slots__ = ("due_s", "position", "remaining", "request", "row", "slot", "source")
 
     def __init__(self, request: Request, row: int, source: Array, remaining: int, due_s: float) -> None:
