@@ -126,7 +126,7 @@ def export_bundle(
     artefacts = build(source, options, progress)
     report = verify_artefacts(artefacts, options, progress)
     if report.verdict == "not equivalent":
-        raise NotEquivalentError(refusal(report.worst(), len(report.failures()), rerun))
+        raise NotEquivalentError(refusal(report.worst(), len(report.failures()), rerun, _more_exact(report, artefacts)))
     signature, oracle = artefacts.exportable.signature, Oracle(artefacts.exportable)
     contents = make_contents(artefacts.model, signature, EagerLeg(artefacts.exportable).run, report)
     if artefacts.scripted.content:
@@ -138,8 +138,16 @@ def export_bundle(
     return Exported(manifest=manifest, report=report, exportable=artefacts.exportable)
 
 
-def refusal(worst: Worst, failures: int, rerun: Callable[[str], str]) -> str:
-    """Say in one sentence what failed worst and how to run it again."""
+def _more_exact(report: Report, artefacts: Artefacts) -> str:
+    """Return what helps where onnxruntime's own arithmetic of gates may be what is off; else nothing."""
+    failed = {worst.leg for worst in report.failures()}
+    if artefacts.exportable.float64_gates or failed != {"onnxruntime"}:
+        return ""
+    return "; where a gate near zero meets a large state, --float64-gates computes both as exactly as PyTorch does"
+
+
+def refusal(worst: Worst, failures: int, rerun: Callable[[str], str], remedy: str = "") -> str:
+    """Say in one sentence what failed worst, what helps against a number that is off, and how to run it again."""
     place = ", ".join(str(k) for k in worst.index)
     if worst.complaint:
         found = f"{worst.leg}: {worst.complaint}"
@@ -152,7 +160,7 @@ def refusal(worst: Worst, failures: int, rerun: Callable[[str], str]) -> str:
     else:
         found = (
             f"{worst.output}[{place}] of {worst.leg} is off by {worst.max_abs:.3g} ({worst.ulps:.0f} ULP), "
-            f"expected at most {worst.tolerance:.3g}"
+            f"expected at most {worst.tolerance:.3g}{remedy}"
         )
     return (
         f"not equivalent, so no bundle was written: in case {worst.case} {found} ({failures} comparisons failed); "

@@ -82,6 +82,43 @@ def test_network_that_divides_by_zero_itself_is_told_so_and_the_remedy_works(tmp
     assert export_bundle(ShutGates(by_division=False), tmp_path / "shut", options).report.verdict == "equivalent"
 
 
+class TimedMemory(nn.Module):
+    """A time-aware LSTM (Baytas et al. 2017) with gates near zero, and a memory as large as the time in x says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.from_h, self.from_x, self.short = nn.Linear(8, 32), nn.Linear(5, 32), nn.Linear(8, 8)
+        with torch.no_grad():
+            self.from_x.bias[:8] = -16.0
+            self.from_x.weight[:8] *= 0.01
+            self.from_h.weight *= 0.1
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = c = torch.zeros(x.size(0), 8)
+        seen = []
+        for t in range(x.size(1)):
+            lately = torch.tanh(self.short(c))
+            f, i, o, new = torch.sigmoid(self.from_h(h) + self.from_x(x[:, t, :5])).chunk(4, 1)
+            c = f * (c - lately + lately * x[:, t, 5:] * 1e4) + i * new
+            h = o * torch.tanh(c)
+            seen.append(h)
+        return torch.stack(seen, 1)
+
+
+def test_gates_that_onnxruntime_computes_less_exactly_are_told_what_helps_and_it_does(tmp_path: Path) -> None:
+    options = ExportOptions(name="timed", input_dim=6, verify=replace(QUICK, only_case="B2-T24-saturated"))
+    torch.manual_seed(1)
+    module = TimedMemory()
+
+    with pytest.raises(
+        NotEquivalentError, match=r"of onnxruntime is off by .* --float64-gates computes both as exactly"
+    ):
+        export_bundle(module, tmp_path / "timed", options)
+
+    exact = replace(options, float64_gates=True)
+    assert export_bundle(module, tmp_path / "timed", exact).report.verdict == "equivalent"
+
+
 def test_without_torchscript_the_bundle_is_written_and_the_report_says_why(
     network: SequenceModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import cellgate
+from cellgate.export.error_line import said_by
 from cellgate.export.exportable import prepare
 from cellgate.export.options import ExportOptions
 from cellgate.export.pipeline import build, verify_artefacts
@@ -190,3 +191,16 @@ def test_compiled_form_that_stops_is_left_out_and_is_no_failure_of_the_network(
     assert artefacts.scripted.content == b""
     assert re.match(f"not applicable: compiled, it stops with {said}", artefacts.scripted.reason)
     assert report.verdict == "equivalent"
+
+
+def test_what_stopped_a_compiled_module_is_said_in_its_own_words() -> None:
+    class Adds(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x + torch.ones(3)
+
+    with pytest.raises(RuntimeError, match="failed in the TorchScript interpreter") as caught:
+        torch.jit.script(Adds())(torch.ones(2))
+
+    assert said_by(caught.value).startswith(
+        "RuntimeError: The size of tensor a (2) must match the size of tensor b (3)"
+    )
