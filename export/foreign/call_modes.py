@@ -73,12 +73,23 @@ def _doubled(value: Any) -> Any:
     return torch.float64 if value is torch.float32 else value
 
 
+class DataKept(TorchFunctionMode):
+    """While a loop is captured, ``weight.data`` is the weight, whose values would become constants of the graph."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run ``func``, or keep its tensor."""
+        del types
+        return args[0].detach() if func == _DATA else func(*args, **(kwargs or {}))
+
+
 class TensorsKept(TorchFunctionMode):
     """While a graph is captured: what would take numbers out of it gives the tensor.
 
     ``tolist()`` and ``numpy()`` of a vector of whole numbers, by which code hands its lengths to packing, and ``data``,
-    whose values would become constants of the graph. ``squeeze()`` without an axis leaves the free axes, which the
-    graph would lose for one row or one step. And pooling keeps the length free (free_pooling.py).
+    whose values would become constants of the graph. ``squeeze`` leaves the free axes, named or not, which the graph
+    would lose for one row or one step. And pooling keeps the length free (free_pooling.py).
     """
 
     def __torch_function__(
@@ -88,8 +99,8 @@ class TensorsKept(TorchFunctionMode):
         del types
         if func == _DATA:
             return args[0].detach()
-        if func in {Tensor.squeeze, torch.squeeze} and len(args) == 1 and not kwargs:
-            return args[0].squeeze(tuple(k for k, size in enumerate(args[0].shape) if type(size) is int and size == 1))
+        if func in {Tensor.squeeze, torch.squeeze} and args:
+            return _squeezed(*args, **(kwargs or {}))
         if func is Tensor.numpy and _is_vector_of_counts(args[0]):
             return args[0]
         return free_form_of(func)(*args, **(kwargs or {}))
@@ -105,6 +116,14 @@ class TensorsKept(TorchFunctionMode):
         for kind, listed in _TOLISTS:
             kind.tolist = listed
         super().__exit__(*raised)  # type: ignore[no-untyped-call]
+
+
+def _squeezed(tensor: Tensor, dim: int | tuple[int, ...] | None = None) -> Tensor:
+    """Return a tensor without its axes of one, or those of them that are named; a free axis is none."""
+    rank = tensor.dim()
+    named = range(rank) if dim is None else [k % max(rank, 1) for k in ([dim] if isinstance(dim, int) else dim)]
+    ones = tuple(k for k in named if type(tensor.shape[k]) is int and tensor.shape[k] == 1) if rank else ()
+    return tensor.squeeze(ones) if ones else tensor  # of no axes it would be a view that ONNX has not
 
 
 def _kept_or(listed: Callable[[Tensor], Any]) -> Callable[[Tensor], Any]:

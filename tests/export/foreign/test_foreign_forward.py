@@ -142,11 +142,19 @@ def squeeze_of_a_wide_axis(self: Any, x: Tensor) -> Tensor:
     return self.rnn(x)[0].squeeze(-1)
 
 
+def squeeze_in_place(self: Any, x: Tensor) -> Tensor:
+    return self.rnn(x)[0].squeeze_(-1)
+
+
 def test_graph_that_the_exporter_makes_wrong_is_refused(exported: Any) -> None:
     with pytest.raises(ExportError, match="a graph that ONNX does not allow") as caught:
-        exported(make(squeeze_of_a_wide_axis))
+        exported(make(squeeze_in_place))
 
     assert "\n" not in str(caught.value)
+
+
+def test_squeeze_of_an_axis_that_is_none_of_one_is_left_out(exported: Any) -> None:
+    assert exported(make(squeeze_of_a_wide_axis)).largest_difference() < 2e-6
 
 
 def test_longest_length_that_the_code_allows_is_named(exported: Any) -> None:

@@ -31,6 +31,14 @@ def squeezed_last(self: Any, x: Tensor) -> Tensor:
     return self.score(self.rnn(x)[0][:, -1]).squeeze()
 
 
+def nothing_to_squeeze(self: Any, x: Tensor) -> Tensor:
+    return self.rnn(x)[1][0][-1].squeeze()
+
+
+def squeezed_row(self: Any, x: Tensor) -> Tensor:
+    return self.score(self.rnn(x)[0][:, -1]).squeeze(0).squeeze(dim=-1)
+
+
 def classes_before_steps(self: Any, x: Tensor) -> Tensor:
     return self.rnn(x)[0].permute(0, 2, 1)
 
@@ -54,6 +62,8 @@ def last_with_its_axis(self: Any, x: Tensor) -> Tensor:
         pytest.param(flat_scores, ("B", "T", 1), id="all-flat"),
         pytest.param(squeezed_steps, ("B", "T", 1), id="squeezed-steps"),
         pytest.param(squeezed_last, ("B", 1), id="squeezed-last"),
+        pytest.param(nothing_to_squeeze, ("B", H), id="nothing-to-squeeze"),
+        pytest.param(squeezed_row, ("B", 1), id="squeezed-row"),
         pytest.param(classes_before_steps, ("B", "T", H), id="classes-before-steps"),
         pytest.param(steps_before_rows, ("B", "T", H), id="steps-before-rows"),
         pytest.param(state_as_it_is, ("B", H), id="state-as-it-is"),
