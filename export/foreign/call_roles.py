@@ -110,6 +110,13 @@ def find_roles(module: nn.Module, told: Mapping[str, str] | None = None) -> Role
     )
 
 
+def left_at_none(module: nn.Module, roles: Roles) -> list[str]:
+    """Return the arguments of forward that play no part, and whose default is None."""
+    parts = {roles.sequence, roles.lengths, roles.mask, *roles.state}
+    parameters = inspect.signature(module.forward).parameters
+    return [name for name, one in parameters.items() if name not in parts and one.default is None]
+
+
 def _sequence_and_mask(told: Mapping[str, str], names: list[str]) -> tuple[str | None, str | None]:
     """Return which of the arguments that are neither lengths nor state are what; one alone is the sequence."""
     sequence = told.get("sequence")

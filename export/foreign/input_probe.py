@@ -20,8 +20,9 @@ from ..errors import AnswerError, ExportError, SignatureError
 from .call_layout import InputLayout, input_layouts
 from .call_mask import MaskForm, further_marks, mask_forms, says_too_much
 from .call_modes import wants_cuda
+from .call_roles import left_at_none
 from .call_state import StateForm, state_forms
-from .input_search import number_of_tokens, only_width, takes_something_else
+from .input_search import LOOP_AROUND, number_of_tokens, only_width, takes_something_else
 
 if TYPE_CHECKING:
     from .network import ForeignNetwork
@@ -178,7 +179,7 @@ def _no_input(network: ForeignNetwork, tried: Sequence[Input], complaint: Except
     if _takes_single_steps(network, tried):
         return (
             f"{name}.forward takes a single step, expected a whole sequence; let it give its recurrent layer all "
-            "steps, [B, T, I], in one call"
+            f"steps, [B, T, I], in one call; {LOOP_AROUND}"
         )
     if any(isinstance(child, nn.Conv2d | nn.Conv3d) for child in network.module.modules()):
         return (
@@ -189,7 +190,7 @@ def _no_input(network: ForeignNetwork, tried: Sequence[Input], complaint: Except
     fixed = {n for child in network.module.modules() for n, v in vars(child).items() if "batch" in n and type(v) is int}
     remedy = f"make it with {min(fixed)} = 1, or " if fixed else ""
     masked = "" if network.mask_form is None else f" with a {network.roles.mask} of a mark for each step"
-    remedy += takes_something_else(said)
+    remedy += takes_something_else(said, left_at_none(network.module, network.roles))
     return (
         f"{name}.forward runs for no input width (tried {widths}){masked}; it said {said}; {remedy}say "
         f"{'another ' * told}--input-dim"

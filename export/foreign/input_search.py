@@ -6,6 +6,7 @@ it is given, and one that makes one-hot vectors has no table of its tokens.
 Rules of this file: taken is only what nothing else of its kind runs beside; of several none is.
 """
 
+import re
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -13,6 +14,10 @@ from ..errors import SignatureError
 
 _WIDEST: Final = 320  # of what is tried: spectra and features of a step are seldom wider
 _FEW: Final = 3
+LOOP_AROUND: Final = (
+    "let it take its state as an argument and give it back, or, where it keeps it in itself, give a module around it "
+    "whose forward(x) is torch.stack([self.net(step) for step in x.unbind(1)], 1)"
+)
 
 
 def only_width(runs: Callable[[int], bool], name: str) -> int | None:
@@ -45,9 +50,27 @@ def number_of_tokens(runs: Callable[[int], bool], candidates: Iterable[int]) -> 
     return next((count for count in candidates if runs(count) and not runs(count + 1)), None)
 
 
-def takes_something_else(said: str) -> str:
-    """Return what helps where a complaint is about what was given, and not about its width; else nothing."""
-    told_by = ("unpack", "too many indices", "data type 'str'", "has no attribute", "indices must be")
+def takes_something_else(said: str, left: Iterable[str] = ()) -> str:
+    """Return what helps where a complaint is about what was given, and not about its width; else nothing.
+
+    Args:
+        said: by the module.
+        left: arguments of its forward that were left at None.
+    """
+    wanted = next((name for name in left if re.search(rf"\b{re.escape(name)}\b", said) or "NoneType" in said), None)
+    if wanted is not None:
+        return (
+            f"where forward needs {wanted}, which was left at None, give a module around it whose forward(x) cuts it "
+            "out of one x, as self.net(x[..., :3], x[..., 3]) (docs/modules.md, several inputs), and "
+        )
+    told_by = (
+        "unpack",
+        "too many indices",
+        "data type 'str'",
+        "has no attribute",
+        "indices must be",
+        "out of range (exp",
+    )
     if not any(words in said for words in told_by):
         return ""
     return (

@@ -127,6 +127,7 @@ class ForeignNetwork(ForeignCall):
                 f"or a loop over time that cellgate could prove equal to its own: {err}"
             ) from err
         self.module, self.roles, self.answer = rolled.module, Roles(sequence="input"), Answer()
+        self.stays_on_cpu = rolled.stays_on_cpu
         was = f"loop in {type(module).__name__}.forward"
         self.exchanges = (Exchange(path="(itself)", was=was, proof="runs of six lengths equal"),)
         return rolled.sequences

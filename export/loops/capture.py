@@ -14,6 +14,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from ..foreign.call_modes import DataKept
 from ..graph.capture_error import not_captured
 from ..graph.eager_answers import answered_as_eager
 from ..graph.size_guards import frozen_axis_error, quiet_capture, size_guards_recorded
@@ -81,7 +82,7 @@ def capture(call: nn.Module, example: Tensor, batch_axis: int) -> Iterator[Captu
         ExportError: the module cannot be captured.
     """
     steps = example.shape[1 - batch_axis]
-    with _captures(), answered_as_eager(call):
+    with _captures(), answered_as_eager(call), DataKept():
         free = {batch_axis: torch.export.Dim("B", min=1)}
         program = torch.export.export(call, (example,), dynamic_shapes=(free,), strict=False)
     targets = [node.target for node in program.graph.nodes if node.op == "call_function"]
@@ -140,6 +141,7 @@ class _Reader:
         self._unrolled = unrolled
         self._batch_axis = batch_axis
         self._numbers: dict[Any, int] = {}
+        self._known: dict[Any, str] = {}
         self._batch: Any = None
 
     def all(self) -> None:
@@ -170,8 +172,21 @@ class _Reader:
             self._numbers[node] = self._unrolled.add(INPUT, (), (), self._shape(shown), shown.dtype)
             return
         tensors = {**self._program.state_dict, **self._program.constants}
+        weight = self._once(weight, tensors[weight])
         self._unrolled.weights[weight] = tensors[weight]
         self._numbers[node] = self._unrolled.add(WEIGHT, (weight,), (), self._shape(shown), shown.dtype)
+
+    def _once(self, weight: str, tensor: Tensor) -> str:
+        """Return the first name of a tensor that the capturer names anew each time that code reads it.
+
+        So it does with what is no parameter or buffer by itself: parameters that code keeps in a dict or list of its
+        own, and a tensor that each step makes of a number.
+        """
+        memory = (tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
+        name = self._known.setdefault(memory, weight)
+        if name == weight and weight in self._program.constants and tensor.numel() == 1:
+            return self._known.setdefault((tensor.item(), tensor.dtype, tensor.shape), weight)
+        return name
 
     def _operation(self, node: Any) -> None:
         shown = node.meta.get("val")

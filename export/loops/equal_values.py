@@ -98,9 +98,12 @@ def _squeeze_all(unrolled: Unrolled, source: Ref) -> int:
 
 
 def _squeeze_rule(unrolled: Unrolled, source: Ref, axis: Any) -> int | None:
-    """Return what was unsqueezed where this undoes it."""
-    value, rank = unrolled.values[source.number], len(unrolled.shape_of(source))
+    """Return what was unsqueezed where this undoes it; what has no such axis of one, for any batch but one row."""
+    value, shape = unrolled.values[source.number], unrolled.shape_of(source)
+    rank = len(shape)
     axes = [axis % rank] if isinstance(axis, int) else [k % rank for k in axis]
+    if rank and not any(shape[k] in {1, "?"} for k in axes):
+        return source.number
     undone = value.target is _aten.unsqueeze.default and axes == [value.args[1] % rank]
     return value.args[0].number if undone else None
 
@@ -163,10 +166,17 @@ def _flip(unrolled: Unrolled, source: Ref, axes: tuple[int, ...]) -> int | None:
     return unrolled.add(_aten.stack.default, (value.args[0][::-1], place), (), shape, value.dtype)
 
 
+def _clamp(unrolled: Unrolled, source: Ref, *bounds: Any) -> int | None:
+    """Return what is within the same bounds already, as weights that each step clamps anew."""
+    value = unrolled.values[source.number]
+    return source.number if value.target is _aten.clamp.default and value.args[1:] == bounds else None
+
+
 _RULES: Final[dict[Any, Callable[..., int | None]]] = {
     _aten.add.Tensor: _add,
     _aten.select.int: select,
     _aten.cat.default: _cat,
+    _aten.clamp.default: _clamp,
     _aten.flip.default: _flip,
     _aten.squeeze.default: _squeeze_all,
     _aten.squeeze.dim: _squeeze_rule,

@@ -15,11 +15,12 @@ from .direction import Direction
 from .first_iteration import Body
 from .iterations import all_iterations
 from .late_values import is_product, late_places
-from .loop import MIDDLE, NONE_FOUND, PASSES_OVER, SHORTENED, UNLIKE, Loop, NoLoopError
+from .loop import MIDDLE, NONE_FOUND, PASSES_OVER, SCANNED, SHORTENED, UNLIKE, Loop, NoLoopError
 from .unrolled import Unrolled
 from .value import Ref
 
 _OVER_TIME: Final = ("conv", "max_pool", "avg_pool")
+_SCANS: Final = ("logcumsumexp", "cumprod", "cumsum")
 
 
 def find_loops(unrolled: Unrolled) -> list[Loop]:
@@ -32,10 +33,21 @@ def find_loops(unrolled: Unrolled) -> list[Loop]:
     directions = (Direction(unrolled, stage, reverse=reverse) for stage, reverse in product(stages, (False, True)))
     loops = [loop for direction in directions if (loop := _find(direction)) is not None]
     if not loops:
-        several = any(unrolled.values[number].steps.bit_count() > 1 for number in unrolled.reachable())
-        shortens = next((name for number in unrolled.reachable() if (name := _shortens(unrolled, number))), "")
-        raise NoLoopError(PASSES_OVER if several else SHORTENED.format(shortens) if shortens else NONE_FOUND)
+        raise NoLoopError(_why_none(unrolled))
     return loops
+
+
+def _why_none(unrolled: Unrolled) -> str:
+    """Say why there is no loop."""
+    reachable = unrolled.reachable()
+    if any(unrolled.values[number].steps.bit_count() > 1 for number in reachable):
+        return PASSES_OVER
+    shortens = next((name for number in reachable if (name := _shortens(unrolled, number))), "")
+    if shortens:
+        return SHORTENED.format(shortens)
+    names = [str(unrolled.values[number].target).removeprefix("aten.").split(".")[0] for number in reachable]
+    scans = next((name for name in _SCANS if name in names), "")
+    return SCANNED.format(scans) if scans else NONE_FOUND
 
 
 def _shortens(unrolled: Unrolled, number: int) -> str:
@@ -57,7 +69,8 @@ def _find(direction: Direction) -> Loop | None:
     late = late_places(direction, now)
     products = [j for j in late if is_product(direction.target(now[j]))]
     refusals = []
-    for moved, from_zeros in ((late, False), (products, False), (late, True), (products, True)):
+    # Nothing is moved where a product ends every iteration and is read by the last as well: h = projection(cell(x, h)).
+    for moved, from_zeros in ((late, False), (products, False), (late, True), (products, True), ([], False)):
         try:
             return _loop(direction, _body(now, before, moved), from_zeros=from_zeros)
         except NoLoopError as refusal:

@@ -67,12 +67,15 @@ def _is_later(direction: Direction, number: int, late: set[int]) -> bool:
 def _groups_carried(direction: Direction, users: dict[int, set[int]], late: set[int]) -> list[set[int]]:
     """Return what the next iteration reads, each value with the elements of the list that it comes from.
 
-    Then the same with what is read for it alone: of ``norm(U @ h)``, the norm, and the norm with the product.
+    Then the same with what is read for it alone: of ``norm(U @ h)``, the norm, and the norm with the product. Last all
+    of them at once, for what is read by several: of two sums over ``f(h)``, both sums with ``f(h)``.
     """
     carried = [n for n in users if n not in late and any(_is_later(direction, u, late) for u in users[n])]
     groups = [_with_siblings(direction, number, users) for number in reversed(carried)]
     groups = [one for one in groups if all(n in carried or direction.value(n).shape is None for n in one)]
-    return groups + [longer for one in groups for longer in _with_sources(direction, one, users)]
+    unread = [one for one in groups if all(_is_later(direction, u, late) or u in one for n in one for u in users[n])]
+    together = [set[int]().union(*unread)] if len(unread) > 1 else []
+    return groups + [longer for one in (*groups, *together) for longer in _with_sources(direction, one, users)]
 
 
 def _gains(direction: Direction, group: set[int], users: dict[int, set[int]], late: set[int]) -> bool:

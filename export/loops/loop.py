@@ -11,6 +11,10 @@ SHORTENED: Final = (
     "no loop over every step was found in it, and {} makes the sequence shorter; let an nn.LSTM, an nn.GRU or "
     "cellgate.model.LSTMLayer over your cell run a loop behind it"
 )
+SCANNED: Final = (
+    "no loop over time was found in it, and torch.{}, which goes over all steps at once, is none; where that is a "
+    "parallel scan, let forward take its sequential form, as h = a[:, t] * h + b[:, t] in a loop over the steps"
+)
 PASSES_OVER: Final = (
     "its loop over time does not read every step in turn, as range(1, T) or a step of two does not, or looks back to "
     "the last state but one alone; let it read each, from the first to the last, and do the same with it and the last "

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from ..errors import ExportError, SignatureError, UnsupportedLayerError
 from ..foreign.answer import Answer, refuse_list_of_steps, refuse_other_numbers
-from ..foreign.call_roles import Roles
+from ..foreign.call_roles import Roles, left_at_none
 from ..foreign.exchanged_layer import Carry
-from ..foreign.input_search import takes_something_else
+from ..foreign.input_search import LOOP_AROUND, takes_something_else
 from ..foreign.original_proof import gives_nan
 from ..foreign.python_chance import draws_by_chance, gives_another
 from .capture import Captured, capture, unroll
@@ -40,8 +40,10 @@ from .sequence_call import (
     free_steps,
     rows_apart,
     said_to_singles,
+    takes_single_steps,
     ways_found,
     ways_to_try,
+    weight_changed,
 )
 from .step_slots import keeps_the_start
 from .unrolled import Unrolled
@@ -56,11 +58,13 @@ class Rolled:
         module: takes the sequence, laid out as the original takes it, and returns what the original answers.
         sequences: how it takes it.
         layers: how many recurrent layers the loop became.
+        stays_on_cpu: whether the original wants a GPU, and runs without it only where it is kept on the CPU.
     """
 
     module: nn.Module
     sequences: Sequences
     layers: int
+    stays_on_cpu: bool = False
 
 
 def roll(
@@ -96,6 +100,7 @@ def roll(
     written = AnswerAlone(copy.deepcopy(as_written).eval(), roles, answer)
     complaints: list[tuple[tuple[bool, int], str]] = []
     nan = apart = drawn = False
+    changed = ""
     ways = ways_to_try(candidates, numbers=numbers)
     if searches and all(failure(call, one.example(free_steps(module, one.width)[0])) for one in ways):
         ways = ways_found(call, ways) or ways
@@ -107,6 +112,8 @@ def roll(
         if failed:
             complaints.append(((False, 0), failed))
             continue
+        written.stays_on_cpu = call.stays_on_cpu
+        failure(written, sequences.example(steps[0]))  # what code does to its weights in a first run is done in both
         returned = [call.named(sequences.example(T)) for T in steps]
         refuse_list_of_steps(type(module).__name__, returned, steps)
         try:
@@ -114,18 +121,24 @@ def roll(
         except (NoLoopError, ExportError) as err:
             nan = nan or _gives_nan(call, sequences.example(1))
             drawn = drawn or draws_by_chance(partial(call, sequences.example(steps[0])))
+            changed = changed or weight_changed(call, sequences.example(steps[0]))
             meant = rows_apart(call, sequences, steps[0])
             apart = apart or meant
             found = isinstance(err, NoLoopError) and str(err) != NONE_FOUND
             complaints.append(((meant, 2 if found else 1), str(err)))
             continue
         refuse_other_numbers(type(module).__name__, returned[0][0][1], returned[0])
-        return Rolled(module=rolled, sequences=sequences, layers=layers)
+        return Rolled(module=rolled, sequences=sequences, layers=layers, stays_on_cpu=call.stays_on_cpu)
     # What stands in memory that nothing was written into may be NaN.
     if nan and UNWRITTEN not in (said for _, said in complaints):
         raise SignatureError(gives_nan(type(module).__name__, 1))
     if drawn:
         raise SignatureError(gives_another(type(module).__name__))
+    if changed:
+        raise SignatureError(
+            f"{type(module).__name__}.forward changes {changed} in every call, so that the next gives something else, "
+            f"expected the same each time; let it change a copy, as w = self.{changed}.clone()"
+        )
     # What came nearest to a loop says most; of equals the first.
     (_, rank), said = max(complaints, key=lambda one: one[0], default=((False, 1), NONE_FOUND))
     raise UnsupportedLayerError(said if rank else _no_sequence(roles, said, ways, call))
@@ -141,7 +154,8 @@ def _no_sequence(roles: Roles, said: str, ways: Sequence[Sequences], call: Answe
     if roles.needs_state:
         return (
             f"forward needs {', '.join(roles.state)}, and a loop is looked for from zero state; give it the default "
-            "None, make zeros in forward, and loop over the steps there if forward is one step"
+            "None and make zeros in forward, or give a module around it whose forward(x) hands zeros over, as "
+            "self.net(x, torch.zeros(x.size(0), H)); loop over the steps there if forward is one step"
         )
     needed = roles.lengths or (roles.mask if roles.needs_mask else None)
     if needed is not None and "missing" in said:
@@ -151,7 +165,9 @@ def _no_sequence(roles: Roles, said: str, ways: Sequence[Sequences], call: Answe
             f"forward runs in float64 alone (in float32 it said {to_singles}); let it make its zeros in the "
             "dtype of x, as x.new_zeros(x.size(0), H) does"
         )
-    remedy = takes_something_else(said)
+    if takes_single_steps(call, ways):
+        return f"forward takes a single step, expected a whole sequence; {LOOP_AROUND}"
+    remedy = takes_something_else(said, left_at_none(call.module, roles))
     if any(sequences.are_numbers for sequences in ways):
         return f"forward takes no sequence [B, T, I] and no numbers [B, T], and said {said}; {remedy}say --input-dim"
     return (

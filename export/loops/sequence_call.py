@@ -5,6 +5,7 @@ Rules of this file: a stranger's code runs here, and whatever it raises is an an
 
 import copy
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,8 +15,10 @@ from torch import Tensor, nn
 from ..errors import AnswerError
 from ..foreign.answer import Answer, Named
 from ..foreign.call_layout import InputLayout
+from ..foreign.call_modes import CpuOnly, wants_cuda
 from ..foreign.call_roles import Roles
 from ..foreign.input_search import number_of_tokens, only_width
+from ..foreign.own_attributes import attributes_kept
 
 ROWS: Final = 3
 
@@ -68,13 +71,18 @@ def ways_to_try(candidates: list[tuple[bool, int]], *, numbers: bool) -> list[Se
 
 
 class AnswerAlone(nn.Module):
-    """A module behind a call with the sequence alone; gives the answer out of what it returns."""
+    """A module behind a call with the sequence alone; gives the answer out of what it returns.
+
+    Attributes:
+        stays_on_cpu: whether what its code sends to a GPU stays on the CPU.
+    """
 
     def __init__(self, module: nn.Module, roles: Roles, answer: Answer) -> None:
         super().__init__()
         self.module = module
         self.roles = roles
         self.answer = answer
+        self.stays_on_cpu = False
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the answer."""
@@ -86,7 +94,8 @@ class AnswerAlone(nn.Module):
             return self.answer.of(self._result(x), type(self.module).__name__)
 
     def _result(self, x: Tensor) -> Any:
-        return self.roles.call(self.module, {self.roles.sequence: x})
+        with CpuOnly() if self.stays_on_cpu else nullcontext(), attributes_kept(self.module):
+            return self.roles.call(self.module, {self.roles.sequence: x})
 
 
 def free_steps(module: nn.Module, width: int) -> tuple[int, int]:
@@ -110,9 +119,26 @@ def failure(call: AnswerAlone, example: Tensor) -> str:
     except AnswerError:
         raise
     except Exception as err:  # noqa: BLE001 - a stranger's forward may refuse a wrong guess in any way it likes
+        if wants_cuda(err) and not call.stays_on_cpu:
+            call.stays_on_cpu = True
+            return failure(call, example)
         lines = str(err).strip().split("\n")
         return f"{type(err).__name__}: {lines[0][:200]}"
     return ""
+
+
+def takes_single_steps(call: AnswerAlone, ways: Sequence[Sequences]) -> bool:
+    """Whether the module takes a step [B, I], or tokens [B], in one of the ways."""
+    steps = [one.example(1).select(1 - one.batch_axis, 0) for one in ways if not one.are_numbers]
+    return any(not failure(call, step) for step in steps)
+
+
+def weight_changed(call: AnswerAlone, example: Tensor) -> str:
+    """Return the name of a weight or buffer that every further run changes, so that the next gives something else."""
+    before = {name: tensor.clone() for name, tensor in call.module.state_dict().items()}
+    failure(call, example)
+    after = call.module.state_dict()
+    return next((n for n, was in before.items() if not torch.equal(was, after[n]) and not was.isnan().any()), "")
 
 
 def ways_found(call: AnswerAlone, tried: Sequence[Sequences]) -> list[Sequences]:

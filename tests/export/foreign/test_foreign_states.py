@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from cellgate.export.errors import SignatureError
+from cellgate.export.exportable import prepare
 from cellgate.export.foreign.network import ForeignNetwork
 
 from .foreign_modules import H, I
@@ -102,3 +104,44 @@ def test_packing_module_takes_lengths_and_is_right_for_ragged_rows(
     actual = graph.run(x.numpy(), lengths.to(torch.int32).numpy(), zeros, zeros)[0]
     assert float(np.abs(expected.numpy() - actual).max()) < 2e-6
     assert graph.largest_difference() < 2e-6
+
+
+class KeepsAndSteps(nn.Module):
+    """Takes one step a call and keeps its state in itself, as policies of robots do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn, self.head = nn.LSTM(I, H), nn.Linear(H, 2)
+        self.hidden: Any = None
+
+    def forward(self, x: Tensor) -> Tensor:  # [B, I]
+        y, self.hidden = self.rnn(x.unsqueeze(0), self.hidden)
+        return self.head(y.squeeze(0))  # type: ignore[no-any-return]
+
+
+class OverSteps(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = KeepsAndSteps()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([self.net(step) for step in x.unbind(1)], 1)
+
+
+def test_single_steps_with_a_kept_state_are_refused_and_the_loop_around_them_works(exported: Any) -> None:
+    said = r"takes a single step.* is torch\.stack\(\[self\.net\(step\) for step in x\.unbind\(1\)\], 1\)"
+    with pytest.raises(SignatureError, match=said):
+        prepare(KeepsAndSteps())
+
+    module = OverSteps().eval()
+    graph = exported(module)
+
+    assert graph.operators["LSTM"] == 1
+    assert graph.inputs == ["x", "lengths", "h0", "c0"]
+    for rows, steps in ((1, 1), (3, 9)):
+        x, zeros = torch.randn(rows, steps, I), np.zeros((1, rows, H), np.float32)
+        module.net.hidden = None
+        with torch.no_grad():
+            expected = torch.stack([module.net(step) for step in x.unbind(1)], 1)
+        found = graph.run(x.numpy(), np.full(rows, steps, np.int32), zeros, zeros)[0]
+        assert float(np.abs(expected.numpy() - found).max()) < 2e-6

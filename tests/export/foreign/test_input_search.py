@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cellgate.export.errors import SignatureError
+from cellgate.export.errors import SignatureError, UnsupportedLayerError
 from cellgate.export.exportable import prepare
 from cellgate.export.foreign.input_search import number_of_tokens, only_width
 from cellgate.export.proof.cases import Case, make_inputs
@@ -204,6 +204,52 @@ def test_more_axes_and_dicts_are_refused_with_what_helps(make: type[nn.Module]) 
 
 def test_remedy_for_more_axes_works(exported: Any) -> None:
     assert exported(JointsOfOneStep(), input_dim=51).largest_difference() < 2e-6
+
+
+class Conditioned(nn.Module):
+    """Says of an argument that has a default that it cannot do without."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.GRU(I, H, batch_first=True)
+
+    def forward(self, x: Tensor, target: Tensor | None = None) -> Tensor:
+        if target is None:
+            raise ValueError("target features are required")
+        return torch.cat([self.rnn(x)[1][0], target], 1)
+
+
+class Joined(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = Conditioned()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x[..., :I], x[:, 0, I:])
+
+
+def test_argument_that_was_left_at_none_is_named_with_a_remedy_that_works(exported: Any) -> None:
+    with pytest.raises(SignatureError, match=r"forward needs target, which was left at None.* cuts it out of one x"):
+        prepare(Conditioned())
+
+    assert exported(Joined(), input_dim=I + 2).largest_difference() < 2e-6
+
+
+class LoopOverFourAxes(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.from_x, self.from_h = nn.Linear(2, H), nn.Linear(H, H)
+
+    def forward(self, x: Tensor) -> Tensor:  # [B, 2, T, 2]
+        h = torch.zeros(x.size(0), x.size(3), H)[:, 0]
+        for t in range(x.size(2)):
+            h = torch.tanh(self.from_x(x[:, 0, t] + x[:, 1, t]) + self.from_h(h))
+        return h
+
+
+def test_more_axes_before_a_loop_are_refused_with_what_helps() -> None:
+    with pytest.raises(UnsupportedLayerError, match=r"out of range.*more axes than \[B, T, I\], give a module around"):
+        prepare(LoopOverFourAxes())
 
 
 def test_width_that_was_told_is_not_asked_for_as_if_it_were_not() -> None:

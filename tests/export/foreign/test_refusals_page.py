@@ -125,6 +125,19 @@ def of_one_row(self: Any, token: Tensor, hidden: Tensor) -> Any:
     return self.head(said[0]), hidden
 
 
+def of_a_step_alone(self: Any, x: Tensor) -> Tensor:
+    y, self.hidden = self.gru(x.unsqueeze(0), getattr(self, "hidden", None))
+    return y[0]  # type: ignore[no-any-return]
+
+
+def all_steps_at_once(self: Any, x: Tensor) -> Tensor:
+    return torch.logcumsumexp(self.back(x @ self.back.weight), 1)
+
+
+def with_an_optional_part(self: Any, x: Tensor, target: Tensor | None = None) -> Tensor:
+    return torch.cat([self.rnn(x)[1][0][0], target], 1)  # type: ignore[list-item] # as people write it
+
+
 def crossed(self: Any, x: Tensor, h1: Tensor, h2: Tensor) -> Any:
     return self.head(h1), self.cell(x, h2), self.cell(x, h1)
 
@@ -180,6 +193,9 @@ MODULES: dict[str, Callable[[], nn.Module]] = {
     "for which ONNX has no operator": lambda: made(the_most_so_far),
     "is quantised": lambda: made(as_it_is, quantised),
     "has no recurrent layer": lambda: made(without_steps),
+    "takes a single step": lambda: made(of_a_step_alone),
+    "which goes over all steps at once, is none": lambda: made(all_steps_at_once),
+    "which was left at None": lambda: made(with_an_optional_part),
     "takes one step of one row alone": lambda: made(of_one_row),
     "gives them back in another order": lambda: made(crossed),
 }

@@ -145,6 +145,10 @@ def no_loop(net: Looped, x: Tensor) -> Tensor:
     return net.head(net.cell(x[:, 0]))
 
 
+def scan_at_once(net: Looped, x: Tensor) -> Tensor:
+    return net.head(torch.logcumsumexp(x @ torch.ones(I, H), 1))
+
+
 def another_device(net: Looped, x: Tensor) -> Tensor:
     raise RuntimeError("no such device")
 
@@ -168,6 +172,7 @@ def another_device(net: Looped, x: Tensor) -> Tensor:
         pytest.param(behind_a_convolution, "conv1d makes the sequence shorter; let .* behind it", id="convolution"),
         pytest.param(from_the_second_and_not_written_out, "does not read every step in turn", id="not-written-out"),
         pytest.param(no_loop, "no loop over time was found", id="one-step"),
+        pytest.param(scan_at_once, "torch.logcumsumexp, which goes over all steps at once, is none", id="scan-at-once"),
         pytest.param(another_device, "said RuntimeError: no such device", id="does-not-run"),
     ],
 )
@@ -296,11 +301,24 @@ class OneStepLooped(nn.Module):
         return torch.stack(outputs, 1), hidden
 
 
-def test_loop_that_needs_a_state_is_refused_and_the_remedy_works() -> None:
-    with pytest.raises(UnsupportedLayerError, match="give it the default None, make zeros in forward, and loop"):
+class GivenZeros(nn.Module):
+    """What it advises where forward is not to be changed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = NeedsItsStart()
+
+    def forward(self, x: Tensor) -> Any:
+        return self.net(x, torch.zeros(x.size(0), H))
+
+
+def test_loop_that_needs_a_state_is_refused_and_the_remedies_work() -> None:
+    said = r"give it the default None and make zeros .* as self\.net\(x, torch\.zeros\(x\.size\(0\), H\)\); loop over"
+    with pytest.raises(UnsupportedLayerError, match=said):
         prepare(NeedsItsStart())
 
     assert prepare(OneStepLooped()).signature.state
+    assert prepare(GivenZeros()).signature.state
 
 
 def test_module_of_one_step_is_put_in_the_loop_that_was_advised() -> None:
