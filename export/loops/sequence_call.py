@@ -128,9 +128,14 @@ def failure(call: AnswerAlone, example: Tensor) -> str:
 
 
 def takes_single_steps(call: AnswerAlone, ways: Sequence[Sequences]) -> bool:
-    """Whether the module takes a step [B, I], or tokens [B], in one of the ways."""
-    steps = [one.example(1).select(1 - one.batch_axis, 0) for one in ways if not one.are_numbers]
-    return any(not failure(call, step) for step in steps)
+    """Whether the module takes a step [B, I], or tokens [B], in one of the ways; numbers [B, T] may be more."""
+    for one in ways:
+        step = one.example(1).select(1 - one.batch_axis, 0)
+        if one.are_numbers or failure(call, step):
+            continue
+        if one.takes_tokens or failure(call, torch.cat([step, step[:, :1]], 1)):
+            return True
+    return False
 
 
 def weight_changed(call: AnswerAlone, example: Tensor) -> str:
@@ -158,7 +163,7 @@ def ways_found(call: AnswerAlone, tried: Sequence[Sequences]) -> list[Sequences]
     for axes in ("BTI", "TBI"):
         width = only_width(lambda count, axes=axes: runs(way(count, axes)), name)  # type: ignore[misc]
         if width is not None:
-            return [way(width, axes)]
+            return [one for other in ("BTI", "TBI") if runs(one := way(width, other))]
     for axes in ("BT", "TB"):
         tokens = number_of_tokens(lambda count, axes=axes: runs(way(count, axes, takes_tokens=True)), widths)  # type: ignore[misc]
         if tokens is not None:

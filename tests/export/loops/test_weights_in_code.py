@@ -20,6 +20,7 @@ from .weights_in_code import (
     SentToTheGpu,
     SqueezedByName,
     WeightsInADict,
+    WidthOfNoLayer,
 )
 
 pytestmark = pytest.mark.long
@@ -34,6 +35,7 @@ pytestmark = pytest.mark.long
         pytest.param(WeightsInADict, ["Scan"], False, id="weights-in-a-dict"),
         pytest.param(SqueezedByName, ["Scan"], True, id="batch-squeezed"),
         pytest.param(KeepsItsState, ["Scan"], False, id="state-kept"),
+        pytest.param(WidthOfNoLayer, ["Scan"], True, id="steps-first-width-of-no-layer"),
     ],
 )
 def test_graph_gives_what_the_module_gives(

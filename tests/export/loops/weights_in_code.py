@@ -108,3 +108,19 @@ class KeepsItsState(nn.Module):
             seen.append(h)
         self.kept = h
         return torch.stack(seen, 1)
+
+
+class WidthOfNoLayer(nn.Module):
+    """Steps first, and one matrix for step and state together, which tells the width of neither."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.joint = scaled(I + H, 2 * H)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, seen = torch.zeros(x.size(1), H), []
+        for t in range(x.size(0)):
+            keep, new = (torch.cat([x[t], h], 1) @ self.joint).chunk(2, 1)
+            h = torch.lerp(h, torch.tanh(new), torch.sigmoid(keep))
+            seen.append(h)
+        return torch.stack(seen, 0)
