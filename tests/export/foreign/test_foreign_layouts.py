@@ -47,6 +47,7 @@ def last_with_its_axis(self: Any, x: Tensor) -> Tensor:
     return self.rnn(x)[0][:, -1:]
 
 
+@pytest.mark.covering("state-as-it-is")
 @pytest.mark.parametrize(
     ("forward", "shape"),
     [

@@ -30,6 +30,7 @@ def distance_to_reference(graph: Any, network: SequenceModel, rows: int, steps: 
     return max(float(np.abs(a - b).max()) for a, b in zip(actual, (y, *state), strict=True))
 
 
+@pytest.mark.covering("softsign-relu")
 @pytest.mark.parametrize(
     ("options", "operators"),
     [
