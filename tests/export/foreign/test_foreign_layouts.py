@@ -14,6 +14,8 @@ from cellgate.export.foreign.network import ForeignNetwork
 
 from .ragged_rows import H, I, assert_right_for_ragged_rows, module_with
 
+pytestmark = pytest.mark.plain_exporters
+
 
 def flat(self: Any, x: Tensor) -> Tensor:
     return self.score(self.rnn(x)[0].reshape(-1, H))

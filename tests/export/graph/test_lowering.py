@@ -12,7 +12,7 @@ from cellgate.export.errors import UnsupportedLayerError
 from cellgate.export.graph.lowering import lower
 from cellgate.model import LSTMCell, LSTMLayer, RecurrentStack, SequenceModel, run_reference
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.plain_exporters]
 
 I, H = 4, 5
 SHAPES = ((1, 1), (2, 17), (7, 2), (2, 100))
