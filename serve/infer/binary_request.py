@@ -17,8 +17,8 @@ from ...bundle.manifest import GraphSignature
 from ..arrays import Array
 from ..datatypes import datatype_of
 from ..errors import BadInput
-from .input_check import ValueRule
 from .request_record import JsonRequest, JsonTensor
+from .value_check import ValueRule
 
 WIRE_DTYPES: dict[str, np.dtype[Any]] = {
     "FP16": np.dtype("<f2"),

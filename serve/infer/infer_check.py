@@ -16,10 +16,11 @@ from ..models.served_model import ServedModel
 from ..streams.state_carrier import Carried, StateCarrier
 from .answer_form import AnswerForm, make_form
 from .binary_request import Blob, make_blob
-from .input_check import LENGTHS, check_heads, check_outputs, value_rule
+from .input_check import LENGTHS, check_heads, check_outputs
 from .json_data import array_from_flat, array_from_json
 from .request_limits import RequestLimits
 from .request_record import JsonRequest, JsonTensor
+from .value_check import value_rule
 
 
 @dataclass(frozen=True, slots=True)
