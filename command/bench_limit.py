@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..client.lengths import check_least, fit, parse_lengths
-from ..serve.engine.engine import Engine, EngineLimits
+from ..serve.engine.engine import Engine
+from ..serve.engine.engine_limits import EngineLimits
 from ..serve.engine.limit import LimitRow, choose_count, make_sequences, make_works, measure_limit
 from ..serve.engine.limit_ways import OUTSTANDING, CountingRuntime, LanesWay
 from ..serve.engine.models import EngineModel, open_engine_models

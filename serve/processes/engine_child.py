@@ -13,7 +13,8 @@ import sys
 from typing import Any, Final
 
 from ...bundle.errors import BundleError
-from ..engine.engine import Engine, EngineLimits
+from ..engine.engine import Engine
+from ..engine.engine_limits import EngineLimits
 from ..engine.models import EngineModel, Tell, open_engine_model, open_engine_models
 from ..models.repository import Repository
 from ..models.served_model import ServedBundle, read_served_bundle
