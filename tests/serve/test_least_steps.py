@@ -8,7 +8,7 @@ import pytest
 
 from cellgate.bundle.manifest import TensorSpec
 from cellgate.serve.engine.calibrate import calibrate
-from cellgate.serve.engine.limit_ways import CountingRuntime
+from cellgate.serve.engine.counting_runtime import CountingRuntime
 from cellgate.serve.engine.models import open_engine_models
 from cellgate.serve.errors import BadInput
 from cellgate.serve.infer.inference import ArrayHead
