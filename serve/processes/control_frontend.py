@@ -6,7 +6,6 @@ Rules of this file: composition only; it serves as a frontend does, and answers 
 """
 
 import asyncio
-import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
@@ -21,7 +20,7 @@ from ..observe.access_log import access_logging
 from ..observe.operation_log import operation_logging
 from ..routes.control_app import create_control_app
 from ..serving_state import ServingState
-from .child_border import ChildBorder, run_child, settings_of
+from .child_border import ChildBorder, child_main, settings_of
 from .counter_files import counters_of
 from .engine_client import EngineClient, table_of
 from .frontend import FrontendServer, uvicorn_config
@@ -87,12 +86,5 @@ async def _running(client: EngineClient, state: ServingState, address: tuple[str
             yield
 
 
-def main() -> int:
-    """Run this process; SIGINT is the supervisor's to judge, and SIGHUP means nothing before there is a server."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    return run_child(ChildBorder.of_this_process(), serve_control)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(child_main(serve_control))

@@ -33,7 +33,7 @@ from ..observe.operation_log import operation_logging
 from ..observe.tracing import open_tracer
 from ..serving_state import ServingState
 from ..settings import Settings
-from .child_border import ChildBorder, run_child, settings_of
+from .child_border import ChildBorder, child_main, settings_of
 from .counter_files import counters_of
 from .crowd import Crowd
 from .engine_client import EngineClient, table_of
@@ -175,12 +175,5 @@ class FrontendServer(uvicorn.Server):
         self.should_exit = True
 
 
-def main() -> int:
-    """Run this process; SIGINT is the supervisor's to judge, and SIGHUP means nothing before there is a server."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    return run_child(ChildBorder.of_this_process(), serve_frontend)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(child_main(serve_frontend))

@@ -22,7 +22,7 @@ from ..rpc.server import running
 from ..rpc.service import Service
 from ..serving_state import ServingState
 from ..work_queue import WorkQueue
-from .child_border import ChildBorder, run_child, settings_of
+from .child_border import ChildBorder, child_main, settings_of
 from .counter_files import counters_of
 from .engine_client import EngineClient, table_of
 from .hello import offers_of
@@ -79,12 +79,5 @@ async def _serve(border: ChildBorder, serving: ServingState, client: EngineClien
         serving.tracer.close()
 
 
-def main() -> int:
-    """Run this process; SIGINT is the supervisor's to judge, and SIGHUP means nothing before there is a server."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    return run_child(ChildBorder.of_this_process(), serve_rpc)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(child_main(serve_rpc))
