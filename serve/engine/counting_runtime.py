@@ -7,13 +7,14 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
-from ...bundle.manifest import GraphSignature, TensorSpec
+from ...bundle.manifest import TensorSpec
 from ..arrays import Array, Arrays
 from ..runtime.bound_graph import BoundRuns, DeviceTensor
-from ..runtime.runtime import DeviceRuntime, Runtime, RuntimeFacts, StatePlaces
+from ..runtime.runtime import DeviceRuntime, Runtime, StatePlaces
+from ..runtime.wrapped_runtime import WrappedRuntime
 
 
-class CountingRuntime:
+class CountingRuntime(WrappedRuntime[Runtime]):
     """Counts the steps of the runs of a runtime.
 
     Args:
@@ -25,29 +26,9 @@ class CountingRuntime:
     """
 
     def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
-        self._signature = runtime.signature
+        super().__init__(runtime)
+        self._sequence, self._lengths = runtime.signature.sequence, runtime.signature.lengths
         self.useful = self.computed = 0
-
-    @property
-    def signature(self) -> GraphSignature:
-        """Of the runtime."""
-        return self._signature
-
-    @property
-    def facts(self) -> RuntimeFacts:
-        """Of the runtime."""
-        return self._runtime.facts
-
-    @property
-    def provider(self) -> str:
-        """Of the runtime."""
-        return self._runtime.provider
-
-    @property
-    def device(self) -> str:
-        """Of the runtime."""
-        return self._runtime.device
 
     def run(self, feeds: Arrays) -> dict[str, Array]:
         """Count and run."""
@@ -56,9 +37,9 @@ class CountingRuntime:
 
     def count(self, feeds: Arrays) -> None:
         """Count what a run is given."""
-        rows, steps = feeds[self._signature.sequence].shape[:2]
+        rows, steps = feeds[self._sequence].shape[:2]
         self.computed += rows * steps
-        lengths = None if self._signature.lengths is None else feeds[self._signature.lengths]
+        lengths = None if self._lengths is None else feeds[self._lengths]
         self.useful += rows * steps if lengths is None else int(np.add.reduce(lengths))
 
     def bound(self) -> BoundRuns:
