@@ -1,7 +1,8 @@
 """What a child has of its supervisor: its configuration, where to report, and the lifeline.
 
     stdin    the configuration (`config_line`); then nothing, and its end means that the supervisor is gone
-    stdout   JSON lines, the reports: {"opening": ...}, {"ready": ...}, {"listening": true}, or why it could not start
+    stdout   JSON lines, the reports: {"opening": ...}, {"ready": ...}, {"listening": true}, {"models": ...} whenever
+             these have changed, or why it could not start; of a trial see `trial_child`
 
 Rules of this file: no work of its own. The supervisor's side of both pipes is `child_process`.
 """
