@@ -20,7 +20,7 @@ from .call_modes import wants_cuda
 from .call_state import StateForm, state_forms
 from .input_refusal import no_input
 from .input_search import number_of_tokens, only_width
-from .input_trial import PROBES, Input, complaint_of, masks_to_try
+from .input_trial import PROBES, Input, complaint_of, needed_masks
 
 if TYPE_CHECKING:
     from .network import ForeignNetwork
@@ -52,7 +52,7 @@ def _first_that_runs(network: ForeignNetwork, tried: Sequence[Input]) -> tuple[b
     complaint: Exception | None = None
     for probed, (layout, takes_tokens, width) in product(PROBES, tried):
         network.input_layout, network.takes_tokens, network.input_dim = layout, takes_tokens, width
-        for form, mask in product(_state_forms(network), masks_to_try(network)):
+        for form, mask in product(_state_forms(network), needed_masks(network)):
             network.state_form, network.mask_form = form, mask
             err = complaint_of(network, probed)
             if err is not None and not network.stays_on_cpu and wants_cuda(err):
@@ -70,7 +70,7 @@ def _found_by_trying(network: ForeignNetwork, tried: Sequence[Input]) -> bool:
 
     def runs(layout: InputLayout, count: int, *, takes_tokens: bool = False) -> bool:
         network.input_layout, network.takes_tokens, network.input_dim = layout, takes_tokens, count
-        network.mask_form = masks_to_try(network)[0]
+        network.mask_form = needed_masks(network)[0]
         network.probe_steps = next((p for p in PROBES[:2] if complaint_of(network, p) is None), (0, 0))
         return network.probe_steps != (0, 0)
 

@@ -15,7 +15,7 @@ from ..error_line import first_line, said_by
 from .call_layout import InputLayout
 from .call_mask import MaskForm, further_marks, mask_forms, says_too_much
 from .call_state import StateForm
-from .input_trial import PROBE_STEPS, Input, complaint_of, example, masks_to_try
+from .input_trial import PROBE_STEPS, Input, complaint_of, example, needed_masks
 
 if TYPE_CHECKING:
     from .network import ForeignNetwork
@@ -69,10 +69,12 @@ def takes_something_else(said: str) -> str:
 
 
 def _takes_images(network: ForeignNetwork, said: str) -> str | None:
-    if not any(isinstance(child, nn.Conv2d | nn.Conv3d) for child in network.module.modules()):
+    seen_by = next((child for child in network.module.modules() if isinstance(child, nn.Conv2d | nn.Conv3d)), None)
+    if seen_by is None:
         return None
+    kind = "nn.Conv3d" if isinstance(seen_by, nn.Conv3d) else "nn.Conv2d"
     return (
-        f"{type(network.module).__name__}.forward takes images (it has nn.Conv2d; it said {said}), expected a sequence "
+        f"{type(network.module).__name__}.forward takes images (it has {kind}; it said {said}), expected a sequence "
         "of vectors or tokens; name a factory that returns its recurrent part alone, or a module around it whose "
         "forward(x) makes its images of one x [B, T, I], and say --input-dim"
     )
@@ -95,7 +97,7 @@ def _settings(network: ForeignNetwork, tried: Sequence[Input]) -> Iterator[None]
     """Set one layout and width after the other."""
     for layout, takes_tokens, width in tried:
         network.input_layout, network.takes_tokens, network.input_dim = layout, takes_tokens, width
-        network.mask_form = masks_to_try(network)[0]
+        network.mask_form = needed_masks(network)[0]
         yield
 
 
@@ -113,7 +115,7 @@ def _mask_that_says_more(network: ForeignNetwork, tried: Sequence[Input]) -> Mas
 def _takes_single_steps(network: ForeignNetwork, tried: Sequence[Input]) -> bool:
     for takes_tokens, width in dict.fromkeys((takes_tokens, width) for _, takes_tokens, width in tried):
         network.takes_tokens, network.input_dim = takes_tokens, width
-        network.mask_form = masks_to_try(network)[0]
+        network.mask_form = needed_masks(network)[0]
         network.input_layout = InputLayout("B" if takes_tokens else "BI")
         if complaint_of(network, (1,)) is None:
             return True

@@ -35,7 +35,7 @@ def example(network: ForeignNetwork, steps: int, rows: int | None = None, seed: 
     return torch.randn(rows, steps, network.input_dim, generator=generator, dtype=network.dtype())
 
 
-def masks_to_try(network: ForeignNetwork) -> list[MaskForm | None]:
+def needed_masks(network: ForeignNetwork) -> list[MaskForm | None]:
     """Return the masks to try where forward needs one; None where it does not."""
     name = network.roles.mask if network.roles.needs_mask else None
     return [None] if name is None else [*mask_forms(name, network.input_layout)]

@@ -50,6 +50,7 @@ class ForeignNetwork(ForeignCall):
         module: as it came.
         told: as for find_roles.
         input_dim: I, or the number of tokens, where it is known.
+        answer: as for Answer.
         takes_tokens: whether ``input_dim`` is that of tokens, where it is known.
         writes_out: whether torch's layers are written out and rolled up with the loops beside them (written_out.py).
 
