@@ -43,14 +43,3 @@ def only_width(runs: Callable[[int], bool], name: str) -> int | None:
 def number_of_tokens(runs: Callable[[int], bool], candidates: Iterable[int]) -> int | None:
     """Return the candidate that is just the number of tokens: the highest of them runs, and the next one does not."""
     return next((count for count in candidates if runs(count) and not runs(count + 1)), None)
-
-
-def takes_something_else(said: str) -> str:
-    """Return what helps where a complaint is about what was given, and not about its width; else nothing."""
-    told_by = ("unpack", "too many indices", "data type 'str'", "has no attribute", "indices must be")
-    if not any(words in said for words in told_by):
-        return ""
-    return (
-        "where forward takes a dict, a tuple or more axes than [B, T, I], give a module around it whose forward(x) "
-        "makes that of one x [B, T, I], as self.net(x.unflatten(-1, (17, 3))), and "
-    )
