@@ -22,7 +22,7 @@ from rich.table import Table
 import cellgate.serve.engine.plan as planning
 from cellgate.client.lengths import parse_lengths
 from cellgate.serve.engine.cost_model import CostModel
-from cellgate.serve.engine.engine import EngineLimits
+from cellgate.serve.engine.engine_limits import EngineLimits
 from cellgate.serve.engine.models import EngineModel, open_engine_models
 from cellgate.serve.models.served_model import BundlePlace
 from cellgate.serve.settings import Settings

@@ -31,7 +31,8 @@ from rich.table import Table
 from workloads import WORKLOADS, ensure_bundle
 
 from cellgate.serve.arrays import Array
-from cellgate.serve.engine.engine import Engine, EngineLimits
+from cellgate.serve.engine.engine import Engine
+from cellgate.serve.engine.engine_limits import EngineLimits
 from cellgate.serve.engine.models import EngineModel, open_engine_models
 from cellgate.serve.engine.work import StreamAnswer, StreamRef, Work
 from cellgate.serve.models.served_model import BundlePlace

@@ -13,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..client.lengths import check_least, fit, parse_lengths
-from ..serve.engine.engine import Engine, EngineLimits
+from ..serve.engine.counting_runtime import CountingRuntime
+from ..serve.engine.engine import Engine
+from ..serve.engine.engine_limits import EngineLimits
 from ..serve.engine.limit import LimitRow, choose_count, make_sequences, make_works, measure_limit
-from ..serve.engine.limit_ways import OUTSTANDING, CountingRuntime, LanesWay
+from ..serve.engine.limit_ways import OUTSTANDING, LanesWay
 from ..serve.engine.models import EngineModel, open_engine_models
 from ..serve.environment import settings_from_env
 from ..serve.models.served_model import BundlePlace

@@ -10,11 +10,11 @@ class SourceError(ExportError):
 
 
 class SignatureError(ExportError):
-    """It cannot be told which argument of forward is the sequence, the lengths or the state."""
+    """What forward takes or gives fits no graph over sequences, or it cannot be told which argument is which."""
 
 
 class AnswerError(SignatureError):
-    """What forward returns is no tensor and does not begin with one."""
+    """What forward returns cannot be the answer: no tensor first, none as told, or one for each step in a list."""
 
 
 class FrozenAxisError(ExportError):

@@ -89,11 +89,6 @@ class Exportable:
         """Numbers of steps that a capture may have left out, so that each is to be verified on runs."""
         return range(self.captures[0], self.captures[-1])
 
-    @property
-    def is_foreign(self) -> bool:
-        """Whether somebody else wrote the network."""
-        return isinstance(self.network, ForeignNetwork)
-
     def example(self, rows: int = 3, steps: int | None = None) -> tuple[Tensor, ...]:
         """Return random inputs in the order of the signature, rows of unequal length where lengths are taken.
 

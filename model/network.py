@@ -164,8 +164,7 @@ class SequenceModel(nn.Module):
         if self.reads == "last_step":
             return self.head(last_real_step(signal, lengths)), finals
         pooled, pool, count = carry_pool(self.reads, signal, lengths, initial[-2][0], initial[-1][0])
-        finals.append(pool.unsqueeze(0))
-        finals.append(count.unsqueeze(0))
+        finals.extend([pool.unsqueeze(0), count.unsqueeze(0)])
         return self.head(pooled), finals
 
     @torch.jit.unused

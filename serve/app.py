@@ -27,17 +27,12 @@ from .routes.head_method import HeadAsGet
 from .routes.openapi import ROUTERS, ApiDocument
 from .serving_state import ServingState
 from .settings import Settings
-from .work_queue import WorkQueue
 
 # The framework can export traces by itself where the environment asks for it; this server sends nothing to anybody.
 # Its older versions, which cannot, keep the option unread.
 _SILENT = dict.fromkeys(("auto_configure", "tracing", "metrics", "logs", "operation_spans"), False)
 _OPTIONS: dict[str, Any] = {"telemetry": _SILENT}
 _PATHS: Final = ("a path of this server", "GET /docs shows them")
-
-# Threads for bodies and answers so large that they would hold up the event loop. The parser and the renderer hold the
-# interpreter's lock for most of their time: more threads would only take turns.
-_LARGE_AT_A_TIME = 2
 
 Running = Callable[[], AbstractAsyncContextManager[object]]
 
@@ -120,7 +115,7 @@ def add_middleware(app: FastAPI, state: ServingState) -> None:
 async def _lifespan(state: ServingState, running: Running, _app: FastAPI) -> AsyncIterator[None]:
     """Hold what belongs to the serving event loop for as long as that runs."""
     async with running():
-        state.queue = WorkQueue(_LARGE_AT_A_TIME, state.settings.max_waiting)
+        state.start_queue()
         try:
             yield
         finally:

@@ -28,6 +28,10 @@ from .work_queue import WorkQueue
 
 logger = logging.getLogger("cellgate.serve")
 
+# Threads for bodies and answers so large that they would hold up the event loop. The parser and the renderer hold the
+# interpreter's lock for most of their time: more threads would only take turns.
+_LARGE_AT_A_TIME = 2
+
 
 class Live(Protocol):
     """A connection that stays, with requests on it."""
@@ -50,7 +54,7 @@ class ServingState:
         tls: of this process's listeners; None: they are not encrypted.
         ids: name the requests.
         tracer: takes a trace of each request for inference; None: nothing is traced.
-        queue: for what would hold up the loop; made in the lifespan, for it belongs to a loop; None outside.
+        queue: for what would hold up the loop; made by `start_queue`, for it belongs to a loop; None before and after.
         draining: the server stops; set by whoever stops it.
         infer_paths: the paths of inference as they are usually written, and the name of the model that each asks for.
         hot_readers, hot_meters: of these paths, as they come over the wire. These three are changed in place.
@@ -154,6 +158,10 @@ class ServingState:
         """Return what reads the requests for a model of the table."""
         found = self._readers.get((model.key, model.digest))
         return found or self._make_reader(model)  # it may have gone after it was found
+
+    def start_queue(self) -> None:
+        """Take requests from now on, on this event loop."""
+        self.queue = WorkQueue(_LARGE_AT_A_TIME, self.settings.max_waiting)
 
     def open_queue(self) -> WorkQueue:
         """Return the queue. A request that came before draining began is still answered.

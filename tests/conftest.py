@@ -10,16 +10,35 @@ from hypothesis import settings
 
 # What these start counts for coverage; they start everything that there is.
 _PROCESSES_COUNT: Final = {Path(__file__).parent / "serve" / "processes", Path(__file__).parent / "command"}
+_COMPUTES: Final = Path(__file__).parent / "export"
 
 # A property holds however busy the machine is: Hypothesis' own limit of 200 ms an example would time it.
 settings.register_profile("untimed", settings(), deadline=None)
 settings.load_profile("untimed")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Let files of long tests start first, lest one of them keep a worker busy when all others have ended."""
+    """Put the tests in order, and mark those that need not run where coverage is counted."""
+    for item in items:
+        covering = item.get_closest_marker("covering")
+        if covering is not None and item.callspec.id not in covering.args:
+            item.add_marker("no_cover")
+    place = _places(items)
+    items.sort(key=lambda item: place[item.path])
+
+
+def _places(items):
+    """Return each file's place in the order.
+
+    Those of long tests start first, lest one of them keep a worker busy when all others have ended. Files that compute
+    and files that wait for processes and sockets take turns: else all workers wait at once.
+    """
     long = {item.path for item in items if item.get_closest_marker("long")}
-    items.sort(key=lambda item: item.path not in long)
+    kinds = ([], [])
+    for path in dict.fromkeys(item.path for item in items):
+        kinds[_COMPUTES in path.parents].append(path)
+    return {path: (path not in long, at / len(kind)) for kind in kinds for at, path in enumerate(kind)}
 
 
 def pytest_collection_finish():

@@ -22,9 +22,8 @@ mkdir "$work/away"
 cp -r tests examples docs README.md pyproject.toml Makefile "$work/away/"
 cd "$work/away"
 # tests/deploy reads files of the source tree, all of it, and already where it is imported. Tests that only repeat what
-# others cover would find no module missing that those do not. PyTorch's exporters are as they are here: the other run
-# keeps some of their tables (tests/export/exporter_tables.py).
+# others cover would find no module missing that those do not.
 "$work/venv/bin/python" -c 'import cellgate; print("testing", cellgate.__file__)'
-OMP_NUM_THREADS=1 CELLGATE_PLAIN_EXPORTERS=1 "$work/venv/bin/python" -m pytest -p no:cacheprovider -m 'not tree and not no_cover' -q \
+OMP_NUM_THREADS=1 "$work/venv/bin/python" -m pytest -p no:cacheprovider -m 'not tree and not no_cover' -q \
     --ignore tests/deploy --numprocesses auto --dist loadfile --no-loadscope-reorder \
     --cov=cellgate --cov-report=term-missing:skip-covered --cov-fail-under=95

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ...model.cell import StateSpec
 from ...model.layer import LSTMLayer
 from .call_modes import SinglesDoubled
+from .call_state import unbundled
 
 _PROBED_STEPS: Final = (1, 2, 5, 8)
 _ROWS: Final = 3
@@ -94,7 +95,7 @@ def _keeps_protocol(cell: nn.Module, spec: StateSpec, input_dim: int) -> bool:
         state = [torch.ones(_ROWS, width, dtype=torch.float64) for _, width in spec]
         with torch.no_grad():
             output, new = AdoptedCell(copied, spec, input_dim)(x, _bundled(state))
-        tensors = _unbundled(new)
+        tensors = unbundled(new)
         return isinstance(output, Tensor) and [t.shape for t in tensors] == [t.shape for t in state]
     except Exception:  # noqa: BLE001 - a stranger's code may refuse a wrong guess in any way it likes
         return False
@@ -115,7 +116,7 @@ def _loops_agree(found: nn.Module, layer: LSTMLayer, input_dim: int, *, batch_fi
                 y, final = ours(x, _bundled(state))
                 y_theirs, final_theirs = theirs(x if batch_first else x.transpose(0, 1), _bundled(state))
                 y_theirs = y_theirs if batch_first else y_theirs.transpose(0, 1)
-                if not all_close([y, *_unbundled(final)], [y_theirs, *_unbundled(final_theirs)]):
+                if not all_close([y, *unbundled(final)], [y_theirs, *unbundled(final_theirs)]):
                     return False
             return not _starts_elsewhere(theirs, ours, x if batch_first else x.transpose(0, 1), x)
     except Exception:  # noqa: BLE001 - not a loop over this cell, whatever else it is
@@ -129,7 +130,7 @@ def _starts_elsewhere(theirs: nn.Module, ours: nn.Module, laid: Tensor, x: Tenso
             _, final_theirs = theirs(laid)
     except Exception:  # noqa: BLE001 - it wants a state; the proof of the whole module tells the rest
         return False
-    return not all_close(_unbundled(ours(x)[1]), _unbundled(final_theirs))
+    return not all_close(unbundled(ours(x)[1]), unbundled(final_theirs))
 
 
 def all_close(ours: list[Tensor], theirs: list[Tensor]) -> bool:
@@ -141,7 +142,3 @@ def all_close(ours: list[Tensor], theirs: list[Tensor]) -> bool:
 
 def _bundled(state: list[Tensor]) -> Any:
     return state[0] if len(state) == 1 else tuple(state) if len(state) == _PAIR else state
-
-
-def _unbundled(state: Any) -> list[Tensor]:
-    return [state] if isinstance(state, Tensor) else list(state)

@@ -15,7 +15,7 @@ import torch
 
 from ...bundle.axes import StepAxis
 from ..errors import SignatureError
-from .input_probe import example
+from .input_trial import example
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -27,7 +27,7 @@ from .call_modes import CpuOnly, SinglesDoubled, TensorsKept
 from .call_roles import Roles, find_roles
 from .call_state import StateForm
 from .exchange import Exchange, exchange
-from .input_probe import PROBE_STEPS
+from .input_trial import PROBE_STEPS
 from .longest_row import LongestFills
 from .own_attributes import attributes_kept
 

@@ -58,6 +58,11 @@ class StateForm:
         return tuple(torch.cat(tensors) if self.arranged == "stacked" else list(tensors) for tensors in named)
 
 
+def unbundled(state: Any) -> list[Tensor]:
+    """Return the tensors of a state as a layer or a cell takes or gives it: one, or several in a tuple or list."""
+    return [state] if isinstance(state, Tensor) else list(state)
+
+
 def state_forms(first: StateForm, layers: int) -> Iterator[StateForm]:
     """Yield the forms to try for a module of so many recurrent layers, ``first`` and what is usual first."""
     arrangements: tuple[Arranged, ...] = ("by layer", "by name", "stacked", "apart")

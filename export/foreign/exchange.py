@@ -17,9 +17,8 @@ from ...model.torch_weights import stack_from_torch
 from ..errors import UnsupportedLayerError
 from ..input_width import input_dim_of
 from .adopted_loop import AdoptedCell, adopt_loop, all_close, looped_cell_of
+from .call_state import unbundled
 from .exchanged_layer import Carry, ExchangedLayer
-
-__all__ = ["Carry", "Exchange", "ExchangedLayer", "exchange"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,14 +82,10 @@ def _exchange_one(found: nn.Module, path: str) -> _Made | None:
         return _Made(stack=stack, batch_first=True, squeezed=True, entry=replace(kept, was="LSTMLayer"))
     if isinstance(found, nn.LSTM | nn.GRU | nn.RNN):
         _check_weights(found, path)
-        if isinstance(found, nn.RNN):
-            stack = _stack_of_plain(found)
-            _prove_equal(found, stack, path)
-            entry = replace(kept, was="nn.RNN", proof="weights and probes equal")
-            return _Made(stack=stack, batch_first=found.batch_first, squeezed=False, entry=entry)
-        stack = stack_from_torch(found).eval()
+        stack = _stack_of_plain(found) if isinstance(found, nn.RNN) else stack_from_torch(found).eval()
         _prove_equal(found, stack, path)
-        entry = replace(kept, was=f"nn.{found.mode}", proof="weights and probes equal")
+        kind = found.mode.partition("_")[0]  # of RNN_TANH and RNN_RELU the first part
+        entry = replace(kept, was=f"nn.{kind}", proof="weights and probes equal")
         return _Made(stack=stack, batch_first=found.batch_first, squeezed=False, entry=entry)
     adopted = adopt_loop(found)
     if adopted is None:
@@ -151,7 +146,7 @@ def _given_by(layer: nn.Module, x: Tensor, state: list[Tensor]) -> list[Tensor]:
     """Return all that a layer gives, nothing where it is not called as torch's own are."""
     try:
         y, final = layer(x, state[0] if len(state) == 1 else tuple(state))
-        return [y, *([final] if isinstance(final, Tensor) else final)]
+        return [y, *unbundled(final)]
     except Exception:  # noqa: BLE001 - a subclass's forward may fail in any way
         return []
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..errors import UnsupportedLayerError
 from ..graph.ragged import Ragged
+from .call_state import unbundled
 
 _SEQUENCE_RANK: Final = 3
 _ALONE_RANK: Final = 2  # [T, I]: torch's layers take one sequence without an axis for the batch
@@ -144,14 +145,10 @@ class ExchangedLayer(nn.Module):
         if hx is None:
             return carried
         # Zeros that a module makes itself are float32 also where it runs in float64 to be held against.
-        tensors = [tensor if tensor.dtype == dtype else tensor.to(dtype) for tensor in _tensors_of(hx)]
+        tensors = [tensor if tensor.dtype == dtype else tensor.to(dtype) for tensor in unbundled(hx)]
         given = [tensor.unsqueeze(0) for tensor in tensors] if self.squeezed else tensors
         self.carry.given[self.number] = given
         return carried if self.carry.overrules and carried is not None else given
-
-
-def _tensors_of(state: Any) -> list[Tensor]:
-    return [state] if isinstance(state, Tensor) else list(state)
 
 
 def _plain_attributes(module: nn.Module) -> dict[str, Any]:

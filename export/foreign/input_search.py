@@ -6,7 +6,6 @@ it is given, and one that makes one-hot vectors has no table of its tokens.
 Rules of this file: taken is only what nothing else of its kind runs beside; of several none is.
 """
 
-import re
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -14,10 +13,6 @@ from ..errors import SignatureError
 
 _WIDEST: Final = 320  # of what is tried: spectra and features of a step are seldom wider
 _FEW: Final = 3
-LOOP_AROUND: Final = (
-    "let it take its state as an argument and give it back, or, where it keeps it in itself, give a module around it "
-    "whose forward(x) is torch.stack([self.net(step) for step in x.unbind(1)], 1)"
-)
 
 
 def only_width(runs: Callable[[int], bool], name: str) -> int | None:
@@ -48,32 +43,3 @@ def only_width(runs: Callable[[int], bool], name: str) -> int | None:
 def number_of_tokens(runs: Callable[[int], bool], candidates: Iterable[int]) -> int | None:
     """Return the candidate that is just the number of tokens: the highest of them runs, and the next one does not."""
     return next((count for count in candidates if runs(count) and not runs(count + 1)), None)
-
-
-def takes_something_else(said: str, left: Iterable[str] = ()) -> str:
-    """Return what helps where a complaint is about what was given, and not about its width; else nothing.
-
-    Args:
-        said: by the module.
-        left: arguments of its forward that were left at None.
-    """
-    wanted = next((name for name in left if re.search(rf"\b{re.escape(name)}\b", said) or "NoneType" in said), None)
-    if wanted is not None:
-        return (
-            f"where forward needs {wanted}, which was left at None, give a module around it whose forward(x) cuts it "
-            "out of one x, as self.net(x[..., :3], x[..., 3]) (docs/modules.md, several inputs), and "
-        )
-    told_by = (
-        "unpack",
-        "too many indices",
-        "data type 'str'",
-        "has no attribute",
-        "indices must be",
-        "out of range (exp",
-    )
-    if not any(words in said for words in told_by):
-        return ""
-    return (
-        "where forward takes a dict, a tuple or more axes than [B, T, I], give a module around it whose forward(x) "
-        "makes that of one x [B, T, I], as self.net(x.unflatten(-1, (17, 3))), and "
-    )

@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from ..errors import ExportError
 from .exchanged_layer import ExchangedLayer
-from .input_probe import example
+from .input_trial import example
 from .network import ForeignNetwork
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from ..errors import SignatureError
 from .call_mask import MaskForm, further_marks, mask_forms, polarity_said, says_too_much
 from .exchanged_layer import ExchangedLayer
-from .input_probe import example
+from .input_trial import example
 
 if TYPE_CHECKING:
     from .network import ForeignNetwork

@@ -31,7 +31,8 @@ from .call_roles import Roles
 from .call_state import StateForm
 from .exchange import Exchange
 from .exchanged_layer import ExchangedLayer
-from .input_probe import example, find_input, inputs_to_try
+from .input_probe import find_input, inputs_to_try
+from .input_trial import example
 from .mask_probe import check_kind, find_mask
 from .one_at_a_time import mapped, row_by_row
 from .original_proof import prove_as_it_came
@@ -49,6 +50,7 @@ class ForeignNetwork(ForeignCall):
         module: as it came.
         told: as for find_roles.
         input_dim: I, or the number of tokens, where it is known.
+        answer: as for Answer.
         takes_tokens: whether ``input_dim`` is that of tokens, where it is known.
         writes_out: whether torch's layers are written out and rolled up with the loops beside them (written_out.py).
 

@@ -20,7 +20,7 @@ from ..errors import FrozenAxisError, SignatureError
 from ..graph.capture_error import place_of
 from ..half_precision import half_precision_in, say_half_precision
 from .answered_steps import check_answered
-from .input_probe import PROBE_ROWS, example
+from .input_trial import PROBE_ROWS, example
 from .proof_steps import proof_steps
 from .python_chance import draws_by_chance, gives_another
 

@@ -15,7 +15,7 @@ from ..errors import SignatureError
 from .answer import Named, refuse_list_of_steps, refuse_other_numbers, refuse_widths_of_steps, say_others
 from .answered_steps import find_answered_steps, per_step_of_fewer
 from .call_layout import output_layouts
-from .input_probe import PROBE_ROWS, PROBES, example
+from .input_trial import PROBE_ROWS, PROBES, example
 from .python_chance import draws_by_chance, gives_another
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from torch import Tensor
 from ..error_line import said_by
 from ..errors import ExportError, SignatureError
 from .call_state import state_forms
-from .input_probe import example
+from .input_trial import example
 from .mask_probe import check_full_mask, masks_to_try, right_mask
 from .steps_seen import lengths_to_try
 

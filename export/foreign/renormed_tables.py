@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from ..errors import SourceError
-from .input_probe import example
+from .input_trial import example
 
 if TYPE_CHECKING:
     from .network import ForeignNetwork

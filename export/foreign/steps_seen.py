@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ..error_line import said_by
 from ..errors import SignatureError
-from .input_probe import PROBE_ROWS, PROBES, example
+from .input_trial import PROBE_ROWS, PROBES, example
 
 if TYPE_CHECKING:
     from .network import ForeignNetwork

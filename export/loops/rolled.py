@@ -20,7 +20,7 @@ from ..errors import ExportError, SignatureError, UnsupportedLayerError
 from ..foreign.answer import Answer, refuse_list_of_steps, refuse_other_numbers
 from ..foreign.call_roles import Roles, left_at_none
 from ..foreign.exchanged_layer import Carry
-from ..foreign.input_search import LOOP_AROUND, takes_something_else
+from ..foreign.input_refusal import LOOP_AROUND, takes_something_else
 from ..foreign.original_proof import gives_nan
 from ..foreign.python_chance import draws_by_chance, gives_another
 from .capture import Captured, capture, unroll

@@ -91,7 +91,6 @@ class Oracle:
         self._signature = exportable.signature
         known = reference_view(exportable.network)
         self.name = "NumPy float64, from the equations" if known else "the module in float64, each row unpadded"
-        self.is_independent = known is not None
         self._relative_error = UNIT_ROUNDOFF["float32"] * (sum_length(exportable.network) ** 0.5 + ACTIVATION_ULPS)
         self._run: Callable[[Mapping[str, Array], np.random.Generator | None], list[F64]]
         self._run = self._numpy_run(*known) if known else self._torch_run(exportable.network)

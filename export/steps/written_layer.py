@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import UnsupportedLayerError
+from ..foreign.call_state import unbundled
 
 
 class WrittenLayer(nn.Module):
@@ -77,7 +78,7 @@ class WrittenLayer(nn.Module):
 
 def given_states(hx: Any) -> list[Tensor]:
     """Return the state tensors of a layer's argument: one, a pair, or none."""
-    return [] if hx is None else [hx] if isinstance(hx, Tensor) else list(hx)
+    return [] if hx is None else unbundled(hx)
 
 
 def take_numbers(module: nn.Module, was: nn.Module) -> None:

@@ -18,7 +18,6 @@ from ..head_errors import HeadTooLarge, MalformedRequest, TooManyChunks, TooMany
 from ..serving_state import ServingState
 from .connection_end import BODY, HEAD, IDLE, EndingProtocol
 from .head_check import check_head
-from .hot_cycle import tell_gone
 
 logger = logging.getLogger("cellgate.serve")
 
@@ -88,7 +87,7 @@ class GuardedProtocol(EndingProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Nobody waits any more."""
         for cycle in self._cycles:  # uvicorn tells the last one only, and an earlier one may be at work
-            tell_gone(cycle)
+            _tell_gone(cycle)
         super().connection_lost(exc)
         vars(self.flow).pop("resume_reading", None)  # it knows us, and we it: gone now, not when somebody collects
         self._headers = []
@@ -202,6 +201,14 @@ def known_of(state: ServingState) -> dict[str, Any]:
         "max_head_bytes": settings.max_head_bytes,
         "max_headers": settings.max_headers,
     }
+
+
+def _tell_gone(cycle: Any) -> None:
+    """Tell a cycle of uvicorn that its client is gone, if it is one and still at work."""
+    event = getattr(cycle, "message_event", None)
+    if event is not None and not cycle.response_complete:
+        cycle.disconnected = True
+        event.set()
 
 
 def _reason(err: httptools.HttpParserError) -> ServeError:

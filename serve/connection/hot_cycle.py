@@ -5,7 +5,6 @@ more.
 """
 
 import asyncio
-from typing import Any
 
 
 class HotCycle:
@@ -25,11 +24,3 @@ class HotCycle:
         self.keep_alive = True
         self.disconnected = False
         self.message_event = asyncio.Event()
-
-
-def tell_gone(cycle: Any) -> None:
-    """Tell a cycle of uvicorn that its client is gone, if it is one and still at work."""
-    event = getattr(cycle, "message_event", None)
-    if event is not None and not cycle.response_complete:
-        cycle.disconnected = True
-        event.set()

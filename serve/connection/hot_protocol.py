@@ -12,9 +12,9 @@ Of the class that it derives from it uses the callbacks of asyncio and of the pa
 from time import monotonic, perf_counter
 from typing import Any, ClassVar
 
-from ..engine.work import Outcome, Work
+from ..engine.work import Outcome
 from ..error_answer import answer_error
-from ..errors import QueueFull, QueueTooLong, ServeError
+from ..errors import QueueFull, ServeError
 from ..infer.answer_form import AnswerForm
 from ..infer.infer_answer import render_answer
 from ..infer.infer_request import RequestReader, is_large_answer
@@ -27,6 +27,7 @@ from .hot_request import HotRequest, hot_request
 from .known_heads import HEAD_BYTES, Headers, KnownHead, KnownHeads
 from .pausing_protocol import what_pausing_knows
 from .raw_response import STATUS_LINES, answer_lines
+from .refused_connections import age
 
 _OK = STATUS_LINES[200]
 _HEAD_END = b"\r\n\r\n"
@@ -182,7 +183,7 @@ class HotProtocol(HotReplies):
             self._form = form
             self._read_s = perf_counter() - start
             if unread_s:
-                _age(work, unread_s)
+                age(work, unread_s, monotonic())
             self._ticket = self.serving.engine.submit(work, self._on_done)
         except QueueFull as err:
             self._reply_error(err)
@@ -234,19 +235,6 @@ class HotProtocol(HotReplies):
             return
         self._request = None
         self._note(end.status, end.answer_bytes, perf_counter(), 0.0)
-
-
-def _age(work: Work, unread_s: float) -> None:
-    """Take off a timeout what the request may have waited unread.
-
-    Raises:
-        QueueTooLong: that may have been all of it.
-    """
-    if work.deadline_s is not None:
-        left_s = work.deadline_s - monotonic()
-        if left_s <= unread_s:
-            raise QueueTooLong(unread_s, left_s)
-        work.deadline_s -= unread_s
 
 
 def hot_protocol(state: ServingState) -> type[HotProtocol]:

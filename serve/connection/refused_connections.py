@@ -17,6 +17,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from ..engine.work import Work
+from ..errors import QueueTooLong
+
 FULL: Final = "cellgate.full"  # in a request's scope: a route of the framework's has refused it so
 PAUSE_S: Final = 1.0
 TICK_S: Final = 0.01
@@ -68,3 +71,21 @@ class RefusedConnections:
 
     def _resume_one(self) -> None:
         self._waiting.popitem(last=False)[0].resume_refused()
+
+
+def age(work: Work, unread_s: float, now: float) -> None:
+    """Take off a timeout what its request may have waited unread.
+
+    Args:
+        work: of the request; without a deadline nothing is taken off.
+        unread_s: the longest that it may have waited.
+        now: moment of the clock that deadlines are of.
+
+    Raises:
+        QueueTooLong: that may have been all of it.
+    """
+    if work.deadline_s is not None:
+        left_s = work.deadline_s - now
+        if left_s <= unread_s:
+            raise QueueTooLong(unread_s, left_s)
+        work.deadline_s -= unread_s

@@ -2,7 +2,7 @@
 
 What was weighed. Fixed places (a lane is a row for its whole life) need no moving about, but then a run has a row for
 every lane, also for those that the planner leaves out, and a row cannot stand still: at length 0 onnxruntime returns a
-zero state (`serve/input_check`). A table inside the network's own graph (Gather before, ScatterND after) would change
+zero state (`infer/input_check`). A table inside the network's own graph (Gather before, ScatterND after) would change
 the graph that was verified. So the network's graph stays as it is, and the states are moved beside it: by the project's
 own kernels, from and to a table (`kernel/kernel_states`), or, where onnxruntime runs the network, by a second, small
 graph (`runtime/device_states`), one more run of three nodes a state tensor before each of the network's. On the host

@@ -7,14 +7,13 @@ once by `run_once` or `close`, or was cancelled. Queues are bounded in requests 
 import logging
 import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ..errors import DeadlineExceeded, EngineError, NotReady, QueueBytesFull, QueueFull, ServeError
 from ..models.model_table import unknown_model
 from ..observe.counter_layout import CounterLayout
 from ..observe.counter_page import CounterPage
-from ..settings import Settings
+from .engine_limits import EngineLimits
 from .model_queue import ModelQueue
 from .models import EngineModel
 from .moment_heap import MomentHeap
@@ -25,36 +24,6 @@ from .work import Outcome, Work
 Result = tuple[Hashable, Outcome]
 
 logger = logging.getLogger("cellgate.serve")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EngineLimits:
-    """What the engine takes on.
-
-    Attributes:
-        max_waiting: requests in the engine, running ones included.
-        max_waiting_bytes: bytes of their tensors.
-        max_lanes: rows of a model on their way at once.
-        run_limit_s: longest run that is planned where sequences can be stopped.
-        step_budget: most rows times steps of a run.
-    """
-
-    max_waiting: int
-    max_waiting_bytes: int
-    max_lanes: int
-    run_limit_s: float
-    step_budget: int
-
-    @classmethod
-    def of(cls, settings: Settings) -> "EngineLimits":
-        """Return the limits that a server's settings ask for."""
-        return cls(
-            max_waiting=settings.max_waiting,
-            max_waiting_bytes=settings.max_waiting_bytes,
-            max_lanes=settings.max_lanes,
-            run_limit_s=settings.run_limit_s,
-            step_budget=settings.max_row_steps,
-        )
 
 
 class Engine:

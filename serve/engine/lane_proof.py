@@ -8,11 +8,11 @@ from operator import attrgetter
 
 import numpy as np
 
-from ...bundle.manifest import GraphSignature
 from ...bundle.reader import Bundle
 from ..arrays import Array, Arrays
 from ..runtime.golden_check import check_golden
-from ..runtime.runtime import DeviceRuntime, Runtime, RuntimeFacts
+from ..runtime.runtime import DeviceRuntime, Runtime
+from ..runtime.wrapped_runtime import WrappedRuntime
 from ..start_errors import ServerStartError
 from .device_lanes import DeviceLaneTable
 from .lanes import LaneTable
@@ -39,7 +39,7 @@ def keeps_states_on_device(runtime: Runtime, bundle: Bundle) -> bool:
     return doubt is None
 
 
-class LanesAsRuntime:
+class LanesAsRuntime(WrappedRuntime[DeviceRuntime]):
     """A runtime that runs every batch through lanes with their states on the device, a few steps at a time.
 
     Args:
@@ -48,29 +48,9 @@ class LanesAsRuntime:
     """
 
     def __init__(self, runtime: DeviceRuntime, *, streamable: bool) -> None:
-        self._runtime = runtime
+        super().__init__(runtime)
         self._table: LaneTable = DeviceLaneTable(runtime, _SLOTS)
         self._streamable = streamable
-
-    @property
-    def signature(self) -> GraphSignature:
-        """The runtime's."""
-        return self._runtime.signature
-
-    @property
-    def facts(self) -> RuntimeFacts:
-        """The runtime's."""
-        return self._runtime.facts
-
-    @property
-    def provider(self) -> str:
-        """The runtime's."""
-        return self._runtime.provider
-
-    @property
-    def device(self) -> str:
-        """The runtime's."""
-        return self._runtime.device
 
     def run(self, feeds: Arrays) -> dict[str, Array]:
         """Run every row from its first step to its last, _SLOTS rows at a time."""

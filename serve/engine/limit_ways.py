@@ -4,17 +4,16 @@ Rules of this file: each way times its own turn and counts its steps; which turn
 """
 
 import time
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 import numpy as np
 
-from ...bundle.manifest import GraphSignature, TensorSpec
-from ..arrays import Array, Arrays
+from ..arrays import Array
 from ..errors import ServeError
-from ..runtime.bound_graph import BoundRuns, DeviceTensor
-from ..runtime.runtime import DeviceRuntime, Runtime, RuntimeFacts, StatePlaces
+from ..runtime.runtime import Runtime
+from .counting_runtime import CountingRuntime
 from .work import Outcome, Work
 
 OUTSTANDING: Final = 32
@@ -54,76 +53,6 @@ class Way(Protocol):
     def turn(self) -> Turn:
         """Do it once."""
         ...
-
-
-class CountingRuntime:
-    """A runtime that counts the steps it is given: it stands between an engine and the runtime that it runs."""
-
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
-        self._signature = runtime.signature
-        self.useful = self.computed = 0
-
-    @property
-    def signature(self) -> GraphSignature:
-        """Of the runtime."""
-        return self._signature
-
-    @property
-    def facts(self) -> RuntimeFacts:
-        """Of the runtime."""
-        return self._runtime.facts
-
-    @property
-    def provider(self) -> str:
-        """Of the runtime."""
-        return self._runtime.provider
-
-    @property
-    def device(self) -> str:
-        """Of the runtime."""
-        return self._runtime.device
-
-    def run(self, feeds: Arrays) -> dict[str, Array]:
-        """Count and run."""
-        self.count(feeds)
-        return self._runtime.run(feeds)
-
-    def count(self, feeds: Arrays) -> None:
-        """Count what a run is given."""
-        rows, steps = feeds[self._signature.sequence].shape[:2]
-        self.computed += rows * steps
-        lengths = None if self._signature.lengths is None else feeds[self._signature.lengths]
-        self.useful += rows * steps if lengths is None else int(np.add.reduce(lengths))
-
-    def bound(self) -> BoundRuns:
-        """Count and run with tensors left on the device; only where the runtime can."""
-        assert isinstance(self._runtime, DeviceRuntime)
-        return _CountingGraph(self, self._runtime.bound())
-
-    def states(self, tensors: Sequence[tuple[TensorSpec, str]], slots: int) -> StatePlaces:
-        """Of the runtime."""
-        assert isinstance(self._runtime, DeviceRuntime)
-        return self._runtime.states(tensors, slots)
-
-    def close(self) -> None:
-        """Close the runtime."""
-        self._runtime.close()
-
-
-class _CountingGraph:
-    def __init__(self, counter: CountingRuntime, graph: BoundRuns) -> None:
-        self._counter = counter
-        self._graph = graph
-
-    def run(
-        self, feeds: Arrays, kept: Mapping[str, DeviceTensor], wanted: Collection[str]
-    ) -> tuple[dict[str, Array], dict[str, DeviceTensor]]:
-        self._counter.count(feeds)
-        return self._graph.run(feeds, kept, wanted)
-
-    def wait(self) -> None:
-        self._graph.wait()
 
 
 @dataclass

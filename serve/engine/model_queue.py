@@ -7,7 +7,7 @@ order of due moments; rows in lanes in that of their remaining steps.
 import math
 from collections.abc import Callable
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,14 +15,12 @@ from numpy.typing import NDArray
 from .company import Company
 from .cost_model import Measurement
 from .device_lanes import lane_table
+from .engine_limits import EngineLimits
 from .models import EngineModel
 from .moment_heap import MomentHeap
 from .plan import Planner, RunRules, due_s
 from .request import Lane, Request
 from .run_meter import RunMeter
-
-if TYPE_CHECKING:
-    from .engine import EngineLimits
 
 _REMAINING = attrgetter("remaining")
 _DUE = attrgetter("due_s")
@@ -39,7 +37,7 @@ class ModelQueue:
         meter: counts its runs.
     """
 
-    def __init__(self, model: EngineModel, limits: "EngineLimits", clock: Callable[[], float], meter: RunMeter) -> None:
+    def __init__(self, model: EngineModel, limits: EngineLimits, clock: Callable[[], float], meter: RunMeter) -> None:
         self.model = model
         manifest = model.served.manifest
         rules = RunRules(

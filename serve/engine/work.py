@@ -1,7 +1,8 @@
 """What goes into the engine and what comes out, whatever protocol, process or file it came by.
 
-Rules of this file: records only. What is in a `Work` has passed `input_check`: the engine trusts it. Nobody changes
-one; it is not frozen because both processes make one a request, and a frozen dataclass takes three times as long.
+Rules of this file: records only. What is in a `Work` has passed `input_check` and `value_check`: the engine trusts it.
+Nobody changes one; it is not frozen because both processes make one a request, and a frozen dataclass takes three times
+as long.
 """
 
 from dataclasses import dataclass

@@ -16,8 +16,9 @@ from ...bundle.manifest import GraphSignature
 from ..arrays import Array, Arrays
 from ..datatypes import datatype_of
 from ..errors import EngineError
-from .input_check import BatchSize, is_finite, sized
+from .input_check import BatchSize, sized
 from .json_response import render_object
+from .value_check import is_finite
 
 _OUTPUTS = b',"outputs":['
 _STREAM_END = b"}" + _OUTPUTS

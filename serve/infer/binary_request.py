@@ -17,8 +17,8 @@ from ...bundle.manifest import GraphSignature
 from ..arrays import Array
 from ..datatypes import datatype_of
 from ..errors import BadInput
-from .input_check import ValueRule
-from .request_record import JsonRequest, JsonTensor
+from .request_record import RequestRecord, TensorRecord
+from .value_check import ValueRule
 
 WIRE_DTYPES: dict[str, np.dtype[Any]] = {
     "FP16": np.dtype("<f2"),
@@ -61,7 +61,7 @@ class Blob:
         return self.rule.apply(array if array.flags.aligned else array.copy())
 
 
-def make_blob(tensor: JsonTensor, rule: ValueRule) -> Blob:
+def make_blob(tensor: TensorRecord, rule: ValueRule) -> Blob:
     """Check the size that a binary tensor says of itself.
 
     Args:
@@ -90,7 +90,7 @@ def check_length(blob_bytes: int, body_bytes: int, head_bytes: int) -> None:
         raise BadInput("body", expected, f"{body_bytes} bytes", f"{HEADER} is the length of the JSON alone")
 
 
-def refuse_blobs(inputs: Sequence[JsonTensor]) -> None:
+def refuse_blobs(inputs: Sequence[TensorRecord]) -> None:
     """Refuse binary tensors where no header says where they begin.
 
     Raises:
@@ -100,7 +100,7 @@ def refuse_blobs(inputs: Sequence[JsonTensor]) -> None:
         raise BadInput(HEADER, "it, for there are binary tensors", "none", "it is the length of the JSON in bytes")
 
 
-def raw_request(signature: GraphSignature, body_bytes: int) -> JsonRequest:
+def raw_request(signature: GraphSignature, body_bytes: int) -> RequestRecord:
     """Return the request that a body without a head stands for: one row of the sequence, all outputs binary.
 
     Args:
@@ -117,5 +117,5 @@ def raw_request(signature: GraphSignature, body_bytes: int) -> JsonRequest:
         expected = f"steps of {step_bytes} bytes each, {datatype_of(spec.dtype)}, for {HEADER} is 0"
         raise BadInput("body", expected, f"{body_bytes} bytes")
     shape = (1, body_bytes // step_bytes, *fixed)
-    tensor = JsonTensor(spec.name, datatype_of(spec.dtype), shape, None, body_bytes)
-    return JsonRequest(None, (tensor,), binary_outputs=True)
+    tensor = TensorRecord(spec.name, datatype_of(spec.dtype), shape, None, body_bytes)
+    return RequestRecord(None, (tensor,), binary_outputs=True)

@@ -16,10 +16,11 @@ from ..models.served_model import ServedModel
 from ..streams.state_carrier import Carried, StateCarrier
 from .answer_form import AnswerForm, make_form
 from .binary_request import Blob, make_blob
-from .input_check import LENGTHS, check_heads, check_outputs, value_rule
+from .input_check import LENGTHS, check_heads, check_outputs
 from .json_data import array_from_flat, array_from_json
 from .request_limits import RequestLimits
-from .request_record import JsonRequest, JsonTensor
+from .request_record import RequestRecord, TensorRecord
+from .value_check import value_rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ class InferCheck:
         self._lengths = signature.lengths or LENGTHS
         self._states = tuple(pair.input for pair in signature.state)
 
-    def check(self, request: JsonRequest) -> CheckedHead:
+    def check(self, request: RequestRecord) -> CheckedHead:
         """Check a request.
 
         Raises:
@@ -107,7 +108,7 @@ class InferCheck:
         outputs = check_outputs(signature, (*names, *states), size, self._limits)  # the states are in the answer too
         return self._head(request, arrays, blobs, form, outputs)
 
-    def _bring(self, carried: Carried, request: JsonRequest, arrays: dict[str, Array]) -> None:
+    def _bring(self, carried: Carried, request: RequestRecord, arrays: dict[str, Array]) -> None:
         """Let the state that was carried stand where states are brought, and no other beside it."""
         given = [tensor.name for tensor in request.inputs if tensor.name in self._states]
         if given:
@@ -117,7 +118,7 @@ class InferCheck:
 
     def _head(
         self,
-        request: JsonRequest,
+        request: RequestRecord,
         arrays: dict[str, Array],
         blobs: list[Blob],
         form: AnswerForm,
@@ -138,17 +139,17 @@ class InferCheck:
         )
 
 
-def _array_of(tensor: JsonTensor) -> Array:
+def _array_of(tensor: TensorRecord) -> Array:
     if isinstance(tensor.data, np.ndarray):
         return array_from_flat(tensor.name, tensor.shape, tensor.data)
     return array_from_json(tensor.name, tensor.datatype, tensor.shape, tensor.data)
 
 
-def _wanted(request: JsonRequest, names: tuple[str, ...]) -> list[tuple[str, bool]]:
+def _wanted(request: RequestRecord, names: tuple[str, ...]) -> list[tuple[str, bool]]:
     return [(name, request.binary.get(name, request.binary_outputs)) for name in names]
 
 
-def answer_fields(model: ServedModel, request: JsonRequest) -> dict[str, Any]:
+def answer_fields(model: ServedModel, request: RequestRecord) -> dict[str, Any]:
     """Return the fields of an answer that stand before its outputs."""
     fields: dict[str, Any] = {"model_name": model.name, "model_version": model.version}
     if request.id is not None:

@@ -25,7 +25,7 @@ from .input_check import LENGTHS
 from .json_request import parse_request
 from .json_size import check_json_size
 from .request_limits import RequestLimits
-from .request_record import JsonRequest
+from .request_record import RequestRecord
 from .timed_head import STAND_IN_S, TIMEOUT, take_timeout
 
 # A remembered head keeps its bytes, its record and the tensors that stood in it as JSON: some 4 MiB a model at most.
@@ -103,7 +103,7 @@ class RequestReader:
             check_length(head.blob_bytes, len(body), head_bytes)
         return self._work(head, body, head_bytes)
 
-    def read_parts(self, request: JsonRequest, buffers: Sequence[bytes]) -> tuple[Work, AnswerForm]:
+    def read_parts(self, request: RequestRecord, buffers: Sequence[bytes]) -> tuple[Work, AnswerForm]:
         """Read a request that another protocol has taken apart.
 
         Args:
@@ -159,14 +159,14 @@ class RequestReader:
     def _read_head(self, text: bytes) -> CheckedHead:
         return self._check(self._parse(text))
 
-    def _parse(self, text: bytes) -> JsonRequest:
+    def _parse(self, text: bytes) -> RequestRecord:
         check_json_size(text, self._limits.max_json_elements)
         return parse_request(text)
 
     def _raw_head(self, body_bytes: int) -> CheckedHead:
         return self._check(raw_request(self._model.manifest.graph, body_bytes))
 
-    def _check(self, request: JsonRequest) -> CheckedHead:
+    def _check(self, request: RequestRecord) -> CheckedHead:
         """Check a request; one that carries the state of another version goes on in that, if it takes the same."""
         try:
             return self.check_here(request)

@@ -11,8 +11,9 @@ from ..arrays import Array, Arrays
 from ..datatypes import datatype_of
 from ..errors import EngineError
 from ..runtime.runtime import Runtime
-from .input_check import check_heads, check_outputs, complete_feeds, is_finite
+from .input_check import check_heads, check_outputs
 from .request_limits import RequestLimits
+from .value_check import complete_feeds, is_finite
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,21 +1,18 @@
-"""Whether named tensors fit a graph signature, and the feeds that the runtime gets from them.
+"""Whether the heads of named tensors (name, datatype, shape) fit a graph signature and the limits.
 
 Rules of this file: pure, and apart from every protocol: JSON requests and arrays from a file go through the same
-functions. Two passes: heads (names, datatypes, shapes, limits) before any array exists, values afterwards.
-What passes here is all that the runtime is ever given, for onnxruntime 1.32 aborts at B=0, loses the state at T=0 and
+functions. Two passes: heads here, before any array exists, values afterwards, in `value_check`.
+What passes both is all that the runtime is ever given, for onnxruntime 1.32 aborts at B=0, loses the state at T=0 and
 swallows NaN.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
-
-import numpy as np
 
 from ...bundle.axes import sizes_of
 from ...bundle.manifest import GraphSignature, TensorSpec
-from ..arrays import Array, Arrays
 from ..datatypes import accepted_datatypes
 from ..errors import BadInput, shown
 from .request_limits import RequestLimits
@@ -44,51 +41,6 @@ class BatchSize:
 
     rows: int
     steps: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ValueRule:
-    """What the values of one input must be, and the dtype that the engine wants them in.
-
-    Attributes:
-        name: of the input, for messages.
-        dtype: of the graph's input.
-        low: least value of an integer; None: real numbers, which must be finite.
-        high: greatest value of an integer.
-        remedy: end of the message.
-        row_axis: of the rows, for messages.
-        first_row: number of the first row, for messages.
-    """
-
-    name: str
-    dtype: str
-    low: int | None = None
-    high: int = 0
-    remedy: str = ""
-    row_axis: int = 0
-    first_row: int = 0
-
-    def apply(self, array: Array) -> Array:
-        """Return the array in the dtype and C-contiguous; the same one where it is that already.
-
-        Raises:
-            BadInput: a value is not finite or outside the range; gives the first one and its place.
-        """
-        if self.low is None:
-            if not is_finite(array):
-                found = self._place(array, ~np.isfinite(array))
-                raise BadInput(f"inputs.{self.name}", "finite values", found, self.remedy)
-        elif array.min() < self.low or array.max() > self.high:
-            found = self._place(array, (array < self.low) | (array > self.high))
-            raise BadInput(f"inputs.{self.name}", f"values in {self.low} .. {self.high}", found, self.remedy)
-        return np.ascontiguousarray(array, dtype=self.dtype)
-
-    def _place(self, array: Array, bad: Array) -> str:
-        """Say the first bad value and where it is."""
-        place = [int(axis) for axis in np.unravel_index(int(bad.argmax()), bad.shape)]
-        value = array[tuple(place)]
-        place[self.row_axis] += self.first_row
-        return f"{value} at {place}"
 
 
 def check_heads(signature: GraphSignature, heads: Sequence[TensorHead], limits: RequestLimits) -> BatchSize:
@@ -142,67 +94,6 @@ def check_outputs(
         expected = f"at most {limits.max_answer_elements} elements in the answer"
         raise BadInput("outputs", expected, str(elements), "send fewer rows or steps a request")
     return names
-
-
-def value_rule(signature: GraphSignature, name: str, size: BatchSize) -> ValueRule:
-    """Return what the values of one input must be.
-
-    Args:
-        signature: of the graph.
-        name: one that `check_heads` let pass.
-        size: what `check_heads` returned.
-    """
-    if name == (signature.lengths or LENGTHS):
-        least = signature.least_steps if signature.lengths else size.steps
-        remedy = "" if signature.lengths else "this network takes no lengths: send rows of equal length together"
-        remedy = NO_SHORTER if signature.lengths and least > 1 else remedy
-        return ValueRule(name=name, dtype="int32", low=least, high=size.steps, remedy=remedy)
-    spec = next(spec for spec in signature.inputs if spec.name == name)
-    if spec.dtype not in ("int32", "int64"):
-        return ValueRule(name=name, dtype=spec.dtype, remedy="fill padding with 0")
-    info = np.iinfo(spec.dtype)
-    low, high = int(info.min), int(info.max)
-    if name == signature.sequence and signature.vocabulary_size is not None:
-        low, high = 0, signature.vocabulary_size - 1
-    return ValueRule(name=name, dtype=spec.dtype, low=low, high=high)
-
-
-def complete_feeds(
-    signature: GraphSignature, arrays: Arrays, size: BatchSize, *, first_row: int = 0
-) -> dict[str, Array]:
-    """Check the values and return the runtime's feeds: every input, in its dtype, C-contiguous.
-
-    Args:
-        signature: of the graph.
-        arrays: of the shapes that `check_heads` saw.
-        size: what `check_heads` returned.
-        first_row: number of the first row where these are some of many, for messages.
-
-    Returns:
-        Feeds; absent lengths are all T, absent states zero.
-
-    Raises:
-        BadInput: a value is not finite, a length below the least or above T, a token outside the vocabulary; gives its
-            place.
-    """
-    axes = {spec.name: spec.shape.index("B") for spec in signature.inputs}
-    checked = {
-        name: replace(value_rule(signature, name, size), row_axis=axes.get(name, 0), first_row=first_row).apply(array)
-        for name, array in arrays.items()
-    }
-    feeds: dict[str, Array] = {}
-    for spec in signature.inputs:
-        if spec.name in checked:
-            feeds[spec.name] = checked[spec.name]
-        else:
-            fill = size.steps if spec.name == signature.lengths else 0
-            feeds[spec.name] = np.full(sized(spec, size), fill, dtype=spec.dtype)
-    return feeds
-
-
-def is_finite(array: Array) -> bool:
-    """Whether no value is NaN or infinite. A third of the time of `isfinite(...).all()` on small arrays."""
-    return 0 not in np.isfinite(array).tobytes()
 
 
 def sized(spec: TensorSpec, size: BatchSize) -> tuple[int, ...]:

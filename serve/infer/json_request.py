@@ -17,7 +17,7 @@ from ..errors import BadInput, shown
 from .binary_request import HEADER
 from .json_object import object_of
 from .request_parameters import binary_size_of, check_parameters, flag_of
-from .request_record import MAX_TENSORS, JsonRequest, JsonTensor, check_text, list_of, make_request, make_tensor
+from .request_record import MAX_TENSORS, RequestRecord, TensorRecord, check_text, list_of, make_request, make_tensor
 
 # model_name is not the protocol's: kserve's client repeats the name there, and the URL rules.
 _REQUEST_FIELDS = ("id", "model_name", "parameters", "inputs", "outputs")
@@ -26,7 +26,7 @@ _OUTPUT_FIELDS = ("name", "parameters")
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
 
 
-def parse_request(body: bytes) -> JsonRequest:
+def parse_request(body: bytes) -> RequestRecord:
     """Parse an inference request, or the head of one whose tensors follow it.
 
     Args:
@@ -55,7 +55,7 @@ def parse_request(body: bytes) -> JsonRequest:
     return found
 
 
-def _tensor(place: str, item: Any) -> JsonTensor:
+def _tensor(place: str, item: Any) -> TensorRecord:
     tensor = object_of(place, item, _INPUT_FIELDS, ("name", "shape", "datatype"))
     size = binary_size_of(f"{place}.parameters", check_parameters(f"{place}.parameters", tensor.get("parameters")))
     has_data = tensor.get("data") is not None

@@ -22,7 +22,7 @@ _SIZE_FIELD = "parameters.binary_data_size"
 
 
 @dataclass(frozen=True, slots=True)
-class JsonTensor:
+class TensorRecord:
     """One input as it was sent: its head checked in form.
 
     Attributes:
@@ -43,7 +43,7 @@ class JsonTensor:
 
 
 @dataclass(frozen=True, slots=True)
-class JsonRequest:
+class RequestRecord:
     """An inference request.
 
     Attributes:
@@ -59,7 +59,7 @@ class JsonRequest:
     """
 
     id: str | None
-    inputs: tuple[JsonTensor, ...]
+    inputs: tuple[TensorRecord, ...]
     outputs: tuple[str, ...] = ()
     binary: Mapping[str, bool] = field(default_factory=dict)
     binary_outputs: bool = False
@@ -72,9 +72,9 @@ class JsonRequest:
 def make_request(
     request_id: str | None,
     parameters: Mapping[str, Any],
-    inputs: Sequence[JsonTensor],
+    inputs: Sequence[TensorRecord],
     outputs: Sequence[tuple[str, bool | None]],
-) -> JsonRequest:
+) -> RequestRecord:
     """Return the record of a request, by whatever protocol its parts came.
 
     Args:
@@ -86,7 +86,7 @@ def make_request(
     Raises:
         BadInput: a parameter that is obeyed has no value that it could have.
     """
-    return JsonRequest(
+    return RequestRecord(
         id=request_id,
         inputs=tuple(inputs),
         outputs=tuple(name for name, _ in outputs),
@@ -107,7 +107,7 @@ def make_tensor(
     data: Any,
     binary_bytes: int | None,
     size_field: str = _SIZE_FIELD,
-) -> JsonTensor:
+) -> TensorRecord:
     """Return the record of an input, its head checked in form.
 
     Args:
@@ -115,7 +115,7 @@ def make_tensor(
         name: must be a string.
         datatype: must be a word of the protocol.
         shape: must be a list of integers from 1 on.
-        data: see `JsonTensor`.
+        data: see `TensorRecord`.
         binary_bytes: likewise.
         size_field: likewise.
 
@@ -127,7 +127,7 @@ def make_tensor(
     if not isinstance(datatype, str) or datatype not in DATATYPES:
         expected = f"one of {', '.join(sorted(DATATYPES))}"
         raise BadInput(f"{place}.datatype", expected, shown(datatype), "the model's metadata says which")
-    return JsonTensor(name, datatype, _shape(f"{place}.shape", shape), data, binary_bytes, size_field)
+    return TensorRecord(name, datatype, _shape(f"{place}.shape", shape), data, binary_bytes, size_field)
 
 
 def check_count(place: str, count: int, most: int) -> None:

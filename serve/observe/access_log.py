@@ -6,15 +6,14 @@ durations come from a monotonic clock. Every protocol writes the same keys, whic
 
 import json
 import logging
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .operation_log import event_head
+from .operation_log import event_head, written_to_stderr
 from .request_id import KEY
 
 logger = logging.getLogger("cellgate.access")
@@ -143,18 +142,13 @@ def access_logging(process: str, *, enabled: bool) -> Iterator[None]:
     if not enabled:
         yield
         return
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(AccessFormat(process))
     level = logger.level
-    logger.setLevel(logging.INFO)
-    logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)
-        with suppress(ValueError):  # stderr may be closed by now
-            handler.flush()
+    with written_to_stderr(logger, AccessFormat(process)):
+        logger.setLevel(logging.INFO)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
 
 
 class AccessLog:

@@ -82,6 +82,20 @@ class JsonFormat(logging.Formatter):
 
 
 @contextmanager
+def written_to_stderr(logger: logging.Logger, form: logging.Formatter) -> Iterator[logging.Handler]:
+    """Write what a logger is told to stderr while inside; the handler that does may be given filters."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(form)
+    logger.addHandler(handler)
+    try:
+        yield handler
+    finally:
+        logger.removeHandler(handler)
+        with suppress(ValueError):  # stderr may be closed by now
+            handler.flush()
+
+
+@contextmanager
 def operation_logging(log_format: LogFormat, process: str) -> Iterator[None]:
     """Send what this process tells to stderr while inside.
 
@@ -94,20 +108,15 @@ def operation_logging(log_format: LogFormat, process: str) -> Iterator[None]:
     if log_format == "text" and root.handlers:
         yield
         return
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormat(process) if log_format == "json" else TextFormat(process))
-    handler.addFilter(lambda record: record.name != _ACCESS)
     level = supervisor.level
-    root.addHandler(handler)
-    if log_format == "json":
-        supervisor.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        root.removeHandler(handler)
-        supervisor.setLevel(level)
-        with suppress(ValueError):  # stderr may be closed by now
-            handler.flush()
+    with written_to_stderr(root, JsonFormat(process) if log_format == "json" else TextFormat(process)) as handler:
+        handler.addFilter(lambda record: record.name != _ACCESS)
+        if log_format == "json":
+            supervisor.setLevel(logging.INFO)
+        try:
+            yield
+        finally:
+            supervisor.setLevel(level)
 
 
 def _traceback(record: logging.LogRecord) -> str:

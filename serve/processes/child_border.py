@@ -1,13 +1,15 @@
 """What a child has of its supervisor: its configuration, where to report, and the lifeline.
 
     stdin    the configuration (`config_line`); then nothing, and its end means that the supervisor is gone
-    stdout   JSON lines, the reports: {"opening": ...}, {"ready": ...}, {"listening": true}, or why it could not start
+    stdout   JSON lines, the reports: {"opening": ...}, {"ready": ...}, {"listening": true}, {"models": ...} whenever
+             these have changed, or why it could not start; of a trial see `trial_child`
 
 Rules of this file: no work of its own. The supervisor's side of both pipes is `child_process`.
 """
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -63,6 +65,17 @@ class ChildBorder:
         data = memoryview(json.dumps(value).encode() + b"\n")
         while data:
             data = data[os.write(self._reports, data) :]
+
+
+def child_main(serve: Callable[[ChildBorder, dict[str, Any]], None]) -> int:
+    """Run this process as a child; return its exit status, as `run_child`.
+
+    SIGINT, which a terminal sends to all, is the supervisor's to judge; SIGHUP means new keys, and so nothing to a
+    child that has not asked for it.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    return run_child(ChildBorder.of_this_process(), serve)
 
 
 def run_child(border: ChildBorder, serve: Callable[[ChildBorder, dict[str, Any]], None]) -> int:

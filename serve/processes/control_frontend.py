@@ -6,7 +6,6 @@ Rules of this file: composition only; it serves as a frontend does, and answers 
 """
 
 import asyncio
-import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
@@ -21,13 +20,13 @@ from ..observe.access_log import access_logging
 from ..observe.operation_log import operation_logging
 from ..routes.control_app import create_control_app
 from ..serving_state import ServingState
-from .child_border import ChildBorder, run_child, settings_of
+from .child_border import ChildBorder, child_main, settings_of
 from .counter_files import counters_of
-from .engine_client import EngineClient, table_of
+from .engine_client import HELLO_PATIENCE_S, EngineClient, table_of
 from .frontend import FrontendServer, uvicorn_config
 from .hello import offers_of
 
-_HELLO_PATIENCE_S: Final = 1.0
+_GIVE_UP_PATIENCE_S: Final = 1.0
 _NAME: Final = "control frontend"
 
 
@@ -68,14 +67,14 @@ class ControlServer(FrontendServer):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Have the engine give up what is not opened yet, then stop as a frontend does."""
         with suppress(ServeError, TimeoutError):
-            await asyncio.wait_for(self.client.control("give_up", ""), _HELLO_PATIENCE_S)
+            await asyncio.wait_for(self.client.control("give_up", ""), _GIVE_UP_PATIENCE_S)
         await super().shutdown(sockets)
 
 
 @asynccontextmanager
 async def _running(client: EngineClient, state: ServingState, address: tuple[str, int] | None) -> AsyncIterator[None]:
     """Stay connected to the engine inside, and serve gRPC where there is an address for it."""
-    async with client.running(_HELLO_PATIENCE_S):
+    async with client.running(HELLO_PATIENCE_S):
         if address is None:
             yield
             return
@@ -87,12 +86,5 @@ async def _running(client: EngineClient, state: ServingState, address: tuple[str
             yield
 
 
-def main() -> int:
-    """Run this process; SIGINT is the supervisor's to judge, and SIGHUP means nothing before there is a server."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    return run_child(ChildBorder.of_this_process(), serve_control)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(child_main(serve_control))

@@ -13,7 +13,8 @@ import sys
 from typing import Any, Final
 
 from ...bundle.errors import BundleError
-from ..engine.engine import Engine, EngineLimits
+from ..engine.engine import Engine
+from ..engine.engine_limits import EngineLimits
 from ..engine.models import EngineModel, Tell, open_engine_model, open_engine_models
 from ..models.repository import Repository
 from ..models.served_model import ServedBundle, read_served_bundle
@@ -25,7 +26,7 @@ from ..streams.limits import StreamLimits
 from ..streams.store import StreamStore
 from ..streams.store_choice import open_store
 from ..streams.streaming_engine import StreamingEngine
-from .child_border import ChildBorder, places_of, repository_of, run_child, settings_of
+from .child_border import ChildBorder, child_main, places_of, repository_of, settings_of
 from .counter_files import counters_of
 from .engine_loop import EngineLoop
 from .hang_watch import interval_s
@@ -127,12 +128,5 @@ def _key_of(entry: Entry | None) -> str | None:
     return None if entry is None else entry.key
 
 
-def main() -> int:
-    """Run this process; SIGINT is the supervisor's to judge, and SIGHUP, which may mean new keys, is the frontends'."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    return run_child(ChildBorder.of_this_process(), serve_engine)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(child_main(serve_engine))

@@ -21,6 +21,7 @@ from .hello import Offer, offers_of
 
 logger = logging.getLogger("cellgate.engine")
 
+HELLO_PATIENCE_S: Final = 1.0  # of a frontend; then it listens without an engine, which readiness tells
 _FIRST_PAUSE_S: Final = 0.01
 _LONGEST_PAUSE_S: Final = 1.0
 _SLACK_BYTES: Final = 2**16  # of a frame beside its tensors' elements

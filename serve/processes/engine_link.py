@@ -103,11 +103,6 @@ class EngineLink(asyncio.Protocol):
             writer.push()  # those who are refused come in crowds
         return False
 
-    @property
-    def pending_bytes(self) -> int:
-        """Bytes of their frames."""
-        return self._pending_bytes
-
     def take(self, offers: Sequence[Offer], generation: int) -> None:
         """Submit for these models from now on, and tell the engine so.
 

@@ -33,16 +33,15 @@ from ..observe.operation_log import operation_logging
 from ..observe.tracing import open_tracer
 from ..serving_state import ServingState
 from ..settings import Settings
-from .child_border import ChildBorder, run_child, settings_of
+from .child_border import ChildBorder, child_main, settings_of
 from .counter_files import counters_of
 from .crowd import Crowd
-from .engine_client import EngineClient, table_of
+from .engine_client import HELLO_PATIENCE_S, EngineClient, table_of
 from .hello import offers_of
 from .open_files import allow_connections
 
 logger = logging.getLogger("cellgate.serve")
 
-_HELLO_PATIENCE_S: Final = 1.0  # before listening without an engine, which readiness tells
 _BACKLOG: Final = 4096
 # uvicorn logs this as an error whenever a WebSocket is refused as HTTP, which is what a refusal should be.
 _REFUSED_SOCKET: Final = "ASGI callable returned without completing handshake."
@@ -67,7 +66,7 @@ def _serve(border: ChildBorder, config: dict[str, Any], settings: Settings) -> N
     counters = counters_of(config, hello["names"])
     tracer = open_tracer(settings.otel_endpoint)
     table = table_of(offers_of(hello))
-    app = create_app(table, settings, client, partial(client.running, _HELLO_PATIENCE_S), counters, tracer)
+    app = create_app(table, settings, client, partial(client.running, HELLO_PATIENCE_S), counters, tracer)
     client.on_models = app.state.serving.take_models
     listener = socket.socket(fileno=config["listener"])
     server = FrontendServer(
@@ -175,12 +174,5 @@ class FrontendServer(uvicorn.Server):
         self.should_exit = True
 
 
-def main() -> int:
-    """Run this process; SIGINT is the supervisor's to judge, and SIGHUP means nothing before there is a server."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    return run_child(ChildBorder.of_this_process(), serve_frontend)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(child_main(serve_frontend))

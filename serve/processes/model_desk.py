@@ -87,11 +87,6 @@ class ModelDesk:
                 roster.retire(entry, 0, clock() + self._linger_s(entry))
         self.next_look_s = roster.next_look_s
 
-    @property
-    def is_loading(self) -> bool:
-        """Whether a bundle is being opened."""
-        return self._loader.is_busy
-
     def hello(self) -> bytes:
         """Return the frame that says what is served."""
         return pack_json(Kind.HELLO, 0, self._roster.hello())

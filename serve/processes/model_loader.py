@@ -72,11 +72,6 @@ class ModelLoader:
         self._thread: threading.Thread | None = None
         self._is_closed = False
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether a job is at work or done and not taken."""
-        return self._running is not None
-
     def post(self, job: LoadJob) -> None:
         """Queue a job. Its `held` is filled in when its turn comes, by `begin`."""
         self._waiting.append(job)

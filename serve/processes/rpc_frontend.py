@@ -21,14 +21,11 @@ from ..observe.tracing import open_tracer
 from ..rpc.server import running
 from ..rpc.service import Service
 from ..serving_state import ServingState
-from ..work_queue import WorkQueue
-from .child_border import ChildBorder, run_child, settings_of
+from .child_border import ChildBorder, child_main, settings_of
 from .counter_files import counters_of
-from .engine_client import EngineClient, table_of
+from .engine_client import HELLO_PATIENCE_S, EngineClient, table_of
 from .hello import offers_of
 
-_HELLO_PATIENCE_S: Final = 1.0  # before listening without an engine, which readiness tells
-_LARGE_AT_A_TIME: Final = 2  # as in `app`
 _NAME: Final = "gRPC frontend"
 
 
@@ -69,8 +66,8 @@ async def _serve(border: ChildBorder, serving: ServingState, client: EngineClien
     loop.add_signal_handler(signal.SIGTERM, is_told.set)
     loop.add_signal_handler(signal.SIGHUP, serving.read_keys)
     loop.add_reader(border.lifeline, is_told.set)
-    async with client.running(_HELLO_PATIENCE_S):
-        serving.queue = WorkQueue(_LARGE_AT_A_TIME, serving.settings.max_waiting)
+    async with client.running(HELLO_PATIENCE_S):
+        serving.start_queue()
         async with running(Service(serving), serving, host, port):
             border.report({"listening": True})
             await is_told.wait()
@@ -79,12 +76,5 @@ async def _serve(border: ChildBorder, serving: ServingState, client: EngineClien
         serving.tracer.close()
 
 
-def main() -> int:
-    """Run this process; SIGINT is the supervisor's to judge, and SIGHUP means nothing before there is a server."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    return run_child(ChildBorder.of_this_process(), serve_rpc)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(child_main(serve_rpc))

@@ -59,6 +59,12 @@ class Slot:
         self.child = None
         self.is_ready = False
 
+    def have_keys_read(self) -> None:
+        """Pass the wish on to a child that listens for it; before, the signal would mean nothing to it."""
+        if self.owes_keys and self.is_ready and self.child is not None:
+            self.owes_keys = False
+            self.child.read_keys()
+
     def condemn(self, failure: Exception) -> None:
         """Kill the child and say why. It is not ready any more, so that nothing is said again when it has ended."""
         self.complain(str(failure))

@@ -5,7 +5,7 @@
              later: the child is started again at once, or, where it was not ready yet, after a pause that grows
     opening  an engine that dies of one bundle again and again is not started for ever (`opening`)
     hang     an engine whose loop stands still is killed, and so started again
-    stop     the frontends, which answer what they have accepted; then the engine; whoever is late is killed
+    stop     in order (`shutdown`)
 
 Rules of this file: no work of its own, so that nothing can take it down: no arrays, no HTTP. One thread and one wait;
 signals and other threads only wish (`wishes`).
@@ -29,6 +29,7 @@ from .engine_socket import engine_listener
 from .error_words import ended_early, how_it_ended, start_error_from_report
 from .hang_watch import HangWatch
 from .opening import Opening, Stage, without_retired
+from .shutdown import Shutdown
 from .slot import Slot
 from .slots import ControlListeners, Slots
 from .wishes import Wishes
@@ -41,7 +42,6 @@ logger = logging.getLogger("cellgate.supervisor")
 _STOP: Final = b"."
 _STOP_NOW: Final = b"!"
 _READ_KEYS: Final = b"k"
-EXIT_S: Final = 5.0  # for a process to end when it has nothing left to do but, perhaps, to finish opening a bundle
 
 OnUp = Callable[[Mapping[str, Any]], None]
 
@@ -70,10 +70,10 @@ class Supervisor:
     ) -> None:
         self._opened = ExitStack()
         engine = self._opened.enter_context(engine_listener())
-        self._listeners = [listener] if control is None else [listener, control.listener]
-        self._grace_s = settings.shutdown_grace_s
         self._slots = Slots(places, settings, listener, rpc_address, control, engine)
         self._engine, self._frontends = self._slots.engine, self._slots.frontends
+        listeners = [listener] if control is None else [listener, control.listener]
+        self._shutdown = Shutdown(self._slots, listeners, settings.shutdown_grace_s)
         self._counters = CounterFiles(self._slots.names)
         self._opened.callback(self._counters.close)
         self._watch = HangWatch(settings.engine_hang_s, time.monotonic())
@@ -82,9 +82,6 @@ class Supervisor:
         self._on_up: OnUp | None = None
         self._opening = Opening()
         self._failure: Exception | None = None  # that ends the server, after an orderly stop
-        self._is_stopping = False
-        self._is_engine_told = False
-        self._kill_at_s: float | None = None
         self._wishes = self._opened.enter_context(closing(Wishes()))
         self._selector = self._opened.enter_context(DefaultSelector())
         self._selector.register(self._wishes, EVENT_READ, self._heed_wishes)
@@ -124,7 +121,7 @@ class Supervisor:
         self._on_up = on_up
         try:
             self._fill(self._engine)
-            while not (self._is_stopping and not self._slots.living()):
+            while not (self._shutdown.is_begun and not self._slots.living()):
                 for key, _ in self._selector.select(self._wait_s()):
                     key.data()
                 self._act(time.monotonic())
@@ -135,23 +132,19 @@ class Supervisor:
 
     def _wait_s(self) -> float | None:
         """Return how long nothing is due, or None: until something happens."""
-        due = [slot.start_at_s for slot in (*self._frontends, self._engine) if not self._is_stopping]
-        moments = [moment for moment in (*due, self._kill_at_s, self._watch.look_at_s) if moment is not None]
+        due = [slot.start_at_s for slot in (*self._frontends, self._engine) if not self._shutdown.is_begun]
+        moments = [moment for moment in (*due, self._shutdown.kill_at_s, self._watch.look_at_s) if moment is not None]
         return max(0.0, min(moments) - time.monotonic()) if moments else None
 
     def _act(self, now: float) -> None:
         """Do what is due at this moment."""
         self._look_at_engine(now)
-        if not self._is_stopping:
-            for slot in (self._engine, *self._frontends):
-                if slot.start_at_s is not None and slot.start_at_s <= now:
-                    self._fill(slot)
-        elif self._kill_at_s is not None and self._kill_at_s <= now:
-            self._kill_all()
-        elif not self.frontend_pids and self._engine.child is not None and not self._is_engine_told:
-            self._is_engine_told = True
-            self._engine.child.terminate()
-            self._kill_at_s = now + EXIT_S  # nobody is there any more to wait for an answer
+        if self._shutdown.is_begun:
+            self._shutdown.act(now)
+            return
+        for slot in (self._engine, *self._frontends):
+            if slot.start_at_s is not None and slot.start_at_s <= now:
+                self._fill(slot)
 
     def _look_at_engine(self, now: float) -> None:
         slot, watch = self._engine, self._watch
@@ -188,14 +181,8 @@ class Supervisor:
                 self._greet_engine(report["ready"])
             else:
                 slot.is_ready = True
-                self._have_keys_read(slot)
+                slot.have_keys_read()
                 self._tell_up()
-
-    def _have_keys_read(self, slot: Slot) -> None:
-        """Pass the wish on to a child that listens for it; before, the signal would mean nothing to it."""
-        if slot.owes_keys and slot.is_ready and slot.child is not None:
-            slot.owes_keys = False
-            slot.child.read_keys()
 
     def _greet_engine(self, hello: Mapping[str, Any]) -> None:
         is_first, self._hello = self._hello is None, hello
@@ -217,13 +204,13 @@ class Supervisor:
         """A child has ended, or could not be started."""
         if slot is self._engine and not slot.is_ready and slot.failure is None:
             slot.failure = self._opening.died(status)
-        if self._on_up is not None and not self._is_stopping:
+        if self._on_up is not None and not self._shutdown.is_begun:
             raise slot.failure or ended_early(slot.name, status)
-        if not self._is_stopping:
+        if not self._shutdown.is_begun:
             slot.complain(str(slot.failure or f"its process ended with {how_it_ended(status)}; it is started again"))
             self._counters.add(ENGINE_RESTARTS if slot is self._engine else FRONTEND_RESTARTS)
         slot.leave(time.monotonic())
-        if slot is self._engine and not self._is_stopping:
+        if slot is self._engine and not self._shutdown.is_begun:
             self._do_without()
 
     def _do_without(self) -> None:
@@ -234,7 +221,7 @@ class Supervisor:
         hello = without_retired(self._hello, hopeless)
         if hello is None:
             self._failure = self._engine.failure
-            self._begin_to_stop()
+            self._shutdown.begin(time.monotonic())
         else:
             self._hello, self._opening = hello, Opening()
             logger.warning("engine: it starts without that bundle, which was replaced; its streams are told")
@@ -244,26 +231,11 @@ class Supervisor:
         if _READ_KEYS in wishes:
             for slot in self._frontends:
                 slot.owes_keys = True
-                self._have_keys_read(slot)
-        if wishes.strip(_READ_KEYS) and not self._is_stopping:
-            self._begin_to_stop()
+                slot.have_keys_read()
+        if wishes.strip(_READ_KEYS) and not self._shutdown.is_begun:
+            self._shutdown.begin(time.monotonic())
         if _STOP_NOW in wishes:
-            self._kill_all()
-
-    def _begin_to_stop(self) -> None:
-        self._is_stopping = True
-        logger.info("stopping")
-        self._kill_at_s = time.monotonic() + self._grace_s + EXIT_S
-        self._close_listeners()
-        for slot, child in self._slots.living():
-            if slot is not self._engine:
-                child.terminate()
-
-    def _kill_all(self) -> None:
-        self._kill_at_s = None
-        for slot, child in self._slots.living():
-            slot.complain("it has not ended in time and is killed")
-            child.kill()
+            self._shutdown.kill_all()
 
     def _close(self) -> None:
         """Leave no process and no file behind, however it came to this."""
@@ -271,9 +243,5 @@ class Supervisor:
             child.kill()
             child.reap()
             slot.child = None
-        self._close_listeners()
+        self._shutdown.close_listeners()
         self._opened.close()
-
-    def _close_listeners(self) -> None:
-        for listener in self._listeners:
-            listener.close()

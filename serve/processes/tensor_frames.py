@@ -42,6 +42,7 @@ _NONE: Final = math.nan
 _KIND_WORK: Final = int(Kind.WORK)
 _KIND_ANSWER: Final = int(Kind.ANSWER)
 _MAX_TENSORS: Final = 64
+_MOST_SETS: Final = 64  # of outputs that are remembered
 
 
 class WorkFrame(NamedTuple):
@@ -104,9 +105,9 @@ class ModelCodec:
         self._outputs = [tensor_of(spec, place) for place, spec in enumerate(signature.outputs)]
         self._bits = {tensor.name: tensor.bit for tensor in self._outputs}
         self._all = sum(self._bits.values()), sum(tensor.bit for tensor in self._states)
-        self._names = lru_cache(_MAX_TENSORS)(self._named)
-        self._mask = lru_cache(_MAX_TENSORS)(self._masked)
-        self._wanted = lru_cache(_MAX_TENSORS)(self._tensors_of)
+        self._names = lru_cache(_MOST_SETS)(self._named)
+        self._mask = lru_cache(_MOST_SETS)(self._masked)
+        self._wanted = lru_cache(_MOST_SETS)(self._tensors_of)
         if max(len(self._states), len(self._outputs)) > _MAX_TENSORS:
             found = f"{len(self._states)} states and {len(self._outputs)} outputs"
             raise ServerStartError(f"model {name}: expected at most {_MAX_TENSORS} of each in a frame, found {found}")

@@ -12,7 +12,6 @@ Rules of this file: it does with the bundle all that the engine would do, by the
 import fcntl
 import os
 import select
-import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import Any, Final
 from ..engine.models import open_engine_model
 from ..models.served_model import BundlePlace, ServedBundle, read_served_bundle
 from ..observe.operation_log import operation_logging
-from .child_border import ChildBorder, run_child, settings_of
+from .child_border import ChildBorder, child_main, settings_of
 
 _FIRST_TO_GO: Final = b"1000"  # the most that proc(5) knows
 _NICENESS: Final = 5  # an engine that serves has three times the share of a CPU that both want
@@ -72,11 +71,9 @@ def _go_first() -> None:
 
 
 def main() -> int:
-    """Run this process; it is ended by whoever started it, not by the terminal."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    """Run this process."""
     _go_first()
-    return run_child(ChildBorder.of_this_process(), try_bundle)
+    return child_main(try_bundle)
 
 
 if __name__ == "__main__":

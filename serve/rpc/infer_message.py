@@ -19,8 +19,8 @@ from ..errors import BadInput
 from ..infer.request_parameters import check_parameters
 from ..infer.request_record import (
     MAX_TENSORS,
-    JsonRequest,
-    JsonTensor,
+    RequestRecord,
+    TensorRecord,
     check_count,
     check_text,
     make_request,
@@ -73,7 +73,7 @@ def fill_message(message: Message, body: bytes) -> None:
         raise malformed() from err
 
 
-def request_parts(message: ModelInferRequest, remaining_s: float | None) -> tuple[JsonRequest, list[bytes]]:
+def request_parts(message: ModelInferRequest, remaining_s: float | None) -> tuple[RequestRecord, list[bytes]]:
     """Return the record of a request and the buffers of its binary tensors.
 
     Args:
@@ -123,7 +123,7 @@ def _value(parameter: InferParameter) -> bool | int | float | str | None:
     return None if choice is None else getattr(parameter, choice)
 
 
-def _tensor(place: str, tensor: ModelInferRequest.InferInputTensor, raw_bytes: int | None) -> JsonTensor:
+def _tensor(place: str, tensor: ModelInferRequest.InferInputTensor, raw_bytes: int | None) -> TensorRecord:
     parameters_of(f"{place}.parameters", tensor.parameters)
     filled = [field.name for field, _ in tensor.contents.ListFields()]
     if raw_bytes is None:

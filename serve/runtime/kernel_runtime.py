@@ -28,6 +28,7 @@ from .golden_check import check_golden
 from .onnx_runtime import OnnxRuntime
 from .placement import OWN_KERNELS, Placement
 from .runtime import RuntimeFacts
+from .wrapped_runtime import WrappedRuntime
 
 _LEFT = "LSTM layers are left to onnxruntime"
 _MANY_ROWS = (64, 600)  # the most of a run of the lanes; and more than any group of blocks takes word by word
@@ -105,7 +106,7 @@ def open_kernels(runtime: OnnxRuntime, model: bytes) -> "KernelRuntime | None":
         return KernelRuntime(runtime, graph)
 
 
-class KernelRuntime:
+class KernelRuntime(WrappedRuntime[OnnxRuntime]):
     """A runtime whose graph is run by the kernels.
 
     Args:
@@ -114,7 +115,7 @@ class KernelRuntime:
     """
 
     def __init__(self, runtime: OnnxRuntime, graph: KernelGraph) -> None:
-        self._runtime = runtime
+        super().__init__(runtime)
         self._graph = graph
         self._lock = threading.Lock()
         self._names = [spec.name for spec in runtime.signature.outputs]
@@ -123,24 +124,9 @@ class KernelRuntime:
         self._facts = replace(runtime.facts, placement=placement)
 
     @property
-    def signature(self) -> GraphSignature:
-        """Names, dtypes and shapes of the graph."""
-        return self._runtime.signature
-
-    @property
     def facts(self) -> RuntimeFacts:
         """The runtime's, with the nodes that the kernels run."""
         return self._facts
-
-    @property
-    def provider(self) -> str:
-        """The runtime's."""
-        return self._runtime.provider
-
-    @property
-    def device(self) -> str:
-        """The runtime's."""
-        return self._runtime.device
 
     def run(self, feeds: Arrays) -> dict[str, Array]:
         """Run the graph once; see `Runtime.run`.

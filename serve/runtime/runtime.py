@@ -78,7 +78,8 @@ class Runtime(Protocol):
 
         Args:
             feeds: every input of the signature, in its dtype and shape, C-contiguous, finite, no dimension zero, each
-                length in 1..T: `input_check` sees to it, for the runtime itself crashes or answers nonsense.
+                length in 1..T: `input_check` and `value_check` see to it, for the runtime itself crashes or answers
+                nonsense.
 
         Returns:
             Every output of the signature by name.

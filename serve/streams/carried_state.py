@@ -20,7 +20,7 @@ from typing import Final
 
 from ..arrays import Array
 from ..errors import BadInput
-from ..infer.input_check import is_finite
+from ..infer.value_check import is_finite
 from ..start_errors import ServerStartError
 from ..stream_errors import ModelChanged, StreamExpired
 from .record import StreamRecord

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from ..engine.work import StreamOrder, StreamReport
 from ..errors import BadInput
-from ..infer.input_check import is_finite
+from ..infer.value_check import is_finite
 from ..stream_errors import ModelChanged, StreamExists, UnknownStream
 from .judge import no_more_of
 from .record import CLOSED, DAMAGED, StreamKey, StreamRecord

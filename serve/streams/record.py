@@ -9,7 +9,6 @@ from typing import Final, NamedTuple
 from ..arrays import Array
 from ..engine.work import Answer
 
-MAX_ID_BYTES: Final = 256  # of a text id, in UTF-8
 END: Final = "end"
 EXPIRED: Final = "expired"
 CLOSED: Final = "closed"

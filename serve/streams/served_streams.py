@@ -13,7 +13,8 @@ import numpy as np
 from ...bundle.manifest import GraphSignature, TensorSpec
 from ..engine.work import Answer, Work
 from ..errors import EngineError
-from ..infer.input_check import BatchSize, is_finite, sized
+from ..infer.input_check import BatchSize, sized
+from ..infer.value_check import is_finite
 from ..models.served_model import ServedModel
 from .record import END, StreamRecord
 

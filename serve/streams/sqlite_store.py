@@ -1,40 +1,26 @@
 """Streams in a file: SQLite with a write-ahead log that is on the disk before a commit returns.
 
-Rules of this file: one server holds the file, exclusively, as long as it runs; a second one is told so. What fails is
-rolled back and raised. The columns that a sweep reads stand before the record: it reads those of expired streams only.
-Source: https://www.sqlite.org/wal.html, https://www.sqlite.org/pragma.html.
+Rules of this file: whose the file is, and whether it may be used, is `sqlite_file`'s. What fails is rolled back and
+raised.
 """
 
-import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-from ..start_errors import ServerStartError
 from .record import EXPIRED, StreamKey, StreamRecord
 from .record_bytes import RecordError, pack_record, unpack_record
+from .sqlite_file import open_file, refused_by
 from .store import DamagedRecordError, StoreError, Usage, Write
 
-SCHEMA: Final = 1
-_APPLICATION: Final = 0x43475354  # "CGST": this file is of this program
-_TABLE: Final = """
-CREATE TABLE streams (
-    key TEXT NOT NULL UNIQUE, model TEXT NOT NULL, revision INTEGER NOT NULL, is_live INTEGER NOT NULL,
-    state_bytes INTEGER NOT NULL, size_bytes INTEGER NOT NULL, expires_s REAL NOT NULL, keep_until_s REAL NOT NULL,
-    record BLOB NOT NULL
-) STRICT
-"""
 _COLUMNS: Final = "key, model, revision, is_live, state_bytes, size_bytes, expires_s, keep_until_s, record"
 _SET: Final = ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS.split(", ")[2:])
-_OLDEST: Final = (3, 37)  # that knows STRICT
 _MOST_ROWS: Final = 500  # of a statement
 _MOST_EMPTIED: Final = 1000  # records that one sweep reads, for commits wait meanwhile
-# Of 4 KiB: 32 MiB of log are read at a start after a crash. The usual 1,000 would move every page to the file several
-# times as often, for streams write the same pages again and again.
-_CHECKPOINT_PAGES: Final = 8192
+_SUMS: Final = "SELECT model, is_live, count(*), sum(state_bytes), sum(size_bytes) FROM streams"
 _Row = tuple[Any, ...]
 
 
@@ -56,8 +42,7 @@ def _put_sql(rows: int) -> str:
 def _sum_sql(rows: int) -> str:
     """Return the statement that adds up what lies under so many keys."""
     keys = ", ".join("?" * rows)
-    asked = "SELECT model, is_live, count(*), sum(state_bytes), sum(size_bytes) FROM streams"
-    return f"{asked} WHERE key IN ({keys}) GROUP BY 1, 2"
+    return f"{_SUMS} WHERE key IN ({keys}) GROUP BY 1, 2"
 
 
 class SqliteStore:
@@ -69,8 +54,7 @@ class SqliteStore:
         patience_s: how long to wait for another process that still holds the file, such as one that was just killed.
 
     Raises:
-        ServerStartError: another server holds the file, it is of another program or version, or damaged, the disk does
-            not take it, or Python's SQLite is too old.
+        ServerStartError: the file cannot be had, or is not of this program; see `open_file`.
     """
 
     is_durable = True
@@ -78,28 +62,15 @@ class SqliteStore:
 
     def __init__(self, path: Path, max_ended: int, patience_s: float = 5.0) -> None:
         self.line = f"on disk, in {path}: what was answered survives a crash of the server and of the machine"
-        self.usage = Usage()
         self._path = path
         self._max_ended = max_ended
-        if sqlite3.sqlite_version_info < _OLDEST:
-            expected, found = (".".join(map(str, version)) for version in (_OLDEST, sqlite3.sqlite_version_info))
-            remedy = "use a Python with a newer one, or another --stream-store"
-            raise self._refusal(f"SQLite {expected} or newer in this Python", found, remedy)
+        self._db = open_file(path, patience_s)
         try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
-            self._db = sqlite3.connect(path, timeout=patience_s, isolation_level=None, check_same_thread=False)
-        except (OSError, sqlite3.Error) as err:
-            raise self._refusal("a file that can be written", str(err), "name another with --stream-store") from err
-        try:
-            self._open()
-            self._count()
+            self._db.create_function("expired", 1, _expired, deterministic=True)
+            self.usage = self._held()
         except sqlite3.Error as err:
             self._db.close()
-            raise self._refused_by(err) from err
-        except ServerStartError:
-            self._db.close()
-            raise
+            raise refused_by(err, path) from err
 
     def load(self, key: StreamKey) -> StreamRecord | None:
         """See `StreamStore.load`."""
@@ -121,16 +92,8 @@ class SqliteStore:
                 self._db.execute("ROLLBACK")
                 won, counted = self._put_all(packed, 1)
             self._db.execute("COMMIT")
-        for rows, sign in counted:  # not before it is true
-            for model, is_live, count, state_bytes, size_bytes in rows:
-                self.usage.add(
-                    model,
-                    is_live=bool(is_live),
-                    state_bytes=state_bytes,
-                    size_bytes=size_bytes,
-                    records=count,
-                    sign=sign,
-                )
+        for sums, sign in counted:  # not before it is true
+            _count(self.usage, sums, sign)
         return won
 
     def sweep(self, now_s: float) -> dict[str, int]:
@@ -148,7 +111,7 @@ class SqliteStore:
             over = "SELECT rowid FROM streams WHERE is_live = 0 ORDER BY keep_until_s DESC LIMIT -1 OFFSET ?"
             self._db.execute(f"DELETE FROM streams WHERE rowid IN ({over})", (self._max_ended,))  # noqa: S608 - likewise
             self._db.execute("COMMIT")
-            self._count()
+            self.usage = self._held()
         return expired
 
     def close(self) -> None:
@@ -182,61 +145,17 @@ class SqliteStore:
                     self._db.execute("ROLLBACK")
             raise StoreError(f"{self._path}: {err}") from err
 
-    def _open(self) -> None:
-        # Exclusive first: the log then needs no memory that is shared with other processes.
-        self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
-        self._is_new()  # before anything is changed in it
-        self._db.create_function("expired", 1, _expired, deterministic=True)
-        (mode,) = self._db.execute("PRAGMA journal_mode = WAL").fetchone()
-        if mode != "wal":
-            raise self._refusal("a disk that takes a write-ahead log", f"the mode {mode}", "use a local disk")
-        self._db.execute("PRAGMA synchronous = FULL")
-        self._db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
-        self._db.execute("BEGIN IMMEDIATE")  # the lock is taken here, and kept
-        if self._is_new():
-            self._db.execute(_TABLE)
-            self._db.execute(f"PRAGMA application_id = {_APPLICATION}")
-            self._db.execute(f"PRAGMA user_version = {SCHEMA}")
-        self._db.execute("COMMIT")
-        (found,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
-        if found != "ok":
-            raise self._refusal("a whole file", " ".join(found.split()), "move it away, or bring back a copy")
-
-    def _is_new(self) -> bool:
-        """Whether the file is empty.
-
-        Raises:
-            ServerStartError: it is another program's, or of another version.
-        """
-        (application,) = self._db.execute("PRAGMA application_id").fetchone()
-        (schema,) = self._db.execute("PRAGMA user_version").fetchone()
-        (tables,) = self._db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-        if (application, schema, tables) == (0, 0, 0):
-            return True
-        if (application, schema) != (_APPLICATION, SCHEMA):
-            found = f"application {application:#x}, version {schema}"
-            raise self._refusal(f"streams of cellgate, version {SCHEMA}", found, "name another with --stream-store")
-        return False
-
-    def _count(self) -> None:
+    def _held(self) -> Usage:
         usage = Usage()
-        asked = "SELECT model, is_live, count(*), sum(state_bytes), sum(size_bytes) FROM streams GROUP BY 1, 2"
-        for model, is_live, count, state_bytes, size_bytes in self._db.execute(asked):
-            usage.records += count
-            usage.total_bytes += size_bytes
-            if is_live:
-                usage.total_live += count
-                usage.live[model], usage.state_bytes[model] = count, state_bytes
-        self.usage = usage
+        _count(usage, self._db.execute(f"{_SUMS} GROUP BY 1, 2").fetchall(), 1)
+        return usage
 
-    def _refused_by(self, err: sqlite3.Error) -> ServerStartError:
-        if getattr(err, "sqlite_errorcode", None) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            remedy = "stop it, or name another file with --stream-store"
-            return self._refusal("to be its only server", "that another one holds it", remedy)
-        return self._refusal("streams of cellgate", str(err), "move it away, or name another with --stream-store")
 
-    def _refusal(self, expected: str, found: str, remedy: str) -> ServerStartError:
-        return ServerStartError(f"stream store {self._path}: expected {expected}, found {found}; {remedy}")
+def _count(usage: Usage, sums: Iterable[_Row], sign: int) -> None:
+    for model, is_live, count, state_bytes, size_bytes in sums:
+        usage.add(
+            model, is_live=bool(is_live), state_bytes=state_bytes, size_bytes=size_bytes, records=count, sign=sign
+        )
 
 
 def _row_of(write: Write) -> _Row:

@@ -46,7 +46,7 @@ class Done:
 
     Attributes:
         order: it.
-        record: of a load; None where there is none; `DAMAGED` where it is none.
+        record: of a load; None: there is none; one that has ended as `DAMAGED` where what lies there is no record.
         won: of a write.
         expired: of a sweep, by model.
         error: what to answer where it failed, else None.

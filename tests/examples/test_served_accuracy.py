@@ -12,7 +12,8 @@ from safetensors.numpy import load_file
 
 from cellgate.__main__ import main
 from cellgate.serve.app import create_app
-from cellgate.serve.engine.engine import Engine, EngineLimits
+from cellgate.serve.engine.engine import Engine
+from cellgate.serve.engine.engine_limits import EngineLimits
 from cellgate.serve.engine.models import open_engine_models
 from cellgate.serve.engine.threaded import ThreadedEngine
 from cellgate.serve.models.served_model import BundlePlace

@@ -76,10 +76,13 @@ class Exported:
         return worst
 
 
-@pytest.fixture(scope="session", autouse=True)
-def tables_are_read_once() -> None:
-    """Keep what PyTorch's exporters would read anew at every export."""
-    keep_tables()
+@pytest.fixture(scope="module", autouse=True)
+def tables_are_read_once(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Keep what PyTorch's exporters would read anew at every export, but for files marked `plain_exporters`."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.node.get_closest_marker("plain_exporters") is None:
+            keep_tables(patch)
+        yield
 
 
 @contextmanager

@@ -1,50 +1,63 @@
 """What PyTorch's exporters read anew at every export and is always the same: kept, for a quarter of their time.
 
-Only what depends on nothing but its arguments is kept, and nothing where a version of PyTorch has it elsewhere. The
-tests of the installed wheel run without (CELLGATE_PLAIN_EXPORTERS), so that the exporters as they are, are tested too.
+Only what depends on nothing but its arguments is kept, and nothing where a version of PyTorch has it elsewhere. Files
+that are marked `plain_exporters`, and the tests of other folders, run without, so that the exporters as they are, are
+tested too. That they write the same bytes, `test_onnx_graph` shows: its other process has no tables.
 """
 
 import functools
-import os
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
+import pytest
 
-def keep_tables() -> None:
-    """Keep the tables from now on, in this process."""
-    if os.environ.get("CELLGATE_PLAIN_EXPORTERS"):
-        return
-    keep: tuple[Callable[[], None], ...] = (
-        _keep_translations,
-        _keep_signatures,
-        _keep_composite_operators,
-        _keep_annotations,
+Kept = tuple[object, str, Any]
+"""Whose attribute, its name, and what stands there while tables are kept."""
+
+
+def keep_tables(patch: pytest.MonkeyPatch) -> None:
+    """Keep the tables until the patch is undone."""
+    for owner, name, kept in _tables():
+        patch.setattr(owner, name, kept)
+
+
+@functools.cache
+def _tables() -> tuple[Kept, ...]:
+    """Return all that this version of PyTorch has; made once, so that what is kept outlasts a file."""
+    makers: tuple[Callable[[], Iterator[Kept]], ...] = (
+        _translations,
+        _signatures,
+        _composite_operators,
+        _annotations,
     )
-    for one in keep:
+    found: list[Kept] = []
+    for make in makers:
         with suppress(ImportError, AttributeError):
-            one()
+            found += make()
+    return tuple(found)
 
 
-def _keep_translations() -> None:
+def _translations() -> Iterator[Kept]:
     """Keep what onnxscript reads of its 557 functions."""
     import onnxscript
 
     functions = onnxscript.values.TracedOnnxFunction
     if isinstance(functions.function_ir, property):
-        functions.function_ir = functools.cached_property(functions.function_ir.fget)
-        functions.function_ir.__set_name__(functions, "function_ir")
+        kept = functools.cached_property(functions.function_ir.fget)
+        kept.__set_name__(functions, "function_ir")
+        yield functions, "function_ir", kept
 
 
-def _keep_signatures() -> None:
+def _signatures() -> Iterator[Kept]:
     """Keep what the annotations of these functions say."""
     from torch.onnx._internal.exporter import _schemas
 
-    _schemas.op_signature_from_function = functools.cache(_schemas.op_signature_from_function)
+    yield _schemas, "op_signature_from_function", functools.cache(_schemas.op_signature_from_function)
 
 
-def _keep_composite_operators() -> None:
+def _composite_operators() -> Iterator[Kept]:
     """Keep which operators are made of others, until there are more of them."""
     import torch
     from torch._export import utils
@@ -60,12 +73,12 @@ def _keep_composite_operators() -> None:
     users = (decomp_utils, exported_program)
     if all(hasattr(module, "_collect_all_valid_cia_ops") for module in users):
         for module in users:
-            module._collect_all_valid_cia_ops = collect_once
+            yield module, "_collect_all_valid_cia_ops", collect_once
 
 
-def _keep_annotations() -> None:
+def _annotations() -> Iterator[Kept]:
     """Write the annotations of py_impl, read 11,000 times an export, with the Callable that keeps what it makes."""
     import torch
 
     if hasattr(torch._ops, "Callable"):
-        torch._ops.Callable = typing.Callable
+        yield torch._ops, "Callable", typing.Callable

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from cellgate.export.errors import SourceError, UnsupportedLayerError
 from cellgate.export.exportable import prepare
+from cellgate.export.foreign.network import ForeignNetwork
 from cellgate.export.input_width import input_candidates, input_dim_of
 from cellgate.model import GRUCell, LSTMCell, LSTMLayer, RecurrentStack, SequenceModel
 
@@ -41,7 +42,7 @@ def test_stack_or_layer_alone_is_a_network_that_reads_every_step(
 
     assert ("B", "T", width) == exportable.signature.outputs[0].shape
     assert states == {spec.name: spec.shape for spec in exportable.signature.inputs[2:]}
-    assert not exportable.is_foreign
+    assert not isinstance(exportable.network, ForeignNetwork)
     assert type(source).__name__ == exportable.description["kind"]
 
 

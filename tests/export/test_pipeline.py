@@ -20,6 +20,8 @@ from cellgate.export.pipeline import build, export_bundle
 from cellgate.export.proof.verify import VerifyOptions
 from cellgate.model import SequenceModel
 
+pytestmark = pytest.mark.plain_exporters
+
 QUICK = VerifyOptions(drift_steps=20, threads=1)
 ONE_CASE = VerifyOptions(drift_steps=20, threads=1, only_case="B2-T2")
 

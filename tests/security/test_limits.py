@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from tests.security.conftest import BODY, check_error, chunked, read_all, request, responses
@@ -75,41 +76,60 @@ def test_size_of_the_head_is_limited_to_the_byte(served, place, pieces, more, st
     assert status == 200 or check_error(found, 431) == "headers_too_large"
 
 
-@pytest.mark.parametrize("start", [b"", b"G", b"GET /v2 HTTP/1.1\r\nHost: 127.0.0.1\r\nX: ", b"\r\n\r\n"])
-def test_slow_head_is_given_up(served, start):
-    """Slowloris: nothing, or a little, and then nothing more."""
-    with served.connect() as connection:
-        connection.sendall(start)
-        found = read_all(connection)
-
-    if start.startswith(b"G"):
-        assert check_error(responses(found)[0], 408) == "request_timeout"
-    else:
-        assert found == b""
+HEAD_BEGUN = b"GET /v2 HTTP/1.1\r\nHost: 127.0.0.1\r\nX: "
 
 
-def test_dripping_head_is_given_up_although_it_goes_on(served):
-    with served.connect() as connection:
-        connection.settimeout(0.05)
-        connection.sendall(b"GET /v2 HTTP/1.1\r\nHost: 127.0.0.1\r\nX: ")
-        found = drip(connection, b"a")
-
-    assert check_error(responses(found)[0], 408) == "request_timeout"
+def body_to_come(path, length):
+    return request("POST", path, close=False).replace(b"Content-Length: 0", length)
 
 
-@pytest.mark.parametrize("form", ["declared", "chunked", "other-route"])
-def test_dripping_body_is_given_up(served, form):
-    head = request("POST", "/v2" if form == "other-route" else "/v2/models/steps/infer", close=False)
-    head = head.replace(
-        b"Content-Length: 0", b"Transfer-Encoding: chunked" if form == "chunked" else b"Content-Length: 4000"
-    )
-    with served.connect() as connection:
-        connection.settimeout(0.05)
-        connection.sendall(head)
-        found = drip(connection, b"1\r\n \r\n" if form == "chunked" else b" ")
+# What each sends at once, and what it sends whenever nothing came for a moment; None: nothing more.
+SLOW_CLIENTS = {
+    "nothing": (b"", None),
+    "a letter": (b"G", None),
+    "a head without an end": (HEAD_BEGUN, None),
+    "empty lines": (b"\r\n\r\n", None),
+    "a dripping head": (HEAD_BEGUN, b"a"),
+    "a dripping body": (body_to_come("/v2/models/steps/infer", b"Content-Length: 4000"), b" "),
+    "dripping chunks": (body_to_come("/v2/models/steps/infer", b"Transfer-Encoding: chunked"), b"1\r\n \r\n"),
+    "a dripping body elsewhere": (body_to_come("/v2", b"Content-Length: 4000"), b" "),
+}
 
-    (answer,) = responses(found)
-    assert check_error(answer, 405 if form == "other-route" else 408)
+
+@pytest.fixture(scope="module")
+def given_up(served):
+    """What came back to each slow client until its connection was closed; they are slow at the same time."""
+
+    def outlast(name):
+        start, piece = SLOW_CLIENTS[name]
+        with served.connect() as connection:
+            connection.sendall(start)
+            if piece is None:
+                return read_all(connection)
+            connection.settimeout(0.05)
+            return drip(connection, piece)
+
+    with ThreadPoolExecutor(len(SLOW_CLIENTS)) as clients:
+        return dict(zip(SLOW_CLIENTS, clients.map(outlast, SLOW_CLIENTS), strict=True))
+
+
+@pytest.mark.parametrize("client", ["nothing", "empty lines"])
+def test_client_that_asks_nothing_is_given_up(given_up, client):
+    """Slowloris: a connection, and then nothing more."""
+    assert given_up[client] == b""
+
+
+@pytest.mark.parametrize("client", ["a letter", "a head without an end", "a dripping head"])
+def test_slow_head_is_given_up(given_up, client):
+    assert check_error(responses(given_up[client])[0], 408) == "request_timeout"
+
+
+@pytest.mark.parametrize(
+    ("client", "status"), [("a dripping body", 408), ("dripping chunks", 408), ("a dripping body elsewhere", 405)]
+)
+def test_dripping_body_is_given_up(given_up, client, status):
+    (answer,) = responses(given_up[client])
+    assert check_error(answer, status)
 
 
 def drip(connection, piece):

@@ -13,7 +13,8 @@ import pytest
 from cellgate.bundle.reader import read_bundle
 from cellgate.serve.app import create_app
 from cellgate.serve.connection.hot_protocol import HotProtocol
-from cellgate.serve.engine.engine import Engine, EngineLimits
+from cellgate.serve.engine.engine import Engine
+from cellgate.serve.engine.engine_limits import EngineLimits
 from cellgate.serve.engine.models import open_engine_models
 from cellgate.serve.engine.threaded import ThreadedEngine
 from cellgate.serve.models.served_model import BundlePlace, make_served_model, read_served_bundles

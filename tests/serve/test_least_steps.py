@@ -8,11 +8,12 @@ import pytest
 
 from cellgate.bundle.manifest import TensorSpec
 from cellgate.serve.engine.calibrate import calibrate
-from cellgate.serve.engine.limit_ways import CountingRuntime
+from cellgate.serve.engine.counting_runtime import CountingRuntime
 from cellgate.serve.engine.models import open_engine_models
 from cellgate.serve.errors import BadInput
 from cellgate.serve.infer.inference import ArrayHead
-from cellgate.serve.infer.input_check import BatchSize, check_heads, value_rule
+from cellgate.serve.infer.input_check import BatchSize, check_heads
+from cellgate.serve.infer.value_check import value_rule
 from cellgate.serve.models.example_request import example_request, further_examples
 from cellgate.serve.models.metadata import model_metadata
 from cellgate.serve.models.model_config import model_config

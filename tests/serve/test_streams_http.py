@@ -12,7 +12,8 @@ from uvicorn.server import ServerState
 
 from cellgate.serve.app import create_app
 from cellgate.serve.connection.hot_surface import http_protocol
-from cellgate.serve.engine.engine import Engine, EngineLimits
+from cellgate.serve.engine.engine import Engine
+from cellgate.serve.engine.engine_limits import EngineLimits
 from cellgate.serve.engine.threaded import ThreadedEngine
 from cellgate.serve.settings import Settings
 from cellgate.serve.streams.limits import StreamLimits

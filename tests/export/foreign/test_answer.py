@@ -101,6 +101,7 @@ def test_what_is_left_out_is_named(net: nn.Module, names: tuple[str, ...]) -> No
     assert network.returned == ()
 
 
+@pytest.mark.covering("bare-layer")
 @pytest.mark.parametrize(
     ("net", "name", "chosen"),
     [

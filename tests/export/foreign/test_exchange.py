@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from cellgate.export.errors import UnsupportedLayerError
 from cellgate.export.exportable import prepare
-from cellgate.export.foreign.exchange import ExchangedLayer, exchange
+from cellgate.export.foreign.exchange import exchange
+from cellgate.export.foreign.exchanged_layer import ExchangedLayer
 from cellgate.model import GRUCell, LSTMCell, LSTMLayer, RecurrentStack
 
 I, H = 4, 6

@@ -14,6 +14,8 @@ from cellgate.export.foreign.network import ForeignNetwork
 
 from .ragged_rows import H, I, assert_right_for_ragged_rows, module_with
 
+pytestmark = pytest.mark.plain_exporters
+
 
 def flat(self: Any, x: Tensor) -> Tensor:
     return self.score(self.rnn(x)[0].reshape(-1, H))
@@ -55,6 +57,7 @@ def last_with_its_axis(self: Any, x: Tensor) -> Tensor:
     return self.rnn(x)[0][:, -1:]
 
 
+@pytest.mark.covering("state-as-it-is")
 @pytest.mark.parametrize(
     ("forward", "shape"),
     [

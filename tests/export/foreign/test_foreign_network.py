@@ -52,6 +52,7 @@ def with_a_weight_of_its_layer(net: Net, x: Tensor) -> Tensor:
     return net.rnn(x)[0] + x @ net.rnn.weight_ih_l0[:H].T
 
 
+@pytest.mark.covering("mean-over-time")
 @pytest.mark.parametrize(
     ("forward", "options", "operators", "takes_lengths"),
     [

@@ -158,6 +158,18 @@ class Pictures(nn.Module):
         return self.rnn(self.front(picture).squeeze(2).transpose(1, 2))[0]
 
 
+class Films(Pictures):
+    def __init__(self) -> None:
+        super().__init__()
+        self.front = nn.Conv3d(1, 2, (1, I, 3), padding=(0, 0, 1))
+
+
+@pytest.mark.parametrize(("network", "found"), [(Pictures, "nn.Conv2d"), (Films, "nn.Conv3d")])
+def test_images_are_told_by_what_sees_them(network: type[nn.Module], found: str) -> None:
+    with pytest.raises(SignatureError, match=rf"takes images \(it has {found}; it said"):
+        prepare(network())
+
+
 def test_images_are_refused_and_the_recurrent_part_alone_is_exported(exported: Any) -> None:
     with pytest.raises(SignatureError, match="takes images"):
         prepare(Pictures())

@@ -67,6 +67,7 @@ WAYS = {
 }
 
 
+@pytest.mark.covering("builtin")
 @pytest.mark.parametrize("way", WAYS)
 def test_rows_are_right_in_a_batch_that_is_padded_further_than_its_longest(exported: Any, way: str) -> None:
     kind, longest = WAYS[way]

@@ -50,6 +50,7 @@ def by_hand(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
     return torch.stack(outputs, 1)
 
 
+@pytest.mark.covering("Front")
 @pytest.mark.parametrize("name", ["Packed", "Keeps", "Pooled", "OwnLoop", "OneStep", "TwoHeads", "Forecast", "Front"])
 def test_a_module_of_the_page_exports_and_its_graph_gives_what_it_gives(
     exported: Any, page: ModuleType, name: str

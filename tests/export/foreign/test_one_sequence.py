@@ -113,6 +113,7 @@ def answer_of_one_row(self: Any, x: Tensor) -> Tensor:
     return self.rnn(x.view(x.size(0), 1, I))[1][0]
 
 
+@pytest.mark.covering("answer-with-two-axes-of-one")
 @pytest.mark.parametrize(
     ("forward", "axes", "alone"),
     [

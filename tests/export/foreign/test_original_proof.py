@@ -75,7 +75,7 @@ def test_loop_that_changes_its_ways_after_many_steps_is_refused(loop: nn.Module,
 
 
 def test_loop_without_such_a_condition_is_taken() -> None:
-    assert prepare(Loop()).is_foreign
+    assert isinstance(prepare(Loop()).network, ForeignNetwork)
 
 
 class Gated(nn.Module):
@@ -111,7 +111,7 @@ def test_table_of_positions_is_refused_with_its_size_and_the_remedy_works() -> N
 
     with pytest.raises(FrozenAxisError, match=r"at most 50 at test_original_proof.*clamp\(max=49\)"):
         prepare(Around(positions))
-    assert prepare(Around(clamped)).is_foreign
+    assert isinstance(prepare(Around(clamped)).network, ForeignNetwork)
 
 
 def test_nan_for_some_number_of_steps_is_refused() -> None:
@@ -128,7 +128,7 @@ def test_loop_that_grows_beyond_all_bounds_is_taken_all_the_same() -> None:
 
     with torch.no_grad():
         assert not net(torch.ones(1, 1100, I)).isfinite().all()
-    assert prepare(net).is_foreign
+    assert isinstance(prepare(net).network, ForeignNetwork)
 
 
 def test_module_that_is_chaotic_in_float32_is_not_taken_for_another_one() -> None:
@@ -136,7 +136,7 @@ def test_module_that_is_chaotic_in_float32_is_not_taken_for_another_one() -> Non
     net = Around(lambda _, x: x)
     net.rnn.weight_hh_l0.data *= 60.0
 
-    assert prepare(net).is_foreign
+    assert isinstance(prepare(net).network, ForeignNetwork)
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,7 @@ def made(kind: Any, forward: Callable[..., Any], widths: tuple[int, int] = (H, H
     return Net(kind, widths).eval()
 
 
+@pytest.mark.covering("one-tensor-for-each-name")
 @pytest.mark.parametrize("case", CASES)
 def test_states_go_in_and_come_out_as_the_layers_have_them(exported: Any, case: str) -> None:
     kind, forward, told = CASES[case]

@@ -12,7 +12,7 @@ from cellgate.export.errors import UnsupportedLayerError
 from cellgate.export.graph.lowering import lower
 from cellgate.model import LSTMCell, LSTMLayer, RecurrentStack, SequenceModel, run_reference
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.plain_exporters]
 
 I, H = 4, 5
 SHAPES = ((1, 1), (2, 17), (7, 2), (2, 100))
@@ -30,6 +30,7 @@ def distance_to_reference(graph: Any, network: SequenceModel, rows: int, steps: 
     return max(float(np.abs(a - b).max()) for a, b in zip(actual, (y, *state), strict=True))
 
 
+@pytest.mark.covering("softsign-relu")
 @pytest.mark.parametrize(
     ("options", "operators"),
     [

@@ -52,6 +52,7 @@ def carried(start: float, step: Callable[[Tensor, Tensor], Tensor]) -> Callable[
     return over_time
 
 
+@pytest.mark.covering("cummin")
 @pytest.mark.parametrize(
     ("start", "step", "function"),
     [

@@ -127,6 +127,7 @@ class CellOverLayers(nn.Module):
 AGAIN = pytest.mark.no_cover
 
 
+@pytest.mark.covering("backwards")
 @pytest.mark.parametrize(
     ("make", "operators", "ragged"),
     [

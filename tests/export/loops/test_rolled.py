@@ -61,6 +61,9 @@ def first(result: Any) -> Tensor:
     return result if isinstance(result, Tensor) else result[0]
 
 
+@pytest.mark.covering(
+    "deep-both-ways", "integers-carried", "blocks", "slots-time-first", "slots-backwards", "layers-in-place"
+)
 @pytest.mark.parametrize(
     ("make", "operators", "time_first"),
     [

@@ -96,6 +96,7 @@ class Both(LastOfLinears):
         return h
 
 
+@pytest.mark.covering("runs-with-features-too")
 @pytest.mark.parametrize(
     ("make", "operators"),
     [

@@ -153,6 +153,9 @@ def another_device(net: Looped, x: Tensor) -> Tensor:
     raise RuntimeError("no such device")
 
 
+@pytest.mark.covering(
+    "two-steps-back", "list", "trimmed", "length", "pool", "not-written-out", "one-step", "does-not-run"
+)
 @pytest.mark.parametrize(
     ("loop", "complaint"),
     [

@@ -112,6 +112,7 @@ class WrittenFromNone(Started):
         return torch.stack(said, 1)
 
 
+@pytest.mark.covering("one")
 @pytest.mark.parametrize(
     ("make", "operator", "streams"),
     [

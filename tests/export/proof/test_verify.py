@@ -75,6 +75,7 @@ def test_growth_histogram_and_percentiles_are_of_what_was_compared(right):
                 assert found.p50 <= found.p90 <= found.p99 <= found.max_abs <= found.tolerance
 
 
+@pytest.mark.covering("gates-swapped")
 @pytest.mark.parametrize(
     "defect",
     [

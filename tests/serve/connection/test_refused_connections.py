@@ -2,10 +2,13 @@
 
 import asyncio
 
+import numpy as np
 import pytest
 
 from cellgate.serve.connection import refused_connections
-from cellgate.serve.connection.refused_connections import RefusedConnections
+from cellgate.serve.connection.refused_connections import RefusedConnections, age
+from cellgate.serve.engine.work import Work
+from cellgate.serve.errors import QueueTooLong
 
 PATIENCE_S = 30
 
@@ -63,3 +66,29 @@ async def test_without_room_nobody_waits_for_ever(monkeypatch):
         await asyncio.wait_for(connection.resumed.wait(), PATIENCE_S)
 
     assert len(refused) == 0
+
+
+def work_until(deadline_s):
+    x, lengths = np.zeros((1, 1, 1), np.float32), np.ones(1, np.int32)
+    return Work(model="m", sequence=x, lengths=lengths, states=(), outputs=("y",), deadline_s=deadline_s)
+
+
+def test_what_a_request_waited_unread_is_taken_off_its_timeout():
+    work = work_until(10.0)
+
+    age(work, 0.75, 9.0)
+
+    assert work.deadline_s == 9.25
+
+
+def test_a_request_whose_timeout_may_have_passed_unread_is_refused():
+    with pytest.raises(QueueTooLong, match=r"expected about 1 s or more, .*, found 1 s"):
+        age(work_until(10.0), 1.0, 9.0)
+
+
+def test_without_a_timeout_nothing_is_taken_off():
+    work = work_until(None)
+
+    age(work, 1.0, 9.0)
+
+    assert work.deadline_s is None

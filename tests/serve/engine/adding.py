@@ -10,7 +10,7 @@ import numpy as np
 
 from cellgate.bundle.manifest import GraphSignature, Manifest, SessionOptions, StatePair, TensorSpec
 from cellgate.serve.engine.cost_model import CostModel
-from cellgate.serve.engine.engine import EngineLimits
+from cellgate.serve.engine.engine_limits import EngineLimits
 from cellgate.serve.engine.models import EngineModel
 from cellgate.serve.engine.work import Work
 from cellgate.serve.models.served_model import ServedModel

@@ -1,6 +1,7 @@
 """What the engine's tests start from: the makers of `adding`, and engines over it."""
 
 import asyncio
+import gc
 import itertools
 
 import anyio
@@ -26,6 +27,12 @@ from .waiters import Breakable, Gate
 @pytest.fixture
 def anyio_backend():
     return "asyncio"
+
+
+@pytest.fixture
+def collects_what_comes():
+    """Let the collector pass over what is there: in a worker that has exported, looking at it takes seconds."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -7,10 +7,10 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 
 from cellgate.bundle.manifest import TensorSpec
+from cellgate.serve.engine.counting_runtime import CountingRuntime
 from cellgate.serve.engine.device_lanes import DeviceLaneTable, lane_table
 from cellgate.serve.engine.lane_proof import LanesAsRuntime, keeps_states_on_device
 from cellgate.serve.engine.lanes import LaneTable
-from cellgate.serve.engine.limit_ways import CountingRuntime
 from cellgate.serve.engine.models import open_engine_models
 from cellgate.serve.engine.request import Request
 from cellgate.serve.engine.work import Work

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cellgate.serve.engine.engine import EngineLimits
+from cellgate.serve.engine.engine_limits import EngineLimits
 from cellgate.serve.settings import Settings
 
 from .engine_counts import counts, inside, is_empty

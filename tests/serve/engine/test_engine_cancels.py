@@ -104,6 +104,7 @@ def test_request_that_waits_takes_its_tensors_and_a_kibibyte(make_engine, make_w
     assert taken / len(works) <= 1024 + works[0].size_bytes  # the tensors themselves were there before
 
 
+@pytest.mark.usefixtures("collects_what_comes")
 @pytest.mark.parametrize("end", ["answer", "cancel", "cancel before a run", "failure", "deadline", "close"])
 def test_nothing_of_a_request_is_kept_when_it_has_ended(make_runtime, make_model, make_engine, make_work, drain, end):
     runtime = make_runtime()

@@ -64,6 +64,7 @@ def test_what_is_not_there_is_taken_out_without_a_word():
     assert len(heap) == 0
 
 
+@pytest.mark.usefixtures("collects_what_comes")
 def test_nothing_is_kept_of_what_was_taken_out_but_bounded_numbers():
     class Item:
         pass

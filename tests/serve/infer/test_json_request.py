@@ -6,7 +6,7 @@ from cellgate.serve.engine.work import StreamRef
 from cellgate.serve.errors import BadInput
 from cellgate.serve.infer.json_data import array_from_json
 from cellgate.serve.infer.json_request import parse_request
-from cellgate.serve.infer.request_record import JsonRequest, JsonTensor
+from cellgate.serve.infer.request_record import RequestRecord, TensorRecord
 
 X = {"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}
 
@@ -24,12 +24,12 @@ def refuse(request, message):
 def test_request_is_parsed_whole():
     found = parse(id="7", parameters={"a": 1, "b": True, "c": "d", "e": 1.5}, outputs=[{"name": "h_n"}, {"name": "y"}])
 
-    assert found == JsonRequest("7", (JsonTensor("x", "FP32", (1, 2), [1, 2]),), ("h_n", "y"))
+    assert found == RequestRecord("7", (TensorRecord("x", "FP32", (1, 2), [1, 2]),), ("h_n", "y"))
 
 
 @pytest.mark.parametrize("empty", [{}, {"id": None, "parameters": None, "outputs": None}, {"outputs": []}])
 def test_null_and_nothing_stand_for_absent_fields(empty):
-    assert parse(**empty) == JsonRequest(None, (JsonTensor("x", "FP32", (1, 2), [1, 2]),), ())
+    assert parse(**empty) == RequestRecord(None, (TensorRecord("x", "FP32", (1, 2), [1, 2]),), ())
 
 
 def test_name_of_the_model_is_taken_and_ignored_as_kserve_sends_it():
@@ -60,7 +60,7 @@ def test_binary_input_has_a_size_and_no_data():
         {**head, "parameters": {"binary_data_size": 8}},
         {**head, "parameters": {"binary_data_size": 8}, "data": None},
     ):
-        assert parse(inputs=[item]).inputs == (JsonTensor("x", "FP32", (1, 2), None, 8),)
+        assert parse(inputs=[item]).inputs == (TensorRecord("x", "FP32", (1, 2), None, 8),)
 
 
 @pytest.mark.parametrize(

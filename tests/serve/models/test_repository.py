@@ -145,4 +145,7 @@ def test_a_folder_that_may_not_be_looked_into_is_passed_over(make_network, as_so
     shut = as_somebody / "lost+found"
     shut.mkdir(mode=0)
 
-    assert Repository([], as_somebody).newest() == [BundlePlace(path, "steps")]
+    try:
+        assert Repository([], as_somebody).newest() == [BundlePlace(path, "steps")]
+    finally:
+        shut.chmod(0o700)  # else somebody could not remove it

@@ -6,7 +6,8 @@ import signal
 import threading
 from contextlib import asynccontextmanager
 
-from cellgate.serve.engine.engine import Engine, EngineLimits
+from cellgate.serve.engine.engine import Engine
+from cellgate.serve.engine.engine_limits import EngineLimits
 from cellgate.serve.engine.threaded import ThreadedEngine
 from cellgate.serve.processes.engine_client import EngineClient
 

@@ -198,7 +198,7 @@ async def test_ten_thousand_cancellations_and_disconnects_leave_nothing_behind(
                     if chance.random() < 0.1:
                         await turns(chance.randint(1, 3))
                 link = client._link
-            assert (link.pending, link.pending_bytes) == (0, 0)
+            assert (link.pending, link._pending_bytes) == (0, 0)
         async with client.running(PATIENCE_S):
             while (found := await client.statistics())["frontends"]["connected"] > 1:
                 pass

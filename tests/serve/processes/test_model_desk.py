@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cellgate.serve.engine.engine import Engine, EngineLimits
+from cellgate.serve.engine.engine import Engine
+from cellgate.serve.engine.engine_limits import EngineLimits
 from cellgate.serve.engine.models import open_engine_models
 from cellgate.serve.errors import LoadRefused, NotInRepository, NotReady, UnknownModel
 from cellgate.serve.models.repository import Repository

@@ -10,8 +10,7 @@ import pytest
 from cellgate.bundle.errors import NotABundleError
 from cellgate.serve.listeners import bind_listener
 from cellgate.serve.models.served_model import BundlePlace
-from cellgate.serve.processes import slots
-from cellgate.serve.processes import supervisor as supervisor_module
+from cellgate.serve.processes import shutdown, slots
 from cellgate.serve.processes.supervisor import Supervisor
 from cellgate.serve.settings import Settings
 from cellgate.serve.start_errors import ServerStartError
@@ -59,7 +58,7 @@ def test_a_stop_at_once_kills_whoever_is_busy(place, log):
 
 
 def test_who_does_not_end_in_time_is_killed(place, log, monkeypatch):
-    monkeypatch.setattr(supervisor_module, "EXIT_S", 0.0)
+    monkeypatch.setattr(shutdown, "EXIT_S", 0.0)
     with supervised(place, shutdown_grace_s=0.0) as watched:
         pids = watched.supervisor.engine_pid, *watched.supervisor.frontend_pids
         for pid in pids:
@@ -102,7 +101,7 @@ def test_a_stop_during_the_start_ends_it_in_order(place):
 def test_children_end_when_their_supervisor_is_gone(place):
     with supervised(place) as watched:
         slots = [*watched.supervisor._frontends, watched.supervisor._engine]
-        watched.supervisor._is_stopping = True  # nobody is started again
+        watched.supervisor._shutdown.is_begun = True  # nobody is started again
         for slot in slots:
             slot.child._process.stdin.close()
         watched.end()

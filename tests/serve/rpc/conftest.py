@@ -9,7 +9,8 @@ import grpc.aio
 import numpy as np
 import pytest
 
-from cellgate.serve.engine.engine import Engine, EngineLimits
+from cellgate.serve.engine.engine import Engine
+from cellgate.serve.engine.engine_limits import EngineLimits
 from cellgate.serve.engine.threaded import ThreadedEngine
 from cellgate.serve.gate.admission import Admission, admission_rules
 from cellgate.serve.models.model_table import ModelTable

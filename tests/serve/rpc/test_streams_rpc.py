@@ -8,7 +8,8 @@ import grpc.aio
 import numpy as np
 import pytest
 
-from cellgate.serve.engine.engine import Engine, EngineLimits
+from cellgate.serve.engine.engine import Engine
+from cellgate.serve.engine.engine_limits import EngineLimits
 from cellgate.serve.engine.threaded import ThreadedEngine
 from cellgate.serve.rpc import inference_pb2 as messages
 from cellgate.serve.settings import Settings

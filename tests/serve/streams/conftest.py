@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cellgate.serve.engine.engine import EngineLimits
+from cellgate.serve.engine.engine_limits import EngineLimits
 from cellgate.serve.engine.work import StreamRef, Work
 from cellgate.serve.settings import Settings
 from cellgate.serve.streams.memory_store import MemoryStore
