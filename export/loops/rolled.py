@@ -5,46 +5,33 @@ The module is captured at two numbers of steps with its loop written out (captur
 steps (merged_program.py). That is made a module (rolled_module.py) and run beside the one it stands for (proof.py).
 Where any output differs by more than rounding, there is no rolled module.
 
-Rules of this file: it says in which order, and which refusal is told; the steps themselves are elsewhere.
+Rules of this file: it says in which order; the steps themselves are elsewhere, and which refusal is told too
+(refused_ways.py).
 """
 
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import product
 
 from torch import Tensor, nn
 
-from ..errors import ExportError, SignatureError, UnsupportedLayerError
+from ..errors import ExportError
 from ..foreign.answer import Answer, refuse_list_of_steps, refuse_other_numbers
-from ..foreign.call_roles import Roles, left_at_none
+from ..foreign.call_roles import Roles
 from ..foreign.exchanged_layer import Carry
-from ..foreign.input_refusal import LOOP_AROUND, takes_something_else
-from ..foreign.original_proof import gives_nan
-from ..foreign.python_chance import draws_by_chance, gives_another
 from .capture import Captured, capture, unroll
-from .chance import UNWRITTEN, refuse_chance
+from .chance import refuse_chance
 from .fed_back import mark_fed_back
 from .finder import find_loops
-from .loop import NONE_FOUND, ONE_SLOT_MORE, NoLoopError
+from .loop import ONE_SLOT_MORE, NoLoopError
 from .merged_program import merge
 from .program import Program
 from .program_builder import program_of
 from .proof import prove
+from .refused_ways import RefusedWays
 from .rolled_module import make_module
-from .sequence_call import (
-    AnswerAlone,
-    Sequences,
-    failure,
-    free_steps,
-    rows_apart,
-    said_to_singles,
-    takes_single_steps,
-    ways_found,
-    ways_to_try,
-    weight_changed,
-)
+from .sequence_call import AnswerAlone, Sequences, failure, free_steps, ways_found, ways_to_try
 from .step_slots import keeps_the_start
 from .unrolled import Unrolled
 from .value import Reading
@@ -93,24 +80,21 @@ def roll(
     Raises:
         UnsupportedLayerError: there is no loop, or none that could be proved; the message says which.
         AnswerError: what it returns holds no answer.
-        SignatureError: it gives NaN for one step or another output each time, runs for several widths
-            of which no layer tells which, or gives an answer that is not float32.
+        SignatureError: it gives NaN for one step or another output each time, changes its weights in every call, runs
+            for several widths of which no layer tells which, or gives an answer that is not float32.
     """
     call = AnswerAlone(copy.deepcopy(module).eval(), roles, answer)
     written = AnswerAlone(copy.deepcopy(as_written).eval(), roles, answer)
-    complaints: list[tuple[tuple[bool, int], str]] = []
-    nan = apart = drawn = False
-    changed = ""
+    refused = RefusedWays(call)
     ways = ways_to_try(candidates, numbers=numbers)
     if searches and all(failure(call, one.example(free_steps(module, one.width)[0])) for one in ways):
         ways = ways_found(call, ways) or ways
     for sequences in ways:
-        if sequences.are_numbers and apart:
+        if sequences.are_numbers and refused.rows_apart:
             break
         steps = free_steps(module, sequences.width)
-        failed = failure(call, sequences.example(steps[0]))
-        if failed:
-            complaints.append(((False, 0), failed))
+        if failed := failure(call, sequences.example(steps[0])):
+            refused.does_not_run(failed)
             continue
         written.stays_on_cpu = call.stays_on_cpu
         failure(written, sequences.example(steps[0]))  # what code does to its weights in a first run is done in both
@@ -119,61 +103,11 @@ def roll(
         try:
             rolled, layers = _rolled(call, written, carry, sequences)
         except (NoLoopError, ExportError) as err:
-            nan = nan or _gives_nan(call, sequences.example(1))
-            drawn = drawn or draws_by_chance(partial(call, sequences.example(steps[0])))
-            changed = changed or weight_changed(call, sequences.example(steps[0]))
-            meant = rows_apart(call, sequences, steps[0])
-            apart = apart or meant
-            found = isinstance(err, NoLoopError) and str(err) != NONE_FOUND
-            complaints.append(((meant, 2 if found else 1), str(err)))
+            refused.is_not_rolled(sequences, steps[0], err)
             continue
         refuse_other_numbers(type(module).__name__, returned[0][0][1], returned[0])
         return Rolled(module=rolled, sequences=sequences, layers=layers, stays_on_cpu=call.stays_on_cpu)
-    # What stands in memory that nothing was written into may be NaN.
-    if nan and UNWRITTEN not in (said for _, said in complaints):
-        raise SignatureError(gives_nan(type(module).__name__, 1))
-    if drawn:
-        raise SignatureError(gives_another(type(module).__name__))
-    if changed:
-        raise SignatureError(
-            f"{type(module).__name__}.forward changes {changed} in every call, so that the next gives something else, "
-            f"expected the same each time; let it change a copy, as w = self.{changed}.clone()"
-        )
-    # What came nearest to a loop says most; of equals the first.
-    (_, rank), said = max(complaints, key=lambda one: one[0], default=((False, 1), NONE_FOUND))
-    raise UnsupportedLayerError(said if rank else _no_sequence(roles, said, ways, call))
-
-
-def _gives_nan(call: AnswerAlone, sequence: Tensor) -> bool:
-    """Whether the module runs and its answer holds NaN, which no other is equal to."""
-    return not failure(call, sequence) and bool(call.named(sequence)[0][1].isnan().any())
-
-
-def _no_sequence(roles: Roles, said: str, ways: Sequence[Sequences], call: AnswerAlone) -> str:
-    """Say why no sequence could be run in any of the ways, and what helps."""
-    if roles.needs_state:
-        return (
-            f"forward needs {', '.join(roles.state)}, and a loop is looked for from zero state; give it the default "
-            "None and make zeros in forward, or give a module around it whose forward(x) hands zeros over, as "
-            "self.net(x, torch.zeros(x.size(0), H)); loop over the steps there if forward is one step"
-        )
-    needed = roles.lengths or (roles.mask if roles.needs_mask else None)
-    if needed is not None and "missing" in said:
-        return f"forward needs {needed}; take it out of the loop, padding is passed over without it"
-    if to_singles := said_to_singles(call, ways):
-        return (
-            f"forward runs in float64 alone (in float32 it said {to_singles}); let it make its zeros in the "
-            "dtype of x, as x.new_zeros(x.size(0), H) does"
-        )
-    if takes_single_steps(call, ways):
-        return f"forward takes a single step, expected a whole sequence; {LOOP_AROUND}"
-    remedy = takes_something_else(said, left_at_none(call.module, roles))
-    if any(sequences.are_numbers for sequences in ways):
-        return f"forward takes no sequence [B, T, I] and no numbers [B, T], and said {said}; {remedy}say --input-dim"
-    return (
-        f"forward takes no sequence [B, T, I], and said {said}; {remedy}say another --input-dim, and 1 if it takes "
-        "numbers [B, T]"
-    )
+    raise refused.error(ways)
 
 
 def _rolled(call: AnswerAlone, written: AnswerAlone, carry: Carry, sequences: Sequences) -> tuple[nn.Module, int]:
