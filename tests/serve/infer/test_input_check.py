@@ -12,16 +12,6 @@ LIMITS = RequestLimits(
 )
 
 
-@pytest.fixture
-def steps(make_network):
-    return make_network("steps").signature
-
-
-@pytest.fixture
-def tokens(make_network):
-    return make_network("tokens").signature
-
-
 def x(*shape, datatype="FP32"):
     return ArrayHead("x", datatype, shape)
 

@@ -11,16 +11,6 @@ from cellgate.serve.infer.input_check import BatchSize
 from cellgate.serve.infer.value_check import complete_feeds
 
 
-@pytest.fixture
-def steps(make_network):
-    return make_network("steps").signature
-
-
-@pytest.fixture
-def tokens(make_network):
-    return make_network("tokens").signature
-
-
 def test_feeds_hold_every_input_in_its_dtype_and_layout(steps):
     given = np.arange(12, dtype=np.float32).reshape(2, 3, 2).transpose(1, 0, 2)
     arrays = {"x": given, "lengths": np.array([1, 2, 2]), "c0": np.ones((1, 3, 3), np.float32)}
