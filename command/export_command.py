@@ -22,10 +22,10 @@ from .case_run import check_case, print_case
 from .errors import DONE, UsageError
 from .export_result import ExportResult, print_result, result_of_file, result_of_network
 from .report_text import naming
-from .source_options import bundle_name, check_widths, labels, normalisation, rerunner, roles, take_threads
+from .source_options import bundle_name, check_widths, columns, labels, normalisation, rerunner, roles, take_threads
 from .terminal import Terminal
 
-_NOT_OF_A_FILE = ("weights", "gate_order", "argument", "input_dim", "answer", "float64_gates")
+_NOT_OF_A_FILE = ("weights", "gate_order", "argument", "input_dim", "columns", "answer", "float64_gates")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -77,6 +77,7 @@ def _options(arguments: argparse.Namespace, out: Path | None) -> ExportOptions:
         told=roles(arguments.argument),
         input_dim=arguments.input_dim,
         answer=arguments.answer,
+        columns=columns(arguments.columns),
         float64_gates=arguments.float64_gates,
         overwrite=arguments.overwrite,
         verify=VerifyOptions(

@@ -64,6 +64,12 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
         "trying",
     )
     parser.add_argument(
+        "--columns",
+        metavar="NAME=WIDTH,...",
+        help="which arguments of your module's forward are cut out of one x, in the order in which x has them, and how "
+        "many columns each has, as x=3,delta=1 (docs/modules.md, several inputs); default: one argument is x",
+    )
+    parser.add_argument(
         "--answer",
         metavar="NAME",
         help="which of the tensors that your module's forward returns is y: its key, field or place (from 0 on), those "

@@ -56,11 +56,14 @@ class ExportResult:
 def result_of_network(exported: Exported, out: Path, weights: str) -> ExportResult:
     """Return the result of an export from PyTorch, with the words for where its weights are from."""
     exportable = exported.exportable
+    around = "module.net." if getattr(exportable.network, "columns_said", "") else "module."
     return ExportResult(
         out=out,
         manifest=exported.manifest,
         report=exported.report,
-        layers=tuple((layer.path, layer.cell, layer.operator) for layer in exportable.layers),
+        layers=tuple(
+            (layer.path.replace(around, "module.", 1), layer.cell, layer.operator) for layer in exportable.layers
+        ),
         weights=weights,
         exchanges=tuple(
             ("exchanged", f"{exchange.path or 'the network'}, {exchange.was}: {exchange.proof}")

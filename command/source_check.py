@@ -19,7 +19,7 @@ from ..export.torchscript import export_torchscript
 from .case_run import check_case, print_case
 from .errors import CHECK_FAILED, DONE, UsageError
 from .report_text import naming, summary_fields, summary_rows, worst_words
-from .source_options import rerunner, roles, take_threads
+from .source_options import columns, rerunner, roles, take_threads
 from .terminal import Terminal
 
 
@@ -64,13 +64,15 @@ def _prepare(bundle: Bundle, arguments: argparse.Namespace) -> Exportable:
         roles(arguments.argument),
         arguments.input_dim,
         answer=arguments.answer,
+        columns=columns(arguments.columns),
         float64_gates="gates" in bundle.manifest.network,  # of the bundle's graph; for the report
     )
     expected, found = bundle.manifest.graph, exportable.signature
     if expected != found:
         raise UsageError(
             f"{arguments.source}: expected {_words(expected)} as in the bundle, found {_words(found)}; "
-            "give the source from which the bundle was made, with the same --argument, --input-dim and --answer"
+            "give the source from which the bundle was made, with the same --argument, --input-dim, --columns and "
+            "--answer"
         )
     return exportable
 

@@ -16,6 +16,8 @@ import torch
 from torch import nn
 
 from ..bundle.manifest import NAME_PATTERN
+from ..export.errors import SignatureError
+from ..export.foreign.columns import Column, read_columns
 from ..export.source import check_labels
 from ..model.network import SequenceModel
 from ..serve.runtime.cpus import usable_cpus
@@ -54,6 +56,18 @@ def roles(pairs: Sequence[tuple[str, str]]) -> dict[str, str] | None:
             raise UsageError(f"--argument {part}: expected one name, found {told[part]} and {name}; leave one out")
         told[part] = f"{told[part]},{name}" if part in told else name
     return told or None
+
+
+def columns(text: str | None) -> tuple[Column, ...] | None:
+    """Read --columns.
+
+    Raises:
+        UsageError: see read_columns.
+    """
+    try:
+        return None if text is None else read_columns(text)
+    except SignatureError as err:
+        raise UsageError(str(err)) from err
 
 
 def labels(text: str | None) -> tuple[str, ...] | None:

@@ -24,7 +24,7 @@ from .extras import load
 from .terminal import Terminal, finite
 
 _UNKNOWN_DEVICE = DeviceFacts(name=None, driver=None)
-_ONLY_WITH_SOURCE = ("weights", "gate_order", "argument", "input_dim", "answer", "case", "report")
+_ONLY_WITH_SOURCE = ("weights", "gate_order", "argument", "input_dim", "columns", "answer", "case", "report")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -4,7 +4,7 @@ Rules of this file: it decides names and shapes (design: x or tokens, lengths, h
 nothing but a copy.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -12,24 +12,19 @@ import torch
 from torch import Tensor, nn
 
 from ..bundle.manifest import GraphSignature
-from ..model.layer import LSTMLayer
-from ..model.network import SequenceModel
-from ..model.stack import RecurrentStack
 from .description import describe
-from .errors import ExportError, SourceError, UnsupportedLayerError
+from .errors import UnsupportedLayerError
+from .foreign.columns import Column
 from .foreign.exchange import Exchange
-from .foreign.loops import foreign_network
 from .foreign.network import ForeignNetwork
 from .foreign.plain_module import plain_copy, unwrapped
 from .foreign.renormed_tables import refuse_tables_read_elsewhere
 from .graph.cuda_kernels import runs_on_cuda
 from .graph.lowering import LoweredLayer, lower
-from .input_width import input_dim_of
+from .house_call import with_house_call
 from .lost_in_graph import nothing_lost_in_graph
 from .network_signature import signature_of
 from .own_cells import check_own_cells
-from .stack_network import StackNetwork
-from .steps.stepped import stepped
 
 _EXAMPLE_STEPS: Final = 5
 
@@ -122,6 +117,7 @@ def prepare(
     input_dim: int | None = None,
     *,
     answer: str | None = None,
+    columns: Sequence[Column] | None = None,
     float64_gates: bool = False,
 ) -> Exportable:
     """Make a network ready for export.
@@ -131,6 +127,7 @@ def prepare(
         told: argument names of a foreign module's forward for the roles sequence, lengths, mask and state.
         input_dim: I of a foreign module, where it cannot be found.
         answer: which of the tensors that a foreign module's forward returns is y; None for the first (answer.py).
+        columns: arguments of a foreign module's forward that are cut out of x, in the order in which x has them.
         float64_gates: see Exportable; every layer becomes a Scan for it.
 
     Raises:
@@ -140,7 +137,7 @@ def prepare(
     """
     plain = plain_copy(source)
     with nothing_lost_in_graph(plain):
-        network, scriptable = _with_house_call(plain, told, input_dim, answer)
+        network, scriptable = with_house_call(plain, told, input_dim, answer, columns)
     network = network.eval()
     if isinstance(network, ForeignNetwork):
         refuse_tables_read_elsewhere(network, scriptable, unwrapped(source))
@@ -157,10 +154,10 @@ def prepare(
         layers=layers,
         exchanges=network.exchanges if isinstance(network, ForeignNetwork) else (),
         description=describe(plain, width, signature.vocabulary_size)
-        | (network.mask_said if isinstance(network, ForeignNetwork) else {})
+        | (network.input_said if isinstance(network, ForeignNetwork) else {})
         | ({"gates": "float64"} if float64_gates else {})
         | ({"least_steps": signature.least_steps} if signature.least_steps > 1 else {})
-        | ({"answer": _words(columns)} if (columns := getattr(network, "answer_columns", {})) else {}),
+        | ({"answer": _words(parts)} if (parts := getattr(network, "answer_columns", {})) else {}),
         float64_gates=float64_gates,
     )
 
@@ -191,40 +188,3 @@ def _graph_call(lowered: nn.Module, layers: tuple[LoweredLayer, ...], signature:
                 "layer there; let its forward take a batch [B, T, I], without a view() to one row"
             )
     return FlatCall(lowered, has_lengths=signature.lengths is not None).eval()
-
-
-def _with_house_call(
-    source: nn.Module, told: Mapping[str, str] | None, input_dim: int | None, answer: str | None
-) -> tuple[nn.Module, nn.Module]:
-    """Return the network, and what TorchScript compiles."""
-    if answer is not None and isinstance(source, SequenceModel | RecurrentStack | LSTMLayer):
-        raise SourceError(
-            f"{type(source).__name__} has one answer, expected no --answer, found {answer!r}; leave it out"
-        )
-    if isinstance(source, SequenceModel):
-        _check_head(source)
-        return source, source
-    if isinstance(source, LSTMLayer):
-        source = RecurrentStack.of_layer(source, input_dim_of(source))
-    if isinstance(source, RecurrentStack):
-        network = StackNetwork(source)
-        return network, network
-    try:
-        return foreign_network(source, told, input_dim, answer), source
-    except ExportError:
-        one = stepped(source, told or {}, input_dim, answer)
-        if one is None:
-            raise
-    return one.network, one.scriptable
-
-
-def _check_head(network: SequenceModel) -> None:
-    """Raise SourceError where a head was put in the place of the first and the network still names the old width."""
-    head: nn.Module = network.head
-    last = head[-1] if isinstance(head, nn.Sequential) and len(head) else head
-    width = network.pooled_dim if isinstance(head, nn.Identity) else getattr(last, "out_features", network.output_dim)
-    if width != network.output_dim:
-        raise SourceError(
-            f"{type(network).__name__}.head gives {width} outputs where output_dim says {network.output_dim}, expected "
-            f"one number; set network.output_dim = {width} where the head is exchanged"
-        )

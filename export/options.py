@@ -1,8 +1,9 @@
 """What is said to an export: the name of the bundle, what the network's arrays mean, how much to verify."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from .foreign.columns import Column
 from .proof.verify import VerifyOptions
 
 
@@ -18,6 +19,7 @@ class ExportOptions:
         told: argument names of a foreign module's forward for the roles sequence, lengths, mask and state.
         input_dim: I of a foreign module, where it cannot be found.
         answer: which of the tensors that a foreign module's forward returns is y, by its name; None for the first.
+        columns: arguments of a foreign module's forward that are cut out of x; None: one argument is x.
         float64_gates: whether the graph computes gates and states in float64: slower, see docs/equivalence.md.
         origin: what the network was made of, for people: "source" and "weights", as Source.origin gives them.
         overwrite: whether an existing bundle may be replaced.
@@ -31,6 +33,7 @@ class ExportOptions:
     told: Mapping[str, str] | None = None
     input_dim: int | None = None
     answer: str | None = None
+    columns: Sequence[Column] | None = None
     float64_gates: bool = False
     origin: Mapping[str, str] = field(default_factory=dict)
     overwrite: bool = False

@@ -16,6 +16,7 @@ from ..bundle.writer import write_bundle
 from .bundle_contents import make_contents, make_manifest, make_variants
 from .errors import NotEquivalentError, SourceError
 from .exportable import Exportable, for_cuda, prepare
+from .foreign.columns import NARROWER
 from .graph.onnx_graph import export_onnx
 from .options import ExportOptions
 from .proof.findings import Worst
@@ -56,7 +57,12 @@ def build(source: nn.Module, options: ExportOptions, progress: Progress = lambda
     """
     progress("recurrent layers", 0, 3)
     exportable = prepare(
-        source, options.told, options.input_dim, answer=options.answer, float64_gates=options.float64_gates
+        source,
+        options.told,
+        options.input_dim,
+        answer=options.answer,
+        columns=options.columns,
+        float64_gates=options.float64_gates,
     )
     exportable = replace(exportable, description={**exportable.description, **options.origin})
     _check_widths(exportable, options)
@@ -126,7 +132,7 @@ def export_bundle(
     artefacts = build(source, options, progress)
     report = verify_artefacts(artefacts, options, progress)
     if report.verdict == "not equivalent":
-        raise NotEquivalentError(refusal(report.worst(), len(report.failures()), rerun, _more_exact(report, artefacts)))
+        raise NotEquivalentError(refusal(report.worst(), len(report.failures()), rerun, _remedy(report, artefacts)))
     signature, oracle = artefacts.exportable.signature, Oracle(artefacts.exportable)
     contents = make_contents(artefacts.model, signature, EagerLeg(artefacts.exportable).run, report)
     if artefacts.scripted.content:
@@ -138,9 +144,11 @@ def export_bundle(
     return Exported(manifest=manifest, report=report, exportable=artefacts.exportable)
 
 
-def _more_exact(report: Report, artefacts: Artefacts) -> str:
-    """Return what helps where onnxruntime's own arithmetic of gates may be what is off; else nothing."""
+def _remedy(report: Report, artefacts: Artefacts) -> str:
+    """Return what helps where columns are narrower than what is drawn, or onnxruntime's gates are off; else nothing."""
     failed = {worst.leg for worst in report.failures()}
+    if EagerLeg.name in failed and "columns" in artefacts.exportable.description:
+        return f"; {NARROWER}"
     if artefacts.exportable.float64_gates or failed != {"onnxruntime"}:
         return ""
     return "; where a gate near zero meets a large state, --float64-gates computes both as exactly as PyTorch does"
@@ -155,7 +163,7 @@ def refusal(worst: Worst, failures: int, rerun: Callable[[str], str], remedy: st
         found = (
             f"{worst.output}[{place}] is not finite where PyTorch runs the network itself, expected a number; look for "
             "an overflow, a logarithm of zero and a division by it: f / (f + i) of two shut gates is "
-            "torch.sigmoid(F.logsigmoid(a) - F.logsigmoid(b)) of what goes into them"
+            f"torch.sigmoid(F.logsigmoid(a) - F.logsigmoid(b)) of what goes into them{remedy}"
         )
     else:
         found = (

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from .exportable import Exportable
+from .foreign.cut_inputs import scripted
 from .foreign.network import ForeignNetwork
 from .graph.eager_answers import answered_as_scripted
 from .steps.step_loop import StepLoop, scripted_loop
@@ -44,7 +45,7 @@ def export_torchscript(exportable: Exportable) -> Scripted:
     try:
         with _unwarned():
             source = exportable.scriptable
-            module = scripted_loop(source) if isinstance(source, StepLoop) else torch.jit.script(source)
+            module = scripted_loop(source) if isinstance(source, StepLoop) else scripted(source)
             if not hasattr(module, "forward"):  # torch's own layers have several, and none of that name
                 return Scripted(None, b"", "not applicable: torch compiles a recurrent layer only inside a module")
             buffer = io.BytesIO()

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ...bundle.axes import StepAxis
 from ...model.network import StateTensor
+from ...model.stack import RecurrentStack
 from ..graph.eager_answers import answered_as_eager
 from ..graph.free_length import length_left_free, numbers_left_free
 from ..graph.ragged import packing_understood
@@ -27,6 +28,7 @@ from .call_modes import CpuOnly, SinglesDoubled, TensorsKept
 from .call_roles import Roles, find_roles
 from .call_state import StateForm
 from .exchange import Exchange, exchange
+from .exchanged_layer import ExchangedLayer
 from .input_trial import PROBE_STEPS
 from .longest_row import LongestFills
 from .own_attributes import attributes_kept
@@ -84,6 +86,11 @@ class ForeignCall(nn.Module):
         self.keeps: set[str] = set()
         self.returned: Named = ()
         self.answer_columns: dict[str, int] = {}
+
+    def find_stacks(self) -> None:
+        """Set the state tensors of the exchanged layers that are there now."""
+        found = {layer.number: layer.stack for layer in self.module.modules() if isinstance(layer, ExchangedLayer)}
+        self.stacks = {number: _state_of(found[number]) for number in sorted(found)}
 
     @property
     def per_step(self) -> bool:
@@ -182,3 +189,10 @@ class ForeignCall(nn.Module):
         finally:
             self.carry.begin(None, {})
         return y, final if self.carries_state else []
+
+
+def _state_of(stack: nn.Module) -> list[StateTensor]:
+    """Return the state tensors of one exchanged layer; they outlive its lowering."""
+    assert isinstance(stack, RecurrentStack)
+    rows = stack.num_layers * stack.num_directions
+    return [StateTensor(name=name, rows=rows, width=width) for name, width in stack.state_spec]

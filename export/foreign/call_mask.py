@@ -103,13 +103,13 @@ def further_marks(form: MaskForm) -> Iterator[MaskForm]:
         yield replace(form, axes=form.axes.replace("1", "I"))
 
 
-def says_too_much(module: str, argument: str, form: MaskForm) -> str:
-    """Return the sentence that refuses a mask of such a form, which no lengths tell."""
+def says_too_much(module: str, sequence: str, argument: str, form: MaskForm) -> str:
+    """Return the sentence that refuses a mask of such a form, which no lengths tell; both names are of arguments."""
     if form.axes == _STEPS_BESIDE_STEPS:
         remedy = "make that mask in forward, of x.size(1), in the place of the argument"
         axes = "such as mask[:, None, None]"
     else:
-        remedy = "give a module around it whose forward(x) cuts x and that mask out of one x (docs/modules.md)"
+        remedy = f"say --columns {sequence}=WIDTH,{argument}=WIDTH, which cuts both out of one x (docs/modules.md)"
         axes = "mask.unsqueeze(-1)"
     return (
         f"{module}.forward takes a mask [{', '.join(form.axes)}] for {argument}, expected one mark for each step, "

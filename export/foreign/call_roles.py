@@ -95,9 +95,9 @@ def find_roles(module: nn.Module, told: Mapping[str, str] | None = None) -> Role
     if unknown:
         raise SignatureError(
             f"{what} needs {unknown[0]!r}, which is neither sequence, lengths, mask nor state; give it a default, say "
-            "its part with --argument sequence=NAME (lengths, mask, state), or, where it is a further input, give a "
-            "module around it whose forward(x) cuts it out of one x, as self.net(x[..., :3], x[..., 3]), and say "
-            "--input-dim (docs/modules.md, several inputs)"
+            "its part with --argument sequence=NAME (lengths, mask, state), or, where it is a further input, say how "
+            f"many columns of one x each has: --columns {sequence}=WIDTH,{unknown[0]}=WIDTH (docs/modules.md, several "
+            "inputs)"
         )
     return Roles(
         sequence=sequence,

@@ -54,7 +54,7 @@ def no_input(network: ForeignNetwork, tried: Sequence[Input], complaint: Excepti
         )
     too_much = _mask_that_says_more(network, tried)
     if too_much is not None:
-        return says_too_much(name, str(network.roles.mask), too_much)
+        return says_too_much(name, network.roles.sequence, str(network.roles.mask), too_much)
     if _takes_single_steps(network, tried):
         return (
             f"{name}.forward takes a single step, expected a whole sequence; let it give its recurrent layer all "
@@ -63,18 +63,19 @@ def no_input(network: ForeignNetwork, tried: Sequence[Input], complaint: Excepti
     return _takes_images(network, said) or _no_width(network, tried, said, told=told)
 
 
-def takes_something_else(said: str, left: Iterable[str] = ()) -> str:
+def takes_something_else(said: str, left: Iterable[str] = (), sequence: str = "x") -> str:
     """Return what helps where a complaint is about what was given, and not about its width; else nothing.
 
     Args:
         said: by the module.
         left: arguments of its forward that were left at None.
+        sequence: the argument that is the sequence.
     """
     wanted = next((name for name in left if re.search(rf"\b{re.escape(name)}\b", said) or "NoneType" in said), None)
     if wanted is not None:
         return (
-            f"where forward needs {wanted}, which was left at None, give a module around it whose forward(x) cuts it "
-            "out of one x, as self.net(x[..., :3], x[..., 3]) (docs/modules.md, several inputs), and "
+            f"where forward needs {wanted}, which was left at None, say how many columns of one x each has, as "
+            f"--columns {sequence}=3,{wanted}=1 (docs/modules.md, several inputs), else "
         )
     told_by = (
         "unpack",
@@ -110,7 +111,7 @@ def _no_width(network: ForeignNetwork, tried: Sequence[Input], said: str, *, tol
     fixed = {n for child in network.module.modules() for n, v in vars(child).items() if "batch" in n and type(v) is int}
     remedy = f"make it with {min(fixed)} = 1, or " if fixed else ""
     masked = "" if network.mask_form is None else f" with a {network.roles.mask} of a mark for each step"
-    remedy += takes_something_else(said, left_at_none(network.module, network.roles))
+    remedy += takes_something_else(said, left_at_none(network.module, network.roles), network.roles.sequence)
     return (
         f"{type(network.module).__name__}.forward runs for no input width (tried {widths}){masked}; it said {said}; "
         f"{remedy}say {'another ' * told}--input-dim"

@@ -15,7 +15,7 @@ from .call_layout import InputLayout
 from .call_mask import MaskForm, mask_forms
 
 if TYPE_CHECKING:
-    from .network import ForeignNetwork
+    from .call import ForeignCall
 
 PROBE_STEPS: Final = (5, 7)
 PROBE_ROWS: Final = 3
@@ -24,7 +24,7 @@ Input = tuple[InputLayout, bool, int]
 """The layout, whether tokens are taken, and the width or the number of tokens."""
 
 
-def example(network: ForeignNetwork, steps: int, rows: int | None = None, seed: int = 0) -> Tensor:
+def example(network: ForeignCall, steps: int, rows: int | None = None, seed: int = 0) -> Tensor:
     """Return a random sequence [B, T, I], or tokens [B, T]; one row where the module takes one at a time."""
     generator = torch.Generator().manual_seed(seed)
     rows = rows or (1 if network.input_layout.one_at_a_time else PROBE_ROWS)
@@ -35,13 +35,13 @@ def example(network: ForeignNetwork, steps: int, rows: int | None = None, seed: 
     return torch.randn(rows, steps, network.input_dim, generator=generator, dtype=network.dtype())
 
 
-def needed_masks(network: ForeignNetwork) -> list[MaskForm | None]:
+def needed_masks(network: ForeignCall) -> list[MaskForm | None]:
     """Return the masks to try where forward needs one; None where it does not."""
     name = network.roles.mask if network.roles.needs_mask else None
     return [None] if name is None else [*mask_forms(name, network.input_layout)]
 
 
-def complaint_of(network: ForeignNetwork, probed: tuple[int, ...] = PROBE_STEPS) -> Exception | None:
+def complaint_of(network: ForeignCall, probed: tuple[int, ...] = PROBE_STEPS) -> Exception | None:
     """Return why the module does not run so; None where it runs for each number of steps, row beside row.
 
     A layer may run on several series of each row, as many for every number of steps.

@@ -42,7 +42,7 @@ def find_mask(network: ForeignNetwork) -> None:
         return
     more = _taken_as_well(network, form)
     if more is not None:
-        raise SignatureError(says_too_much(type(network.module).__name__, name, more))
+        raise SignatureError(says_too_much(type(network.module).__name__, network.roles.sequence, name, more))
     if _shows_more(network, form.turned, form):
         network.mask_form = form.turned
 

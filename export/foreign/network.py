@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 
 from ...model.network import StateTensor
-from ...model.stack import RecurrentStack
 from ..errors import AnswerError, SignatureError, UnsupportedLayerError
 from ..input_width import input_candidates, loop_candidates
 from ..loops.rolled import roll
@@ -57,6 +56,7 @@ class ForeignNetwork(ForeignCall):
     Attributes:
         left_out: the names of what the module returns beside the answer and the carried state.
         whole_numbers: which of these are no answers.
+        columns_said: what x holds, where several inputs are cut out of it; else empty.
     """
 
     def __init__(
@@ -70,6 +70,7 @@ class ForeignNetwork(ForeignCall):
         writes_out: bool = False,
     ) -> None:
         super().__init__(module, told, answer)
+        self.columns_said = ""
         as_written = written_out(module) if writes_out else module
         kinds = (False, True) if takes_tokens is None else (takes_tokens,)
         tried = input_candidates(self.module) if input_dim is None else [(kind, input_dim) for kind in kinds]
@@ -81,8 +82,7 @@ class ForeignNetwork(ForeignCall):
         self.state_form = StateForm(squeezed=isinstance(self.module, ExchangedLayer) and self.module.squeezed)
         if isinstance(self.module, ExchangedLayer):  # the module was itself a layer, and its arguments went with it
             self.roles = Roles(sequence="input")
-        found = {layer.number: layer.stack for layer in self.module.modules() if isinstance(layer, ExchangedLayer)}
-        self.stacks = {number: _state_of(found[number]) for number in sorted(found)}
+        self.find_stacks()
         try:
             find_input(self, inputs, searches=input_dim is None)
         except SignatureError as err:
@@ -106,12 +106,13 @@ class ForeignNetwork(ForeignCall):
         self.left_out, self.whole_numbers = names_left_out(self, as_it_came, x)
 
     @property
-    def mask_said(self) -> dict[str, str]:
-        """What forward is given for its mask, for the description of the network; empty where it is given none."""
+    def input_said(self) -> dict[str, str]:
+        """What is cut out of x, and what is given for a mask, for the description; empty where there is neither."""
+        cut = {"columns": self.columns_said} if self.columns_said else {}
         if self.mask_form is None:
-            return {}
+            return cut
         made = "made from lengths" if self.honours_lengths else "all of it real, for rows of one length"
-        return {"mask": f"{self.roles.mask}, {made}: {self.mask_form.words}"}
+        return {**cut, "mask": f"{self.roles.mask}, {made}: {self.mask_form.words}"}
 
     def _roll_up(
         self,
@@ -161,10 +162,3 @@ class ForeignNetwork(ForeignCall):
                 real = real.unsqueeze(-1)
             y = torch.where(real, y, torch.zeros_like(y))
         return y, final
-
-
-def _state_of(stack: nn.Module) -> list[StateTensor]:
-    """Return the state tensors of one exchanged layer; they outlive its lowering."""
-    assert isinstance(stack, RecurrentStack)
-    rows = stack.num_layers * stack.num_directions
-    return [StateTensor(name=name, rows=rows, width=width) for name, width in stack.state_spec]

@@ -20,6 +20,8 @@ from ..errors import FrozenAxisError, SignatureError
 from ..graph.capture_error import place_of
 from ..half_precision import half_precision_in, say_half_precision
 from .answered_steps import check_answered
+from .columns import NARROWER
+from .cut_inputs import CutInputs
 from .input_trial import PROBE_ROWS, example
 from .proof_steps import proof_steps
 from .python_chance import draws_by_chance, gives_another
@@ -54,7 +56,7 @@ def prove_as_it_came(network: ForeignNetwork, module: nn.Module) -> None:
         if steps > network.probe_steps[1] and not bool(alone.isfinite().all()):
             continue  # it grows without bounds, and nothing is told by what is left of it
         if bool(alone.isnan().any()):
-            raise SignatureError(gives_nan(type(module).__name__, steps))
+            raise SignatureError(gives_nan(module, steps))
         if not _alike(alone, y) and _alike(alone, _rows_alone(network, _shaken(theirs), x)):
             raise SignatureError(_differs(type(module).__name__, steps, equal_for))
         equal_for = max(equal_for, steps)
@@ -70,11 +72,13 @@ def _refuse_half_precision(network: ForeignNetwork, theirs: nn.Module) -> None:
         raise SignatureError(say_half_precision(f"{type(theirs).__name__}.forward", found))
 
 
-def gives_nan(name: str, steps: int) -> str:
+def gives_nan(module: nn.Module, steps: int) -> str:
     """Say that a module's answer holds NaN for a number of steps."""
     return (
-        f"{name}.forward gives NaN for {steps} step{'s' * (steps > 1)}, expected numbers; look for a division by zero, "
-        "and for a std() or var() over the steps (unbiased=False takes one)"
+        f"{type(module).__name__}.forward gives NaN for {steps} step{'s' * (steps > 1)}, expected numbers; look for a "
+        "division by zero, and for a std() or var() over the steps (unbiased=False takes one)"
+        + f"; {NARROWER}"
+        * isinstance(module, CutInputs)
     )
 
 

@@ -6,11 +6,13 @@ handing over the sequence that came nearest to a loop.
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Final
 
 from torch import Tensor
 
 from ..errors import ExportError, SignatureError, UnsupportedLayerError
 from ..foreign.call_roles import left_at_none
+from ..foreign.cut_inputs import CutInputs
 from ..foreign.input_refusal import LOOP_AROUND, takes_something_else
 from ..foreign.original_proof import gives_nan
 from ..foreign.python_chance import draws_by_chance, gives_another
@@ -28,6 +30,7 @@ from .sequence_call import (
 
 # How near a way came to a loop.
 _DID_NOT_RUN, _RAN, _LOOP_SEEN = 0, 1, 2
+_LARGE: Final = 30.0
 
 
 class RefusedWays:
@@ -67,7 +70,7 @@ class RefusedWays:
         name = type(self._call.module).__name__
         # What stands in memory that nothing was written into may be NaN.
         if self._gives_nan and UNWRITTEN not in (said for _, said in self._complaints):
-            return SignatureError(gives_nan(name, 1))
+            return SignatureError(gives_nan(self._call.module, 1))
         if self._draws:
             return SignatureError(gives_another(name))
         if self._changed:
@@ -81,8 +84,13 @@ class RefusedWays:
 
 
 def _gives_nan(call: AnswerAlone, sequence: Tensor) -> bool:
-    """Whether the module runs and its answer holds NaN, which no other is equal to."""
-    return not failure(call, sequence) and bool(call.named(sequence)[0][1].isnan().any())
+    """Whether the module runs and its answer holds NaN, which no other is equal to.
+
+    Columns of x may be at home with some numbers alone, of which large ones of either sign tell.
+    """
+    factors = (1.0, _LARGE, -_LARGE) if isinstance(call.module, CutInputs) else (1.0,)
+    drawn = [sequence if factor == 1.0 else factor * sequence for factor in factors]  # tokens are no floats
+    return any(not failure(call, x) and bool(call.named(x)[0][1].isnan().any()) for x in drawn)
 
 
 def _no_sequence(said: str, ways: Sequence[Sequences], call: AnswerAlone) -> str:
@@ -104,7 +112,7 @@ def _no_sequence(said: str, ways: Sequence[Sequences], call: AnswerAlone) -> str
         )
     if takes_single_steps(call, ways):
         return f"forward takes a single step, expected a whole sequence; {LOOP_AROUND}"
-    remedy = takes_something_else(said, left_at_none(call.module, roles))
+    remedy = takes_something_else(said, left_at_none(call.module, roles), roles.sequence)
     if any(sequences.are_numbers for sequences in ways):
         return f"forward takes no sequence [B, T, I] and no numbers [B, T], and said {said}; {remedy}say --input-dim"
     return (

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..foreign.cut_inputs import scripted
+from ..script_around import script_around
 from .step_call import StepCall
 from .step_form import StateLeaf, StepForm, filled, flat
 
@@ -41,21 +43,13 @@ def _dtype_of(module: nn.Module) -> torch.dtype:
     return next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.get_default_dtype())
 
 
-class _Holder(nn.Module):
-    """What the compiled loop is written into: the module, under the name that the loop calls."""
-
-    def __init__(self, step: nn.Module) -> None:
-        super().__init__()
-        self.step = step
-
-
 def scripted_loop(loop: StepLoop) -> nn.Module:
     """Return the compiled loop: the module compiled, and around it a loop that is written for its form.
 
     Raises:
         Exception: whatever the compiler says to the module.
     """
-    compiled: Any = torch.jit.script(_Holder(loop.call.module))
+    compiled = script_around(scripted(loop.call.module), "step")
     compiled.define(loop_text(loop.call.form))
     return compiled  # type: ignore[no-any-return]
 

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from cellgate.export.errors import SignatureError, UnsupportedLayerError
 from cellgate.export.exportable import prepare
+from cellgate.export.foreign.columns import read_columns
 from cellgate.export.foreign.input_search import number_of_tokens, only_width
 from cellgate.export.proof.cases import Case, make_inputs
 from cellgate.export.proof.oracle import Oracle
@@ -219,20 +220,12 @@ class Conditioned(nn.Module):
         return torch.cat([self.rnn(x)[1][0], target], 1)
 
 
-class Joined(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.net = Conditioned()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.net(x[..., :I], x[:, 0, I:])
-
-
 def test_argument_that_was_left_at_none_is_named_with_a_remedy_that_works(exported: Any) -> None:
-    with pytest.raises(SignatureError, match=r"forward needs target, which was left at None.* cuts it out of one x"):
+    with pytest.raises(SignatureError, match=r"forward needs target, which was left at None.* --columns x=3,target=1"):
         prepare(Conditioned())
 
-    assert exported(Joined(), input_dim=I + 2).largest_difference() < 2e-6
+    remedied = prepare(Conditioned(), columns=read_columns(f"x={I},target=2"))
+    assert exported(remedied).largest_difference() < 2e-6
 
 
 class LoopOverFourAxes(nn.Module):

@@ -13,6 +13,9 @@ import pytest
 import torch
 from torch import nn
 
+from cellgate.export.exportable import prepare
+from cellgate.export.foreign.columns import read_columns
+
 pytestmark = pytest.mark.long
 
 PAGE = (Path(__file__).parents[3] / "docs" / "modules.md").read_text()
@@ -39,6 +42,8 @@ def by_hand(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
         return module(x, torch.full((len(x),), x.size(1)))
     if name == "Pooled":
         return module(x, torch.ones(x.shape, dtype=torch.int64))
+    if name == "Visits":
+        return module(x[..., :3], x[..., 3], x[..., 4].round().long().clamp(0, 9), x[:, 0, 5:])
     if name == "TwoHeads":
         return torch.cat(list(module(x).values()), -1)
     if name != "OneStep":
@@ -50,13 +55,21 @@ def by_hand(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
     return torch.stack(outputs, 1)
 
 
+NAMES = ["Packed", "Keeps", "Pooled", "OwnLoop", "OneStep", "Visits", "OneInput", "TwoHeads", "Forecast", "Front"]
+TOLD: dict[str, dict[str, Any]] = {
+    "TwoHeads": {"answer": "logits,value"},
+    "Visits": {"columns": read_columns("x=3,delta=1:BT,tokens=1:BT:int64:10,static=2:BI")},
+    "OneInput": {"input_dim": 6},
+}
+
+
 @pytest.mark.covering("Front")
-@pytest.mark.parametrize("name", ["Packed", "Keeps", "Pooled", "OwnLoop", "OneStep", "TwoHeads", "Forecast", "Front"])
+@pytest.mark.parametrize("name", NAMES)
 def test_a_module_of_the_page_exports_and_its_graph_gives_what_it_gives(
     exported: Any, page: ModuleType, name: str
 ) -> None:
     module = getattr(page, name)().eval()
-    graph = exported(module, answer="logits,value" if name == "TwoHeads" else None)
+    graph = exported(prepare(module, **TOLD.get(name, {})))
     signature = graph.exportable.signature
     feeds = {
         spec.name: np.zeros_like(tensor) if any(spec.name == pair.input for pair in signature.state) else tensor.numpy()

@@ -1,51 +1,330 @@
-"""The module around a network of several inputs that docs/modules.md shows: it exports, and is right."""
+"""Modules of several inputs, cut out of one sequence by --columns: each argument gets what its form says."""
 
-import re
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from cellgate.export.errors import SignatureError
-from cellgate.export.exportable import prepare
+from cellgate.export.errors import SignatureError, SourceError
+from cellgate.export.exportable import Exportable, prepare
+from cellgate.export.foreign.columns import read_columns
+from cellgate.export.options import ExportOptions
+from cellgate.export.pipeline import build, verify_artefacts
+from cellgate.export.proof.verify import VerifyOptions
+from cellgate.export.torchscript import export_torchscript
+from cellgate.model import SequenceModel
 
 pytestmark = pytest.mark.long
 
-PAGE = Path(__file__).parents[3] / "docs" / "modules.md"
+B, T = 3, 6
+ALL = "x=3,delta=1,tokens=1,static=2"  # of Mixed
 
 
-@pytest.fixture
-def page() -> dict[str, Any]:
-    """Return what the page's code defines; its modules find their code by the name of a module."""
-    namespace: dict[str, Any] = {"__name__": __name__}
-    for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL):
-        exec(compile(block, f"<{PAGE.name}>", "exec"), namespace)
-    return namespace
+def prepared(module: nn.Module, columns: str, **how: Any) -> Exportable:
+    return prepare(module, columns=read_columns(columns), **how)
 
 
-def test_inputs_cut_out_of_one_reach_the_network_as_they_were(exported: Any, page: dict[str, Any]) -> None:
-    module = page["OneInput"]().eval()
-    graph = exported(module, input_dim=7)
-    lengths = torch.tensor([6, 2, 4])
-    x, delta, static = torch.randn(3, 6, 3), torch.rand(3, 6), torch.randn(3, 2)
-    tokens = torch.randint(0, 10, (3, 6))
-    parts = [x, delta.unsqueeze(2), tokens.unsqueeze(2).float(), static.unsqueeze(1).expand(-1, 6, -1)]
-    states = [np.zeros_like(tensor.numpy()) for tensor in graph.exportable.example(3, 6)[2:]]
-
-    actual = graph.run(torch.cat(parts, 2).numpy(), lengths.int().numpy(), *states)[0]
-
-    for row, count in enumerate(lengths.tolist()):
-        given = (x[row : row + 1, :count], delta[row : row + 1, :count], tokens[row : row + 1, :count])
-        with torch.no_grad():
-            expected = module.net(*given, static[row : row + 1])
-        assert float(np.abs(actual[row : row + 1] - expected.numpy()).max()) < 2e-6
+def run(exported: Any, exportable: Exportable, x: Tensor) -> np.ndarray:
+    """Return y of the graph for whole rows, from zero state."""
+    graph = exported(exportable)
+    given = [torch.full((len(x),), x.size(1), dtype=torch.int32)] if exportable.signature.lengths else []
+    states = [torch.zeros_like(state) for state in exportable.example(len(x), x.size(1))[1 + len(given) :]]
+    return graph.run(*(tensor.numpy() for tensor in (x, *given, *states)))[0]  # type: ignore[no-any-return]
 
 
-def test_the_network_itself_is_refused_with_the_way_to_that_page(page: dict[str, Any]) -> None:
-    network: nn.Module = page["Visits"]()
+def side_by_side(*parts: Tensor) -> Tensor:
+    """Return x [B, T, I] of parts [B, T, width], [B, T], or constant ones with a single step."""
+    whole = [(part.unsqueeze(-1) if part.dim() == 2 else part).float() for part in parts]
+    return torch.cat([part.expand(-1, T, -1) for part in whole], 2)
 
-    with pytest.raises(SignatureError, match=r"needs 'delta'.*cuts it out of one x.*\(docs/modules.md, several"):
-        prepare(network)
+
+class Mixed(nn.Module):
+    """Vectors, numbers, tokens and a constant."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.rnn = nn.Embedding(10, 4), nn.LSTM(3 + 1 + 4, 8, batch_first=True)
+        self.head = nn.Linear(8 + 2, 1)
+
+    def forward(self, x: Tensor, delta: Tensor, tokens: Tensor, static: Tensor) -> Tensor:
+        steps = torch.cat([x, delta.unsqueeze(-1), self.embed(tokens)], -1)
+        return self.head(torch.cat([self.rnn(steps)[1][0][-1], static], 1))  # type: ignore[no-any-return]
+
+
+def test_each_argument_gets_its_columns_in_the_form_that_the_module_takes(exported: Any) -> None:
+    module = Mixed().eval()
+    exportable = prepared(module, ALL)
+    x, delta, static = torch.randn(B, T, 3), torch.rand(B, T), torch.randn(B, 2)
+    tokens = torch.randint(0, 10, (B, T))
+
+    actual = run(exported, exportable, side_by_side(x, delta, tokens, static.unsqueeze(1)))
+
+    with torch.no_grad():
+        np.testing.assert_allclose(actual, module(x, delta, tokens, static).numpy(), atol=2e-6)
+    assert exportable.description["columns"] == (
+        "x (3), delta (1, [B, T]), tokens (1, [B, T], whole numbers 0 to 9), static (2, [B, 2], of the first step)"
+    )
+
+
+def test_what_is_told_is_what_is_found(exported: Any) -> None:
+    module = Mixed().eval()
+
+    found = prepared(module, ALL)
+    told = prepared(module, "x=3:BTI:float32,delta=1:BT,tokens=1:BT:int64:10,static=2:BI")
+
+    assert told.description == found.description
+
+
+def test_torchscript_cuts_as_the_graph_does() -> None:
+    module = Mixed().eval()
+    exportable = prepared(module, ALL)
+
+    compiled = export_torchscript(exportable)
+
+    assert compiled.module is not None, compiled.reason
+    x = torch.randn(B, T, 7) * 4
+    with torch.no_grad():
+        expected = module(x[..., :3], x[..., 3], x[..., 4].round().clamp(0, 9).long(), x[:, 0, 5:])
+        torch.testing.assert_close(compiled.module(x), expected)
+
+
+class Decayed(nn.Module):
+    """A loop over steps, values that are missing, and the time since they were there (GRU-D)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell, self.decay, self.head = nn.GRUCell(8, 6), nn.Linear(4, 6), nn.Linear(6, 2)
+
+    def forward(self, values: Tensor, mask: Tensor, delta: Tensor) -> Tensor:
+        h = torch.zeros(values.size(0), 6)
+        last = torch.zeros(values.size(0), 4)
+        for t in range(values.size(1)):
+            last = mask[:, t] * values[:, t] + (1 - mask[:, t]) * last
+            h = torch.exp(-torch.relu(self.decay(delta[:, t]))) * h
+            h = self.cell(torch.cat([last, mask[:, t]], 1), h)
+        return self.head(h)  # type: ignore[no-any-return]
+
+
+class Aged(nn.Module):
+    """A loop that is at home with times that are not negative."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.LSTMCell(3, 5)
+
+    def forward(self, x: Tensor, age: Tensor) -> Tensor:
+        h, c = torch.zeros(x.size(0), 5), torch.zeros(x.size(0), 5)
+        for t in range(x.size(1)):
+            h, c = self.cell(x[:, t], (h, c / torch.log(2.7183 + age[:, t : t + 1])))
+        return h
+
+
+class Answered(nn.Module):
+    """Nothing but tokens: which question, and whether the answer was right."""
+
+    def __init__(self, joint: bool = False) -> None:
+        super().__init__()
+        self.joint = joint
+        self.question, self.right = nn.Embedding(22 if joint else 11, 6), nn.Embedding(2, 6)
+        self.rnn, self.head = nn.LSTM(12, 8, batch_first=True), nn.Linear(8, 11)
+
+    def forward(self, q: Tensor, r: Tensor) -> Tensor:
+        asked = self.question(q + 11 * r) if self.joint else self.question(q)
+        return self.head(self.rnn(torch.cat([asked, self.right(r)], -1))[0])  # type: ignore[no-any-return]
+
+
+class Speaker(nn.Module):
+    """Lengths beside a number that is one for the whole sequence."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.voice, self.rnn = nn.Embedding(7, 4), nn.GRU(6 + 4, 8, batch_first=True)
+
+    def forward(self, mel: Tensor, lengths: Tensor, speaker_id: Tensor) -> Tensor:
+        voice = self.voice(speaker_id).unsqueeze(1).expand(-1, mel.size(1), -1)
+        packed = pack_padded_sequence(torch.cat([mel, voice], -1), lengths, batch_first=True, enforce_sorted=False)
+        return pad_packed_sequence(self.rnn(packed)[0], batch_first=True)[0]
+
+
+class Filled(nn.Module):
+    """A mask that has to be bool."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fill, self.rnn = nn.Parameter(torch.randn(4)), nn.LSTM(4, 8, batch_first=True)
+
+    def forward(self, values: Tensor, missing: Tensor) -> Tensor:
+        return self.rnn(torch.where(missing, self.fill, values))[0]  # type: ignore[no-any-return]
+
+
+class StepsFirst(nn.Module):
+    """Steps before rows, in each argument."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn, self.head = nn.LSTM(5, 8), nn.Linear(8 + 2, 3)
+
+    def forward(self, x: Tensor, delta: Tensor, static: Tensor) -> Tensor:
+        y, _ = self.rnn(torch.cat([x, delta.unsqueeze(-1)], -1))
+        return self.head(torch.cat([y, static.unsqueeze(0).expand(y.size(0), -1, -1)], -1))  # type: ignore[no-any-return]
+
+
+class ByPlace(nn.Module):
+    """Arguments that may not be named."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.GRU(3, 4, batch_first=True)
+
+    def forward(self, x: Tensor, delta: Tensor, /, scale: float = 2.0) -> Tensor:
+        return self.rnn(torch.cat([x, delta], -1))[0] * scale  # type: ignore[no-any-return]
+
+
+NUMBERS = torch.Generator().manual_seed(5)
+VALUES = torch.randn(B, T, 4, generator=NUMBERS)
+ONES = torch.randint(0, 2, (B, T, 4), generator=NUMBERS)
+SPOKEN = torch.tensor([6, 0, 3])
+
+
+@pytest.mark.parametrize(
+    ("module", "columns", "parts", "given"),
+    [
+        pytest.param(
+            Decayed(),
+            "values=4,mask=4,delta=4",
+            (VALUES, ONES, VALUES.abs()),
+            (VALUES, ONES.float(), VALUES.abs()),
+            id="a loop",
+        ),
+        pytest.param(
+            Aged(),
+            "x=3,age=1:abs",
+            (VALUES[..., :3], VALUES[..., 3].abs()),
+            (VALUES[..., :3], VALUES[..., 3].abs()),
+            id="times",
+        ),
+        pytest.param(Answered(), "q=1,r=1", (ONES[..., 0] + 9, ONES[..., 1]), None, id="tokens alone"),
+        pytest.param(
+            Answered(joint=True),
+            "q=1:int64:11,r=1:int64:2",
+            (ONES[..., 0] + 9, ONES[..., 1]),
+            None,
+            id="tokens of one table, told",
+        ),
+        pytest.param(
+            Speaker(),
+            "mel=6,speaker_id=1",
+            (torch.cat([VALUES, VALUES[..., :2]], 2), SPOKEN.view(B, 1, 1)),
+            (torch.cat([VALUES, VALUES[..., :2]], 2), torch.full((B,), T), SPOKEN),
+            id="one number a sequence",
+        ),
+        pytest.param(Filled(), "values=4,missing=4", (VALUES, ONES), (VALUES, ONES.bool()), id="bool"),
+        pytest.param(
+            StepsFirst(),
+            "x=4,delta=1,static=2",
+            (VALUES, VALUES[..., 0], VALUES[:, :1, :2]),
+            (VALUES.transpose(0, 1), VALUES[..., 0].t(), VALUES[:, 0, :2]),
+            id="steps first",
+        ),
+        pytest.param(ByPlace(), "x=2,delta=1", (VALUES[..., :2], VALUES[..., 2:3]), None, id="by place"),
+    ],
+)
+def test_modules_of_several_inputs_give_in_onnxruntime_what_they_give_by_themselves(
+    exported: Any, module: nn.Module, columns: str, parts: Sequence[Tensor], given: Sequence[Tensor] | None
+) -> None:
+    module = module.eval()
+
+    actual = run(exported, prepared(module, columns), side_by_side(*parts))
+
+    with torch.no_grad():
+        expected = module(*(parts if given is None else given))
+    expected = expected.transpose(0, 1) if isinstance(module, StepsFirst) else expected
+    np.testing.assert_allclose(actual, expected.numpy(), atol=3e-6)
+
+
+class Acts(nn.Module):
+    """A state that is needed, and the action before as a whole number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn, self.head = nn.LSTM(5 + 4 + 1, 8, batch_first=True), nn.Linear(8, 4)
+
+    def forward(
+        self, obs: Tensor, last_action: Tensor, reward: Tensor, state: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        action = functional.one_hot(last_action, 4).float()
+        y, state = self.rnn(torch.cat([obs, action, reward.unsqueeze(-1)], -1), state)
+        return self.head(y), state
+
+
+class Steps(nn.Module):
+    """One step a call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell, self.head = nn.LSTMCell(5 + 2, 8), nn.Linear(8, 3)
+
+    def forward(self, obs: Tensor, before: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        h, c = self.cell(torch.cat([obs, before], -1), (h, c))
+        return self.head(h), h, c
+
+
+@pytest.mark.parametrize(("module", "columns"), [(Acts(), "obs=5,last_action=1,reward=1"), (Steps(), "obs=5,before=2")])
+def test_state_stays_an_argument_of_its_own(exported: Any, module: nn.Module, columns: str) -> None:
+    graph = exported(prepared(module, columns))
+
+    assert [pair.input for pair in graph.exportable.signature.state] == ["h0", "c0"]
+    assert graph.largest_difference() < 2e-6
+    assert export_torchscript(graph.exportable).reason == ""
+
+
+@pytest.mark.parametrize("case", ["B5-T17-ragged", "B2-T24-saturated", "laws-alone"])
+def test_every_form_of_it_is_compared_like_that_of_any_network(case: str) -> None:
+    options = ExportOptions(name="mixed", columns=read_columns(ALL), verify=VerifyOptions(only_case=case))
+
+    report = verify_artefacts(build(Mixed(), options), options)
+
+    assert report.verdict == "equivalent"
+    assert "torchscript" in {leg.name for leg in report.legs if not leg.complaint}
+
+
+@pytest.mark.parametrize(
+    ("module", "columns", "how", "sentence"),
+    [
+        pytest.param(Mixed(), "x=3,dt=1", {}, r"no argument 'dt' for --columns, expected one of x,", id="name"),
+        pytest.param(Mixed(), "x=3,delta=1", {}, r"needs 'tokens', which is neither .*--columns x=", id="one left"),
+        pytest.param(
+            Filled(),
+            "values=4,missing=3",
+            {},
+            r"runs with no form of its inputs \(--columns values \(4\).*it said RuntimeError.*; give another width",
+            id="width",
+        ),
+        pytest.param(
+            Answered(joint=True), "q=1,r=1", {}, r"for the highest numbers .* together.*kind=1:BT:int64:10", id="joint"
+        ),
+        pytest.param(Aged(), "x=3,age=1", {}, r"gives NaN for 1 step.*never negative.*delta=1:abs", id="narrower"),
+        pytest.param(Mixed(), ALL, {"input_dim": 7}, "expected no --input-dim", id="width too"),
+        pytest.param(Mixed(), ALL, {"told": {"sequence": "x"}}, "no --argument sequence", id="part too"),
+    ],
+)
+def test_columns_that_do_not_fit_are_refused_with_what_does(
+    module: nn.Module, columns: str, how: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(SignatureError, match=sentence):
+        prepared(module, columns, **how)
+
+
+def test_network_of_this_house_has_one_input() -> None:
+    with pytest.raises(SourceError, match="has one input, expected no --columns"):
+        prepared(SequenceModel(3, 4, 2), "x=3")
+
+
+def test_module_without_columns_is_told_of_them() -> None:
+    with pytest.raises(SignatureError, match=r"needs 'delta'.*--columns x=WIDTH,delta=WIDTH \(docs/modules.md"):
+        prepare(Mixed())

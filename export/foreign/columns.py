@@ -1,0 +1,149 @@
+"""Arguments of a forward that are cut out of one sequence: which columns of x, and in what shape and dtype.
+
+A bundle has one sequence x [B, T, I]. What a module takes beside its sequence (time differences, masks of missing
+values, tokens, what is constant over a sequence) are columns of it.
+
+Rules of this file: pure shapes and words; which form an argument has, where it is not told, is found out on runs
+(column_search.py).
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from ..errors import SignatureError
+
+_FORM: Final = "NAME=WIDTH[:AXES][:DTYPE][:COUNT or abs]"
+_AXES: Final = ("BTI", "BT", "BI", "B")  # without I where an argument has no axis for its single column
+_DTYPES: Final = {"float32": torch.float32, "int64": torch.int64, "bool": torch.bool}
+_COLUMN: Final = re.compile(
+    rf"(?P<name>[^\W\d]\w*)=(?P<width>[1-9]\d{{0,5}})(?::(?P<axes>{'|'.join(_AXES)}))?"
+    rf"(?::(?P<dtype>{'|'.join(_DTYPES)}))?(?::(?:(?P<count>[1-9]\d{{0,7}})|(?P<magnitude>abs)))?"
+)
+NARROWER: Final = "where an argument is never negative, or 0 or 1 alone, say so, as delta=1:abs or mask=4:2"
+"""What helps where a module cannot be drawn any number for a column."""
+ANY_NUMBER: Final = 2**24
+"""Of whole numbers that nothing limits: below it float32 tells each from the next."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """What one argument is given.
+
+    Attributes:
+        name: of the argument.
+        width: how many columns of x it is.
+        axes: "BTI" [B, T, width], "BI" [B, width] of the first step, "BT" and "B" without an axis for a single column;
+            None: not known yet.
+        dtype: float32, int64 (x rounded) or bool (x above 0.5); None: not known yet.
+        count: how many whole numbers there are, from 0 on, to the nearest of which any other is brought; None: of
+            int64 not known, of float32 any number.
+        magnitude: whether of float32 the sign is left out, for what is never negative.
+    """
+
+    name: str
+    width: int
+    axes: str | None = None
+    dtype: torch.dtype | None = None
+    count: int | None = None
+    magnitude: bool = False
+
+    @property
+    def words(self) -> str:
+        """What it is given, for people."""
+        shape = ", ".join(str(self.width) if axis == "I" else axis for axis in self.axes or "BTI")
+        said = [str(self.width), *([f"[{shape}]"] if self.axes not in {None, "BTI"} else [])]
+        said += ["of the first step"] if self.axes is not None and "T" not in self.axes else []
+        if self.dtype == torch.bool:
+            said.append("true above 0.5")
+        if self.magnitude:
+            said.append("its magnitude")
+        if self.dtype == torch.int64 or self.count is not None:
+            limited = self.count is not None and self.count < ANY_NUMBER
+            said.append("whole numbers" + f" 0 to {(self.count or 1) - 1}" * limited)
+        return f"{self.name} ({', '.join(said)})"
+
+    def forms(self) -> Iterator["Column"]:
+        """Yield every form that it may have, as far as none is told, the most usual first."""
+        dtypes = [*_DTYPES.values()] if self.dtype is None else [self.dtype]
+        if self.dtype is None and self.magnitude:
+            dtypes = [torch.float32]
+        for dtype in dtypes[:2] if self.count is not None else dtypes:
+            for axes in _AXES if self.axes is None else (self.axes,):
+                if "I" in axes or self.width == 1:
+                    yield replace(self, axes=axes, dtype=dtype)
+
+    def cut(self, x: Tensor, start: int, time_axis: int) -> Tensor:
+        """Return the argument.
+
+        Args:
+            x: float32 [B, T, I], or [T, B, I] as ``time_axis`` says; a single step [B, I] only where no first is read.
+            start: the first of its columns.
+            time_axis: of the steps.
+        """
+        axes = self.axes or "BTI"
+        part = x[..., start : start + self.width] if "I" in axes else x[..., start]
+        if "T" not in axes:
+            part = part.select(time_axis, 0)
+        if self.dtype == torch.bool:
+            return part > 0.5  # noqa: PLR2004 - halfway
+        part = part.abs() if self.magnitude else part
+        if self.dtype == torch.int64 or self.count is not None:
+            part = part.round().clamp(0, (self.count or 1) - 1)
+        return part.long() if self.dtype == torch.int64 else part
+
+    def text(self, start: int, time_axis: int) -> str:
+        """Return ``cut`` as TorchScript writes it, of a tensor called x."""
+        axes = self.axes or "BTI"
+        part = f"x[..., {start}:{start + self.width}]" if "I" in axes else f"x[..., {start}]"
+        if "T" not in axes:
+            part += f".select({time_axis}, 0)"
+        if self.dtype == torch.bool:
+            return f"({part} > 0.5)"
+        part += ".abs()" * self.magnitude
+        if self.dtype == torch.int64 or self.count is not None:
+            part += f".round().clamp(0, {(self.count or 1) - 1})"
+        return part + ".long()" * (self.dtype == torch.int64)
+
+
+def read_columns(text: str) -> tuple[Column, ...]:
+    """Read what --columns says.
+
+    Raises:
+        SignatureError: it is of another form, or names an argument twice.
+    """
+    columns: list[Column] = []
+    for part in text.split(","):
+        found = _COLUMN.fullmatch(part.strip())
+        if found is None or not _goes_together(found):
+            raise SignatureError(
+                f"--columns: expected {_FORM} for each argument, joined by commas, AXES one of {', '.join(_AXES)} and "
+                f"DTYPE one of {', '.join(_DTYPES)}, as x=3,delta=1:BT:abs,kind=1:BT:int64:10, found {part.strip()!r}"
+            )
+        name, width, axes, dtype, count, magnitude = found.groups()
+        if axes is not None and "I" not in axes and width != "1":
+            raise SignatureError(
+                f"--columns: expected one column where an argument has no axis for them, found {part.strip()!r}; write "
+                f"{name}={width}:{axes}I"
+            )
+        if any(column.name == name for column in columns):
+            raise SignatureError(f"--columns: expected each argument once, found {name} twice; leave one out")
+        counted = None if count is None else int(count)
+        columns.append(Column(name, int(width), axes, _DTYPES.get(dtype), counted, magnitude is not None))
+    return tuple(columns)
+
+
+def _goes_together(told: re.Match[str]) -> bool:
+    """Whether dtype and what is told of its numbers go together: none of bool, of int64 no sign to leave out."""
+    if told["dtype"] == "bool":
+        return told["count"] is None and told["magnitude"] is None
+    return told["dtype"] != "int64" or told["magnitude"] is None
+
+
+def said(columns: Sequence[Column]) -> str:
+    """Return what x holds, for people: its columns in order."""
+    return ", ".join(column.words for column in columns)
