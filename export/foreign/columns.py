@@ -24,8 +24,11 @@ _COLUMN: Final = re.compile(
     rf"(?P<name>[^\W\d]\w*)=(?P<width>[1-9]\d{{0,5}})(?::(?P<axes>{'|'.join(_AXES)}))?"
     rf"(?::(?P<dtype>{'|'.join(_DTYPES)}))?(?::(?:(?P<count>[1-9]\d{{0,7}})|(?P<magnitude>abs)))?"
 )
-NARROWER: Final = "where an argument is never negative, or 0 or 1 alone, say so, as delta=1:abs or mask=4:2"
-"""What helps where a module cannot be drawn any number for a column."""
+NARROWER: Final = (
+    "where an argument is never negative, or 0 or 1 alone, say so, as --columns x=3:abs or x=3,mask=3:2 "
+    "(docs/modules.md, several inputs)"
+)
+"""What helps where a module is not at home with any number."""
 ANY_NUMBER: Final = 2**24
 """Of whole numbers that nothing limits: below it float32 tells each from the next."""
 

@@ -21,7 +21,6 @@ from ..graph.capture_error import place_of
 from ..half_precision import half_precision_in, say_half_precision
 from .answered_steps import check_answered
 from .columns import NARROWER
-from .cut_inputs import CutInputs
 from .input_trial import PROBE_ROWS, example
 from .proof_steps import proof_steps
 from .python_chance import draws_by_chance, gives_another
@@ -76,9 +75,8 @@ def gives_nan(module: nn.Module, steps: int) -> str:
     """Say that a module's answer holds NaN for a number of steps."""
     return (
         f"{type(module).__name__}.forward gives NaN for {steps} step{'s' * (steps > 1)}, expected numbers; look for a "
-        "division by zero, and for a std() or var() over the steps (unbiased=False takes one)"
-        + f"; {NARROWER}"
-        * isinstance(module, CutInputs)
+        "division by zero, a logarithm or root of what is below it, and a std() or var() over the steps "
+        f"(unbiased=False takes one); {NARROWER}"
     )
 
 

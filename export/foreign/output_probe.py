@@ -141,7 +141,11 @@ def _rows_stay_apart(network: ForeignNetwork) -> bool:
     other = x.clone()
     other[1] = example(network, network.probe_steps[1], seed=1)[1]
     one, two = network(x)[0], network(other)[0]
-    return all(torch.allclose(one[row], two[row], rtol=1e-4, atol=1e-5) for row in range(PROBE_ROWS) if row != 1)
+    return all(
+        torch.allclose(one[row], two[row], rtol=1e-4, atol=1e-5, equal_nan=True)
+        for row in range(PROBE_ROWS)
+        if row != 1
+    )
 
 
 def _no_layout(network: ForeignNetwork, shapes: list[list[int]], rows: int) -> str:

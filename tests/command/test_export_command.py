@@ -248,7 +248,14 @@ def test_a_case_of_an_onnx_file_runs_alone(run, classifier):
 
 @pytest.mark.parametrize(
     "words",
-    [["--weights", "w.pt"], ["--input-dim", "3"], ["--argument", "sequence=x"], ["--answer", "y"], ["--float64-gates"]],
+    [
+        ["--weights", "w.pt"],
+        ["--input-dim", "3"],
+        ["--argument", "sequence=x"],
+        ["--answer", "y"],
+        ["--columns", "x=3"],
+        ["--float64-gates"],
+    ],
 )
 def test_an_onnx_file_takes_nothing_of_a_network(run, classifier, tmp_path, words):
     done = run("export", classifier.path / "model.onnx", "--out", tmp_path / "b", *words)

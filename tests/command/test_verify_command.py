@@ -138,6 +138,7 @@ def test_a_damaged_bundle_is_exit_2(run, copy):
     [
         (["--weights", "w.safetensors"], "--weights goes with --source, expected both or neither"),
         (["--input-dim", "3"], "--input-dim goes with --source"),
+        (["--columns", "x=3"], "--columns goes with --source"),
         (["--source", "a.py:b", "--tf32"], "--source compares on the CPU, expected no --tf32"),
         (["--source", "a.py:b", "--device", "cuda"], "--source compares on the CPU, expected no --device cuda"),
     ],
