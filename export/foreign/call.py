@@ -152,19 +152,21 @@ class ForeignCall(nn.Module):
         return next((p.dtype for p in self.module.parameters() if p.is_floating_point()), torch.float32)
 
     def _arguments(self, roles: Roles, x: Tensor, lengths: Tensor | None, state: list[Tensor] | None) -> dict[str, Any]:
-        handed = self.input_layout.hand_over(x)
-        # A forward may write into what it is given; a capture makes new values of what is written.
-        arguments: dict[str, Any] = {roles.sequence: handed if self.in_graph else handed.clone()}
+        arguments: dict[str, Any] = {roles.sequence: self._own(self.input_layout.hand_over(x))}
         if roles.lengths is not None:
             full = torch.full((x.size(0),), x.size(1), dtype=torch.int64)
-            arguments[roles.lengths] = full if lengths is None else lengths.to(torch.int64)
+            arguments[roles.lengths] = full if lengths is None else self._own(lengths.to(torch.int64))
         if roles.mask is not None and self.mask_form is not None:
             arguments[roles.mask] = self.mask_form.of(x, lengths, self.dtype())
         if roles.needs_state or (roles.state and state is not None):
-            rest = list(self.zero_state(x.size(0)) if state is None else state)
+            rest = self.zero_state(x.size(0)) if state is None else [self._own(tensor) for tensor in state]
             layers = [[rest.pop(0) for _ in tensors] for tensors in self.stacks.values()]
             arguments |= dict(zip(roles.state, self.state_form.of(layers, len(roles.state)), strict=True))
         return arguments
+
+    def _own(self, tensor: Tensor) -> Tensor:
+        """Return what a forward may write into; a capture makes new values of what is written by itself."""
+        return tensor if self.in_graph else tensor.clone()
 
     def _tensor_of(self, module: nn.Module, roles: Roles, answer: Answer, arguments: Mapping[str, Any]) -> Tensor:
         """Call a module and return its answer; what it kept in itself is put back."""
