@@ -6,13 +6,14 @@ Rules of this file: it reads signatures and runs nothing; whether the parts are 
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from torch import nn
 
 from ..errors import SignatureError
+from .cut_inputs import CutInputs
 
 _ROLES: Final = ("sequence", "lengths", "mask", "state")
 # text_lengths, x_lens, seq_len, ...; a number that limits an output (max_len, pred_len) is none.
@@ -83,7 +84,7 @@ def find_roles(module: nn.Module, told: Mapping[str, str] | None = None) -> Role
         )
     parameters = inspect.signature(module.forward).parameters
     named = {n: p for n, p in parameters.items() if p.kind not in {p.VAR_POSITIONAL, p.VAR_KEYWORD}}
-    what = f"{name}.forward({', '.join(parameters)})"
+    what = f"{name}.forward({', '.join(module.own if isinstance(module, CutInputs) else parameters)})"
     state = tuple(told["state"].split(",")) if told.get("state") else tuple(n for n in _STATE_NAMES if n in named)
     lengths = told.get("lengths") or next((n for n in named if _LENGTHS.fullmatch(n)), None)
     sequence, mask = _sequence_and_mask(told, [n for n in named if n not in {*state, lengths}])
@@ -96,8 +97,8 @@ def find_roles(module: nn.Module, told: Mapping[str, str] | None = None) -> Role
         raise SignatureError(
             f"{what} needs {unknown[0]!r}, which is neither sequence, lengths, mask nor state; give it a default, say "
             "its part with --argument sequence=NAME (lengths, mask, state), or, where it is a further input, say how "
-            f"many columns of one x each has: --columns {sequence}=WIDTH,{unknown[0]}=WIDTH (docs/modules.md, several "
-            "inputs)"
+            f"many columns of one x each has: --columns {_columns(module, sequence, unknown)} (docs/modules.md, "
+            "several inputs)"
         )
     return Roles(
         sequence=sequence,
@@ -108,6 +109,12 @@ def find_roles(module: nn.Module, told: Mapping[str, str] | None = None) -> Role
         needs_state=any(named[n].default is inspect.Parameter.empty for n in state),
         positional=tuple(n for n, p in named.items() if p.kind is p.POSITIONAL_ONLY),
     )
+
+
+def _columns(module: nn.Module, sequence: str, unknown: Sequence[str]) -> str:
+    """Return what --columns could say, as far as it is known."""
+    told = [f"{one.name}={one.width}" for one in module.columns] if isinstance(module, CutInputs) else []
+    return ",".join([*(told or [f"{sequence}=WIDTH"]), *(f"{name}=WIDTH" for name in unknown)])
 
 
 def left_at_none(module: nn.Module, roles: Roles) -> list[str]:

@@ -20,6 +20,7 @@ from .call_modes import wants_cuda
 from .call_state import StateForm, state_forms
 from .columns import ANY_NUMBER, Column, said
 from .cut_inputs import CutInputs
+from .input_refusal import takes_something_else
 from .input_trial import complaint_of, example, needed_masks
 
 _MOST_TRIED: Final = 20_000
@@ -58,8 +59,8 @@ def cut_inputs(
     assert complaint is not None
     return CutInputs(module, first), SignatureError(
         f"{type(module).__name__}.forward runs with no form of its inputs (--columns {said(first)} and others tried); "
-        f"it said {said_by(complaint)}; give another width, or say the axes and the dtype, as delta=1:BT or "
-        "kind=1:BT:int64:10"
+        f"it said {said_by(complaint)}; {takes_something_else(said_by(complaint))}give another width, or say the axes "
+        "and the dtype, as delta=1:BT or kind=1:BT:int64:10"
     )
 
 
@@ -114,8 +115,9 @@ def _counted(trial: ForeignCall, name: str, forms: Sequence[Column]) -> tuple[Co
     """
     counted = list(forms)
     for k, column in enumerate(forms):
-        if column.dtype == torch.int64 and column.count is None:
-            counted[k] = replace(column, count=_most(trial, forms, k))
+        if column.dtype == torch.int64 and column.counts is None:
+            counts = tuple(_most(trial, forms, k, place) for place in range(column.width))
+            counted[k] = replace(column, counts=counts[:1] if len(set(counts)) == 1 else counts)
     if not _run_at_highest(trial, counted):
         raise SignatureError(
             f"{name}.forward fails for the highest numbers of --columns {said(counted)} together, expected a table for "
@@ -124,11 +126,12 @@ def _counted(trial: ForeignCall, name: str, forms: Sequence[Column]) -> tuple[Co
     return tuple(counted)
 
 
-def _most(trial: ForeignCall, forms: Sequence[Column], k: int) -> int:
-    """Return how many whole numbers an argument may have, the others at zero."""
+def _most(trial: ForeignCall, forms: Sequence[Column], k: int, place: int) -> int:
+    """Return how many whole numbers one column of an argument may have, the others at zero."""
 
     def runs(count: int) -> bool:
-        return _run_at_highest(trial, [*forms[:k], replace(forms[k], count=count), *forms[k + 1 :]])
+        counts = tuple(count if column == place else 1 for column in range(forms[k].width))
+        return _run_at_highest(trial, [*forms[:k], replace(forms[k], counts=counts), *forms[k + 1 :]])
 
     runs_for = 1
     while runs_for < _UNLIMITED and runs(2 * runs_for):

@@ -22,7 +22,7 @@ _AXES: Final = ("BTI", "BT", "BI", "B")  # without I where an argument has no ax
 _DTYPES: Final = {"float32": torch.float32, "int64": torch.int64, "bool": torch.bool}
 _COLUMN: Final = re.compile(
     rf"(?P<name>[^\W\d]\w*)=(?P<width>[1-9]\d{{0,5}})(?::(?P<axes>{'|'.join(_AXES)}))?"
-    rf"(?::(?P<dtype>{'|'.join(_DTYPES)}))?(?::(?:(?P<count>[1-9]\d{{0,7}})|(?P<magnitude>abs)))?"
+    rf"(?::(?P<dtype>{'|'.join(_DTYPES)}))?(?::(?:(?P<counts>[1-9]\d{{0,7}}(?:/[1-9]\d{{0,7}})*)|(?P<magnitude>abs)))?"
 )
 NARROWER: Final = (
     "where an argument is never negative, or 0 or 1 alone, say so, as --columns x=3:abs or x=3,mask=3:2 "
@@ -43,8 +43,8 @@ class Column:
         axes: "BTI" [B, T, width], "BI" [B, width] of the first step, "BT" and "B" without an axis for a single column;
             None: not known yet.
         dtype: float32, int64 (x rounded) or bool (x above 0.5); None: not known yet.
-        count: how many whole numbers there are, from 0 on, to the nearest of which any other is brought; None: of
-            int64 not known, of float32 any number.
+        counts: how many whole numbers there are, from 0 on, to the nearest of which any other is brought: one for all
+            columns, or one for each; None: of int64 not known, of float32 any number.
         magnitude: whether of float32 the sign is left out, for what is never negative.
     """
 
@@ -52,7 +52,7 @@ class Column:
     width: int
     axes: str | None = None
     dtype: torch.dtype | None = None
-    count: int | None = None
+    counts: tuple[int, ...] | None = None
     magnitude: bool = False
 
     @property
@@ -65,9 +65,9 @@ class Column:
             said.append("true above 0.5")
         if self.magnitude:
             said.append("its magnitude")
-        if self.dtype == torch.int64 or self.count is not None:
-            limited = self.count is not None and self.count < ANY_NUMBER
-            said.append("whole numbers" + f" 0 to {(self.count or 1) - 1}" * limited)
+        if self.dtype == torch.int64 or self.counts is not None:
+            limits = [f"0 to {n - 1}" if n < ANY_NUMBER else "any" for n in self.counts or (ANY_NUMBER,)]
+            said.append("whole numbers" + f" {', '.join(limits)}" * (limits != ["any"]))
         return f"{self.name} ({', '.join(said)})"
 
     def forms(self) -> Iterator["Column"]:
@@ -75,7 +75,7 @@ class Column:
         dtypes = [*_DTYPES.values()] if self.dtype is None else [self.dtype]
         if self.dtype is None and self.magnitude:
             dtypes = [torch.float32]
-        for dtype in dtypes[:2] if self.count is not None else dtypes:
+        for dtype in dtypes[:2] if self.counts is not None else dtypes:
             for axes in _AXES if self.axes is None else (self.axes,):
                 if "I" in axes or self.width == 1:
                     yield replace(self, axes=axes, dtype=dtype)
@@ -95,9 +95,17 @@ class Column:
         if self.dtype == torch.bool:
             return part > 0.5  # noqa: PLR2004 - halfway
         part = part.abs() if self.magnitude else part
-        if self.dtype == torch.int64 or self.count is not None:
-            part = part.round().clamp(0, (self.count or 1) - 1)
+        if self.dtype == torch.int64 or self.counts is not None:
+            part = part.round()
+            parts = [part if few is None else part[..., few : few + 1] for few in self._counted_apart]
+            parts = [one.clamp(0, n - 1) for one, n in zip(parts, self.counts or (1,), strict=True)]
+            part = parts[0] if len(parts) == 1 else torch.cat(parts, -1)
         return part.long() if self.dtype == torch.int64 else part
+
+    @property
+    def _counted_apart(self) -> list[int | None]:
+        """Which columns have a count of their own; [None] where all have the same."""
+        return [None] if self.counts is None or len(self.counts) == 1 else [*range(self.width)]
 
     def text(self, start: int, time_axis: int) -> str:
         """Return ``cut`` as TorchScript writes it, of a tensor called x."""
@@ -108,8 +116,11 @@ class Column:
         if self.dtype == torch.bool:
             return f"({part} > 0.5)"
         part += ".abs()" * self.magnitude
-        if self.dtype == torch.int64 or self.count is not None:
-            part += f".round().clamp(0, {(self.count or 1) - 1})"
+        if self.dtype == torch.int64 or self.counts is not None:
+            part += ".round()"
+            parts = [part if few is None else f"{part}[..., {few}:{few + 1}]" for few in self._counted_apart]
+            parts = [f"{one}.clamp(0, {n - 1})" for one, n in zip(parts, self.counts or (1,), strict=True)]
+            part = parts[0] if len(parts) == 1 else f"torch.cat([{', '.join(parts)}], -1)"
         return part + ".long()" * (self.dtype == torch.int64)
 
 
@@ -127,23 +138,27 @@ def read_columns(text: str) -> tuple[Column, ...]:
                 f"--columns: expected {_FORM} for each argument, joined by commas, AXES one of {', '.join(_AXES)} and "
                 f"DTYPE one of {', '.join(_DTYPES)}, as x=3,delta=1:BT:abs,kind=1:BT:int64:10, found {part.strip()!r}"
             )
-        name, width, axes, dtype, count, magnitude = found.groups()
+        name, width, axes, dtype, counted, magnitude = found.groups()
+        counts = None if counted is None else tuple(map(int, counted.split("/")))
         if axes is not None and "I" not in axes and width != "1":
             raise SignatureError(
                 f"--columns: expected one column where an argument has no axis for them, found {part.strip()!r}; write "
                 f"{name}={width}:{axes}I"
             )
+        if counts is not None and len(counts) not in {1, int(width)}:
+            raise SignatureError(
+                f"--columns: expected one count for all columns of an argument or one for each, found {part.strip()!r}"
+            )
         if any(column.name == name for column in columns):
             raise SignatureError(f"--columns: expected each argument once, found {name} twice; leave one out")
-        counted = None if count is None else int(count)
-        columns.append(Column(name, int(width), axes, _DTYPES.get(dtype), counted, magnitude is not None))
+        columns.append(Column(name, int(width), axes, _DTYPES.get(dtype), counts, magnitude is not None))
     return tuple(columns)
 
 
 def _goes_together(told: re.Match[str]) -> bool:
     """Whether dtype and what is told of its numbers go together: none of bool, of int64 no sign to leave out."""
     if told["dtype"] == "bool":
-        return told["count"] is None and told["magnitude"] is None
+        return told["counts"] is None and told["magnitude"] is None
     return told["dtype"] != "int64" or told["magnitude"] is None
 
 

@@ -17,7 +17,7 @@ def test_axes_dtype_and_count_are_told_after_it() -> None:
     assert read == (
         Column("x", 3, "BTI"),
         Column("delta", 1, "BT", torch.float32, magnitude=True),
-        Column("kind", 1, "BT", torch.int64, 10),
+        Column("kind", 1, "BT", torch.int64, (10,)),
         Column("on", 1, None, torch.bool),
         Column("place", 2, "BI"),
     )
@@ -75,13 +75,21 @@ def test_forms_that_are_not_told_are_tried_vectors_first() -> None:
 def test_whole_numbers_are_the_nearest_that_there_are() -> None:
     x = torch.tensor([[[-3.0], [1.6], [9.0]]])
 
-    whole = Column("kind", 1, "BT", torch.int64, 4).cut(x, 0, 1)
-    marks = Column("mask", 1, "BT", torch.float32, 2).cut(x, 0, 1)
+    whole = Column("kind", 1, "BT", torch.int64, (4,)).cut(x, 0, 1)
+    marks = Column("mask", 1, "BT", torch.float32, (2,)).cut(x, 0, 1)
 
     assert whole.dtype == torch.int64
     assert whole.tolist() == [[0, 2, 3]]
     assert marks.dtype == torch.float32
     assert marks.tolist() == [[0.0, 1.0, 1.0]]
+
+
+def test_columns_of_one_argument_may_have_counts_of_their_own() -> None:
+    (column,) = read_columns("place=2:BTI:int64:5/3")
+
+    assert column.cut(torch.tensor([[[9.0, 9.0], [1.0, -1.0]]]), 0, 1).tolist() == [[[4, 2], [1, 0]]]
+    with pytest.raises(SignatureError, match="expected one count for all columns of an argument or one for each"):
+        read_columns("place=3:BTI:int64:5/3")
 
 
 def test_sign_is_left_out_of_what_is_never_negative() -> None:
@@ -98,9 +106,12 @@ def test_what_is_constant_is_read_from_the_first_step_wherever_steps_are() -> No
 
 
 def test_it_is_said_what_x_holds() -> None:
-    columns = read_columns("x=3:BTI:float32,kind=1:BT:int64:10,any=1:BT:int64,on=2:BI:bool,delta=1:BTI:abs")
+    columns = read_columns(
+        "x=3:BTI:float32,kind=1:BT:int64:10,any=1:BT:int64,on=2:BI:bool,delta=1:BTI:abs,place=2:BI:int64:5/3"
+    )
 
     assert said(columns) == (
         "x (3), kind (1, [B, T], whole numbers 0 to 9), any (1, [B, T], whole numbers), "
-        "on (2, [B, 2], of the first step, true above 0.5), delta (1, its magnitude)"
+        "on (2, [B, 2], of the first step, true above 0.5), delta (1, its magnitude), "
+        "place (2, [B, 2], of the first step, whole numbers 0 to 4, 0 to 2)"
     )

@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from cellgate.export.errors import SignatureError, SourceError
 from cellgate.export.exportable import Exportable, prepare
@@ -18,6 +16,8 @@ from cellgate.export.pipeline import build, verify_artefacts
 from cellgate.export.proof.verify import VerifyOptions
 from cellgate.export.torchscript import export_torchscript
 from cellgate.model import SequenceModel
+
+from .several_inputs import Acts, Aged, Answered, ByPlace, Decayed, Filled, Mixed, Places, Speaker, Steps, StepsFirst
 
 pytestmark = pytest.mark.long
 
@@ -41,19 +41,6 @@ def side_by_side(*parts: Tensor) -> Tensor:
     """Return x [B, T, I] of parts [B, T, width], [B, T], or constant ones with a single step."""
     whole = [(part.unsqueeze(-1) if part.dim() == 2 else part).float() for part in parts]
     return torch.cat([part.expand(-1, T, -1) for part in whole], 2)
-
-
-class Mixed(nn.Module):
-    """Vectors, numbers, tokens and a constant."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.embed, self.rnn = nn.Embedding(10, 4), nn.LSTM(3 + 1 + 4, 8, batch_first=True)
-        self.head = nn.Linear(8 + 2, 1)
-
-    def forward(self, x: Tensor, delta: Tensor, tokens: Tensor, static: Tensor) -> Tensor:
-        steps = torch.cat([x, delta.unsqueeze(-1), self.embed(tokens)], -1)
-        return self.head(torch.cat([self.rnn(steps)[1][0][-1], static], 1))  # type: ignore[no-any-return]
 
 
 def test_each_argument_gets_its_columns_in_the_form_that_the_module_takes(exported: Any) -> None:
@@ -91,98 +78,6 @@ def test_torchscript_cuts_as_the_graph_does() -> None:
     with torch.no_grad():
         expected = module(x[..., :3], x[..., 3], x[..., 4].round().clamp(0, 9).long(), x[:, 0, 5:])
         torch.testing.assert_close(compiled.module(x), expected)
-
-
-class Decayed(nn.Module):
-    """A loop over steps, values that are missing, and the time since they were there (GRU-D)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.cell, self.decay, self.head = nn.GRUCell(8, 6), nn.Linear(4, 6), nn.Linear(6, 2)
-
-    def forward(self, values: Tensor, mask: Tensor, delta: Tensor) -> Tensor:
-        h = torch.zeros(values.size(0), 6)
-        last = torch.zeros(values.size(0), 4)
-        for t in range(values.size(1)):
-            last = mask[:, t] * values[:, t] + (1 - mask[:, t]) * last
-            h = torch.exp(-torch.relu(self.decay(delta[:, t]))) * h
-            h = self.cell(torch.cat([last, mask[:, t]], 1), h)
-        return self.head(h)  # type: ignore[no-any-return]
-
-
-class Aged(nn.Module):
-    """A loop that is at home with times that are not negative."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.cell = nn.LSTMCell(3, 5)
-
-    def forward(self, x: Tensor, age: Tensor) -> Tensor:
-        h, c = torch.zeros(x.size(0), 5), torch.zeros(x.size(0), 5)
-        for t in range(x.size(1)):
-            h, c = self.cell(x[:, t], (h, c / torch.log(2.7183 + age[:, t : t + 1])))
-        return h
-
-
-class Answered(nn.Module):
-    """Nothing but tokens: which question, and whether the answer was right."""
-
-    def __init__(self, joint: bool = False) -> None:
-        super().__init__()
-        self.joint = joint
-        self.question, self.right = nn.Embedding(22 if joint else 11, 6), nn.Embedding(2, 6)
-        self.rnn, self.head = nn.LSTM(12, 8, batch_first=True), nn.Linear(8, 11)
-
-    def forward(self, q: Tensor, r: Tensor) -> Tensor:
-        asked = self.question(q + 11 * r) if self.joint else self.question(q)
-        return self.head(self.rnn(torch.cat([asked, self.right(r)], -1))[0])  # type: ignore[no-any-return]
-
-
-class Speaker(nn.Module):
-    """Lengths beside a number that is one for the whole sequence."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.voice, self.rnn = nn.Embedding(7, 4), nn.GRU(6 + 4, 8, batch_first=True)
-
-    def forward(self, mel: Tensor, lengths: Tensor, speaker_id: Tensor) -> Tensor:
-        voice = self.voice(speaker_id).unsqueeze(1).expand(-1, mel.size(1), -1)
-        packed = pack_padded_sequence(torch.cat([mel, voice], -1), lengths, batch_first=True, enforce_sorted=False)
-        return pad_packed_sequence(self.rnn(packed)[0], batch_first=True)[0]
-
-
-class Filled(nn.Module):
-    """A mask that has to be bool."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.fill, self.rnn = nn.Parameter(torch.randn(4)), nn.LSTM(4, 8, batch_first=True)
-
-    def forward(self, values: Tensor, missing: Tensor) -> Tensor:
-        return self.rnn(torch.where(missing, self.fill, values))[0]  # type: ignore[no-any-return]
-
-
-class StepsFirst(nn.Module):
-    """Steps before rows, in each argument."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.rnn, self.head = nn.LSTM(5, 8), nn.Linear(8 + 2, 3)
-
-    def forward(self, x: Tensor, delta: Tensor, static: Tensor) -> Tensor:
-        y, _ = self.rnn(torch.cat([x, delta.unsqueeze(-1)], -1))
-        return self.head(torch.cat([y, static.unsqueeze(0).expand(y.size(0), -1, -1)], -1))  # type: ignore[no-any-return]
-
-
-class ByPlace(nn.Module):
-    """Arguments that may not be named."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.rnn = nn.GRU(3, 4, batch_first=True)
-
-    def forward(self, x: Tensor, delta: Tensor, /, scale: float = 2.0) -> Tensor:
-        return self.rnn(torch.cat([x, delta], -1))[0] * scale  # type: ignore[no-any-return]
 
 
 NUMBERS = torch.Generator().manual_seed(5)
@@ -247,33 +142,6 @@ def test_modules_of_several_inputs_give_in_onnxruntime_what_they_give_by_themsel
     np.testing.assert_allclose(actual, expected.numpy(), atol=3e-6)
 
 
-class Acts(nn.Module):
-    """A state that is needed, and the action before as a whole number."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.rnn, self.head = nn.LSTM(5 + 4 + 1, 8, batch_first=True), nn.Linear(8, 4)
-
-    def forward(
-        self, obs: Tensor, last_action: Tensor, reward: Tensor, state: tuple[Tensor, Tensor]
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        action = functional.one_hot(last_action, 4).float()
-        y, state = self.rnn(torch.cat([obs, action, reward.unsqueeze(-1)], -1), state)
-        return self.head(y), state
-
-
-class Steps(nn.Module):
-    """One step a call."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.cell, self.head = nn.LSTMCell(5 + 2, 8), nn.Linear(8, 3)
-
-    def forward(self, obs: Tensor, before: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        h, c = self.cell(torch.cat([obs, before], -1), (h, c))
-        return self.head(h), h, c
-
-
 @pytest.mark.parametrize(("module", "columns"), [(Acts(), "obs=5,last_action=1,reward=1"), (Steps(), "obs=5,before=2")])
 def test_state_stays_an_argument_of_its_own(exported: Any, module: nn.Module, columns: str) -> None:
     graph = exported(prepared(module, columns))
@@ -297,7 +165,9 @@ def test_every_form_of_it_is_compared_like_that_of_any_network(case: str) -> Non
     ("module", "columns", "how", "sentence"),
     [
         pytest.param(Mixed(), "x=3,dt=1", {}, r"no argument 'dt' for --columns, expected one of x,", id="name"),
-        pytest.param(Mixed(), "x=3,delta=1", {}, r"needs 'tokens', which is neither .*--columns x=", id="one left"),
+        pytest.param(
+            Mixed(), "x=3,delta=1", {}, r"needs 'tokens', .*--columns x=3,delta=1,tokens=WIDTH,static=", id="one left"
+        ),
         pytest.param(
             Filled(),
             "values=4,missing=3",
@@ -326,5 +196,35 @@ def test_network_of_this_house_has_one_input() -> None:
 
 
 def test_module_without_columns_is_told_of_them() -> None:
-    with pytest.raises(SignatureError, match=r"needs 'delta'.*--columns x=WIDTH,delta=WIDTH \(docs/modules.md"):
+    with pytest.raises(SignatureError, match=r"needs 'delta'.*--columns x=WIDTH,delta=WIDTH,tokens=WIDTH,static="):
         prepare(Mixed())
+
+
+def test_columns_of_one_argument_are_counted_one_by_one(exported: Any) -> None:
+    module = Places().eval()
+    exportable = prepared(module, "x=2,place=2")
+    x, place = torch.randn(B, T, 2), torch.tensor([[4, 0], [0, 2], [3, 1]])
+
+    actual = run(exported, exportable, side_by_side(x, place.unsqueeze(1)))
+
+    assert (
+        exportable.description["columns"] == "x (2), place (2, [B, 2], of the first step, whole numbers 0 to 4, 0 to 2)"
+    )
+    with torch.no_grad():
+        np.testing.assert_allclose(actual, module(x, place).numpy(), atol=2e-6)
+    assert export_torchscript(exportable).reason == ""
+
+
+def test_dict_is_told_what_helps() -> None:
+    class Keyed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = nn.GRU(3, 4, batch_first=True)
+
+        def forward(self, batch: dict[str, Tensor]) -> Tensor:
+            return self.rnn(batch["x"])[0]  # type: ignore[no-any-return]
+
+    with pytest.raises(
+        SignatureError, match=r"\(--columns batch \(3\).*where forward takes a dict.*a module around it"
+    ):
+        prepared(Keyed(), "batch=3")
