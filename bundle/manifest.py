@@ -10,13 +10,15 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from .axes import Axis, answer_sizes, fewer_steps
+from .columns import ColumnSpec
 
 # The oldest one that can say what a manifest says is written, so that servers that know no newer one take it.
-FORMAT_VERSION = 5  # y may have several sizes, such as [B, K, O]
+FORMAT_VERSION = WITH_COLUMNS = 6  # graph.columns, where the sequence is several inputs side by side
+WITH_TABLES = 5  # y may have several sizes, such as [B, K, O]
 WITH_FEWER_STEPS = 4  # y may have fewer steps than the sequence
 WITH_LEAST_STEPS = 3  # graph.least_steps, for networks that need more than one step
 _WITHOUT_LEAST_STEPS = 2
-FORMAT_VERSIONS = (_WITHOUT_LEAST_STEPS, WITH_LEAST_STEPS, WITH_FEWER_STEPS, FORMAT_VERSION)
+FORMAT_VERSIONS = (_WITHOUT_LEAST_STEPS, WITH_LEAST_STEPS, WITH_FEWER_STEPS, WITH_TABLES, WITH_COLUMNS)
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 
 DType = Literal["float32", "float16", "int32", "int64"]
@@ -52,6 +54,7 @@ class GraphSignature:
         state: state tensors in graph order; empty for a network that carries none.
         vocabulary_size: tokens must be in 0 .. vocabulary_size - 1; None where the sequence input is float32.
         least_steps: fewest steps of a row, at least 1; 1 for a network with a state.
+        columns: what the columns of the sequence hold, in order, where they are several inputs; else empty.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -61,6 +64,7 @@ class GraphSignature:
     state: tuple[StatePair, ...] = ()
     vocabulary_size: int | None = None
     least_steps: int = 1
+    columns: tuple[ColumnSpec, ...] = ()
 
 
 # Entries of the runtime's configuration that a bundle may set. Others open or write files that the bundle would name
@@ -202,8 +206,10 @@ class Manifest:
 
 
 def _oldest_version(graph: GraphSignature) -> int:
+    if graph.columns:
+        return WITH_COLUMNS
     if graph.outputs and len(answer_sizes(graph.outputs[0].shape)) > 1:
-        return FORMAT_VERSION
+        return WITH_TABLES
     if any(fewer_steps(spec.shape) for spec in graph.outputs):
         return WITH_FEWER_STEPS
     return WITH_LEAST_STEPS if graph.least_steps != 1 else _WITHOUT_LEAST_STEPS

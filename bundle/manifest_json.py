@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 from .axes import AXIS_PATTERN
+from .columns import VALUES, ColumnSpec
 from .errors import ManifestError
 from .json_field import JsonField
 from .manifest import (
@@ -17,6 +18,7 @@ from .manifest import (
     NAME_PATTERN,
     SESSION_CONFIG_KEYS,
     VARIANT_FILES,
+    WITH_COLUMNS,
     WITH_FEWER_STEPS,
     WITH_LEAST_STEPS,
     DType,
@@ -86,6 +88,8 @@ def _plain_manifest(manifest: Manifest) -> dict[str, Any]:
     plain: dict[str, Any] = _plain(manifest)
     if manifest.format_version < WITH_LEAST_STEPS:
         del plain["graph"]["least_steps"]
+    if manifest.format_version < WITH_COLUMNS:
+        del plain["graph"]["columns"]
     return plain
 
 
@@ -139,6 +143,8 @@ def _signature(field: JsonField, version: int) -> GraphSignature:
     names = [field.name for field in dataclasses.fields(GraphSignature)]
     if version < WITH_LEAST_STEPS:
         names.remove("least_steps")
+    if version < WITH_COLUMNS:
+        names.remove("columns")
     member = field.members(names)
     lengths, vocabulary_size = member["lengths"], member["vocabulary_size"]
     axes = AXIS_PATTERN if version >= WITH_FEWER_STEPS else "[BT]"
@@ -153,6 +159,17 @@ def _signature(field: JsonField, version: int) -> GraphSignature:
         ),
         vocabulary_size=None if vocabulary_size.value is None else vocabulary_size.integer(1, _MAX_INT32),
         least_steps=_least_steps(member["least_steps"], version) if "least_steps" in member else 1,
+        columns=tuple(_column(item) for item in member["columns"].items(least=1)) if "columns" in member else (),
+    )
+
+
+def _column(field: JsonField) -> ColumnSpec:
+    member = field.record(ColumnSpec)
+    return ColumnSpec(
+        name=member["name"].text(NAME_PATTERN),
+        width=member["width"].integer(1, _MAX_INT32),
+        values=member["values"].choice(VALUES),
+        counts=tuple(item.integer(1, _MAX_INT32) for item in member["counts"].items()),
     )
 
 

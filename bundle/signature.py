@@ -63,12 +63,28 @@ def _check_sequence(graph: GraphSignature, inputs: dict[str, TensorSpec]) -> Non
     spec = _named(inputs, graph.sequence, "sequence")
     if spec.dtype == "int64":
         _check_form("sequence", spec, ("int64",), (("B", "T"),))
+        if graph.columns:
+            _refuse("columns", "none, for the sequence is tokens", str(len(graph.columns)))
         if graph.vocabulary_size is None:
             _refuse("vocabulary_size", "the number of tokens, for the sequence is int64", "null")
         return
     _check_form("sequence", spec, FLOATS, (("B", "T", "I"),))
+    _check_columns(graph, int(spec.shape[-1]))
     if graph.vocabulary_size is not None:
         _refuse("vocabulary_size", f"null, for the sequence is {spec.dtype}", str(graph.vocabulary_size))
+
+
+def _check_columns(graph: GraphSignature, features: int) -> None:
+    if graph.columns and sum(column.width for column in graph.columns) != features:
+        _refuse("columns", f"{features} together, as the sequence has", str(sum(c.width for c in graph.columns)))
+    names = [column.name for column in graph.columns]
+    if len(set(names)) != len(names):
+        _refuse("columns", "each name once", ", ".join(names))
+    for index, column in enumerate(graph.columns):
+        lawful = {1, column.width} if column.values == "whole" else {0}
+        if len(column.counts) not in lawful:
+            expected = " or ".join(map(str, sorted(lawful)))
+            _refuse(f"columns[{index}].counts", f"{expected} of them for {column.values}", str(len(column.counts)))
 
 
 def _check_output(spec: TensorSpec, graph: GraphSignature) -> None:

@@ -15,7 +15,7 @@ from .address import Address
 from .errors import ModelError
 from .infer_request import Body, Part, Writer
 from .lengths import Lengths
-from .model_facts import ModelFacts
+from .model_facts import ColumnFacts, ModelFacts
 
 StreamState = Literal["client", "server"]
 Array = NDArray[Any]
@@ -110,8 +110,22 @@ def _values(facts: ModelFacts, lengths: NDArray[np.int64], random: np.random.Gen
     if facts.vocabulary_size is not None:
         return random.integers(0, facts.vocabulary_size, shape)
     x: Array = random.standard_normal((*shape, facts.features or 1), dtype=np.float32)
+    start = 0
+    for column in facts.columns:
+        part = x[..., start : start + column.width]
+        part[:] = _allowed(column, part, random)
+        start += column.width
     x[np.arange(shape[1]) >= lengths[:, None]] = 0
     return x
+
+
+def _allowed(column: ColumnFacts, drawn: Array, random: np.random.Generator) -> Array:
+    """Return values for some columns that they take, where ``drawn`` would be any number."""
+    if column.values == "whole":
+        return random.integers(0, column.counts, drawn.shape)
+    if column.values == "mark":
+        return random.integers(0, 2, drawn.shape)
+    return np.abs(drawn) if column.values == "not negative" else drawn
 
 
 def _whole(writer: Writer, facts: ModelFacts, values: Array, lengths: NDArray[np.int64]) -> Part:

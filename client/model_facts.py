@@ -57,6 +57,21 @@ class AnswerSteps:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ColumnFacts:
+    """What some columns of the sequence, side by side, take.
+
+    Attributes:
+        width: how many columns.
+        values: "any", "not negative", "whole" numbers, or a "mark" of 0 or 1.
+        counts: how many whole numbers there are from 0 on, one for all columns or one for each.
+    """
+
+    width: int
+    values: str
+    counts: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ModelFacts:
     """What it takes to ask a model.
 
@@ -73,6 +88,7 @@ class ModelFacts:
         least_steps: fewest steps of a row.
         per_step: names of the outputs [B, T, ...], which have a value for each step, or for what is left of them.
         answer_steps: how many of T steps are left in those.
+        columns: what the columns of the sequence take, where they are several inputs.
     """
 
     name: str
@@ -87,6 +103,7 @@ class ModelFacts:
     per_step: frozenset[str] = frozenset()
     least_steps: int = 1
     answer_steps: AnswerSteps = AnswerSteps()
+    columns: tuple[ColumnFacts, ...] = ()
 
 
 def read_model(address: Address, name: str | None, timeout_s: float = 10.0) -> ModelFacts:
@@ -143,6 +160,10 @@ def facts_from_metadata(metadata: Mapping[str, Any], extensions: Sequence[str]) 
         extensions=frozenset(map(str, extensions)),
         least_steps=int(properties.get("least_steps", "1")),
         answer_steps=_answer_steps(properties.get("answer_steps")),
+        columns=tuple(
+            ColumnFacts(width=int(one["width"]), values=str(one["values"]), counts=tuple(map(int, one["counts"])))
+            for one in json.loads(properties.get("columns", "[]"))
+        ),
         per_step=frozenset(str(tensor["name"]) for tensor in outputs if list(tensor["shape"])[:2] == [-1, -1]),
     )
 

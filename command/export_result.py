@@ -56,7 +56,7 @@ class ExportResult:
 def result_of_network(exported: Exported, out: Path, weights: str) -> ExportResult:
     """Return the result of an export from PyTorch, with the words for where its weights are from."""
     exportable = exported.exportable
-    around = "module.net." if getattr(exportable.network, "columns_said", "") else "module."
+    around = "module.net." if exportable.signature.columns else "module."
     return ExportResult(
         out=out,
         manifest=exported.manifest,

@@ -96,7 +96,9 @@ def _print(bundle: Bundle, report: Report, written: str | None, terminal: Termin
 
 def _words(signature: GraphSignature) -> str:
     least = f", at least {signature.least_steps} steps" if signature.least_steps > 1 else ""
-    return f"{_specs(signature.inputs)} -> {_specs(signature.outputs)}{least}"
+    columns = ", ".join(f"{column.name} {column.width} ({column.expected(0)})" for column in signature.columns)
+    held = f", columns {columns}" if columns else ""
+    return f"{_specs(signature.inputs)} -> {_specs(signature.outputs)}{least}{held}"
 
 
 def _specs(specs: tuple[TensorSpec, ...]) -> str:

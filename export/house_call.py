@@ -13,7 +13,7 @@ from ..model.network import SequenceModel
 from ..model.stack import RecurrentStack
 from .errors import ExportError, SignatureError, SourceError
 from .foreign.column_search import cut_inputs
-from .foreign.columns import Column, said
+from .foreign.columns import Column
 from .foreign.loops import foreign_network
 from .foreign.network import ForeignNetwork
 from .input_width import input_dim_of
@@ -80,7 +80,7 @@ def _of_several_inputs(
         if complaint is None:
             raise
         raise complaint from None
-    network.columns_said = said(module.columns)
+    network.columns = module.columns
     network.exchanges = tuple(replace(one, path=one.path.removeprefix("net.")) for one in network.exchanges)
     return network, scriptable
 

@@ -54,4 +54,5 @@ def signature_of(network: nn.Module) -> GraphSignature:
         state=tuple(pairs),
         vocabulary_size=I if tokens else None,
         least_steps=int(getattr(network, "least_steps", 1)),
+        columns=tuple(column.spec for column in getattr(network, "columns", ())),
     )

@@ -15,6 +15,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from ...bundle.columns import ColumnSpec
 from ..errors import SignatureError
 
 _FORM: Final = "NAME=WIDTH[:AXES][:DTYPE][:COUNT or abs]"
@@ -69,6 +70,15 @@ class Column:
             limits = [f"0 to {n - 1}" if n < ANY_NUMBER else "any" for n in self.counts or (ANY_NUMBER,)]
             said.append("whole numbers" + f" {', '.join(limits)}" * (limits != ["any"]))
         return f"{self.name} ({', '.join(said)})"
+
+    @property
+    def spec(self) -> ColumnSpec:
+        """What a server is told of it; its form is known."""
+        if self.dtype == torch.bool:
+            return ColumnSpec(name=self.name, width=self.width, values="mark")
+        if self.dtype == torch.int64 or self.counts is not None:
+            return ColumnSpec(name=self.name, width=self.width, values="whole", counts=self.counts or (ANY_NUMBER,))
+        return ColumnSpec(name=self.name, width=self.width, values="not negative" if self.magnitude else "any")
 
     def forms(self) -> Iterator["Column"]:
         """Yield every form that it may have, as far as none is told, the most usual first."""

@@ -83,7 +83,7 @@ class CutInputs(nn.Module):
         """
         compiled = script_around(self.net, "net")
         types = {a.name: a.type.annotation_str for a in compiled.net.forward.schema.arguments}
-        taken = [p for p in self.rest if p.name in types and p.default in {p.empty, None}]
+        taken = [p for p in self.rest if p.name in types and (p.default is p.empty or p.default is None)]
         signature = [f"{p.name}: {types[p.name]}{_default(p)}" for p in taken]
         cut = {column.name: column.text(start, self.time_axis) for column, start in self._places()}
         given = cut | {p.name: p.name for p in taken}

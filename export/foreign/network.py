@@ -28,6 +28,7 @@ from .answered_steps import steps_left
 from .call import ForeignCall
 from .call_roles import Roles
 from .call_state import StateForm
+from .columns import Column, said
 from .exchange import Exchange
 from .exchanged_layer import ExchangedLayer
 from .input_probe import find_input, inputs_to_try
@@ -56,7 +57,7 @@ class ForeignNetwork(ForeignCall):
     Attributes:
         left_out: the names of what the module returns beside the answer and the carried state.
         whole_numbers: which of these are no answers.
-        columns_said: what x holds, where several inputs are cut out of it; else empty.
+        columns: what x holds, where several inputs are cut out of it; else empty.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class ForeignNetwork(ForeignCall):
         writes_out: bool = False,
     ) -> None:
         super().__init__(module, told, answer)
-        self.columns_said = ""
+        self.columns: tuple[Column, ...] = ()
         as_written = written_out(module) if writes_out else module
         kinds = (False, True) if takes_tokens is None else (takes_tokens,)
         tried = input_candidates(self.module) if input_dim is None else [(kind, input_dim) for kind in kinds]
@@ -108,7 +109,7 @@ class ForeignNetwork(ForeignCall):
     @property
     def input_said(self) -> dict[str, str]:
         """What is cut out of x, and what is given for a mask, for the description; empty where there is neither."""
-        cut = {"columns": self.columns_said} if self.columns_said else {}
+        cut = {"columns": said(self.columns)} if self.columns else {}
         if self.mask_form is None:
             return cut
         made = "made from lengths" if self.honours_lengths else "all of it real, for rows of one length"

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...bundle.axes import sizes_of
+from ...bundle.columns import nearest_allowed
 from ...bundle.manifest import GraphSignature
 
 Array = NDArray[np.generic]
@@ -128,7 +129,8 @@ def make_inputs(case: Case, signature: GraphSignature) -> dict[str, Array]:
         elif spec.dtype == "int64":
             inputs[spec.name] = random.integers(0, signature.vocabulary_size or 1, shape, dtype=np.int64)
         elif spec.name == signature.sequence:
-            inputs[spec.name] = _sequence(case.magnitude, random.standard_normal(shape, dtype=np.float32))
+            drawn = _sequence(case.magnitude, random.standard_normal(shape, dtype=np.float32))
+            inputs[spec.name] = nearest_allowed(signature.columns, drawn)
         else:
             inputs[spec.name] = _state(spec.name, case.state, random.standard_normal(shape, dtype=np.float32))
     return inputs

@@ -14,6 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from ...bundle.columns import nearest_allowed
 from ...bundle.manifest import GraphSignature
 from ..arrays import Array
 from ..runtime.runtime import Runtime
@@ -59,7 +60,8 @@ def make_sequences(signature: GraphSignature, lengths: NDArray[np.int64], seed: 
     random = np.random.default_rng([seed, 1])
     if signature.vocabulary_size is not None:
         return [random.integers(0, signature.vocabulary_size, (1, int(T)), dtype=spec.dtype) for T in lengths]
-    return [random.standard_normal((1, int(T), *inner), dtype=np.float32).astype(spec.dtype) for T in lengths]
+    drawn = (random.standard_normal((1, int(T), *inner), dtype=np.float32) for T in lengths)
+    return [nearest_allowed(signature.columns, x).astype(spec.dtype) for x in drawn]
 
 
 def make_works(model: str, signature: GraphSignature, sequences: Sequence[Array]) -> list[Work]:

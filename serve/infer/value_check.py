@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ...bundle.columns import ColumnSpec, expected_of, nearest_allowed
 from ...bundle.manifest import GraphSignature
 from ..arrays import Array, Arrays
 from ..errors import BadInput
@@ -24,6 +25,7 @@ class ValueRule:
         low: least value of an integer; None: real numbers, which must be finite.
         high: greatest value of an integer.
         remedy: end of the message.
+        columns: what the columns of the sequence take; empty where they take any number.
         row_axis: of the rows, for messages.
         first_row: number of the first row, for messages.
     """
@@ -33,6 +35,7 @@ class ValueRule:
     low: int | None = None
     high: int = 0
     remedy: str = ""
+    columns: tuple[ColumnSpec, ...] = ()
     row_axis: int = 0
     first_row: int = 0
 
@@ -46,10 +49,19 @@ class ValueRule:
             if not is_finite(array):
                 found = self._place(array, ~np.isfinite(array))
                 raise BadInput(f"inputs.{self.name}", "finite values", found, self.remedy)
+            if self.columns:
+                self._check_columns(array)
         elif array.min() < self.low or array.max() > self.high:
             found = self._place(array, (array < self.low) | (array > self.high))
             raise BadInput(f"inputs.{self.name}", f"values in {self.low} .. {self.high}", found, self.remedy)
         return np.ascontiguousarray(array, dtype=self.dtype)
+
+    def _check_columns(self, array: Array) -> None:
+        bad = array != nearest_allowed(self.columns, array)
+        if bad.any():
+            column = int(np.unravel_index(int(bad.argmax()), bad.shape)[-1])
+            expected = expected_of(self.columns, column)
+            raise BadInput(f"inputs.{self.name}", expected, self._place(array, bad), self.remedy)
 
     def _place(self, array: Array, bad: Array) -> str:
         """Say the first bad value and where it is."""
@@ -74,7 +86,8 @@ def value_rule(signature: GraphSignature, name: str, size: BatchSize) -> ValueRu
         return ValueRule(name=name, dtype="int32", low=least, high=size.steps, remedy=remedy)
     spec = next(spec for spec in signature.inputs if spec.name == name)
     if spec.dtype not in ("int32", "int64"):
-        return ValueRule(name=name, dtype=spec.dtype, remedy="fill padding with 0")
+        columns = signature.columns if name == signature.sequence else ()
+        return ValueRule(name=name, dtype=spec.dtype, remedy="fill padding with 0", columns=columns)
     info = np.iinfo(spec.dtype)
     low, high = int(info.min), int(info.max)
     if name == signature.sequence and signature.vocabulary_size is not None:

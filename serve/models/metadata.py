@@ -6,6 +6,7 @@ inputs may be left out) stands under `properties`, whose values are strings; lis
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from ... import __version__
@@ -78,6 +79,8 @@ def _properties(model: ServedModel, stream_store: str) -> dict[str, str]:
     steps = fewer_steps(graph.outputs[0].shape)
     if steps is not None:
         properties["answer_steps"] = json.dumps({"add": steps.add, "divide": steps.divide})
+    if graph.columns:
+        properties["columns"] = json.dumps([asdict(column) for column in graph.columns])
     if graph.vocabulary_size is not None:
         properties["vocabulary_size"] = str(graph.vocabulary_size)
     if manifest.labels is not None:

@@ -1,5 +1,7 @@
 """Requests as bytes: read by a reader that shares no code with the writer."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -73,6 +75,24 @@ def test_tokens_are_below_the_vocabulary_size(toy_metadata, parse_infer, body):
     ]
 
     assert {value for tokens in seen for value in tokens.reshape(-1).tolist()} == {0, 1, 2, 3, 4}
+
+
+@BODIES
+def test_columns_hold_what_they_take(toy_metadata, parse_infer, body):
+    columns = [
+        {"name": "kind", "width": 1, "values": "whole", "counts": [4]},
+        {"name": "delta", "width": 1, "values": "not negative", "counts": []},
+        {"name": "on", "width": 1, "values": "mark", "counts": []},
+    ]
+    changed = facts(toy_metadata, properties=toy_metadata()["properties"] | {"columns": json.dumps(columns)})
+    jobs = make_jobs(ADDRESS, changed, plan(body=body))[:50]
+    rows = [parse_infer(job.parts[0].request(FIRST_STREAM, b"")).inputs["x"].reshape(-1, 3) for job in jobs]
+    kind, delta, on = np.concatenate(rows).T
+
+    assert set(kind.tolist()) == {0.0, 1.0, 2.0, 3.0}
+    assert delta.min() >= 0.0
+    assert delta.max() > 1.0
+    assert set(on.tolist()) == {0.0, 1.0}
 
 
 def test_equal_plans_make_equal_bytes_and_other_seeds_others(toy_metadata):

@@ -1,5 +1,6 @@
 """A network of several inputs, from its file through export, inspect and verify with --columns."""
 
+import numpy as np
 import pytest
 
 pytestmark = pytest.mark.long
@@ -40,9 +41,29 @@ def test_bundle_says_what_its_x_holds_and_is_verified_by_the_same_options(run, s
     assert done.status == 0, done.err
     assert "layer 0     GRUCell -> GRU (fused, time free), layer 0 of rnn\n" in done.out
     assert "exchanged   rnn, nn.GRU: weights and probes equal\n" in done.out
+    x = np.array([[0.5, -1.5, 1.0, 0.0, 2.0], [0.0, 0.0, 0.0, 1.0, 0.0]], dtype=np.float32)
+    np.save(tmp_path / "x.npy", x)
+    answered = run("predict", tmp_path / "waits", "--input", tmp_path / "x.npy")
+    x[1, 3] = 0.5
+    np.save(tmp_path / "x.npy", x)
+    refused = run("predict", tmp_path / "waits", "--input", tmp_path / "x.npy")
+
     held = "columns values (2), there (2, whole numbers 0 to 1), ago (1, [B, T], its magnitude)"
     assert held in shown.out
     assert again.status == 0, again.err
+    assert answered.status == 0, answered.err
+    assert refused.status == 2
+    assert "expected whole numbers in 0 .. 1 in the columns of there, found 0.5 at [0, 1, 3]" in refused.err
+
+
+def test_other_columns_than_the_bundle_s_are_told(run, source, tmp_path):
+    done = run("export", source, "--out", tmp_path / "waits", *COLUMNS, *QUICK)
+    other = run("verify", tmp_path / "waits", "--source", source, "--columns", "values=2,there=2:3,ago=1:abs")
+
+    assert done.status == 0, done.err
+    assert other.status == 2
+    assert "there 2 (whole numbers in 0 .. 1), ago 1 (numbers of 0 or more) as in the bundle, found" in other.err
+    assert "with the same --argument, --input-dim, --columns and --answer" in other.err
 
 
 def test_columns_that_cannot_be_read_are_wrong_use(run, source, tmp_path):

@@ -1,10 +1,12 @@
 """Values against a signature, and the feeds made of them. No runtime, no JSON."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from cellgate.bundle.columns import ColumnSpec
 from cellgate.bundle.manifest import TensorSpec
 from cellgate.serve.errors import BadInput
 from cellgate.serve.infer.input_check import BatchSize
@@ -76,3 +78,19 @@ def test_state_of_integers_is_held_to_its_range(steps):
 
     with pytest.raises(BadInput, match=r"inputs\.h0: expected values in -2147483648 .. 2147483647"):
         complete_feeds(signature, arrays, BatchSize(1, 1))
+
+
+def test_number_that_a_column_does_not_take_is_refused_with_its_input_and_place(steps):
+    columns = (ColumnSpec(name="delta", width=1, values="not negative"), ColumnSpec(name="on", width=1, values="mark"))
+    signature = replace(steps, columns=columns)
+    good = np.array([[[0.5, 1.0], [0.0, 0.0]]], np.float32)
+
+    assert complete_feeds(signature, {"x": good}, BatchSize(1, 2))["x"] is good
+    for place, bad, said in [
+        ((0, 1, 0), -0.5, "numbers of 0 or more in the columns of delta, found -0.5 at [0, 1, 0]"),
+        ((0, 0, 1), 0.25, "0 or 1 in the columns of on, found 0.25 at [0, 0, 1]"),
+    ]:
+        x = good.copy()
+        x[place] = bad
+        with pytest.raises(BadInput, match=re.escape(f"inputs.x: expected {said}")):
+            complete_feeds(signature, {"x": x}, BatchSize(1, 2))
