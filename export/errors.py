@@ -1,5 +1,13 @@
 """What can go wrong on the way to a bundle. Messages name the thing, expected, found, and the remedy."""
 
+from typing import Final
+
+NO_COMPLEX: Final = (
+    "expected float32, for ONNX computes with no complex numbers; hold real and imaginary part as two tensors, and "
+    "write the product out, (a + bi)(c + di) = (ac - bd) + (ad + bc)i"
+)
+"""What helps against complex numbers."""
+
 
 class ExportError(ValueError):
     """The network cannot be exported. Never raised itself."""

@@ -12,7 +12,7 @@ from torch.nn.utils import parametrize
 
 from ...bundle.graph_scan import MAX_MODEL_BYTES
 from ..error_line import first_line
-from ..errors import SourceError
+from ..errors import NO_COMPLEX, SourceError
 from .renormed_tables import renorm_tables
 
 _WRAPPERS = {"OptimizedModule": "_orig_mod", "DataParallel": "module", "DistributedDataParallel": "module"}
@@ -52,6 +52,8 @@ def plain_copy(source: object) -> nn.Module:
         if parameter.dtype != torch.float32:
             # A graph in another dtype than was trained would be another network, so nobody converts unasked.
             dtype = str(parameter.dtype).removeprefix("torch.")
+            if parameter.is_complex():
+                raise SourceError(f"{kind}.{name} is {dtype}, {NO_COMPLEX}")
             raise SourceError(
                 f"{kind}.{name} is {dtype}, expected float32; give a factory that returns the module's .float()"
             )

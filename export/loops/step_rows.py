@@ -13,6 +13,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..errors import NO_COMPLEX
+from .loop import NoLoopError
+
 
 def sequence_of_slices(source: Tensor, time_axis: int, batch_axis: int) -> Tensor:
     """Return [B, T, W] of a tensor that is sliced along time; W is 1 where it has no other axis."""
@@ -75,13 +78,27 @@ def blank(x: Tensor, B: int, T: int) -> Tensor:
 
 
 def like(tensor: Tensor, weight: Tensor) -> Tensor:
-    """Return a tensor that the network made for itself, such as its zeros, in the precision of its weights."""
-    return tensor.to(weight.dtype)
+    """Return a tensor that the network made for itself, such as its zeros, in the precision of its weights.
+
+    Raises:
+        NoLoopError: it is complex.
+    """
+    return _real(tensor).to(weight.dtype)
 
 
 def as_number(tensor: Tensor, weight: Tensor) -> Tensor:
-    """Return integers or truth values as the numbers that a layer carries and gives; in float32 exact up to 2**24."""
-    return tensor.to(weight.dtype)
+    """Return integers or truth values as the numbers that a layer carries and gives; in float32 exact up to 2**24.
+
+    Raises:
+        NoLoopError: they are complex.
+    """
+    return _real(tensor).to(weight.dtype)
+
+
+def _real(tensor: Tensor) -> Tensor:
+    if tensor.is_complex():
+        raise NoLoopError(f"its loop over time computes in {str(tensor.dtype).removeprefix('torch.')}, {NO_COMPLEX}")
+    return tensor
 
 
 def as_it_was(tensor: Tensor, dtype: torch.dtype) -> Tensor:

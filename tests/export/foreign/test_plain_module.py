@@ -156,3 +156,11 @@ def test_module_that_kept_something_of_its_training_is_refused_and_the_remedy_wo
     net[0].hidden = None
 
     assert isinstance(plain_copy(net), nn.Sequential)
+
+
+def test_complex_weights_are_refused_with_another_way_to_hold_them() -> None:
+    net = Net()
+    net.turns = nn.Parameter(torch.ones(6, dtype=torch.complex64))
+
+    with pytest.raises(SourceError, match=r"Net\.turns is complex64, expected float32, for ONNX .*as two tensors"):
+        plain_copy(net)

@@ -120,6 +120,13 @@ def without_steps(self: Any, x: Tensor) -> Tensor:
     return self.back(torch.tanh(x @ self.back.weight))  # type: ignore[no-any-return]
 
 
+def in_turns(self: Any, x: Tensor) -> Tensor:
+    h = torch.zeros(x.size(0), I, dtype=torch.complex64)
+    for step in x.unbind(1):
+        h = torch.polar(torch.ones(I), torch.ones(I)) * h + step @ self.back.weight.t()
+    return h.real
+
+
 def of_one_row(self: Any, token: Tensor, hidden: Tensor) -> Any:
     said, hidden = self.gru(self.embed(token).expand(1, 1, I), hidden)
     return self.head(said[0]), hidden
@@ -187,6 +194,7 @@ MODULES: dict[str, Callable[[], nn.Module]] = {
     "computes weight_hh_l0 anew for each call": lambda: made(as_it_is, weight_normed),
     "computes in bfloat16 under torch.autocast": lambda: made(in_half_precision),
     "computes in float16 at": lambda: made(multiplies_halves),
+    "computes with no complex numbers": lambda: made(in_turns),
     "reads the weight of embed elsewhere too": lambda: made(tied),
     "right only where the longest row fills the batch": lambda: made(ends_with_the_longest),
     "computes torch.cummax": lambda: made(the_most_so_far),

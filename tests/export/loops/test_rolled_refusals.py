@@ -153,6 +153,13 @@ def another_device(net: Looped, x: Tensor) -> Tensor:
     raise RuntimeError("no such device")
 
 
+def complex_state(net: Looped, x: Tensor) -> Tensor:
+    h = torch.zeros(x.size(0), H, dtype=torch.complex64)
+    for step in x.unbind(1):
+        h = torch.polar(torch.ones(H), torch.arange(float(H))) * h + net.cell(step, h.real)
+    return h.real
+
+
 @pytest.mark.covering(
     "two-steps-back", "list", "trimmed", "length", "pool", "not-written-out", "one-step", "does-not-run"
 )
@@ -176,6 +183,7 @@ def another_device(net: Looped, x: Tensor) -> Tensor:
         pytest.param(from_the_second_and_not_written_out, "does not read every step in turn", id="not-written-out"),
         pytest.param(no_loop, "no loop over time was found", id="one-step"),
         pytest.param(scan_at_once, "torch.logcumsumexp, which goes over all steps at once, is none", id="scan-at-once"),
+        pytest.param(complex_state, r"computes in complex64, .*hold real and imaginary part as two", id="complex"),
         pytest.param(another_device, "said RuntimeError: no such device", id="does-not-run"),
     ],
 )
