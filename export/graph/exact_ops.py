@@ -21,7 +21,10 @@ _NO_REST: Final = 2.0**25  # from here on 1 + x is x
 
 
 def exact_translations() -> dict[Callable[..., Any], Callable[..., Any]]:
-    """Return them as torch.onnx.export takes them in custom_translation_table."""
+    """Return them as torch.onnx.export takes them in custom_translation_table.
+
+    Their parameters are called as in torch's schema: up to torch 2.10 the exporter passes over one that is not.
+    """
     return {
         torch.ops.aten.log_sigmoid.default: _log_sigmoid,
         torch.ops.aten.log1p.default: _log1p,
@@ -30,9 +33,9 @@ def exact_translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     }
 
 
-def _log_sigmoid(x: Any) -> Any:
+def _log_sigmoid(self: Any) -> Any:
     """min(x, 0) - log1p(exp(-|x|))."""
-    return op.Sub(op.Min(x, _like(x, 0.0)), _log1p_up_to_one(op.Exp(op.Neg(op.Abs(x)))))
+    return op.Sub(op.Min(self, _like(self, 0.0)), _log1p_up_to_one(op.Exp(op.Neg(op.Abs(self)))))
 
 
 def _log1p_up_to_one(y: Any) -> Any:
@@ -41,23 +44,23 @@ def _log1p_up_to_one(y: Any) -> Any:
     return op.Add(op.Log(u), op.Div(op.Sub(y, op.Sub(u, 1.0)), u))
 
 
-def _log1p(x: Any) -> Any:
+def _log1p(self: Any) -> Any:
     """As above; -1 gives -inf, and large values and infinity have no rest."""
-    u = op.Add(x, 1.0)
+    u = op.Add(self, 1.0)
     whole = op.Log(u)
-    rest = op.Div(op.Sub(x, op.Sub(u, 1.0)), op.Max(u, _like(u, _TINY)))
+    rest = op.Div(op.Sub(self, op.Sub(u, 1.0)), op.Max(u, _like(u, _TINY)))
     return op.Where(op.Less(u, _NO_REST), op.Add(whole, rest), whole)
 
 
-def _expm1(x: Any) -> Any:
+def _expm1(self: Any) -> Any:
     """tanh(x / 2) (exp(x) + 1)."""
-    return op.Mul(op.Tanh(op.Mul(x, 0.5)), op.Add(op.Exp(x), 1.0))
+    return op.Mul(op.Tanh(op.Mul(self, 0.5)), op.Add(op.Exp(self), 1.0))
 
 
-def _logaddexp(a: Any, b: Any) -> Any:
+def _logaddexp(self: Any, other: Any) -> Any:
     """max(a, b) + log1p(exp(-|a - b|)); equal ones, which may be infinite, have no difference."""
-    apart = op.Add(op.Max(a, b), _log1p_up_to_one(op.Exp(op.Neg(op.Abs(op.Sub(a, b))))))
-    return op.Where(op.Equal(a, b), op.Add(a, _LOG_2), apart)
+    apart = op.Add(op.Max(self, other), _log1p_up_to_one(op.Exp(op.Neg(op.Abs(op.Sub(self, other))))))
+    return op.Where(op.Equal(self, other), op.Add(self, _LOG_2), apart)
 
 
 def _like(x: Any, number: float) -> Any:
