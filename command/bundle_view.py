@@ -55,6 +55,7 @@ def _rows(
 ) -> list[tuple[str, str]]:
     rows = [
         ("network", _network_words(manifest.network)),
+        *([("columns", f"x holds {manifest.network['columns']}")] if "columns" in manifest.network else []),
         *((name, str(manifest.network[name])) for name in _ORIGIN if name in manifest.network),
         ("parameters", f"{facts.parameters:,} numbers stored in the graph, {manifest.precision}"),
         ("states", ", ".join(pair.input for pair in manifest.graph.state) or "none: nothing is carried between chunks"),
@@ -104,7 +105,7 @@ def answers_for(graph: GraphSignature) -> str | None:
 def _network_words(network: Mapping[str, Any]) -> str:
     """Return the exporter's description as it stands; nothing depends on it."""
     kind = str(network.get("kind", "unknown"))
-    told = {"kind", *_ORIGIN}
+    told = {"kind", "columns", *_ORIGIN}
     shown = {name: value for name, value in network.items() if name not in told and value not in (None, {}, 0.0, False)}
     return f"{kind} ({', '.join(f'{name} {value}' for name, value in sorted(shown.items()))})"
 

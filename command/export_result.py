@@ -95,19 +95,7 @@ def print_result(result: ExportResult, elapsed_s: float, terminal: Terminal) -> 
         (f"layer {number}", f"{cell} -> {operator} ({_manner(operator)}), {_where(path)}")
         for number, (path, cell, operator) in enumerate(result.layers)
     ]
-    if "gates" in manifest.network:
-        rows.append(("gates", f"in {manifest.network['gates']}, products and what is kept of a state in float32"))
-    if "mask" in manifest.network:
-        rows.append(("mask", str(manifest.network["mask"])))
-    least = manifest.graph.least_steps
-    if least > 1:
-        said = f"for {least - 1} {result.said_to_fewer}"
-        rows.append(("steps", f"at least {least}, so no state is carried; {said}"))
-    if (answers := answers_for(manifest.graph)) is not None:
-        rows.append(("answers", answers))
-    if "answer" in manifest.network:
-        rows.append(("answer", f"side by side: {manifest.network['answer']}"))
-    rows += [*result.exchanges, *summary_rows(report)]
+    rows += [*_found(result), *result.exchanges, *summary_rows(report)]
     rows.append(("took", f"{elapsed_s:.1f} s, {memory_mib:.0f} MiB of memory at the most"))
     terminal.pairs(rows)
     terminal.say()
@@ -121,6 +109,26 @@ def print_result(result: ExportResult, elapsed_s: float, terminal: Terminal) -> 
             "moves its outputs beyond use there, and float32 means little whoever computes it; the bundle was written"
         )
     terminal.answer(_answer(result, elapsed_s, memory_mib))
+
+
+def _found(result: ExportResult) -> list[Row]:
+    """Return what was found of a stranger's module that people may want to hold against what they meant."""
+    network, graph = result.manifest.network, result.manifest.graph
+    rows: list[Row] = []
+    if "gates" in network:
+        rows.append(("gates", f"in {network['gates']}, products and what is kept of a state in float32"))
+    if "columns" in network:
+        rows.append(("columns", f"x holds {network['columns']}"))
+    if "mask" in network:
+        rows.append(("mask", str(network["mask"])))
+    if graph.least_steps > 1:
+        said = f"for {graph.least_steps - 1} {result.said_to_fewer}"
+        rows.append(("steps", f"at least {graph.least_steps}, so no state is carried; {said}"))
+    if (answers := answers_for(graph)) is not None:
+        rows.append(("answers", answers))
+    if "answer" in network:
+        rows.append(("answer", f"side by side: {network['answer']}"))
+    return rows
 
 
 def _left_out_words(result: ExportResult) -> str:
@@ -145,6 +153,7 @@ def _answer(result: ExportResult, elapsed_s: float, memory_mib: float) -> dict[s
         "weights": result.weights,
         "labels": manifest.labels,
         "least_steps": manifest.graph.least_steps,
+        "columns": manifest.network.get("columns"),
         "answer_shape": manifest.graph.outputs[0].shape,
         "operators": manifest.operators,
         "layers": [{"path": path, "cell": cell, "operator": operator} for path, cell, operator in result.layers],
