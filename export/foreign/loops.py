@@ -1,7 +1,7 @@
 """A foreign module with recurrent layers and, beside them, a loop over time in its own forward: both are rolled up.
 
 Rules of this file: whether there is such a loop is seen on runs; where it cannot be rolled up, the layers are exchanged
-as if there were none, and the capture says what is wrong.
+as if there were none, and the capture says what is wrong, unless the loop calls a layer.
 """
 
 from collections.abc import Callable, Mapping
@@ -33,7 +33,19 @@ def foreign_network(
     try:
         return ForeignNetwork(module, told, width, answer, takes_tokens=takes_tokens, writes_out=True)
     except ExportError:
+        if _runs_layers_in_a_loop(network):
+            raise  # it says why; the capture could only say that time is frozen
         return network
+
+
+@torch.no_grad()
+def _runs_layers_in_a_loop(network: ForeignNetwork) -> bool:
+    """Whether a recurrent layer is called more often for more steps, so that its loop is not its own."""
+    found = []
+    for steps in network.probe_steps:
+        network.call(example(network, steps))
+        found.append(dict(network.carry.calls))
+    return found[0] != found[1]
 
 
 @torch.no_grad()

@@ -126,9 +126,11 @@ class ForeignNetwork(ForeignCall):
         try:
             rolled = roll(module, as_written, self.own_roles, self.own_answer, self.carry, tried, **how)
         except UnsupportedLayerError as err:
+            found = "has no recurrent layer, expected nn.LSTM, nn.GRU, a layer of cellgate.model or a loop over time"
+            if as_written is not module:
+                found = "runs its recurrent layers in a loop over time, expected one"
             raise UnsupportedLayerError(
-                f"{type(module).__name__} has no recurrent layer, expected nn.LSTM, nn.GRU, a layer of cellgate.model "
-                f"or a loop over time that cellgate could prove equal to its own: {err}"
+                f"{type(module).__name__} {found} that cellgate could prove equal to its own: {err}"
             ) from err
         self.module, self.roles, self.answer = rolled.module, Roles(sequence="input"), Answer()
         self.stays_on_cpu = rolled.stays_on_cpu

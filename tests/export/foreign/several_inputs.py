@@ -149,3 +149,24 @@ class Places(nn.Module):
     def forward(self, x: Tensor, place: Tensor) -> Tensor:
         where = torch.cat([self.site(place[:, 0]), self.kind(place[:, 1])], 1)
         return self.rnn(torch.cat([x, where.unsqueeze(1).expand(-1, x.size(1), -1)], 2))[0]  # type: ignore[no-any-return]
+
+
+class Resets(nn.Module):
+    """A layer in a loop over time, whose state begins anew where an episode does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn, self.head = nn.GRU(5, 6), nn.Linear(6, 3)
+
+    def forward(self, obs: Tensor, masks: Tensor, hidden: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        h = obs.new_zeros(1, obs.size(0), 6) if hidden is None else hidden
+        said = []
+        for step, mask in zip(obs.transpose(0, 1), masks.transpose(0, 1), strict=True):
+            y, h = self.rnn(step.unsqueeze(0), h * mask.view(1, -1, 1))
+            said.append(y)
+        return self.head(torch.cat(said)).transpose(0, 1), h
+
+
+class NeedsItsState(Resets):
+    def forward(self, obs: Tensor, masks: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        return super().forward(obs, masks, hidden)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cellgate.export.errors import SignatureError, SourceError
+from cellgate.export.errors import SignatureError, SourceError, UnsupportedLayerError
 from cellgate.export.exportable import Exportable, prepare
 from cellgate.export.foreign.columns import read_columns
 from cellgate.export.options import ExportOptions
@@ -17,7 +17,21 @@ from cellgate.export.proof.verify import VerifyOptions
 from cellgate.export.torchscript import export_torchscript
 from cellgate.model import SequenceModel
 
-from .several_inputs import Acts, Aged, Answered, ByPlace, Decayed, Filled, Mixed, Places, Speaker, Steps, StepsFirst
+from .several_inputs import (
+    Acts,
+    Aged,
+    Answered,
+    ByPlace,
+    Decayed,
+    Filled,
+    Mixed,
+    NeedsItsState,
+    Places,
+    Resets,
+    Speaker,
+    Steps,
+    StepsFirst,
+)
 
 pytestmark = pytest.mark.long
 
@@ -149,6 +163,20 @@ def test_state_stays_an_argument_of_its_own(exported: Any, module: nn.Module, co
     assert [pair.input for pair in graph.exportable.signature.state] == ["h0", "c0"]
     assert graph.largest_difference() < 2e-6
     assert export_torchscript(graph.exportable).reason == ""
+
+
+def test_layer_in_a_loop_that_needs_its_state_is_told_why_and_the_remedy_works(exported: Any) -> None:
+    with pytest.raises(
+        UnsupportedLayerError, match=r"runs its recurrent layers in a loop .* needs hidden.*default None"
+    ):
+        prepared(NeedsItsState(), "obs=5,masks=1:2")
+
+    module = Resets().eval()
+    obs, masks = torch.randn(B, T, 5), torch.tensor([[1.0] * T, [1, 1, 0, 1, 1, 0], [0, 1, 1, 1, 0, 1]])
+    actual = run(exported, prepared(module, "obs=5,masks=1:2"), side_by_side(obs, masks))
+
+    with torch.no_grad():
+        np.testing.assert_allclose(actual, module(obs, masks)[0].numpy(), atol=2e-6)
 
 
 @pytest.mark.parametrize("case", ["B5-T17-ragged", "B2-T24-saturated", "laws-alone"])
