@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+COLUMN_NAME: Final = r"[^\W\d]\w{0,127}"  # of an argument in Python
 Values = Literal["any", "not negative", "whole", "mark"]
 VALUES: Final[tuple[Values, ...]] = ("any", "not negative", "whole", "mark")
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 from .axes import AXIS_PATTERN
-from .columns import VALUES, ColumnSpec
+from .columns import COLUMN_NAME, VALUES, ColumnSpec
 from .errors import ManifestError
 from .json_field import JsonField
 from .manifest import (
@@ -166,7 +166,7 @@ def _signature(field: JsonField, version: int) -> GraphSignature:
 def _column(field: JsonField) -> ColumnSpec:
     member = field.record(ColumnSpec)
     return ColumnSpec(
-        name=member["name"].text(NAME_PATTERN),
+        name=member["name"].text(COLUMN_NAME),
         width=member["width"].integer(1, _MAX_INT32),
         values=member["values"].choice(VALUES),
         counts=tuple(item.integer(1, _MAX_INT32) for item in member["counts"].items()),

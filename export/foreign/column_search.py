@@ -6,7 +6,7 @@ the first with which the module runs is taken, and what follows holds it against
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import product
+from itertools import islice, product
 from typing import Final
 
 import torch
@@ -65,16 +65,27 @@ def cut_inputs(
 
 
 def _combined(columns: Sequence[Column]) -> Iterator[tuple[Column, ...]]:
-    """Yield forms for all arguments, those first that are nearest to the most usual of each."""
-    ranked = [list(enumerate(column.forms())) for column in columns]
-    sizes = 1
-    for forms in ranked:
-        sizes *= len(forms)
-    if sizes > _MOST_TRIED:  # of many arguments only what is told, and otherwise vectors
-        yield tuple(forms[0][1] for forms in ranked)
+    """Yield forms for all arguments: single columns alike, as several streams of tokens are; then all, by their ranks.
+
+    Those come first that are nearest to the most usual of each, and not all where there are too many.
+    """
+    forms = [[*column.forms()] for column in columns]
+    for rank in range(max(map(len, forms))):
+        alike = [rank if column.width == 1 and rank < len(of) else 0 for column, of in zip(columns, forms, strict=True)]
+        yield tuple(of[k] for of, k in zip(forms, alike, strict=True))
+    every = (ranks for total in range(sum(map(len, forms))) for ranks in _ranks([*map(len, forms)], total))
+    for ranks in islice(every, _MOST_TRIED):
+        yield tuple(of[k] for of, k in zip(forms, ranks, strict=True))
+
+
+def _ranks(sizes: Sequence[int], total: int) -> Iterator[tuple[int, ...]]:
+    """Yield numbers below each of ``sizes`` whose sum is ``total``."""
+    if not sizes:
+        yield from [()] if total == 0 else []
         return
-    for chosen in sorted(product(*ranked), key=lambda every: sum(rank for rank, _ in every)):
-        yield tuple(column for _, column in chosen)
+    for first in range(min(sizes[0], total + 1)):
+        if total - first <= sum(size - 1 for size in sizes[1:]):
+            yield from ((first, *rest) for rest in _ranks(sizes[1:], total - first))
 
 
 def _complaint(trial: ForeignCall, forms: Sequence[Column], layout: InputLayout) -> Exception | None:

@@ -15,14 +15,14 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from ...bundle.columns import ColumnSpec
+from ...bundle.columns import COLUMN_NAME, ColumnSpec
 from ..errors import SignatureError
 
 _FORM: Final = "NAME=WIDTH[:AXES][:DTYPE][:COUNT or abs]"
 _AXES: Final = ("BTI", "BT", "BI", "B")  # without I where an argument has no axis for its single column
 _DTYPES: Final = {"float32": torch.float32, "int64": torch.int64, "bool": torch.bool}
 _COLUMN: Final = re.compile(
-    rf"(?P<name>[^\W\d]\w*)=(?P<width>[1-9]\d{{0,5}})(?::(?P<axes>{'|'.join(_AXES)}))?"
+    rf"(?P<name>{COLUMN_NAME})=(?P<width>[1-9]\d{{0,5}})(?::(?P<axes>{'|'.join(_AXES)}))?"
     rf"(?::(?P<dtype>{'|'.join(_DTYPES)}))?(?::(?:(?P<counts>[1-9]\d{{0,7}}(?:/[1-9]\d{{0,7}})*)|(?P<magnitude>abs)))?"
 )
 NARROWER: Final = (

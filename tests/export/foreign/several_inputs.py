@@ -170,3 +170,25 @@ class Resets(nn.Module):
 class NeedsItsState(Resets):
     def forward(self, obs: Tensor, masks: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         return super().forward(obs, masks, hidden)
+
+
+class Streams(nn.Module):
+    """Vectors and up to six streams of tokens, each with a table of its own."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.tables = nn.ModuleList(nn.Embedding(3 + k, 2) for k in range(count))
+        self.rnn = nn.GRU(3 + 2 * count, 4, batch_first=True)
+
+    def forward(
+        self,
+        x: Tensor,
+        a: Tensor,
+        b: Tensor,
+        c: Tensor | None = None,
+        d: Tensor | None = None,
+        e: Tensor | None = None,
+        f: Tensor | None = None,
+    ) -> Tensor:
+        given = zip(self.tables, (a, b, c, d, e, f), strict=False)
+        return self.rnn(torch.cat([x, *(table(tokens) for table, tokens in given)], -1))[0]  # type: ignore[no-any-return]

@@ -8,14 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cellgate.export.errors import SignatureError, SourceError, UnsupportedLayerError
+from cellgate.export.errors import UnsupportedLayerError
 from cellgate.export.exportable import Exportable, prepare
 from cellgate.export.foreign.columns import read_columns
 from cellgate.export.options import ExportOptions
 from cellgate.export.pipeline import build, verify_artefacts
 from cellgate.export.proof.verify import VerifyOptions
 from cellgate.export.torchscript import export_torchscript
-from cellgate.model import SequenceModel
 
 from .several_inputs import (
     Acts,
@@ -31,6 +30,7 @@ from .several_inputs import (
     Speaker,
     Steps,
     StepsFirst,
+    Streams,
 )
 
 pytestmark = pytest.mark.long
@@ -189,45 +189,6 @@ def test_every_form_of_it_is_compared_like_that_of_any_network(case: str) -> Non
     assert "torchscript" in {leg.name for leg in report.legs if not leg.complaint}
 
 
-@pytest.mark.parametrize(
-    ("module", "columns", "how", "sentence"),
-    [
-        pytest.param(Mixed(), "x=3,dt=1", {}, r"no argument 'dt' for --columns, expected one of x,", id="name"),
-        pytest.param(
-            Mixed(), "x=3,delta=1", {}, r"needs 'tokens', .*--columns x=3,delta=1,tokens=WIDTH,static=", id="one left"
-        ),
-        pytest.param(
-            Filled(),
-            "values=4,missing=3",
-            {},
-            r"runs with no form of its inputs \(--columns values \(4\).*it said RuntimeError.*; give another width",
-            id="width",
-        ),
-        pytest.param(
-            Answered(joint=True), "q=1,r=1", {}, r"for the highest numbers .* together.*kind=1:BT:int64:10", id="joint"
-        ),
-        pytest.param(Aged(), "x=3,age=1", {}, r"gives NaN for 1 step.*never negative.*x=3:abs", id="narrower"),
-        pytest.param(Mixed(), ALL, {"input_dim": 7}, "expected no --input-dim", id="width too"),
-        pytest.param(Mixed(), ALL, {"told": {"sequence": "x"}}, "no --argument sequence", id="part too"),
-    ],
-)
-def test_columns_that_do_not_fit_are_refused_with_what_does(
-    module: nn.Module, columns: str, how: dict[str, Any], sentence: str
-) -> None:
-    with pytest.raises(SignatureError, match=sentence):
-        prepared(module, columns, **how)
-
-
-def test_network_of_this_house_has_one_input() -> None:
-    with pytest.raises(SourceError, match="has one input, expected no --columns"):
-        prepared(SequenceModel(3, 4, 2), "x=3")
-
-
-def test_module_without_columns_is_told_of_them() -> None:
-    with pytest.raises(SignatureError, match=r"needs 'delta'.*--columns x=WIDTH,delta=WIDTH,tokens=WIDTH,static="):
-        prepare(Mixed())
-
-
 def test_columns_of_one_argument_are_counted_one_by_one(exported: Any) -> None:
     module = Places().eval()
     exportable = prepared(module, "x=2,place=2")
@@ -243,16 +204,11 @@ def test_columns_of_one_argument_are_counted_one_by_one(exported: Any) -> None:
     assert export_torchscript(exportable).reason == ""
 
 
-def test_dict_is_told_what_helps() -> None:
-    class Keyed(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.rnn = nn.GRU(3, 4, batch_first=True)
+@pytest.mark.parametrize("streams", [2, 6])
+def test_streams_of_tokens_are_found_however_many_they_are(streams: int) -> None:
+    module = Streams(streams).eval()
 
-        def forward(self, batch: dict[str, Tensor]) -> Tensor:
-            return self.rnn(batch["x"])[0]  # type: ignore[no-any-return]
+    exportable = prepared(module, ",".join(["x=3", *(f"{name}=1" for name in "abcdef"[:streams])]))
 
-    with pytest.raises(
-        SignatureError, match=r"\(--columns batch \(3\).*where forward takes a dict.*a module around it"
-    ):
-        prepared(Keyed(), "batch=3")
+    assert exportable.description["columns"].endswith(f"(1, [B, T], whole numbers 0 to {streams + 1})")
+    assert len(exportable.signature.columns) == streams + 1
