@@ -47,6 +47,23 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
         help="in which your cell's chunk(4, 1) has the gates, as input,forget,output,cell; for a checkpoint of a "
         "hand-written cell given without its class, and required there; default: what the class or the file says",
     )
+    _add_forward(parser)
+    parser.add_argument(
+        "--case",
+        metavar="ID",
+        help="run one case of the comparison alone, show every implementation, and write nothing; default: all cases",
+    )
+    parser.add_argument(
+        "--drift-steps",
+        type=whole_number(3, _MAX_DRIFT_STEPS),
+        default=DRIFT_STEPS,
+        metavar="N",
+        help=f"steps of the longest sequence compared, 3 .. {_MAX_DRIFT_STEPS}; default: {DRIFT_STEPS}",
+    )
+
+
+def _add_forward(parser: argparse.ArgumentParser) -> None:
+    """Add what says how a module's forward is called, and what of its answer is y."""
     parser.add_argument(
         "--argument",
         type=role,
@@ -67,7 +84,9 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
         "--columns",
         metavar="NAME=WIDTH,...",
         help="which arguments of your module's forward are cut out of one x, in the order in which x has them, and how "
-        "many columns each has, as x=3,delta=1 (docs/modules.md, several inputs); default: one argument is x",
+        "many columns each has, as x=3,delta=1; behind the width axes (BTI, BT, BI, B), dtype (float32, int64, bool), "
+        "how many whole numbers, or abs may be told, as kind=1:BT:int64:10,delta=1:abs (docs/modules.md, "
+        "several inputs); default: one argument is x",
     )
     parser.add_argument(
         "--answer",
@@ -75,18 +94,6 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
         help="which of the tensors that your module's forward returns is y: its key, field or place (from 0 on), those "
         "on the way to it before it with dots (hidden.0); several joined by commas stand side by side; default: the "
         "first",
-    )
-    parser.add_argument(
-        "--case",
-        metavar="ID",
-        help="run one case of the comparison alone, show every implementation, and write nothing; default: all cases",
-    )
-    parser.add_argument(
-        "--drift-steps",
-        type=whole_number(3, _MAX_DRIFT_STEPS),
-        default=DRIFT_STEPS,
-        metavar="N",
-        help=f"steps of the longest sequence compared, 3 .. {_MAX_DRIFT_STEPS}; default: {DRIFT_STEPS}",
     )
 
 

@@ -44,7 +44,7 @@ def cut_inputs(
         then has the first.
 
     Raises:
-        SignatureError: it has no such argument, or its whole numbers are limited in a way that no run tells.
+        SignatureError: it has no such argument, or no run tells how many whole numbers there are.
     """
     trial = ForeignCall(CutInputs(module, columns), told, answer)
     trial.find_stacks()
@@ -57,11 +57,14 @@ def cut_inputs(
             return CutInputs(module, counted, layout.axes.index("T")), None
         complaint = complaint or err
     assert complaint is not None
-    return CutInputs(module, first), SignatureError(
+    refusal = SignatureError(
         f"{type(module).__name__}.forward runs with no form of its inputs (--columns {said(first)} and others tried); "
-        f"it said {said_by(complaint)}; {takes_something_else(said_by(complaint))}give another width, or say the axes "
-        "and the dtype, as delta=1:BT or kind=1:BT:int64:10"
+        f"it said {said_by(complaint)}; {takes_something_else(said_by(complaint))}give another width, or say the axes, "
+        "the dtype and how many whole numbers there are, as delta=1:BT or kind=1:BT:int64:10"
     )
+    if _at_zero(first) != tuple(first):  # how many there are can only be found where it runs
+        raise refusal
+    return CutInputs(module, first), refusal
 
 
 def _combined(columns: Sequence[Column]) -> Iterator[tuple[Column, ...]]:
@@ -88,10 +91,18 @@ def _ranks(sizes: Sequence[int], total: int) -> Iterator[tuple[int, ...]]:
             yield from ((first, *rest) for rest in _ranks(sizes[1:], total - first))
 
 
+def _at_zero(forms: Sequence[Column]) -> tuple[Column, ...]:
+    """Return forms that can be run: whole numbers of which it is not known how many there are, are all 0."""
+    return tuple(
+        replace(column, counts=(1,)) if column.dtype == torch.int64 and column.counts is None else column
+        for column in forms
+    )
+
+
 def _complaint(trial: ForeignCall, forms: Sequence[Column], layout: InputLayout) -> Exception | None:
     """Return why the module does not run so, row beside row; None where it does."""
     assert isinstance(trial.module, CutInputs)
-    trial.module.columns, trial.module.time_axis = tuple(forms), layout.axes.index("T")
+    trial.module.columns, trial.module.time_axis = _at_zero(forms), layout.axes.index("T")
     trial.input_layout, trial.input_dim = layout, trial.module.width
     states = [trial.state_form]
     if trial.roles.needs_state:
@@ -142,7 +153,7 @@ def _most(trial: ForeignCall, forms: Sequence[Column], k: int, place: int) -> in
 
     def runs(count: int) -> bool:
         counts = tuple(count if column == place else 1 for column in range(forms[k].width))
-        return _run_at_highest(trial, [*forms[:k], replace(forms[k], counts=counts), *forms[k + 1 :]])
+        return _run_at_highest(trial, _at_zero([*forms[:k], replace(forms[k], counts=counts), *forms[k + 1 :]]))
 
     runs_for = 1
     while runs_for < _UNLIMITED and runs(2 * runs_for):

@@ -63,9 +63,9 @@ class Column:
         said = [str(self.width), *([f"[{shape}]"] if self.axes not in {None, "BTI"} else [])]
         said += ["of the first step"] if self.axes is not None and "T" not in self.axes else []
         if self.dtype == torch.bool:
-            said.append("true above 0.5")
+            said.append("0 or 1")
         if self.magnitude:
-            said.append("its magnitude")
+            said.append("never negative")
         if self.dtype == torch.int64 or self.counts is not None:
             limits = [f"0 to {n - 1}" if n < ANY_NUMBER else "any" for n in self.counts or (ANY_NUMBER,)]
             said.append("whole numbers" + f" {', '.join(limits)}" * (limits != ["any"]))
@@ -73,11 +73,11 @@ class Column:
 
     @property
     def spec(self) -> ColumnSpec:
-        """What a server is told of it; its form is known."""
+        """What a server is told of it; its form is known, and how many whole numbers there are."""
         if self.dtype == torch.bool:
             return ColumnSpec(name=self.name, width=self.width, values="mark")
         if self.dtype == torch.int64 or self.counts is not None:
-            return ColumnSpec(name=self.name, width=self.width, values="whole", counts=self.counts or (ANY_NUMBER,))
+            return ColumnSpec(name=self.name, width=self.width, values="whole", counts=self._known_counts)
         return ColumnSpec(name=self.name, width=self.width, values="not negative" if self.magnitude else "any")
 
     def forms(self) -> Iterator["Column"]:
@@ -108,9 +108,14 @@ class Column:
         if self.dtype == torch.int64 or self.counts is not None:
             part = part.round()
             parts = [part if few is None else part[..., few : few + 1] for few in self._counted_apart]
-            parts = [one.clamp(0, n - 1) for one, n in zip(parts, self.counts or (1,), strict=True)]
+            parts = [one.clamp(0, n - 1) for one, n in zip(parts, self._known_counts, strict=True)]
             part = parts[0] if len(parts) == 1 else torch.cat(parts, -1)
         return part.long() if self.dtype == torch.int64 else part
+
+    @property
+    def _known_counts(self) -> tuple[int, ...]:
+        assert self.counts is not None, f"how many whole numbers {self.name} has is not known"
+        return self.counts
 
     @property
     def _counted_apart(self) -> list[int | None]:
@@ -129,7 +134,7 @@ class Column:
         if self.dtype == torch.int64 or self.counts is not None:
             part += ".round()"
             parts = [part if few is None else f"{part}[..., {few}:{few + 1}]" for few in self._counted_apart]
-            parts = [f"{one}.clamp(0, {n - 1})" for one, n in zip(parts, self.counts or (1,), strict=True)]
+            parts = [f"{one}.clamp(0, {n - 1})" for one, n in zip(parts, self._known_counts, strict=True)]
             part = parts[0] if len(parts) == 1 else f"torch.cat([{', '.join(parts)}], -1)"
         return part + ".long()" * (self.dtype == torch.int64)
 

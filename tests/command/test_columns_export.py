@@ -48,7 +48,7 @@ def test_bundle_says_what_its_x_holds_and_is_verified_by_the_same_options(run, s
     np.save(tmp_path / "x.npy", x)
     refused = run("predict", tmp_path / "waits", "--input", tmp_path / "x.npy")
 
-    held = "columns      x holds values (2), there (2, whole numbers 0 to 1), ago (1, [B, T], its magnitude)"
+    held = "columns      x holds values (2), there (2, whole numbers 0 to 1), ago (1, [B, T], never negative)"
     assert held in shown.out
     assert held.replace("      ", "     ") in done.out
     assert again.status == 0, again.err

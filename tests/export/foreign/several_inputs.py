@@ -192,3 +192,14 @@ class Streams(nn.Module):
     ) -> Tensor:
         given = zip(self.tables, (a, b, c, d, e, f), strict=False)
         return self.rnn(torch.cat([x, *(table(tokens) for table, tokens in given)], -1))[0]  # type: ignore[no-any-return]
+
+
+class Chooses(nn.Module):
+    """One step a call, with the choice before as a whole number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.cell = nn.Embedding(4, 2), nn.GRUCell(3 + 2, 5)
+
+    def forward(self, obs: Tensor, before: Tensor, h: Tensor) -> Tensor:
+        return self.cell(torch.cat([obs, self.table(before)], 1), h)  # type: ignore[no-any-return]

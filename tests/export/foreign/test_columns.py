@@ -112,6 +112,6 @@ def test_it_is_said_what_x_holds() -> None:
 
     assert said(columns) == (
         "x (3), kind (1, [B, T], whole numbers 0 to 9), any (1, [B, T], whole numbers), "
-        "on (2, [B, 2], of the first step, true above 0.5), delta (1, its magnitude), "
+        "on (2, [B, 2], of the first step, 0 or 1), delta (1, never negative), "
         "place (2, [B, 2], of the first step, whole numbers 0 to 4, 0 to 2)"
     )

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cellgate.export.errors import UnsupportedLayerError
+from cellgate.export.errors import SignatureError, UnsupportedLayerError
 from cellgate.export.exportable import Exportable, prepare
 from cellgate.export.foreign.columns import read_columns
 from cellgate.export.options import ExportOptions
@@ -21,6 +21,7 @@ from .several_inputs import (
     Aged,
     Answered,
     ByPlace,
+    Chooses,
     Decayed,
     Filled,
     Mixed,
@@ -163,6 +164,20 @@ def test_state_stays_an_argument_of_its_own(exported: Any, module: nn.Module, co
     assert [pair.input for pair in graph.exportable.signature.state] == ["h0", "c0"]
     assert graph.largest_difference() < 2e-6
     assert export_torchscript(graph.exportable).reason == ""
+
+
+def test_whole_numbers_of_a_single_step_are_told_how_many_they_are_or_refused() -> None:
+    module = Chooses().eval()
+    with pytest.raises(SignatureError, match=r"and how many whole numbers there are, as .*kind=1:BT:int64:10"):
+        prepared(module, "obs=3,before=1:BT:int64")
+
+    network = prepared(module, "obs=3,before=1:BT:int64:4").network
+    obs, before, h = torch.randn(B, T, 3), torch.arange(B * T).view(B, T) % 4, torch.zeros(B, 5)
+    with torch.no_grad():
+        actual = network(side_by_side(obs, before))[0]
+        for t in range(T):
+            h = module(obs[:, t], before[:, t], h)
+            torch.testing.assert_close(actual[:, t], h)
 
 
 def test_layer_in_a_loop_that_needs_its_state_is_told_why_and_the_remedy_works(exported: Any) -> None:
