@@ -57,6 +57,7 @@ def test_bundle_says_what_its_x_holds_and_is_verified_by_the_same_options(run, s
     assert "expected whole numbers in 0 .. 1 in the columns of there, found 0.5 at [0, 1, 3]" in refused.err
 
 
+@pytest.mark.no_cover
 def test_other_columns_than_the_bundle_s_are_told(run, source, tmp_path):
     done = run("export", source, "--out", tmp_path / "waits", *COLUMNS, *QUICK)
     other = run("verify", tmp_path / "waits", "--source", source, "--columns", "values=2,there=2:3,ago=1:abs")

@@ -203,6 +203,7 @@ def test_overwrite_replaces_a_bundle(run, classifier, tmp_path):
     assert (manifest.name, manifest.version, manifest.labels) == ("tiny", 2, ("a", "b"))
 
 
+@pytest.mark.no_cover
 @pytest.mark.slow
 def test_gates_in_float64_are_told_wherever_the_bundle_is_shown(run, networks, tmp_path):
     source = (f"{networks / 'networks.py'}:classifier", "--weights", networks / "weights.safetensors")

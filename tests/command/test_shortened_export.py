@@ -9,7 +9,7 @@ from torch import nn
 
 from cellgate.bundle.reader import read_bundle
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.no_cover]
 
 QUICK = ("--drift-steps", "50", "--threads", "1")
 FILE = """

@@ -8,7 +8,7 @@ import torch
 
 from cellgate.bundle.reader import read_bundle
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.no_cover]
 
 QUICK = ("--drift-steps", "50", "--threads", "1", "--labels", "low,high")
 FILE = """

@@ -14,7 +14,7 @@ from cellgate.export.pipeline import build, verify_artefacts
 from cellgate.export.proof.verify import VerifyOptions
 from cellgate.model import SequenceModel
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.no_cover]
 
 I, H = 5, 6
 
@@ -62,7 +62,6 @@ class Loop(nn.Module):
         return torch.stack(seen, 1)
 
 
-@pytest.mark.covering("float64-gates")
 @pytest.mark.parametrize("wide", [False, True], ids=["float32", "float64-gates"])
 def test_cell_is_verified_from_large_states_and_saturated_gates(wide: bool) -> None:
     options = ExportOptions(name="slstm", float64_gates=wide, verify=VerifyOptions(drift_steps=300, threads=1))

@@ -59,6 +59,7 @@ def test_answer_for_fewer_steps_is_read_back_by_the_name_of_its_axis(tmp_path):
     assert verify_onnx(tmp_path / "m.onnx", source, QUICK)[0].verdict == "equivalent"
 
 
+@pytest.mark.no_cover
 def test_states_of_any_name_are_read_back_each_with_its_output(tmp_path):
     class Own(nn.Module):
         def __init__(self, input_dim, hidden_dim):

@@ -32,6 +32,7 @@ def network() -> SequenceModel:
     return SequenceModel(3, 4, 2, reads="last_step").eval()
 
 
+@pytest.mark.no_cover
 def test_bundle_is_written_and_reads_back_with_what_was_exported(network: SequenceModel, tmp_path: Path) -> None:
     said: list[tuple[str, int, int]] = []
     options = ExportOptions(name="tiny", version=3, labels=("no", "yes"), verify=QUICK)
@@ -107,6 +108,7 @@ class TimedMemory(nn.Module):
         return torch.stack(seen, 1)
 
 
+@pytest.mark.no_cover
 def test_gates_that_onnxruntime_computes_less_exactly_are_told_what_helps_and_it_does(tmp_path: Path) -> None:
     options = ExportOptions(name="timed", input_dim=6, verify=replace(QUICK, only_case="B2-T24-saturated"))
     torch.manual_seed(1)
@@ -191,6 +193,7 @@ class Padding(nn.Module):
         return y[:, -1]
 
 
+@pytest.mark.no_cover
 def test_a_graph_that_stops_is_told_once_and_by_whom(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(NotEquivalentError, match=r"in case B1-T1 onnxruntime: stopped with InvalidArgument: .* run "):
         export_bundle(Padding(), tmp_path / "padding", ExportOptions(name="padding"))

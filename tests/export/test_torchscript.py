@@ -174,6 +174,7 @@ def test_weight_that_a_norm_computes_is_compiled_as_what_it_is() -> None:
     assert report.verdict == "equivalent"
 
 
+@pytest.mark.covering("head")
 @pytest.mark.parametrize(
     ("make", "said"),
     [

@@ -82,6 +82,7 @@ def test_variant_stands_in_the_bundle_with_its_own_rows_laws_and_digest(tmp_path
     assert f"gives the same alone and among other rows ({SCAN})" in page
 
 
+@pytest.mark.no_cover
 @pytest.mark.slow
 def test_variant_whose_laws_were_not_run_claims_no_bits(tmp_path):
     one_case = dataclasses.replace(OPTIONS, verify=VerifyOptions(only_case="B2-T2"))
@@ -90,6 +91,7 @@ def test_variant_whose_laws_were_not_run_claims_no_bits(tmp_path):
     assert [(v.file, v.bitwise_rows, v.bitwise_chunks) for v in done.manifest.variants] == [(SCAN, False, False)]
 
 
+@pytest.mark.no_cover
 @pytest.mark.slow
 def test_variant_that_computes_something_else_is_not_equivalent(peepholes):
     def off(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -66,6 +66,7 @@ class Loop(nn.Module):
         return self.returns(torch.stack(seen, 1), seen, h)
 
 
+@pytest.mark.covering("loop-dataclass")
 @pytest.mark.parametrize(
     ("net", "names"),
     [
@@ -130,6 +131,7 @@ def test_another_answer_is_taken_by_its_name(
     np.testing.assert_allclose(graph.run(x.numpy(), *lengths, *states)[0], expected, atol=2e-6)
 
 
+@pytest.mark.covering("number-beside-a-vector")
 @pytest.mark.parametrize(
     ("net", "names", "chosen", "columns"),
     [
@@ -259,6 +261,7 @@ def test_answer_of_a_wrong_shape_names_the_others(exported: Any) -> None:
     assert exported(net, answer="logits").largest_difference() < 2e-6
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("net", [Net(lambda y, _: (y.argmax(-1), y)), Loop(lambda y, *_: (y.argmax(-1), y))])
 def test_whole_numbers_are_no_answer_and_the_others_are_named(exported: Any, net: nn.Module) -> None:
     with pytest.raises(

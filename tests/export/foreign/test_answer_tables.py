@@ -160,6 +160,7 @@ class LastOf(nn.Module):
         return self.head(self.rnn(x)[0])[:, -self.count :]
 
 
+@pytest.mark.covering("6")
 @pytest.mark.parametrize("count", [6, 12, 100])
 def test_last_steps_are_a_table_however_many_they_are(exported: Any, count: int) -> None:
     module = LastOf(count)
@@ -194,6 +195,7 @@ def test_what_is_no_table_of_each_row_is_refused(module: nn.Module, complaint: s
         prepare(module)
 
 
+@pytest.mark.no_cover
 def test_table_of_an_onnx_file_is_read_back_and_verified(tmp_path: Any) -> None:
     exportable = prepare(Rolling())
     (tmp_path / "m.onnx").write_bytes(export_onnx(exportable))

@@ -15,6 +15,7 @@ from cellgate.export.proof.laws import take_steps
 
 pytestmark = [
     pytest.mark.long,
+    pytest.mark.no_cover,
     pytest.mark.skipif(torch.__version__ < "2.13", reason="torch 2.10 binds the length where it pools, and is refused"),
 ]
 
@@ -81,7 +82,6 @@ def conv(kernel: int, **options: Any) -> nn.Conv1d:
     return nn.Conv1d(I, C, kernel, **options)
 
 
-@pytest.mark.no_cover
 @pytest.mark.parametrize(
     ("module", "axis", "least"),
     [

@@ -106,6 +106,7 @@ def assert_graph_is_as_it_runs(graph: Any, module: nn.Module) -> None:
         assert float(np.abs(y[row, :count] - expected).max()) < 2e-6
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     "module", [Layers(), Loop(), AroundALoop()], ids=["around-a-layer", "in-a-loop", "in-the-body-of-a-scan"]
 )

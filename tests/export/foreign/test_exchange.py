@@ -54,6 +54,7 @@ class Loop(nn.Module):
         return torch.stack(outputs[::-1] if self.reverse else outputs, self.axis), state
 
 
+@pytest.mark.covering("tutorial")
 @pytest.mark.parametrize(
     ("layer", "operators"),
     [

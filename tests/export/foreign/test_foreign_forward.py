@@ -28,6 +28,7 @@ def flag(self: Any, x: Tensor, verbose: bool = False) -> Tensor:
     return self.rnn(x)[0]
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("forward", [keyword_only, positional_only, flag])
 def test_arguments_are_passed_as_the_module_takes_them(exported: Any, forward: Callable[..., Any]) -> None:
     assert exported(make(forward)).largest_difference([(2, 3)]) < 2e-6
@@ -119,6 +120,7 @@ def table_of_steps(self: Any, x: Tensor) -> Tensor:
     return self.rnn(x)[0] * torch.ones(x.size(1)).tolist()[0] + torch.zeros(int(x.size(1)), H)
 
 
+@pytest.mark.no_cover
 def test_loop_over_what_a_layer_gave_is_exported(exported: Any) -> None:
     module = make(loop_over_steps)
 

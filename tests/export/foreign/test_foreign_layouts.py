@@ -14,7 +14,7 @@ from cellgate.export.foreign.network import ForeignNetwork
 
 from .ragged_rows import H, I, assert_right_for_ragged_rows, module_with
 
-pytestmark = pytest.mark.plain_exporters
+pytestmark = [pytest.mark.plain_exporters, pytest.mark.no_cover]
 
 
 def flat(self: Any, x: Tensor) -> Tensor:
@@ -57,7 +57,6 @@ def last_with_its_axis(self: Any, x: Tensor) -> Tensor:
     return self.rnn(x)[0][:, -1:]
 
 
-@pytest.mark.covering("state-as-it-is")
 @pytest.mark.parametrize(
     ("forward", "shape"),
     [

@@ -120,6 +120,7 @@ def test_module_of_one_sequence_at_a_time_takes_a_mask(exported: Any) -> None:
     assert graph.largest_difference([(3, 6)]) < 2e-6
 
 
+@pytest.mark.no_cover
 def test_a_mask_hides_padding_before_a_convolution_and_behind_a_stride_counts_the_steps(exported: Any) -> None:
     class Fronted(nn.Module):
         def __init__(self) -> None:
@@ -197,6 +198,7 @@ def test_a_mask_with_a_default_that_forward_cannot_do_without_is_given() -> None
     assert "made from lengths: bool [B, T]" in form_of(made(forward))
 
 
+@pytest.mark.no_cover
 def test_a_mark_for_each_row_is_not_taken_for_one_for_each_step() -> None:
     with pytest.raises(SignatureError, match=r"runs for no input width .* with a mask of a mark for each step"):
         prepare(made(lambda self, x, mask: self.head(self.rnn(x)[0][:, -1]) * mask[:, None]))

@@ -240,6 +240,7 @@ def test_layer_that_runs_twice_carries_no_state(exported: Any) -> None:
     assert_equal_to_module_row_by_row(module, graph)
 
 
+@pytest.mark.covering("two-both-ways")
 @pytest.mark.parametrize(
     "options",
     [

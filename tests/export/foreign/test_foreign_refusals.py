@@ -121,6 +121,7 @@ def test_module_is_refused_with_the_reason(forward: Callable[..., Any], complain
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     "forward",
     [
@@ -223,6 +224,7 @@ class Packs(nn.Module):
         return pad_packed_sequence(self.rnn(packed)[0], batch_first=True)[0]
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     "plain",
     [

@@ -36,6 +36,7 @@ def state_ignored(self: Any, x: Tensor, hidden: Any = None) -> Any:
     return self.rnn(x, (zeros, zeros))
 
 
+@pytest.mark.covering("state_of_rows")
 @pytest.mark.parametrize("forward", [state_pair, state_apart, state_of_rows, state_ignored])
 def test_state_argument_in_any_form_carries_the_state(exported: Any, forward: Callable[..., Any]) -> None:
     class Stateful(nn.Module):
@@ -89,6 +90,7 @@ class Packed(nn.Module):
         return y.sum(1) / lengths.unsqueeze(1) if self.reads == "mean" else y
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(("enforce_sorted", "reads"), [(True, "state"), (False, "steps"), (False, "mean")])
 def test_packing_module_takes_lengths_and_is_right_for_ragged_rows(
     exported: Any, enforce_sorted: bool, reads: str
@@ -128,6 +130,7 @@ class OverSteps(nn.Module):
         return torch.stack([self.net(step) for step in x.unbind(1)], 1)
 
 
+@pytest.mark.no_cover
 def test_single_steps_with_a_kept_state_are_refused_and_the_loop_around_them_works(exported: Any) -> None:
     said = r"takes a single step.* is torch\.stack\(\[self\.net\(step\) for step in x\.unbind\(1\)\], 1\)"
     with pytest.raises(SignatureError, match=said):

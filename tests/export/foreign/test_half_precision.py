@@ -14,6 +14,8 @@ from cellgate.export.graph.onnx_graph import export_onnx
 from cellgate.export.proof.graph_legs import RuntimeLeg
 from cellgate.model import SequenceModel
 
+pytestmark = pytest.mark.no_cover
+
 I, H = 4, 6
 
 

@@ -79,6 +79,7 @@ class JoinedCell(nn.Module):
         return torch.stack(seen, 1)
 
 
+@pytest.mark.covering("loop")
 @pytest.mark.parametrize(
     ("make", "shape"),
     [
@@ -108,6 +109,7 @@ def test_numbers_that_are_cut_into_frames_are_taken_as_numbers(exported: Any) ->
     assert abs(graph.run(x.numpy())[0] - expected).max() < 2e-6
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("told", [None, 7])
 def test_tokens_without_a_table_are_found_and_can_be_told(exported: Any, told: int | None) -> None:
     module = OneHot()
@@ -140,6 +142,7 @@ class OneHotLoop(nn.Module):
         return torch.stack(seen, 1)
 
 
+@pytest.mark.no_cover
 def test_loop_over_tokens_without_a_table_is_judged_in_float64(exported: Any) -> None:
     exportable = exported(OneHotLoop()).exportable
     inputs = make_inputs(Case(id="tokens", rows=2, steps=5, ragged=False, state="zero"), exportable.signature)

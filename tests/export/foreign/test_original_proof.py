@@ -59,6 +59,7 @@ class Around(nn.Module):
         return self.rnn(self.before(self, x))[0]  # type: ignore[no-any-return]
 
 
+@pytest.mark.covering("reset")
 @pytest.mark.parametrize(
     ("loop", "found"),
     [
@@ -139,6 +140,7 @@ def test_module_that_is_chaotic_in_float32_is_not_taken_for_another_one() -> Non
     assert isinstance(prepare(net).network, ForeignNetwork)
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     "before",
     [

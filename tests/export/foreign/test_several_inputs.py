@@ -101,6 +101,7 @@ ONES = torch.randint(0, 2, (B, T, 4), generator=NUMBERS)
 SPOKEN = torch.tensor([6, 0, 3])
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     ("module", "columns", "parts", "given"),
     [
@@ -194,6 +195,7 @@ def test_layer_in_a_loop_that_needs_its_state_is_told_why_and_the_remedy_works(e
         np.testing.assert_allclose(actual, module(obs, masks)[0].numpy(), atol=2e-6)
 
 
+@pytest.mark.covering("laws-alone")
 @pytest.mark.parametrize("case", ["B5-T17-ragged", "B2-T24-saturated", "laws-alone"])
 def test_every_form_of_it_is_compared_like_that_of_any_network(case: str) -> None:
     options = ExportOptions(name="mixed", columns=read_columns(ALL), verify=VerifyOptions(only_case=case))

@@ -147,6 +147,7 @@ def test_lengths_are_not_honoured_where_a_window_reaches_into_the_padding(export
     assert_right_alone_and_in_a_batch(graph, module)
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("module", [PackedUp(), PackedByCeilMode()], ids=lambda module: type(module).__name__)
 def test_lengths_are_not_honoured_where_they_are_right_only_for_what_the_stride_divides(
     exported: Any, module: nn.Module
@@ -207,6 +208,7 @@ def test_head_over_a_fixed_number_of_shortened_steps_is_refused_by_the_number_th
         prepare(module)
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     ("read", "complaint"),
     [

@@ -10,7 +10,7 @@ from cellgate.export.exportable import prepare
 
 from .ragged_rows import assert_right_for_ragged_rows
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.no_cover]
 
 I, H = 4, 6
 

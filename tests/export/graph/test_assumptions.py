@@ -101,6 +101,7 @@ class OtherForElevenRows(Segments):
         return -y if x.size(0) == 11 else y
 
 
+@pytest.mark.covering("remainder")
 @pytest.mark.parametrize(
     ("module", "width", "complaint"),
     [

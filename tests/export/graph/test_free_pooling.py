@@ -85,6 +85,7 @@ class OverAllSteps(nn.Module):
         return self.pool(y).squeeze(2)
 
 
+@pytest.mark.covering("mean")
 @pytest.mark.long
 @pytest.mark.parametrize(
     "pool",

@@ -18,7 +18,7 @@ def body_of(scan: onnx.NodeProto) -> onnx.GraphProto:
     return next(attribute.g for attribute in scan.attribute if attribute.name == "body")
 
 
-@pytest.mark.covering("projected")
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     ("options", "left"),
     [

@@ -78,6 +78,7 @@ class ThreeStates(nn.Module):
         return h * s[:, :1], [h, s, state[2] + 1.0]
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("reverse", [False, True])
 def test_cell_with_three_states_becomes_a_scan_in_both_directions(exported: Any, reverse: bool) -> None:
     graph = exported(LSTMLayer(ThreeStates, I, H, reverse=reverse))
@@ -88,6 +89,7 @@ def test_cell_with_three_states_becomes_a_scan_in_both_directions(exported: Any,
     assert graph.largest_difference() < 2e-6
 
 
+@pytest.mark.no_cover
 def test_directions_of_unlike_cells_become_a_scan_each(exported: Any) -> None:
     stack = RecurrentStack(LSTMCell, I, H, bidirectional=True)
     stack.layers[1].cell = LSTMCell(I, H, gate_activation="hard_sigmoid")
@@ -111,6 +113,7 @@ class Around(nn.Module):
         return self.same(y, state)[0]
 
 
+@pytest.mark.no_cover
 def test_stack_that_stands_at_two_places_is_lowered_once(exported: Any) -> None:
     module = Around()
     lowered, report = lower(module)
@@ -136,6 +139,7 @@ def test_all_lengths_t_and_no_padding_give_the_same_bits(exported: Any) -> None:
         assert expected.tobytes() == actual.tobytes()
 
 
+@pytest.mark.covering("options2")
 @pytest.mark.parametrize("options", [{}, {"cell": "LayerNormLSTMCell"}, {"cell": "GRUCell", "num_layers": 2}])
 def test_chunks_with_carried_state_give_the_bits_of_one_pass(exported: Any, options: dict[str, Any]) -> None:
     graph = exported(SequenceModel(I, H, 3, **options).eval())
@@ -151,6 +155,7 @@ def test_chunks_with_carried_state_give_the_bits_of_one_pass(exported: Any, opti
     assert [tensor.tobytes() for tensor in whole[1:]] == [tensor.tobytes() for tensor in state]
 
 
+@pytest.mark.no_cover
 def test_row_gives_the_same_bits_alone_and_in_a_batch_through_a_scan(exported: Any) -> None:
     graph = exported(SequenceModel(I, H, 3, cell="ProjectedLSTMCell", projection_dim=2).eval())
     x, _, h0, c0 = (tensor.numpy() for tensor in graph.exportable.example(5, 9))

@@ -23,6 +23,7 @@ class Net(nn.Module):
         return self.over_time(self.rnn(x)[0].sigmoid())
 
 
+@pytest.mark.covering("mode")
 @pytest.mark.parametrize(
     ("over_time", "sentence"),
     [
@@ -52,7 +53,7 @@ def carried(start: float, step: Callable[[Tensor, Tensor], Tensor]) -> Callable[
     return over_time
 
 
-@pytest.mark.covering("cummin")
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     ("start", "step", "function"),
     [

@@ -54,6 +54,7 @@ def models() -> dict[int, bytes]:
     return {number: export_onnx(prepare(make(number))) for number in (0, 1, 2)}
 
 
+@pytest.mark.no_cover
 def test_bytes_depend_neither_on_the_order_of_exports_nor_on_the_process(models: dict[int, bytes]) -> None:
     again = {number: export_onnx(prepare(make(number))) for number in (1, 0)}
     fresh = subprocess.run([sys.executable, "-c", MAKE + FRESH], capture_output=True, text=True, check=True, cwd="/")

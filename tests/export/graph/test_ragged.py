@@ -83,6 +83,7 @@ def replaced(packed: PackedSequence, data: Tensor) -> PackedSequence:
     return packed._replace(data=data)
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("again", [made_anew, replaced])
 def test_what_is_packed_may_be_mapped_and_packed_again(exported: Any, again: Any) -> None:
     module = Mapped(again).eval()

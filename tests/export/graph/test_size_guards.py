@@ -68,6 +68,7 @@ def by_tensor(net: Net, x: Tensor, lengths: Tensor) -> Tensor:
 _AS_TENSOR = r"take torch.tensor\(x.size\(1\)\) in the place of float"
 
 
+@pytest.mark.covering("table", "root-of-numpy")
 @pytest.mark.parametrize(
     ("forward", "complaint"),
     [
@@ -88,6 +89,7 @@ def test_size_that_is_bound_is_refused_with_what_helps(exported: Any, forward: A
     assert isinstance(caught.value, FrozenAxisError) or forward is by_numpys_root
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("forward", [all_rows, table_to_its_end, by_tensor])
 def test_what_helps_works(exported: Any, forward: Any) -> None:
     assert exported(Net(forward)).largest_difference() < 2e-6

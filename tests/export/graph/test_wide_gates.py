@@ -138,6 +138,7 @@ def squashed_by_onnxruntime(x: np.ndarray, *, wide: bool) -> np.ndarray:
     return y[0]
 
 
+@pytest.mark.no_cover
 def test_both_activations_are_right_to_the_last_bit_near_zero_too() -> None:
     x = np.linspace(-20.0, 20.0, 20_001, dtype=np.float32)
     exact = x.astype(np.float64)
@@ -206,6 +207,7 @@ class OddOperators(nn.Module):
         return new, new
 
 
+@pytest.mark.covering("odd-operators")
 @pytest.mark.parametrize(
     "network",
     [

@@ -191,12 +191,14 @@ class OneFewer(Decoder):
         return super().decode(x)[1:]
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("make", [Counted, TwoStepsBack, OneFewer])
 def test_decoder_whose_steps_differ_is_refused(make: Callable[[], nn.Module]) -> None:
     with pytest.raises(UnsupportedLayerError, match=r"depends on how many steps there are|not do the same in every"):
         prepare(make())
 
 
+@pytest.mark.no_cover
 def test_loop_beside_a_layer_that_cannot_be_rolled_up_is_told_as_before() -> None:
     class Both(Counted, BehindLayers):
         pass

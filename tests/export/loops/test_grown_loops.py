@@ -8,10 +8,9 @@ from torch import nn
 
 from .grown_loops import CountedList, GrownBackwards, GrownFromEmpty, GrownFromNothing, GrownTimeFirst, SummedList
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.no_cover]
 
 
-@pytest.mark.covering("GrownTimeFirst")
 @pytest.mark.parametrize("make", [GrownFromNothing, GrownFromEmpty, GrownTimeFirst, GrownBackwards])
 def test_a_tensor_that_grows_is_the_output_of_a_layer(exported: Any, make: Callable[[], nn.Module]) -> None:
     graph = exported(make())

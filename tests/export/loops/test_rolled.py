@@ -61,9 +61,7 @@ def first(result: Any) -> Tensor:
     return result if isinstance(result, Tensor) else result[0]
 
 
-@pytest.mark.covering(
-    "deep-both-ways", "integers-carried", "blocks", "slots-time-first", "slots-backwards", "layers-in-place"
-)
+@pytest.mark.covering("blocks", "slots-time-first")
 @pytest.mark.parametrize(
     ("make", "operators", "time_first"),
     [

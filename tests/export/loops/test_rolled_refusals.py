@@ -230,12 +230,14 @@ _ATTENDS = pytest.param(
 )
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("loop", [pytest.param(time_first_rows, id="contiguous"), _ATTENDS])
 def test_view_behind_a_loop_needs_no_layout_in_memory(exported: Any, loop: Callable[..., Any]) -> None:
     """Steps in a list lie in memory in another way than what a layer gives."""
     assert exported(Looped(loop)).largest_difference() < 2e-6
 
 
+@pytest.mark.no_cover
 @pytest.mark.skipif(torch.__version__ < "2.13", reason="torch 2.10 binds the length in attention, and is refused")
 def test_attention_between_two_loops_is_exported(exported: Any) -> None:
     graph = exported(Looped(attends))

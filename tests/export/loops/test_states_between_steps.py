@@ -9,7 +9,7 @@ from cellgate.export.exportable import prepare
 
 from .looped_modules import H, I
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.no_cover]
 
 
 class Episodes(nn.Module):

@@ -26,6 +26,7 @@ from .weights_in_code import (
 pytestmark = pytest.mark.long
 
 
+@pytest.mark.covering("batch-squeezed")
 @pytest.mark.parametrize(
     ("make", "operators", "time_first"),
     [

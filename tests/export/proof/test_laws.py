@@ -83,6 +83,7 @@ def test_a_right_leg_keeps_every_law(exportable):
     assert [law.comparisons for law in laws] == [7, 7, 3, 23 + 200]
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     ("leg", "broken"),
     [

@@ -184,6 +184,7 @@ def _shares(
     }
 
 
+@pytest.mark.no_cover
 @pytest.mark.slow
 @pytest.mark.parametrize("forget", [12.0, 17.0])
 def test_ten_thousand_steps_of_long_memory_are_bounded_and_right(forget):
@@ -197,6 +198,7 @@ def test_ten_thousand_steps_of_long_memory_are_bounded_and_right(forget):
     assert max(_shares(network, exportable, inputs, truth).values()) < 0.5
 
 
+@pytest.mark.no_cover
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "row", "error"),

@@ -115,6 +115,7 @@ def test_a_module_of_one_step_becomes_a_graph_of_any_number(
                 assert float(np.abs(a - b).max()) < 5e-6 * max(1.0, float(np.abs(b).max()))
 
 
+@pytest.mark.no_cover
 def test_a_counter_of_whole_numbers_is_a_state_of_its_own_width() -> None:
     class Counts(nn.Module):
         def __init__(self) -> None:

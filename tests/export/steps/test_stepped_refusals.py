@@ -73,6 +73,7 @@ def any_rows(net: GivenWords, token: Tensor, hidden: Tensor) -> Any:
     return net.head(said[0]), hidden
 
 
+@pytest.mark.covering("rows-mixed", "chance")
 @pytest.mark.parametrize(
     ("kind", "forward", "complaint", "mended"),
     [
@@ -93,6 +94,7 @@ def test_module_of_one_step_is_refused_and_the_remedy_works(
     assert prepare(kind(mended)).exchanges[0].was == "forward takes one step"
 
 
+@pytest.mark.no_cover
 def test_states_that_come_back_in_another_order_are_refused_and_the_remedy_works() -> None:
     class Crossed(FourStates):
         def __init__(self) -> None:

@@ -17,7 +17,7 @@ from cellgate.serve.settings import Settings
 
 from .supervised import BODY, INFER, PATIENCE_S, REQUESTS_OK, asking, scrape, supervised, suspended
 
-pytestmark = [pytest.mark.slow, pytest.mark.long]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.no_cover]
 
 
 def test_a_dead_engine_is_replaced_and_the_requests_in_it_are_told(place, log, make_work):

@@ -109,6 +109,7 @@ def test_a_bundle_that_kills_its_trial_is_refused_and_nobody_notices(folder, pla
     assert next_one.status_code == 200
 
 
+@pytest.mark.no_cover
 def test_without_a_trial_the_same_bundle_takes_the_engine_down(folder, place):
     add(folder, "at opening")
     with serving([place], repository=str(folder), trial_limit_s=0.0) as running:
@@ -137,6 +138,7 @@ def test_over_grpc_it_is_refused_in_the_same_words(folder, place):
     )
 
 
+@pytest.mark.no_cover
 def test_a_bundle_that_never_returns_is_refused_after_the_limit(folder, place):
     add(folder, "never returns")
     with serving([place], repository=str(folder), trial_limit_s=2.0) as running, Asking(running.url) as asking:
@@ -162,6 +164,7 @@ def test_a_load_goes_on_where_its_client_goes_away(folder, place):
     assert not is_there(trial)
 
 
+@pytest.mark.no_cover
 def test_of_two_loads_at_a_time_one_may_die_and_the_other_is_served(folder, place):
     add(folder, "in a run")
     with serving([place], repository=str(folder)) as running:
@@ -252,6 +255,7 @@ def kill_engines_at(monkeypatch):
     return begin
 
 
+@pytest.mark.no_cover
 def test_a_server_ends_where_each_engine_dies_of_a_current_bundle(place, log, kill_engines_at):
     with supervised(place) as watched:
         pids = (*watched.supervisor.frontend_pids, watched.supervisor.engine_pid)
@@ -265,6 +269,7 @@ def test_a_server_ends_where_each_engine_dies_of_a_current_bundle(place, log, ki
     assert not any(is_there(pid) for pid in pids)
 
 
+@pytest.mark.no_cover
 def test_a_server_does_without_a_replaced_bundle_of_which_each_engine_dies(folder, place, kill_engines_at, log):
     with serving([place], repository=str(folder)) as running:
         running.infer(X[:, :1], sequence_id=7, sequence_start=True, sequence_step=0)

@@ -17,7 +17,7 @@ from cellgate.serve.runtime.device_choice import open_runtime
 from ..small_network import H
 from .versions_server import INFER, PATIENCE_S, UNLOAD, X, body_of, serving, y_of
 
-pytestmark = [pytest.mark.slow, pytest.mark.long]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.no_cover]
 
 
 @pytest.fixture(scope="module")
