@@ -72,6 +72,7 @@ print(*(f'{folder}: {write(folder)}' for folder in ('/', '/srv', '/opt/cellgate'
     expect 'packages that must not be there' '' "$(inside python -c "
 from importlib.util import find_spec
 print(*(name for name in ('torch', 'onnx', 'onnxscript', 'pip', 'setuptools') if find_spec(name)))")"
+    expect 'its inner parts' compiled "$(inside cellgate --version | sed -n 's/.*, //p')"
     inside cellgate ready >/dev/null || fails 'the health command'
     passes 'the health command exits with 0'
     if inside cellgate ready http://127.0.0.1:9 2>/dev/null; then fails 'the health command, with nobody there'; fi

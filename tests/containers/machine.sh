@@ -83,13 +83,15 @@ prepare_images() {
 
 release() { (. /etc/os-release && echo "${SUITE:-$VERSION_CODENAME}"); }
 
-# Debian with Python, without manuals and translations, as the registry's slim images are.
+# Debian with Python and its headers, without manuals, translations and libraries to link, as the registry's slim images
+# are.
 make_base() {
     local mirror
     mirror=$(cat /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list 2>/dev/null |
         awk '!found && (/^URIs:/ || /^deb /) { print $2; found = 1 }' || true)
-    mmdebstrap --quiet --variant=minbase --include=python3,python3-venv,ca-certificates \
+    mmdebstrap --quiet --variant=minbase --include=python3,python3-dev,python3-venv,ca-certificates \
         --aptopt='Acquire::Languages "none"' --dpkgopt='path-exclude=/usr/share/doc/*' \
+        --dpkgopt='path-exclude=/usr/lib/*/libpython*.a' --dpkgopt='path-exclude=/usr/lib/python3*/config-*/*.a' \
         --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
         --customize-hook='ln -s /usr/bin/python3 "$1/usr/local/bin/python"' \
         "$(release)" "$work/base.tar" ${mirror:+"$mirror"}

@@ -47,6 +47,11 @@ def test_every_installation_is_held_by_the_constraints():
     assert all(base == "tools" for name, (base, _) in stages().items() if name not in ("tools", "image"))
 
 
+def test_a_compiler_is_in_no_stage_but_the_one_that_compiles():
+    assert [name for name, (_, body) in stages().items() if re.search(r"\bgcc\b", body)] == ["wheel"]
+    assert "export CELLGATE_COMPILE=1" in stages()["wheel"][1]
+
+
 def test_the_image_starts_and_stops_without_a_shell():
     _, body = stages()["image"]
 
