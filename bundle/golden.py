@@ -123,6 +123,8 @@ def _check_integers(case: GoldenCase, signature: GraphSignature, sizes: dict[str
     ranges = []
     if sizes["T"] < signature.least_steps:
         _refuse(f"{case.id}/in/{signature.sequence}", f"at least {signature.least_steps} steps", str(sizes["T"]))
+    if signature.most_steps is not None and sizes["T"] > signature.most_steps:
+        _refuse(f"{case.id}/in/{signature.sequence}", f"at most {signature.most_steps} steps", str(sizes["T"]))
     if signature.lengths is not None:
         ranges.append((signature.lengths, signature.least_steps, sizes["T"]))
     if signature.vocabulary_size is not None:

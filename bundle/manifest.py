@@ -13,12 +13,20 @@ from .axes import Axis, answer_sizes, fewer_steps
 from .columns import ColumnSpec
 
 # The oldest one that can say what a manifest says is written, so that servers that know no newer one take it.
-FORMAT_VERSION = WITH_COLUMNS = 6  # graph.columns, where the sequence is several inputs side by side
+FORMAT_VERSION = WITH_MOST_STEPS = 7  # graph.most_steps, for networks that take no longer sequence
+WITH_COLUMNS = 6  # graph.columns, where the sequence is several inputs side by side
 WITH_TABLES = 5  # y may have several sizes, such as [B, K, O]
 WITH_FEWER_STEPS = 4  # y may have fewer steps than the sequence
 WITH_LEAST_STEPS = 3  # graph.least_steps, for networks that need more than one step
 _WITHOUT_LEAST_STEPS = 2
-FORMAT_VERSIONS = (_WITHOUT_LEAST_STEPS, WITH_LEAST_STEPS, WITH_FEWER_STEPS, WITH_TABLES, WITH_COLUMNS)
+FORMAT_VERSIONS = (
+    _WITHOUT_LEAST_STEPS,
+    WITH_LEAST_STEPS,
+    WITH_FEWER_STEPS,
+    WITH_TABLES,
+    WITH_COLUMNS,
+    WITH_MOST_STEPS,
+)
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 
 DType = Literal["float32", "float16", "int32", "int64"]
@@ -55,6 +63,7 @@ class GraphSignature:
         vocabulary_size: tokens must be in 0 .. vocabulary_size - 1; None where the sequence input is float32.
         least_steps: fewest steps of a row, at least 1; 1 for a network with a state.
         columns: what the columns of the sequence hold, in order, where they are several inputs; else empty.
+        most_steps: most steps of a row, for a network that has no more positions than that; it has no state. None: any.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -65,6 +74,11 @@ class GraphSignature:
     vocabulary_size: int | None = None
     least_steps: int = 1
     columns: tuple[ColumnSpec, ...] = ()
+    most_steps: int | None = None
+
+    def at_most(self, steps: int) -> int:
+        """Return so many steps, or the most that the network takes, where they are fewer."""
+        return steps if self.most_steps is None else min(steps, self.most_steps)
 
 
 # Entries of the runtime's configuration that a bundle may set. Others open or write files that the bundle would name
@@ -206,6 +220,8 @@ class Manifest:
 
 
 def _oldest_version(graph: GraphSignature) -> int:
+    if graph.most_steps is not None:
+        return WITH_MOST_STEPS
     if graph.columns:
         return WITH_COLUMNS
     if graph.outputs and len(answer_sizes(graph.outputs[0].shape)) > 1:

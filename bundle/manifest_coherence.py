@@ -24,6 +24,8 @@ def check_coherence(manifest: Manifest) -> None:
             _contradiction(f"tolerances.{name}", "a number that is not negative", tolerance)
     if manifest.streamable and manifest.graph.least_steps > 1:
         _contradiction("streamable", "false where a chunk of one step is too short", manifest.streamable)
+    if manifest.streamable and manifest.graph.most_steps is not None:
+        _contradiction("streamable", "false where a sequence may be too long", manifest.streamable)
     steps = fewer_steps(manifest.graph.outputs[0].shape)
     if manifest.streamable and steps is not None:
         _contradiction("streamable", f"false where y has {steps} steps", manifest.streamable)

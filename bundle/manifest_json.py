@@ -21,6 +21,7 @@ from .manifest import (
     WITH_COLUMNS,
     WITH_FEWER_STEPS,
     WITH_LEAST_STEPS,
+    WITH_MOST_STEPS,
     DType,
     FileEntry,
     GraphSignature,
@@ -90,6 +91,8 @@ def _plain_manifest(manifest: Manifest) -> dict[str, Any]:
         del plain["graph"]["least_steps"]
     if manifest.format_version < WITH_COLUMNS:
         del plain["graph"]["columns"]
+    if manifest.format_version < WITH_MOST_STEPS:
+        del plain["graph"]["most_steps"]
     return plain
 
 
@@ -145,6 +148,8 @@ def _signature(field: JsonField, version: int) -> GraphSignature:
         names.remove("least_steps")
     if version < WITH_COLUMNS:
         names.remove("columns")
+    if version < WITH_MOST_STEPS:
+        names.remove("most_steps")
     member = field.members(names)
     lengths, vocabulary_size = member["lengths"], member["vocabulary_size"]
     axes = AXIS_PATTERN if version >= WITH_FEWER_STEPS else "[BT]"
@@ -159,8 +164,13 @@ def _signature(field: JsonField, version: int) -> GraphSignature:
         ),
         vocabulary_size=None if vocabulary_size.value is None else vocabulary_size.integer(1, _MAX_INT32),
         least_steps=_least_steps(member["least_steps"], version) if "least_steps" in member else 1,
-        columns=tuple(_column(item) for item in member["columns"].items(least=1)) if "columns" in member else (),
+        columns=_columns(member["columns"], version) if "columns" in member else (),
+        most_steps=member["most_steps"].integer(1, _MAX_INT32) if "most_steps" in member else None,
     )
+
+
+def _columns(field: JsonField, version: int) -> tuple[ColumnSpec, ...]:
+    return tuple(_column(item) for item in field.items(least=1 if version == WITH_COLUMNS else 0))
 
 
 def _column(field: JsonField) -> ColumnSpec:

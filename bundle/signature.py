@@ -18,8 +18,8 @@ def check_signature(graph: GraphSignature) -> None:
 
     Names are unique; the inputs are the sequence, the lengths if any, and one for each state; the outputs are `y` first
     and one for each state. Free axes are "B", and "T" where the tensor runs over time; a state has one "B" and is fixed
-    elsewhere, and its input and output agree. Only a network without a state may need more than one step, or answer for
-    fewer steps than it is given; of the fewest that it takes it leaves one or more.
+    elsewhere, and its input and output agree. Only a network without a state may need more than one step, take no more
+    than so many, or answer for fewer steps than it is given; of the fewest that it takes it leaves one or more.
 
     Raises:
         ManifestError: names the field, expected and found.
@@ -38,6 +38,10 @@ def check_signature(graph: GraphSignature) -> None:
         _refuse("least_steps", "at least 1", str(graph.least_steps))
     if graph.least_steps > 1 and graph.state:
         _refuse("least_steps", "1, for a chunk of a stream may be one step", str(graph.least_steps))
+    if graph.most_steps is not None and graph.most_steps < graph.least_steps:
+        _refuse("most_steps", f"at least least_steps, {graph.least_steps}", str(graph.most_steps))
+    if graph.most_steps is not None and graph.state:
+        _refuse("most_steps", "none, for the chunks of a stream are as long as they like", str(graph.most_steps))
     for index, pair in enumerate(graph.state):
         place = f"state[{index}]"
         _check_state(

@@ -94,6 +94,9 @@ def _jobs(address: Address, facts: ModelFacts, plan: JobPlan) -> Iterator[tuple[
     if drawn.min() < facts.least_steps:
         expected = f"sequences of at least {facts.least_steps} steps"
         raise ModelError(f"model {facts.name}", expected, f"one of {drawn.min()}", "look at --lengths")
+    if facts.most_steps is not None and drawn.max() > facts.most_steps:
+        expected = f"sequences of at most {facts.most_steps} steps"
+        raise ModelError(f"model {facts.name}", expected, f"one of {drawn.max()}", "look at --lengths")
     for lengths in np.repeat(drawn, plan.rows).reshape(_POOL, -1) if alike else drawn.reshape(_POOL, -1):
         values = _values(facts, lengths, random)
         if plan.stream_steps is None:

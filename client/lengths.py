@@ -145,31 +145,41 @@ def _range(text: str, part: str) -> tuple[int, int]:
     return low, high
 
 
-def check_least(text: str, drawn: NDArray[np.int64], least_steps: int) -> None:
-    """Raise LengthsError where a length is below what the network takes.
+def check_steps(text: str, drawn: NDArray[np.int64], least_steps: int, most_steps: int | None = None) -> None:
+    """Raise LengthsError where a length is below or above what the network takes.
 
     Args:
         text: the description that the lengths were drawn from.
         drawn: int64 [N].
         least_steps: of the network.
+        most_steps: of the network; None: any number.
     """
     if drawn.size and drawn.min() < least_steps:
         found = f"{drawn.min()}; look at --lengths"
         raise LengthsError(text, f"lengths of at least {least_steps}, which the network needs", found)
+    if drawn.size and most_steps is not None and drawn.max() > most_steps:
+        found = f"{drawn.max()}; look at --lengths"
+        raise LengthsError(text, f"lengths of at most {most_steps}, for the network takes no more", found)
 
 
-def fit(text: str, lengths: Lengths, least_steps: int) -> tuple[Lengths, str]:
-    """Return lengths for a network and what to call them: those of a preset begin where the network's do.
+def fit(text: str, lengths: Lengths, least_steps: int, most_steps: int | None = None) -> tuple[Lengths, str]:
+    """Return lengths for a network and what to call them: those of a preset begin and end where the network's do.
 
     Args:
         text: the description that the lengths were read from.
         lengths: read from it.
         least_steps: of the network.
+        most_steps: of the network; None: any number.
     """
     if text not in PRESETS:
         return lengths, text
     name = f"{text} ({PRESETS[text]})"
-    if not isinstance(lengths, Uniform | LogNormal) or lengths.low >= least_steps:
+    if not isinstance(lengths, Uniform | LogNormal):
         return lengths, name
-    raised = replace(lengths, low=least_steps, high=max(lengths.high, least_steps))
-    return raised, f"{name}, from {least_steps} steps on"
+    if lengths.low < least_steps:
+        lengths = replace(lengths, low=least_steps, high=max(lengths.high, least_steps))
+        name += f", from {least_steps} steps on"
+    if most_steps is not None and lengths.high > most_steps:
+        lengths = replace(lengths, low=min(lengths.low, most_steps), high=most_steps)
+        name += f", up to {most_steps} steps"
+    return lengths, name

@@ -86,6 +86,7 @@ class ModelFacts:
         streamable: whether parts with carried state give what the whole gives, as the server says.
         extensions: of the server.
         least_steps: fewest steps of a row.
+        most_steps: most steps of a row; None: any number.
         per_step: names of the outputs [B, T, ...], which have a value for each step, or for what is left of them.
         answer_steps: how many of T steps are left in those.
         columns: what the columns of the sequence take, where they are several inputs.
@@ -102,6 +103,7 @@ class ModelFacts:
     extensions: frozenset[str]
     per_step: frozenset[str] = frozenset()
     least_steps: int = 1
+    most_steps: int | None = None
     answer_steps: AnswerSteps = AnswerSteps()
     columns: tuple[ColumnFacts, ...] = ()
 
@@ -159,6 +161,7 @@ def facts_from_metadata(metadata: Mapping[str, Any], extensions: Sequence[str]) 
         streamable=properties.get("streamable") == "true",
         extensions=frozenset(map(str, extensions)),
         least_steps=int(properties.get("least_steps", "1")),
+        most_steps=int(properties["most_steps"]) if "most_steps" in properties else None,
         answer_steps=_answer_steps(properties.get("answer_steps")),
         columns=tuple(
             ColumnFacts(width=int(one["width"]), values=str(one["values"]), counts=tuple(map(int, one["counts"])))

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ..client.lengths import check_least, fit, parse_lengths
+from ..client.lengths import check_steps, fit, parse_lengths
 from ..serve.engine.counting_runtime import CountingRuntime
 from ..serve.engine.engine import Engine
 from ..serve.engine.engine_limits import EngineLimits
@@ -57,21 +57,22 @@ def run(arguments: argparse.Namespace) -> int:
     with telling_how_to_make([path]):
         opened = open_engine_models([BundlePlace(path)], settings)[0]
     plan = opened.plan_line(settings)
-    least_steps = opened.runtime.signature.least_steps
-    lengths, described = fit(arguments.lengths, lengths, least_steps)
+    signature = opened.runtime.signature
+    steps = (signature.least_steps, signature.most_steps)
+    lengths, described = fit(arguments.lengths, lengths, *steps)
     counting = CountingRuntime(opened.runtime)
     limits = EngineLimits.of(settings)
     limits = replace(limits, max_waiting=max(limits.max_waiting, OUTSTANDING))
     engine = Engine([replace(opened, runtime=counting)], limits)
     try:
         drawn = lengths.draw(_TRIED, arguments.seed)
-        check_least(arguments.lengths, drawn, least_steps)
+        check_steps(arguments.lengths, drawn, *steps)
         count = arguments.requests or choose_count(opened.runtime, drawn, arguments.seconds or _SECONDS, _TURNS)
         chosen = lengths.draw(count, arguments.seed)
-        check_least(arguments.lengths, chosen, least_steps)
-        sequences = make_sequences(opened.runtime.signature, chosen, arguments.seed)
+        check_steps(arguments.lengths, chosen, *steps)
+        sequences = make_sequences(signature, chosen, arguments.seed)
         terminal.note(f"{count} sequences in {_TURNS} turns of every way")
-        lanes = LanesWay(engine, counting, make_works(opened.served.name, opened.runtime.signature, sequences))
+        lanes = LanesWay(engine, counting, make_works(opened.served.name, signature, sequences))
         rows = measure_limit(opened.runtime, sequences, lanes, turns=_TURNS)
     finally:
         engine.close()

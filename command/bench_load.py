@@ -77,7 +77,7 @@ def _ask(arguments: argparse.Namespace, terminal: Terminal) -> Asked:
         raise UsageError(str(err)) from err
     lengths = parse_lengths(arguments.lengths)
     facts = read_model(address, arguments.model)
-    lengths, described = fit(arguments.lengths, lengths, facts.least_steps)
+    lengths, described = fit(arguments.lengths, lengths, facts.least_steps, facts.most_steps)
     body: Body = arguments.body or ("binary" if "binary_tensor_data" in facts.extensions else "json")
     if arguments.body is None and body == "json":
         terminal.note("the server does not say that it takes binary tensors: JSON is sent")

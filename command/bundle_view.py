@@ -60,7 +60,7 @@ def _rows(
         ("parameters", f"{facts.parameters:,} numbers stored in the graph, {manifest.precision}"),
         ("states", ", ".join(pair.input for pair in manifest.graph.state) or "none: nothing is carried between chunks"),
         ("operators", f"{operator_words(facts)} (opset {facts.opset})"),
-        ("time", _time_words(manifest.graph.least_steps)),
+        ("time", _time_words(manifest.graph.least_steps, manifest.graph.most_steps)),
         ("lengths", lengths_words(takes_lengths=manifest.graph.lengths is not None)),
         *([("answers", answers)] if (answers := answers_for(manifest.graph)) else []),
         ("streamable", _yes(manifest.streamable)),
@@ -83,7 +83,9 @@ def _rows(
     return rows
 
 
-def _time_words(least_steps: int) -> str:
+def _time_words(least_steps: int, most_steps: int | None) -> str:
+    if most_steps is not None:
+        return f"free: the signature's axis B takes any size, T any from {least_steps} to {most_steps}"
     if least_steps == 1:
         return "free: the signature's axes B and T take any size"
     return f"free: the signature's axis B takes any size, T any from {least_steps} on"

@@ -40,6 +40,7 @@ class ExportResult:
         left_out: names of the tensors that a stranger's module returns and the bundle does not give.
         whole_numbers: which of these could be no answer.
         said_to_fewer: what a stranger's module says to fewer steps than it takes.
+        said_to_more: what it says to more steps than it takes.
     """
 
     out: Path
@@ -51,6 +52,7 @@ class ExportResult:
     left_out: tuple[str, ...] = ()
     whole_numbers: frozenset[str] = frozenset()
     said_to_fewer: str = ""
+    said_to_more: str = ""
 
 
 def result_of_network(exported: Exported, out: Path, weights: str) -> ExportResult:
@@ -72,6 +74,7 @@ def result_of_network(exported: Exported, out: Path, weights: str) -> ExportResu
         left_out=tuple(getattr(exportable.network, "left_out", ())),
         whole_numbers=frozenset(getattr(exportable.network, "whole_numbers", ())),
         said_to_fewer=str(getattr(exportable.network, "said_to_fewer", "")),
+        said_to_more=str(getattr(exportable.network, "said_to_more", "")),
     )
 
 
@@ -124,6 +127,9 @@ def _found(result: ExportResult) -> list[Row]:
     if graph.least_steps > 1:
         said = f"for {graph.least_steps - 1} {result.said_to_fewer}"
         rows.append(("steps", f"at least {graph.least_steps}, so no state is carried; {said}"))
+    if graph.most_steps is not None:
+        said = f"for {graph.most_steps + 1} {result.said_to_more}"
+        rows.append(("steps", f"at most {graph.most_steps}, so no state is carried; {said}"))
     if (answers := answers_for(graph)) is not None:
         rows.append(("answers", answers))
     if "answer" in network:
@@ -153,6 +159,7 @@ def _answer(result: ExportResult, elapsed_s: float, memory_mib: float) -> dict[s
         "weights": result.weights,
         "labels": manifest.labels,
         "least_steps": manifest.graph.least_steps,
+        "most_steps": manifest.graph.most_steps,
         "columns": manifest.network.get("columns"),
         "answer_shape": manifest.graph.outputs[0].shape,
         "operators": manifest.operators,

@@ -15,7 +15,7 @@ from ..bundle.axes import StepAxis, over_time
 from ..bundle.manifest import GraphSignature
 from ..serve.errors import BadInput
 from ..serve.infer.inference import infer_arrays
-from ..serve.infer.input_check import NO_SHORTER
+from ..serve.infer.input_check import NO_LONGER, NO_SHORTER
 from ..serve.infer.request_limits import RequestLimits
 from ..serve.runtime.runtime import Runtime
 from .sequence_file import Sequences
@@ -79,11 +79,14 @@ def predict(runtime: Runtime, sequences: Sequences, outputs: Sequence[str]) -> P
 
 
 def _check_steps(sequences: Sequences, signature: GraphSignature) -> None:
-    """Raise BadInput where a row is too short, with its number, which the check of its batch would not know."""
+    """Raise BadInput where a row is too short or too long, with its number, which no check of a batch knows."""
     for place, row in enumerate(sequences.rows):
         if len(row) < signature.least_steps:
             found = f"{len(row)} in row {place}"
             raise BadInput(f"inputs.{signature.sequence}", f"at least {signature.least_steps} steps", found, NO_SHORTER)
+        if len(row) > signature.at_most(len(row)):
+            found = f"{len(row)} in row {place}"
+            raise BadInput(f"inputs.{signature.sequence}", f"at most {signature.most_steps} steps", found, NO_LONGER)
 
 
 def batches(lengths: Sequence[int], *, ragged: bool) -> Iterator[list[int]]:

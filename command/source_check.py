@@ -96,9 +96,10 @@ def _print(bundle: Bundle, report: Report, written: str | None, terminal: Termin
 
 def _words(signature: GraphSignature) -> str:
     least = f", at least {signature.least_steps} steps" if signature.least_steps > 1 else ""
+    most = "" if signature.most_steps is None else f", at most {signature.most_steps} steps"
     columns = ", ".join(f"{column.name} {column.width} ({column.expected(0)})" for column in signature.columns)
     held = f", columns {columns}" if columns else ""
-    return f"{_specs(signature.inputs)} -> {_specs(signature.outputs)}{least}{held}"
+    return f"{_specs(signature.inputs)} -> {_specs(signature.outputs)}{least}{most}{held}"
 
 
 def _specs(specs: tuple[TensorSpec, ...]) -> str:

@@ -157,6 +157,7 @@ def prepare(
         | (network.input_said if isinstance(network, ForeignNetwork) else {})
         | ({"gates": "float64"} if float64_gates else {})
         | ({"least_steps": signature.least_steps} if signature.least_steps > 1 else {})
+        | ({"most_steps": signature.most_steps} if signature.most_steps is not None else {})
         | ({"answer": _words(parts)} if (parts := getattr(network, "answer_columns", {})) else {}),
         float64_gates=float64_gates,
     )

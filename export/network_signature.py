@@ -54,5 +54,6 @@ def signature_of(network: nn.Module) -> GraphSignature:
         state=tuple(pairs),
         vocabulary_size=I if tokens else None,
         least_steps=int(getattr(network, "least_steps", 1)),
+        most_steps=getattr(network, "most_steps", None),
         columns=tuple(column.spec for column in getattr(network, "columns", ())),
     )

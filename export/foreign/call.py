@@ -52,6 +52,8 @@ class ForeignCall(nn.Module):
         probe_steps: two numbers of steps for which the module runs, and that tell what it does.
         least_steps: fewest steps that it takes.
         said_to_fewer: what it says to fewer; empty where it takes one.
+        most_steps: most steps that it takes; None: any number.
+        said_to_more: what it says to more; empty where it takes any number.
         least_captured: fewest steps of which two are left, by a front and in the answer; a capture takes one step for a
             special case.
         behind_front: layers that see another number of steps than is given, and one that depends on it.
@@ -81,6 +83,8 @@ class ForeignCall(nn.Module):
         self.answer_axis = StepAxis()
         self.carries_state = self.honours_lengths = self.stays_on_cpu = self.in_graph = self.names_float32 = False
         self.probe_steps, self.least_steps, self.least_captured, self.said_to_fewer = PROBE_STEPS, 1, 1, ""
+        self.most_steps: int | None = None
+        self.said_to_more = ""
         self.behind_front: frozenset[int] = frozenset()
         self.mask_form: MaskForm | None = None
         self.keeps: set[str] = set()

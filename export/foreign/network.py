@@ -38,7 +38,8 @@ from .one_at_a_time import mapped, row_by_row
 from .original_proof import prove_as_it_came
 from .output_probe import find_output
 from .probes import find_lengths, find_precision, find_state
-from .steps_seen import find_least_steps, find_steps_seen
+from .steps_range import find_least_steps, find_most_steps
+from .steps_seen import find_steps_seen
 
 _SEVERAL: Final = 2
 
@@ -98,6 +99,7 @@ class ForeignNetwork(ForeignCall):
         find_steps_seen(self)
         find_output(self)
         find_least_steps(self, copy.deepcopy(module).eval())
+        find_most_steps(self, copy.deepcopy(module).eval())
         find_precision(self)
         find_state(self)
         find_lengths(self)

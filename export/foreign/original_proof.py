@@ -24,6 +24,7 @@ from .columns import NARROWER
 from .input_trial import PROBE_ROWS, example
 from .proof_steps import proof_steps
 from .python_chance import draws_by_chance, gives_another
+from .steps_range import most_that_run
 
 if TYPE_CHECKING:
     from .network import ForeignNetwork
@@ -44,7 +45,7 @@ def prove_as_it_came(network: ForeignNetwork, module: nn.Module) -> None:
     theirs = copy.deepcopy(module).eval()
     _refuse_half_precision(network, theirs)
     equal_for = 0
-    for steps in proof_steps(module, network.least_steps, shortened=not network.sees_steps):
+    for steps in proof_steps(module, network.least_steps, network.most_steps, shortened=not network.sees_steps):
         x = example(network, steps, PROBE_ROWS if steps <= _FEW else 1, seed=2)
         y = _run_or_refuse(network, theirs, x, lambda x=x: network(x)[0])  # type: ignore[misc]
         alone = _rows_alone(network, theirs, x)
@@ -120,7 +121,7 @@ def _run_or_refuse(network: ForeignNetwork, theirs: nn.Module, x: Tensor, run: C
         name, said = type(theirs).__name__, said_by(err)
         rows, steps = x.shape[:2]
         if steps > network.probe_steps[1]:
-            most = _most_steps(network, theirs, steps)
+            most = most_that_run(network, theirs, steps)
             raise FrozenAxisError(
                 f"{name} allows the time at most {most}{place_of(err)} (for {steps} steps it said {said}), expected it "
                 f"free; if it has a table of positions, read the last one from there on, clamp(max={most - 1})"
@@ -132,16 +133,3 @@ def _run_or_refuse(network: ForeignNetwork, theirs: nn.Module, x: Tensor, run: C
             f"{name}.forward fails for {rows} row{'s' * (rows > 1)} of {steps} step{'s' * (steps > 1)} ({said}), "
             f"expected any number of both; {remedy}"
         ) from err
-
-
-def _most_steps(network: ForeignNetwork, theirs: nn.Module, failing: int) -> int:
-    """Return the number of steps up to which the module runs; it fails for ``failing``."""
-    runs, fails = network.probe_steps[1], failing
-    while fails - runs > 1:
-        middle = (runs + fails) // 2
-        try:
-            network.call_as_it_came(theirs, example(network, middle, 1))
-            runs = middle
-        except Exception:  # noqa: BLE001 - a stranger's forward may fail in any way
-            fails = middle
-    return runs

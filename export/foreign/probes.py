@@ -45,10 +45,13 @@ def find_precision(network: ForeignNetwork) -> None:
 def find_state(network: ForeignNetwork) -> None:
     """Carry the state if a random one, given as the module takes it, is what each layer begins with.
 
-    None is carried where a chunk of one step is too short, where the layers see other steps than were given (the steps
-    that a front made of two chunks are not those that it makes of the whole), or where the answer has fewer.
+    None is carried where a chunk of one step is too short or a sequence may be too long, where the layers see other
+    steps than were given (the steps that a front made of two chunks are not those that it makes of the whole), or where
+    the answer has fewer.
     """
-    if network.least_steps > 1 or not network.sees_steps or not network.answer_axis.is_every_step:
+    if network.least_steps > 1 or network.most_steps is not None:
+        return
+    if not network.sees_steps or not network.answer_axis.is_every_step:
         return
     x = example(network, network.probe_steps[0])
     network.call(x)

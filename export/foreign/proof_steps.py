@@ -17,16 +17,20 @@ _ALWAYS: Final = (7, 4, 2, 1, 40, 150, 1100)  # few first: they tell most, and q
 _BEHIND_A_FRONT: Final = (3, 5, 6, 8, 41, 42, 43)  # beside them: what is left over by a stride
 _LEAST_NAMED: Final = 3
 _MOST_NAMED: Final = 2**13
+_LARGEST_TABLE: Final = 2**14
 _MAKER: Final = "__init__"  # its numbers are sizes; what it keeps of them in the module is read there
 _TOGETHER: Final = 3 * 2**12  # steps in all that are tried because they are named
 
 
-def proof_steps(module: nn.Module, least: int = 1, *, shortened: bool = False) -> tuple[int, ...]:
+def proof_steps(
+    module: nn.Module, least: int = 1, most: int | None = None, *, shortened: bool = False
+) -> tuple[int, ...]:
     """Return numbers of steps, each once: the usual ones, then each number that is named and the next one.
 
     Args:
         module: as it came.
         least: fewest steps that it takes; the usual ones begin there.
+        most: most steps that it takes, which are tried too; None: any number.
         shortened: whether its recurrent layers see other steps than are given.
     """
     always = [count + least - 1 for count in (*_ALWAYS, *(_BEHIND_A_FRONT if shortened else ()))]
@@ -38,7 +42,18 @@ def proof_steps(module: nn.Module, least: int = 1, *, shortened: bool = False) -
         if spent > _TOGETHER:
             break
         named += steps
-    return (*always, *named)
+    every = (*always, *named)
+    return every if most is None else (*(steps for steps in every if steps < most), most)
+
+
+def longest_table(module: nn.Module) -> int:
+    """Return the largest size of a tensor that what is not torch's keeps, as a table of positions; 0 where none may be.
+
+    Smaller ones than the usual numbers of steps are found without, and larger ones than a table has are weights.
+    """
+    own = [child for child in module.modules() if not _is_known(type(child).__module__)]
+    kept = [tensor for child in own for tensor in (*child.buffers(recurse=False), *child.parameters(recurse=False))]
+    return max((size for tensor in kept for size in tensor.shape if size <= _LARGEST_TABLE), default=0)
 
 
 def _named_by(module: nn.Module) -> set[int]:

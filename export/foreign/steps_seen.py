@@ -1,25 +1,22 @@
-"""How many steps a foreign module needs, and what its recurrent layers see of the steps that it is given.
+"""What the recurrent layers of a foreign module see of the steps that it is given.
 
-A front that pools, strides or convolves without padding hands its recurrent layer fewer steps than came in, and needs
-some to leave any. Such a layer knows nothing of a row's length, so it gets none from the Carry; only what the module
-itself makes of its lengths counts.
+A front that pools, strides or convolves without padding hands its recurrent layer fewer steps than came in. Such a
+layer knows nothing of a row's length, so it gets none from the Carry; only what the module itself makes of its lengths
+counts.
 
 Rules of this file: counts are read off runs, never off the code.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..error_line import said_by
-from ..errors import SignatureError
-from .input_trial import PROBE_ROWS, PROBES, example
+from .input_trial import PROBES, example
 
 if TYPE_CHECKING:
     from .network import ForeignNetwork
@@ -73,54 +70,6 @@ def _tells(
     return all(counts[0] != counts[1] and min(counts) >= _FEWEST_SEEN for counts in seen)
 
 
-@torch.no_grad()
-def find_least_steps(network: ForeignNetwork, module: nn.Module) -> None:
-    """Find the fewest steps that the module takes as it came and with its layers exchanged, and what it says to fewer.
-
-    Where it does not run for many either, that is not what it is about, and prove_as_it_came says so.
-    """
-    fails, runs = 0, network.probe_steps[0]
-    if _complaint(network, module, runs) is not None:
-        return
-    while runs - fails > 1:
-        steps = 1 if fails == 0 else (fails + runs) // 2
-        complaint = _complaint(network, module, steps)
-        if complaint is None:
-            runs = steps
-        else:
-            told = isinstance(complaint, SignatureError)
-            fails, network.said_to_fewer = steps, str(complaint) if told else f"it said {said_by(complaint)}"
-    network.least_steps = runs
-    network.least_captured = next(
-        (n for n in range(runs, network.probe_steps[1] + 1) if _fewest_left(network, n) > 1), network.probe_steps[0]
-    )
-
-
-def _fewest_left(network: ForeignNetwork, steps: int) -> int:
-    """Return the fewest steps that a layer behind a front sees, or the answer has; 2 where none has fewer than came."""
-    network.call(example(network, steps))
-    seen = [min(network.carry.steps[n]) for n in network.behind_front if n in network.carry.steps]
-    return min([*seen, 2 if network.answer_axis.is_every_step else network.answer_axis.size(steps)], default=2)
-
-
-def _complaint(network: ForeignNetwork, module: nn.Module, steps: int) -> Exception | None:
-    rows = 1 if network.input_layout.one_at_a_time else PROBE_ROWS
-    try:
-        with warnings.catch_warnings(action="ignore"):  # of what is refused or told here anyway
-            x = example(network, steps, rows)
-            y, _ = network.run_rows(x, None, None)
-            network.call_as_it_came(module, x[:1])
-    except Exception as err:  # noqa: BLE001 - a stranger's forward may fail in any way
-        return err
-    if network.answer_axis.size(steps) > steps:  # a front that pads much leaves more of the fewest
-        return SignatureError("it answers for more steps than it is given")
-    if tuple(y.shape[y.dim() - len(network.output_sizes) :]) != network.output_sizes:  # such as y[:, -5:] of fewer
-        return SignatureError(f"it answers with shape {list(y.shape)}")
-    if not y.numel():
-        return SignatureError("it answers for no step")
-    return SignatureError("it answers with NaN") if bool(y.isnan().any()) else None  # as y.std(1) does of one step
-
-
 def lengths_to_try(network: ForeignNetwork) -> list[tuple[int, Tensor]]:
     """Return numbers of steps with a length for each row of a probe; not sorted, for some modules sort them.
 
@@ -129,7 +78,7 @@ def lengths_to_try(network: ForeignNetwork) -> list[tuple[int, Tensor]]:
     or of the padded steps.
     """
     least, steps = network.least_steps, network.probe_steps[1]
-    far = steps + _FAR_AHEAD
+    far = steps + _FAR_AHEAD if network.most_steps is None else min(steps + _FAR_AHEAD, network.most_steps)
     last = (far, torch.tensor([least + (far - least) // 2, far, least, far - 1, steps]))
     if network.sees_steps and network.answer_axis.is_every_step:
         return [(steps, torch.tensor([least + (steps - least) // 2, steps, least])), last]

@@ -74,12 +74,16 @@ def sizes_against(program: torch.export.ExportedProgram, signature: GraphSignatu
     """
     axes, least = _axes_of(program, signature), signature.least_steps
     ranges = {axis: program.range_constraints.get(axis) for axis in axes}
-    if any(found is None or found.upper < LONGEST_AXIS for found in ranges.values()) or _assumes_inside(program):
+    due: dict[Axis, int] = {"B": LONGEST_AXIS, "T": signature.at_most(LONGEST_AXIS)}
+    if any(found is None or found.upper < due[axes[axis]] for axis, found in ranges.items()):
+        return None
+    if _assumes_inside(program):
         return None
     first = max([least, *(int(found.lower) for axis, found in ranges.items() if found and axes[axis] == "T")])
-    chosen = {(B, T) for B in _FEW_ROWS for T in {least, least + 1, max(first - 1, least), first}}
+    steps = {signature.at_most(T) for T in (least, least + 1, max(first - 1, least), first)}
+    chosen = {(B, T) for B in _FEW_ROWS for T in steps}
     for node in [node for node in program.graph.nodes if node.target is _ASSERTION]:
-        failing = _failing(node.args[0], axes, least)
+        failing = _failing(node.args[0], axes, least, due["T"])
         if failing is None or (failing and max(failing[0]) > _EVERY_UP_TO):
             return None
         chosen |= set(_some_of(failing))
@@ -136,12 +140,12 @@ def _axes_of(program: torch.export.ExportedProgram, signature: GraphSignature) -
     return found
 
 
-def _failing(condition: Any, axes: dict[Any, Axis], least_steps: int) -> list[Sizes] | None:
+def _failing(condition: Any, axes: dict[Any, Axis], least_steps: int, most_steps: int) -> list[Sizes] | None:
     """Return the sizes for which an assumption fails, the fewest steps of few rows first; None where none can tell."""
     value = getattr(condition, "meta", {}).get("val")
     if not isinstance(value, torch.SymBool):
         return None
-    rows, steps = _tried(least_steps)
+    rows, steps = _tried(least_steps, most_steps)
     try:
         with np.errstate(all="raise"):
             sizes = {symbol: rows if axis == "B" else steps for symbol, axis in axes.items()}
@@ -152,12 +156,12 @@ def _failing(condition: Any, axes: dict[Any, Axis], least_steps: int) -> list[Si
 
 
 @lru_cache(maxsize=1)
-def _tried(least_steps: int) -> NDArray[np.int64]:
+def _tried(least_steps: int, most_steps: int) -> NDArray[np.int64]:
     """Return rows and steps for which assumptions are computed, [2, sizes]."""
     every = [*range(1, _EVERY_UP_TO + 1), *_LARGER]
     pairs = [(rows, steps) for steps in every if steps >= least_steps for rows in _ROWS]
     pairs += [(rows, least_steps + more) for rows in every for more in _MORE_STEPS]
-    return np.array(pairs, dtype=np.int64).T
+    return np.array([pair for pair in pairs if pair[1] <= most_steps], dtype=np.int64).T
 
 
 def _computed(expression: Any, sizes: dict[Any, NDArray[np.int64]]) -> Any:

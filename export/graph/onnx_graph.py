@@ -86,12 +86,12 @@ def _capture(exportable: Exportable) -> torch.export.ExportedProgram:
 
 
 def _capture_from(exportable: Exportable, least_steps: int, *, assuming: bool = False) -> torch.export.ExportedProgram:
-    leasts = {"B": 1, "T": least_steps}
+    ranges = {"B": (1, LONGEST_AXIS), "T": (least_steps, exportable.signature.at_most(LONGEST_AXIS))}
     axes: dict[str, Any] = {
-        name: torch.export.Dim.DYNAMIC(min=least, max=LONGEST_AXIS)
+        name: torch.export.Dim.DYNAMIC(min=least, max=most)
         if assuming  # what is assumed is judged by assumptions.py; of a named axis torch would judge it, and not well
-        else torch.export.Dim(name, min=least, max=LONGEST_AXIS)
-        for name, least in leasts.items()
+        else torch.export.Dim(name, min=least, max=most)
+        for name, (least, most) in ranges.items()
     }
     free = tuple(
         {k: axes[axis] for k, axis in enumerate(spec.shape) if isinstance(axis, str)}

@@ -61,7 +61,7 @@ def grid(
     """Return the cases that fit the signature: ragged ones where it takes lengths, states where it takes states.
 
     Together they hold more than a thousand random sequences. Where the network needs several steps, each case has as
-    many more, so that the shortest has the fewest that it takes.
+    many more, so that the shortest has the fewest that it takes; where it takes no more than so many, none has more.
 
     Args:
         signature: of the graph.
@@ -71,7 +71,7 @@ def grid(
     least = signature.least_steps
     ragged_kinds = (False, True) if signature.lengths is not None else (False,)
     states: tuple[StateKind, ...] = ("zero", "random", "large") if signature.state else ("zero",)
-    cases = list(_plain_cases(ragged_kinds, states, least))
+    cases = list(_plain_cases(signature, ragged_kinds, states))
     magnitudes: tuple[Magnitude, ...] = ("zeros", "denormal", "saturated")
     if signature.vocabulary_size is None:
         cases += [
@@ -90,16 +90,19 @@ def grid(
     suffix, ragged = "-ragged" * (len(ragged_kinds) - 1), len(ragged_kinds) > 1
     cases.append(Case(id=f"B256-T{11 + least}{suffix}", rows=256, steps=11 + least, ragged=ragged, least=least))
     cases.append(Case(id=f"B720-T{2 + least}", rows=720, steps=2 + least, least=least))
-    longest = max(drift_steps, least)
+    longest = signature.at_most(max(drift_steps, least))
     had = {case.steps for case in cases} | {longest}
     cases += [Case(id=f"B2-T{steps}", rows=2, steps=steps, least=least) for steps in further_steps if steps not in had]
     cases.append(Case(id=f"B1-T{longest}", rows=1, steps=longest, least=least))
-    return tuple(cases)
+    return tuple(case for case in cases if case.steps <= signature.at_most(case.steps))
 
 
-def _plain_cases(ragged_kinds: tuple[bool, ...], states: tuple[StateKind, ...], least: int) -> Iterator[Case]:
+def _plain_cases(
+    signature: GraphSignature, ragged_kinds: tuple[bool, ...], states: tuple[StateKind, ...]
+) -> Iterator[Case]:
+    least = signature.least_steps
     for rows, count in ((1, 1), (1, 2), (1, 17), (2, 1), (2, 2), (3, 7), (5, 17), (7, 33), (32, 64), (2, 300)):
-        steps = count + least - 1
+        steps = signature.at_most(count + least - 1)
         for ragged in ragged_kinds:
             if ragged and (rows == 1 or steps == least):
                 continue

@@ -144,6 +144,7 @@ def compare_all(contest: Contest, options: VerifyOptions, progress: Progress = l
     laws = check_laws(served, signature, oracle) if sound and (options.only_case is None or not cases) else ()
     is_whole = sound and options.only_case is None
     grown = [leg for leg in contest.grown if leg.name not in collector.failed]
+    longest = signature.at_most(max(options.drift_steps, signature.least_steps))
     return Report(
         network=contest.description,
         oracle=oracle.name,
@@ -152,7 +153,7 @@ def compare_all(contest: Contest, options: VerifyOptions, progress: Progress = l
         ),
         cases=tuple(results),
         laws=laws,
-        growth=_growth(signature, grown, oracle, max(options.drift_steps, signature.least_steps)) if is_whole else (),
+        growth=_growth(signature, grown, oracle, longest) if is_whole else (),
         histogram=collector.histogram(),
         control=_compare_control(collector, contest.no_control),
         tools=tool_versions(),

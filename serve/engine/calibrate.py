@@ -55,11 +55,15 @@ def calibrate(
     table = lane_table(runtime, max_rows, on_device=on_device)
     found: list[Measurement] = []
     began, own_began = clock(), own_clock()
-    more = runtime.signature.least_steps - 1  # than a run may have of any other network
+    signature = runtime.signature
+    more = signature.least_steps - 1  # than a run may have of any other network
     _time(runtime, table, 1, 1 + more, clock)  # the first run of a session allocates
     for rows in sorted({min(count, max_rows) for count in (_DEVICE_ROWS if on_device else _ROWS)}):
         many = _MANY_STEPS if on_device else min(max(_ROW_STEPS // rows, 8), 32)
-        best = {steps: _time(runtime, table, rows, steps, clock) for steps in (_FEW_STEPS + more, many + more)}
+        best = {
+            steps: _time(runtime, table, rows, steps, clock)
+            for steps in (_FEW_STEPS + more, signature.at_most(many + more))
+        }
         found += [Measurement(rows, steps, seconds) for steps, seconds in best.items()]
         if clock() - began > _BUDGET_S and not on_device:
             break
@@ -89,7 +93,7 @@ def _best_size(runtime: Runtime, table: LaneTable, rows: int, turn_s: float, clo
     began = clock()
     each: dict[int, float] = {}
     for size in _SIZES:
-        steps = max(size // rows, runtime.signature.least_steps)
+        steps = runtime.signature.at_most(max(size // rows, runtime.signature.least_steps))
         each[steps * rows] = (turn_s + _time(runtime, table, rows, steps, clock)) / (steps * rows)
         if clock() - began > _BUDGET_S:
             break

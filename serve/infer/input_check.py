@@ -19,6 +19,7 @@ from .request_limits import RequestLimits
 
 LENGTHS = "lengths"
 NO_SHORTER = "this network takes no shorter sequence"
+NO_LONGER = "this network takes no longer sequence"
 _SEE = "see the model's metadata"
 
 
@@ -67,7 +68,7 @@ def check_heads(signature: GraphSignature, heads: Sequence[TensorHead], limits: 
         by_name[head.name] = head
     if signature.sequence not in by_name:
         raise BadInput("inputs", f"the sequence {signature.sequence}", f"only {', '.join(by_name) or 'none'}", _SEE)
-    size = _batch_size(specs[signature.sequence], by_name[signature.sequence], limits, signature.least_steps)
+    size = _batch_size(specs[signature.sequence], by_name[signature.sequence], limits, signature)
     for name, head in by_name.items():
         _check_head(specs[name], head, size)
     return size
@@ -108,15 +109,17 @@ def _input_specs(signature: GraphSignature) -> dict[str, TensorSpec]:
     return specs
 
 
-def _batch_size(spec: TensorSpec, head: TensorHead, limits: RequestLimits, least_steps: int) -> BatchSize:
+def _batch_size(spec: TensorSpec, head: TensorHead, limits: RequestLimits, signature: GraphSignature) -> BatchSize:
     if len(head.shape) != len(spec.shape) or 0 in head.shape:
         raise BadInput(f"inputs.{head.name}.shape", f"{_shape(spec)} without zeros", _found(head), _SEE)
     size = BatchSize(*head.shape[:2])
     place = f"inputs.{head.name}.shape"
     if size.rows > limits.max_batch_rows:
         raise BadInput(place, f"at most {limits.max_batch_rows} rows", shown(size.rows), "send fewer rows a request")
-    if size.steps < least_steps:
-        raise BadInput(place, f"at least {least_steps} steps", shown(size.steps), NO_SHORTER)
+    if size.steps < signature.least_steps:
+        raise BadInput(place, f"at least {signature.least_steps} steps", shown(size.steps), NO_SHORTER)
+    if size.steps > signature.at_most(size.steps):
+        raise BadInput(place, f"at most {signature.most_steps} steps", shown(size.steps), NO_LONGER)
     if size.steps > limits.max_steps:
         raise BadInput(place, f"at most {limits.max_steps} steps", shown(size.steps), "carry the state over instead")
     if size.rows * size.steps > limits.max_row_steps:

@@ -76,6 +76,8 @@ def _properties(model: ServedModel, stream_store: str) -> dict[str, str]:
         properties["streams_durable"] = json.dumps(stream_store != "memory")
     if graph.least_steps > 1:
         properties["least_steps"] = str(graph.least_steps)
+    if graph.most_steps is not None:
+        properties["most_steps"] = str(graph.most_steps)
     steps = fewer_steps(graph.outputs[0].shape)
     if steps is not None:
         properties["answer_steps"] = json.dumps({"add": steps.add, "divide": steps.divide})

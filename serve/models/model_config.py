@@ -56,7 +56,7 @@ def _parameters(model: ServedModel, settings: Settings) -> dict[str, dict[str, s
         "bundle_digest": model.digest,
         "least_steps": str(model.manifest.graph.least_steps),
         "max_batch_rows": str(settings.max_batch_rows),
-        "max_steps": str(settings.max_steps),
+        "max_steps": str(model.manifest.graph.at_most(settings.max_steps)),
         "precision": model.facts.precision,
         "provider": model.facts.provider,
         "streamable": str(model.manifest.streamable).lower(),

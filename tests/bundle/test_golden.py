@@ -253,3 +253,22 @@ def test_answer_has_the_steps_that_are_left(frames, fits):
     else:
         with pytest.raises(GoldenError, match=r"a/out/y: expected float32 \['B', '\(T-1\)//2', 2\]"):
             unpack_golden(data, signature)
+
+
+@pytest.mark.parametrize(("steps", "fits"), [(4, True), (5, False)])
+def test_case_has_no_more_steps_than_the_network_takes(steps, fits):
+    signature = GraphSignature(
+        inputs=(TensorSpec(name="x", dtype="float32", shape=("B", "T", 1)),),
+        outputs=(TensorSpec(name="y", dtype="float32", shape=("B", 2)),),
+        sequence="x",
+        lengths=None,
+        most_steps=4,
+    )
+    x, y = np.zeros((1, steps, 1), np.float32), np.zeros((1, 2), np.float32)
+    data = pack_golden([GoldenCase(id="a", inputs={"x": x}, outputs={"y": y})])
+
+    if fits:
+        assert unpack_golden(data, signature)[0].inputs["x"].shape == (1, 4, 1)
+    else:
+        with pytest.raises(GoldenError, match="a/in/x: expected at most 4 steps, found 5"):
+            unpack_golden(data, signature)

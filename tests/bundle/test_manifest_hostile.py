@@ -32,9 +32,9 @@ def test_deep_manifest(forge):
         read_bundle(path)
 
 
-@pytest.mark.parametrize("version", [0, 1, 7, "2", None, 2.0, True])
+@pytest.mark.parametrize("version", [0, 1, 8, "2", None, 2.0, True])
 def test_unknown_version(forge, version):
-    with pytest.raises(ManifestError, match="format_version: expected 2, 3, 4, 5 or 6"):
+    with pytest.raises(ManifestError, match="format_version: expected 2, 3, 4, 5, 6 or 7"):
         read_bundle(forge(edit=lambda top: top.update(format_version=version)))
 
 

@@ -61,6 +61,38 @@ def _needing(least):
     return replace(minimal(), graph=replace(minimal().graph, least_steps=least))
 
 
+def test_bundle_that_takes_no_more_than_so_many_steps_is_of_version_seven_and_comes_back():
+    manifest = _ending(512)
+    top = json.loads(manifest_to_json(manifest))
+
+    assert (top["format_version"], top["graph"]["most_steps"], top["graph"]["columns"]) == (7, 512, [])
+    assert manifest_from_json(manifest_to_json(manifest)) == manifest
+
+
+@pytest.mark.parametrize(
+    ("changes", "most", "complaint"),
+    [
+        ({"format_version": 6}, 512, "graph.most_steps: unknown field"),
+        ({}, None, "graph.most_steps: expected the field, found it missing"),
+        ({}, 0, "graph.most_steps: expected an integer in 1 .. 2147483647, found 0"),
+        ({}, 512.0, "graph.most_steps: expected an integer in 1"),
+        ({"streamable": True}, 512, "streamable: expected false where a sequence may be too long, found True"),
+    ],
+)
+def test_most_steps_stand_in_the_newest_version_only(changes, most, complaint):
+    top = json.loads(manifest_to_json(_ending(512))) | changes
+    top["graph"]["most_steps"] = most
+    if most is None:
+        del top["graph"]["most_steps"]
+
+    with pytest.raises(ManifestError, match=complaint):
+        manifest_from_json(json.dumps(top).encode())
+
+
+def _ending(most):
+    return replace(minimal(), streamable=False, graph=replace(minimal().graph, most_steps=most))
+
+
 def test_answer_for_fewer_steps_is_of_version_four_and_comes_back():
     manifest = _answering("(T-3)//4", least=7)
     top = json.loads(manifest_to_json(manifest))

@@ -67,6 +67,11 @@ def _field(**fields):
 
 _WRONG = {
     "several steps and a state": (_field(least_steps=2), "graph.least_steps: expected 1, for a chunk .* found 2"),
+    "no more than so many steps and a state": (_field(most_steps=9), "graph.most_steps: expected none, for .* found 9"),
+    "fewer at most than at least": (
+        _field(state=(), least_steps=5, most_steps=4),
+        "graph.most_steps: expected at least least_steps, 5, found 4",
+    ),
     "no step": (_field(least_steps=0), "graph.least_steps: expected at least 1, found 0"),
     "no inputs": (_field(inputs=()), "graph.inputs: expected at least one"),
     "no outputs": (_field(outputs=()), "graph.outputs: expected at least one"),

@@ -188,3 +188,12 @@ def test_lengths_below_what_the_network_takes_are_refused_before_anything_is_sen
     assert min(job.length for job in make_jobs(ADDRESS, needing, plan("uniform:4-9"))) == 4
     with pytest.raises(ModelError, match="model toy: expected sequences of at least 4 steps, found one of 1; look at"):
         make_jobs(ADDRESS, needing, plan("uniform:1-9"))
+
+
+def test_lengths_above_what_the_network_takes_are_refused_before_anything_is_sent(toy_metadata):
+    ending = facts(toy_metadata, properties={**toy_metadata()["properties"], "most_steps": "8"})
+
+    assert (ending.most_steps, facts(toy_metadata).most_steps) == (8, None)
+    assert max(job.length for job in make_jobs(ADDRESS, ending, plan("uniform:1-8"))) == 8
+    with pytest.raises(ModelError, match="model toy: expected sequences of at most 8 steps, found one of 9; look at"):
+        make_jobs(ADDRESS, ending, plan("uniform:1-9"))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cellgate.client.errors import ClientError, LengthsError
-from cellgate.client.lengths import MAX_STEPS, PRESETS, check_least, fit, parse_lengths
+from cellgate.client.lengths import MAX_STEPS, PRESETS, check_steps, fit, parse_lengths
 
 DESCRIPTIONS = ["fixed:17", "uniform:3-9", "lognormal:40,0.8", "lognormal:40,0.8,5-300", *PRESETS]
 
@@ -73,6 +73,14 @@ def test_a_preset_begins_with_what_the_network_needs_and_says_so(name, least_ste
     assert drawn.min() == least_steps
     assert drawn.max() >= least_steps
     assert described == f"{name} ({PRESETS[name]}), from {least_steps} steps on"
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_ends_with_what_the_network_takes_and_says_so(name):
+    lengths, described = fit(name, parse_lengths(name), 1, 25)
+
+    assert lengths.draw(5_000, 0).max() == 25
+    assert described == f"{name} ({PRESETS[name]}), up to 25 steps"
 
 
 @pytest.mark.parametrize("content", ["5\n3\n\n9\n", "length\n5\n3\n9", "\ufeff5\r\n3\r\n9\r\n"])
@@ -182,9 +190,17 @@ def test_the_default_clip_of_a_lognormal_keeps_its_median():
 def test_lengths_that_a_network_does_not_take_are_told_with_the_shortest():
     drawn = parse_lengths("uniform:3-9").draw(200, 0)
 
-    check_least("uniform:3-9", drawn, 3)
-    check_least("uniform:3-9", drawn[:0], 4)
+    check_steps("uniform:3-9", drawn, 3)
+    check_steps("uniform:3-9", drawn[:0], 4)
     with pytest.raises(
         LengthsError, match="'uniform:3-9': expected lengths of at least 4, which the network needs, fo"
     ):
-        check_least("uniform:3-9", drawn, 4)
+        check_steps("uniform:3-9", drawn, 4)
+
+
+def test_lengths_that_a_network_does_not_take_are_told_with_the_longest():
+    drawn = parse_lengths("uniform:3-9").draw(200, 0)
+
+    check_steps("uniform:3-9", drawn, 3, 9)
+    with pytest.raises(LengthsError, match="expected lengths of at most 8, for the network takes no more, found 9; l"):
+        check_steps("uniform:3-9", drawn, 3, 8)

@@ -159,17 +159,17 @@ def test_squeeze_of_an_axis_that_is_none_of_one_is_left_out(exported: Any) -> No
     assert exported(make(squeeze_of_a_wide_axis)).largest_difference() < 2e-6
 
 
-def test_longest_length_that_the_code_allows_is_named(exported: Any) -> None:
+def test_longest_length_is_named_where_it_leaves_few(exported: Any) -> None:
     class Limited(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.rnn = nn.LSTM(I, H, batch_first=True)
-            self.place = nn.Parameter(torch.randn(50, I))
+            self.place = nn.Parameter(torch.randn(20, I))
 
         def forward(self, x: Tensor) -> Tensor:
             return self.rnn(x + self.place[: x.size(1)])[0]
 
-    with pytest.raises(FrozenAxisError, match="allows the time at most 50 at test_foreign_forward"):
+    with pytest.raises(FrozenAxisError, match="allows the time at most 20 at test_foreign_forward"):
         exported(Limited())
 
 

@@ -163,6 +163,15 @@ def test_longest_case_has_at_least_the_steps_that_are_needed():
     assert grid(replace(_signature(state=False), least_steps=90), drift_steps=50)[-1].steps == 90
 
 
+def test_no_case_has_more_steps_than_the_network_takes():
+    signature = replace(_signature(state=False), most_steps=40)
+    cases = grid(signature)
+
+    assert max(case.steps for case in cases) == cases[-1].steps == 40
+    assert len({case.id for case in cases}) == len(cases)
+    assert golden_cases(cases) == golden_cases(grid(_signature(state=False)))
+
+
 def test_further_steps_are_cases_of_their_own_where_no_other_has_them():
     cases = grid(_signature(), drift_steps=50, further_steps=range(1, 6))
 
