@@ -1,14 +1,16 @@
-"""Functions of torch that the exporter would write in a form that float32 cannot keep, written in one that it can.
+"""What the exporter would write in a form that is not exact: in one that is.
 
 The exporter says ``logsigmoid`` as Log(Sigmoid(x)), which is -inf below -17, ``logaddexp`` as Log(Exp(a) + Exp(b)),
 which overflows at 89, ``log1p`` as Log(1 + x) and ``expm1`` as Exp(x) - 1, which lose what makes them worth calling. A
-cell with exponential gates, such as xLSTM's, is made of these.
+cell with exponential gates, such as xLSTM's, is made of these. ``a // b`` of sizes it says as Div, which rounds towards
+zero, and so counts a window too few in ``-(-T // 4)``.
 
 Rules of this file: one translation for each operator of torch, of operators that every provider of onnxruntime has; no
 value that torch keeps finite becomes infinite or NaN. Errors stay below 8 u (``ACTIVATION_ULPS`` of the oracle).
 """
 
 import math
+import operator
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -30,6 +32,7 @@ def exact_translations() -> dict[Callable[..., Any], Callable[..., Any]]:
         torch.ops.aten.log1p.default: _log1p,
         torch.ops.aten.expm1.default: _expm1,
         torch.ops.aten.logaddexp.default: _logaddexp,
+        operator.floordiv: _floordiv,
     }
 
 
@@ -61,6 +64,11 @@ def _logaddexp(self: Any, other: Any) -> Any:
     """max(a, b) + log1p(exp(-|a - b|)); equal ones, which may be infinite, have no difference."""
     apart = op.Add(op.Max(self, other), _log1p_up_to_one(op.Exp(op.Neg(op.Abs(op.Sub(self, other))))))
     return op.Where(op.Equal(self, other), op.Add(self, _LOG_2), apart)
+
+
+def _floordiv(self: Any, other: Any) -> Any:
+    """(a - a mod b) / b, where mod has the sign of b, as in Python."""
+    return op.Div(op.Sub(self, op.Mod(self, other)), other)
 
 
 def _like(x: Any, number: float) -> Any:

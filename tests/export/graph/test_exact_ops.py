@@ -88,3 +88,10 @@ def test_logaddexp_neither_overflows_nor_loses_infinities() -> None:
     np.testing.assert_array_equal(found[~finite], expected[~finite])
     off = np.abs(found[finite] - expected[finite])
     assert np.all(off <= _ALLOWED * np.maximum(np.abs(expected[finite]), 1.0))
+
+
+def test_division_of_sizes_rounds_down_as_in_python() -> None:
+    session = graph_of(lambda x: F.pad(x, (0, -(-x.size(0) // 4) * 4 - x.size(0))), 1)
+
+    for size in (1, 2, 3, 4, 5, 7, 8, 41):
+        assert run(session, np.ones(size, np.float32)).size == -(-size // 4) * 4
