@@ -20,6 +20,11 @@ _DECIDES: Final = (
     "it decides by values of a tensor{}, expected the same operations for any values; take torch.where(condition, one, "
     "other) in the place of if"
 )
+_SPLITS: Final = {"split", "split_with_sizes", "chunk", "unsafe_chunk", "tensor_split"}
+_SPLIT: Final = (
+    "it splits an axis of free size{}, which the exporter cannot follow; take slices, as y[:, B : 2 * B], or a view, "
+    "as y.view(T, 4, -1, H)[:, 1], in the place of chunk() and split()"
+)
 _UNKNOWN: Final = re.compile(r"No ONNX function found for <OpOverload\(op='\w+\.(\w+)'")
 _LOOPED: Final = {
     name: f"carry it through a loop over the steps, {step}, from {start}"
@@ -63,10 +68,15 @@ def _step_not_followed(said: str) -> str:
 
 
 def not_in_onnx(err: BaseException, program: torch.export.ExportedProgram) -> ExportError:
-    """Return the error to raise for what the exporter raised last about an operation of the program."""
-    unknown = _UNKNOWN.search(str(err))
+    """Return the error to raise for what the exporter raised about an operation of the program."""
+    chain = [err]
+    while chain[-1].__cause__ is not None:  # what stands around the last says what to tell PyTorch's authors
+        chain.append(chain[-1].__cause__)
+    if any("(::SplitToSequence)" in str(one) for one in chain):
+        return ExportError(_NOT_SAID + _SPLIT.format(_place_of_split(program)))
+    unknown = _UNKNOWN.search(str(chain[-1]))
     if unknown is None:
-        return ExportError(_NOT_SAID + said_by(err))
+        return ExportError(_NOT_SAID + said_by(chain[-1]))
     node = next((node for node in program.graph.nodes if _operator(node).endswith(unknown[1])), None)
     name = unknown[1] if node is None else _operator(node)
     place = _theirs((node.meta.get("stack_trace") if node is not None else None) or "")
@@ -75,8 +85,22 @@ def not_in_onnx(err: BaseException, program: torch.export.ExportedProgram) -> Ex
     return ExportError(_NOT_SAID + f"it computes torch.{name}{place}, for which ONNX has no operator; {remedy}")
 
 
+def _place_of_split(program: torch.export.ExportedProgram) -> str:
+    """Return the place of the first operation that makes several parts of a size that is free."""
+    for node in program.graph.nodes:
+        parts = node.meta.get("val")
+        if _operator(node) in _SPLITS and any(isinstance(size, torch.SymInt) for part in parts for size in part.shape):
+            return _theirs(node.meta.get("stack_trace") or "")
+    return ""
+
+
 def _operator(node: torch.fx.Node) -> str:
     return getattr(node.target, "__name__", "").partition(".")[0]
+
+
+def names_place(said: str) -> bool:
+    """Whether a sentence names a place in the user's code."""
+    return re.search(r" at [^ ]+:\d+ \(", said) is not None
 
 
 def place_of(err: BaseException) -> str:

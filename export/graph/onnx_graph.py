@@ -14,7 +14,7 @@ from ..error_line import said_by
 from ..errors import ExportError, FrozenAxisError
 from ..exportable import Exportable
 from .assumptions import WrongGraphError, prove_graph, sizes_against
-from .capture_error import not_captured, not_in_onnx, place_of
+from .capture_error import names_place, not_captured, not_in_onnx, place_of
 from .clean_graph import clean
 from .eager_answers import answered_as_eager
 from .exact_ops import exact_translations
@@ -40,8 +40,8 @@ def export_onnx(exportable: Exportable) -> bytes:
             return _proved_graph(exportable)
         except WrongGraphError as wrong:
             raise FrozenAxisError(str(err).replace("; expected", f", and {wrong}; expected", 1)) from err
-        except ExportError:
-            raise err from None
+        except ExportError as other:
+            raise (other if names_place(str(other)) and not names_place(str(err)) else err) from None
 
 
 def _proved_graph(exportable: Exportable) -> bytes:
@@ -142,17 +142,10 @@ def _translate(program: torch.export.ExportedProgram, exportable: Exportable) ->
                 output_names=[spec.name for spec in signature.outputs],
                 custom_translation_table=translation_table() | exact_translations(),
             )
-    except torch.onnx.OnnxExporterError as err:
-        raise not_in_onnx(_innermost(err), program) from err
+    except RuntimeError as err:  # OnnxExporterError is one, and so is what its optimiser raises
+        raise not_in_onnx(err, program) from err
     assert onnx_program is not None
     return onnx_program.model_proto
-
-
-def _innermost(err: BaseException) -> BaseException:
-    """Return what an error was raised from at the last; those around it say what to tell PyTorch's authors."""
-    while err.__cause__ is not None:
-        err = err.__cause__
-    return err
 
 
 def name_axes(model: onnx.ModelProto, signature: GraphSignature) -> None:

@@ -75,3 +75,25 @@ def test_loop_in_its_place_gives_what_torch_gives(exported: Any, start: float, s
         rest = [torch.full((rows,), steps, dtype=torch.int32).numpy()] * (len(graph.inputs) - 1)
         assert graph.inputs == ["x", "lengths"]
         assert abs(graph.run(x.numpy(), *rest)[0] - expected).max() < 2e-6
+
+
+class Dilated(nn.Module):
+    """Every fourth step, the four sequences side by side as rows, as a dilated network has them."""
+
+    def __init__(self, parts: Callable[[Tensor, int], Any]) -> None:
+        super().__init__()
+        self.rnn, self.parts = nn.GRU(I, H), parts
+
+    def forward(self, x: Tensor) -> Tensor:
+        B, T, _ = x.shape
+        padded = nn.functional.pad(x, (0, 0, 0, -(-T // 4) * 4 - T)).transpose(0, 1)
+        y, _ = self.rnn(torch.cat([padded[k::4] for k in range(4)], 1))
+        return torch.stack(self.parts(y, B), 1).flatten(0, 1)[:T].transpose(0, 1)
+
+
+def test_split_of_a_free_axis_is_refused_with_its_place_and_slices_work(exported: Any) -> None:
+    with pytest.raises(ExportError, match=r"splits an axis of free size at test_not_in_onnx.py:\d+ .*take slices"):
+        exported(Dilated(lambda y, _: y.chunk(4, 1)))
+    graph = exported(Dilated(lambda y, B: [y[:, k * B : (k + 1) * B] for k in range(4)]))
+
+    assert graph.largest_difference() < 2e-6

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from cellgate.export.errors import ExportError, FrozenAxisError
 
 I, H = 4, 6
+PLACES = torch.randn(3000, H)
 
 
 class Net(nn.Module):
@@ -20,7 +21,6 @@ class Net(nn.Module):
     def __init__(self, forward: Callable[..., Tensor]) -> None:
         super().__init__()
         self.rnn, self.head = nn.GRU(I, H, batch_first=True), nn.Linear(H, 2)
-        self.register_buffer("places", torch.randn(3000, H))
         self.call = forward
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
@@ -38,11 +38,11 @@ def all_rows(net: Net, x: Tensor, lengths: Tensor) -> Tensor:
 
 
 def table(net: Net, x: Tensor, lengths: Tensor) -> Tensor:
-    return net.rnn(x)[0] + net.places[: x.size(1)]
+    return net.rnn(x)[0] + PLACES[: x.size(1)]
 
 
 def table_to_its_end(net: Net, x: Tensor, lengths: Tensor) -> Tensor:
-    return net.rnn(x)[0] + net.places[torch.arange(x.size(1)).clamp(max=2999)]
+    return net.rnn(x)[0] + PLACES[torch.arange(x.size(1)).clamp(max=2999)]
 
 
 def condition(net: Net, x: Tensor, lengths: Tensor) -> Tensor:
