@@ -44,6 +44,8 @@ def not_captured(err: BaseException) -> ExportError:
         return ExportError(_NOT_CAPTURED + _DECIDES.format(place_of(err)))
     if isinstance(err, torch._dynamo.exc.UncapturedHigherOrderOpError):  # noqa: SLF001 - its only name
         return ExportError(_NOT_CAPTURED + _step_not_followed(str(err)))
+    if isinstance(err, TypeError) and "divmod()" in str(err):
+        return ExportError(_NOT_CAPTURED + f"it divides a size by divmod{place_of(err)}; take T // 4 and T % 4")
     if isinstance(err, TypeError) and "SymInt" in str(err):  # of NumPy, which knows no size that is free
         return ExportError(_NOT_CAPTURED + f"it computes with a size{place_of(err)}; {SIZE_AS_TENSOR}")
     return ExportError(_NOT_CAPTURED + said_by(err))

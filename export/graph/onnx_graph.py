@@ -86,12 +86,13 @@ def _capture(exportable: Exportable) -> torch.export.ExportedProgram:
 
 
 def _capture_from(exportable: Exportable, least_steps: int, *, assuming: bool = False) -> torch.export.ExportedProgram:
-    ranges = {"B": (1, LONGEST_AXIS), "T": (least_steps, exportable.signature.at_most(LONGEST_AXIS))}
+    most = exportable.signature.at_most(LONGEST_AXIS)
+    ranges = {"B": (1, LONGEST_AXIS), "T": (least_steps, most)}
     axes: dict[str, Any] = {
-        name: torch.export.Dim.DYNAMIC(min=least, max=most)
+        name: torch.export.Dim.DYNAMIC(min=low, max=high)
         if assuming  # what is assumed is judged by assumptions.py; of a named axis torch would judge it, and not well
-        else torch.export.Dim(name, min=least, max=most)
-        for name, (least, most) in ranges.items()
+        else torch.export.Dim(name, min=low, max=high)
+        for name, (low, high) in ranges.items()
     }
     free = tuple(
         {k: axes[axis] for k, axis in enumerate(spec.shape) if isinstance(axis, str)}
@@ -111,10 +112,10 @@ def _capture_from(exportable: Exportable, least_steps: int, *, assuming: bool = 
                 prefer_deferred_runtime_asserts_over_guards=assuming,
             )
     except torch._dynamo.exc.UserError as err:  # noqa: SLF001 - its only name
-        raise frozen_axis_error(str(err), guards) from err
+        raise frozen_axis_error(str(err), guards, most) from err
     except (RuntimeError, ValueError, TypeError, NotImplementedError, AssertionError) as err:
         if guards or (isinstance(err, AssertionError) and not place_of(err)):  # of torch's own, about sizes
-            raise frozen_axis_error(str(err), guards) from err
+            raise frozen_axis_error(str(err), guards, most) from err
         raise not_captured(err) from err
     return _without_assertions(program)
 

@@ -98,8 +98,14 @@ class FewStepsError(FrozenAxisError):
     """What the capturer assumed fails for few steps only: that there are more, or that a size is not one."""
 
 
-def frozen_axis_error(message: str, places: list[str]) -> FrozenAxisError:
-    """Turn the capturer's complaint into one sentence with the axis, the value and the place."""
+def frozen_axis_error(message: str, places: list[str], most_steps: int = LONGEST_AXIS) -> FrozenAxisError:
+    """Turn the capturer's complaint into one sentence with the axis, the value and the place.
+
+    Args:
+        message: the capturer's.
+        places: what ``size_guards_recorded`` collected.
+        most_steps: T that the capture was asked for at most.
+    """
     constant = re.search(r"marked (\w+) as dynamic but your code specialized it to be a constant \((\d+)\)", message)
     bounded = re.search(r"\b(?!_)(\w+) = Dim\('\w+', (?:min=(\d+), )?max=(\d+)\)", message)
     guards = re.findall(r"satisfy the generated guard (.+?)\.?(?:Specializations .*)?$", message, re.MULTILINE)
@@ -108,7 +114,7 @@ def frozen_axis_error(message: str, places: list[str]) -> FrozenAxisError:
     what = f"freezes {axis}"
     if constant:
         what += f" to {constant.group(2)}, the example's"
-    elif bounded and int(bounded.group(3)) < LONGEST_AXIS:
+    elif bounded and int(bounded.group(3)) < (most_steps if axis == "the time" else LONGEST_AXIS):
         what = f"allows {axis} at most {bounded.group(3)}"
     elif bounded and bounded.group(2):
         what = f"needs {axis} to be at least {bounded.group(2)}"
@@ -116,7 +122,7 @@ def frozen_axis_error(message: str, places: list[str]) -> FrozenAxisError:
         worst = next((guard for guard in guards if not guard.endswith(" != 1")), guards[0])
         what += f": it takes for granted that {_SIZE.sub('the size', worst)}"
     place = f" at {places[0]}" if places else ""
-    is_few = bounded and bounded.group(2) and int(bounded.group(3)) >= LONGEST_AXIS and bounded.group(1) == "T"
+    is_few = bounded and bounded.group(2) and int(bounded.group(3)) >= most_steps and bounded.group(1) == "T"
     is_few = is_few or (not found and guards and all(guard.endswith(" != 1") for guard in guards))
     kind = FewStepsError if is_few and not constant else FrozenAxisError
     return kind(f"something in the network {what}{place}; expected both free. {_remedy(what, place)}")

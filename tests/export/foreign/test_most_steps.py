@@ -109,6 +109,31 @@ def test_graph_is_right_up_to_the_last_position(exported: Any, module: Positions
             assert np.abs(graph.run(*feeds)[0] - module.eval()(x).numpy()).max() < 1e-5
 
 
+class Strided(Positions):
+    """A front that leaves a third of the steps, each with a place; of three steps a capture would be a special case."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(most)
+        self.front = nn.Conv1d(I, I, 3, stride=3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.front(x.transpose(1, 2)).transpose(1, 2)
+        y: Tensor = self.head(self.rnn(z + self.table[:, : z.size(1)])[0])
+        return y
+
+
+def test_fewest_and_most_are_found_behind_a_front(exported: Any) -> None:
+    module = Strided(20)
+    graph = exported(module)
+    signature = graph.exportable.signature
+
+    assert (signature.least_steps, signature.most_steps, signature.outputs[0].shape[1]) == (3, 62, "T//3")
+    for steps in (3, 4, 6, 40, 62):
+        x = torch.randn(2, steps, I)
+        with torch.no_grad():
+            assert np.abs(graph.run(x.numpy())[0] - module.eval()(x).numpy()).max() < 1e-5
+
+
 def test_rows_of_unequal_length_are_right(exported: Any) -> None:
     module = Positions(40).eval()
 

@@ -65,6 +65,10 @@ def by_tensor(net: Net, x: Tensor, lengths: Tensor) -> Tensor:
     return net.rnn(x)[0].sum(1) / torch.tensor(x.size(1)).sqrt() / torch.tensor(x.size(1))
 
 
+def by_divmod(net: Net, x: Tensor, lengths: Tensor) -> Tensor:
+    return net.rnn(x)[0].sum(1) / divmod(x.size(1), 4)[0]
+
+
 _AS_TENSOR = r"take torch.tensor\(x.size\(1\)\) in the place of float"
 
 
@@ -76,6 +80,7 @@ _AS_TENSOR = r"take torch.tensor\(x.size\(1\)\) in the place of float"
         pytest.param(row_by_row, r"freezes the batch (to 3|or the time).*Do with all rows at once what a", id="rows"),
         pytest.param(table, r"at most 3000 .*torch.arange\(x.size\(1\)\).clamp\(max=2999\)", id="table"),
         pytest.param(condition, r"at most 2500 .*a condition on the number of steps, take it out", id="condition"),
+        pytest.param(by_divmod, r"by divmod at test_size_guards.*take T // 4 and T % 4", id="divmod"),
         pytest.param(by_float, f"freezes the time to .*{_AS_TENSOR}", id="float"),
         pytest.param(by_root, f"freezes the time to .*{_AS_TENSOR}", id="root"),
         pytest.param(by_numpys_root, rf"computes with a size at test_size_guards.*{_AS_TENSOR}", id="root-of-numpy"),
@@ -86,7 +91,7 @@ def test_size_that_is_bound_is_refused_with_what_helps(exported: Any, forward: A
         exported(Net(forward))
 
     assert "\n" not in str(caught.value)
-    assert isinstance(caught.value, FrozenAxisError) or forward is by_numpys_root
+    assert isinstance(caught.value, FrozenAxisError) or forward in (by_numpys_root, by_divmod)
 
 
 @pytest.mark.no_cover
