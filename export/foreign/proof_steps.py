@@ -18,6 +18,7 @@ _BEHIND_A_FRONT: Final = (3, 5, 6, 8, 41, 42, 43)  # beside them: what is left o
 _LEAST_NAMED: Final = 3
 _MOST_NAMED: Final = 2**13
 _LARGEST_TABLE: Final = 2**14
+_LEARNED_AXES: Final = 3
 _MAKER: Final = "__init__"  # its numbers are sizes; what it keeps of them in the module is read there
 _TOGETHER: Final = 3 * 2**12  # steps in all that are tried because they are named
 
@@ -47,13 +48,16 @@ def proof_steps(
 
 
 def longest_table(module: nn.Module) -> int:
-    """Return the largest size of a tensor that what is not torch's keeps, as a table of positions; 0 where none may be.
+    """Return the largest size of a tensor that may be a table of positions; 0 where none may be.
 
-    Smaller ones than the usual numbers of steps are found without, and larger ones than a table has are weights.
+    Such are buffers of what is not torch's, and parameters [1, N, I]: others are weights, and as many steps as a wide
+    one has rows take seconds. Tables smaller than the usual numbers of steps are found without.
     """
     own = [child for child in module.modules() if not _is_known(type(child).__module__)]
-    kept = [tensor for child in own for tensor in (*child.buffers(recurse=False), *child.parameters(recurse=False))]
-    return max((size for tensor in kept for size in tensor.shape if size <= _LARGEST_TABLE), default=0)
+    tables = [buffer for child in own for buffer in child.buffers(recurse=False)]
+    learned = [parameter for child in own for parameter in child.parameters(recurse=False)]
+    tables += [parameter for parameter in learned if parameter.dim() == _LEARNED_AXES and parameter.size(0) == 1]
+    return max((size for table in tables for size in table.shape if size <= _LARGEST_TABLE), default=0)
 
 
 def _named_by(module: nn.Module) -> set[int]:

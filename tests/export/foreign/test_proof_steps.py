@@ -1,8 +1,9 @@
 """Numbers of steps that a module's own code names are tried, so that what it does beyond them is not missed."""
 
+import torch
 from torch import Tensor, nn
 
-from cellgate.export.foreign.proof_steps import proof_steps
+from cellgate.export.foreign.proof_steps import longest_table, proof_steps
 
 LONGEST = 77
 
@@ -56,3 +57,27 @@ def test_steps_begin_with_the_fewest_that_a_module_takes():
 
 def test_behind_a_front_neighbours_are_tried_that_leave_as_many_steps():
     assert {5, 6, 7, 8, 9, 10} <= set(proof_steps(nn.Linear(9, 9), 5, shortened=True))
+
+
+class Keeping(nn.Module):
+    """Keeps one tensor, as a buffer or a parameter."""
+
+    def __init__(self, kept: Tensor) -> None:
+        super().__init__()
+        self.head = nn.Linear(7000, 3)
+        if isinstance(kept, nn.Parameter):
+            self.kept = kept
+        else:
+            self.register_buffer("kept", kept)
+
+
+def test_buffers_and_learned_tables_may_be_positions_and_weights_may_not() -> None:
+    assert longest_table(Keeping(torch.zeros(1, 5000, 3))) == 5000
+    assert longest_table(Keeping(nn.Parameter(torch.zeros(1, 2000, 3)))) == 2000
+    assert longest_table(Keeping(nn.Parameter(torch.zeros(4096, 3)))) == 0
+    assert longest_table(Keeping(torch.zeros(20_000, 3))) == 3
+
+
+def test_as_many_steps_as_there_are_at_most_are_tried_and_no_more() -> None:
+    assert max(proof_steps(Named(), most=512)) == 512
+    assert proof_steps(nn.Linear(9, 9), most=100) == (7, 4, 2, 1, 40, 100)
