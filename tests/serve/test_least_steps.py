@@ -8,7 +8,6 @@ import pytest
 
 from cellgate.bundle.manifest import TensorSpec
 from cellgate.serve.engine.calibrate import calibrate
-from cellgate.serve.engine.counting_runtime import CountingRuntime
 from cellgate.serve.engine.models import open_engine_models
 from cellgate.serve.errors import BadInput
 from cellgate.serve.infer.inference import ArrayHead
@@ -24,22 +23,11 @@ from cellgate.serve.start_errors import ServerStartError
 from .conftest import started
 from .hot_wire import Wire, listen
 from .small_network import LEAST, Network
+from .watched_runtime import WatchedRuntime
 
 SETTINGS = Settings(device="cpu", threads=1)
 HEAD_BYTES = "Inference-Header-Content-Length"
 SAID = "inputs.x.shape: expected at least 3 steps, found 2; this network takes no shorter sequence"
-
-
-class Watched(CountingRuntime):
-    """A runtime that notes how many steps each run had."""
-
-    def __init__(self, runtime):
-        super().__init__(runtime)
-        self.steps = []
-
-    def count(self, feeds):
-        super().count(feeds)
-        self.steps.append(feeds["x"].shape[1])
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +38,7 @@ def network():
 @pytest.fixture(scope="module")
 def opened(network, tmp_path_factory):
     (model,) = open_engine_models([BundlePlace(network.write(tmp_path_factory.mktemp("b") / "windows"))], SETTINGS)
-    yield replace(model, runtime=Watched(model.runtime))
+    yield replace(model, runtime=WatchedRuntime(model.runtime))
     model.runtime.close()
 
 
@@ -83,7 +71,7 @@ def test_lengths_are_refused_below_the_least(network):
 
 
 def test_nothing_shorter_is_run_while_costs_are_measured(opened):
-    watched = Watched(opened.runtime)
+    watched = WatchedRuntime(opened.runtime)
     calibrate(watched, 8)
 
     assert min(watched.steps) == LEAST

@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 
 from cellgate.serve.engine.calibrate import calibrate
-from cellgate.serve.engine.counting_runtime import CountingRuntime
 from cellgate.serve.engine.models import open_engine_models
 from cellgate.serve.errors import BadInput
 from cellgate.serve.infer.inference import ArrayHead
@@ -17,6 +16,7 @@ from cellgate.serve.settings import Settings
 
 from .conftest import started
 from .small_network import LEAST, Network
+from .watched_runtime import WatchedRuntime
 
 MOST = 8
 SAID = f"inputs.x.shape: expected at most {MOST} steps, found 9; this network takes no longer sequence"
@@ -30,18 +30,6 @@ class Ending(Network):
         return replace(super().signature, most_steps=MOST)
 
 
-class Watched(CountingRuntime):
-    """A runtime that notes how many steps each run had."""
-
-    def __init__(self, runtime):
-        super().__init__(runtime)
-        self.steps = set()
-
-    def count(self, feeds):
-        super().count(feeds)
-        self.steps.add(feeds["x"].shape[1])
-
-
 @pytest.fixture(scope="module")
 def network():
     return Ending("windows")
@@ -51,7 +39,7 @@ def network():
 def opened(network, tmp_path_factory):
     path = network.write(tmp_path_factory.mktemp("b") / "windows")
     (model,) = open_engine_models([BundlePlace(path)], Settings(device="cpu", threads=1))
-    yield replace(model, runtime=Watched(model.runtime))
+    yield replace(model, runtime=WatchedRuntime(model.runtime))
     model.runtime.close()
 
 
@@ -64,7 +52,7 @@ def test_heads_are_refused_above_the_most(network, limits):
 
 
 def test_nothing_longer_is_run_while_costs_are_measured(opened):
-    watched = Watched(opened.runtime)
+    watched = WatchedRuntime(opened.runtime)
     calibrate(watched, 8)
 
     assert min(watched.steps) >= LEAST
@@ -80,7 +68,7 @@ async def test_longest_rows_are_answered_and_longer_ones_never_run(opened, serve
 
     assert longest.status_code == 200
     assert (longer.status_code, longer.json()["error"]) == (400, SAID)
-    assert opened.runtime.steps == {MOST}
+    assert opened.runtime.steps == [MOST]
 
 
 def test_metadata_and_configuration_say_the_most(opened, served_models):
