@@ -51,6 +51,7 @@ class DriftingCell(nn.Module):
         super().__init__()
         self.cell = cell
         self._drift = drift
+        self._nudges: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}  # the drift's, as tensors
 
     def forward(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
         """As the cell's own, with a nudged state; an output that is a state is nudged alike."""
@@ -61,5 +62,9 @@ class DriftingCell(nn.Module):
         return output, nudged[0] if isinstance(new, Tensor) else nudged if isinstance(new, list) else tuple(nudged)
 
     def _nudged(self, place: int, tensor: Tensor) -> Tensor:
-        factor, summand = self._drift.nudge(place, tensor.shape[1])
-        return tensor * torch.from_numpy(factor) + torch.from_numpy(summand)
+        key = (place, tensor.shape[1])
+        if key not in self._nudges:
+            factor, summand = self._drift.nudge(*key)
+            self._nudges[key] = torch.from_numpy(factor), torch.from_numpy(summand)
+        factors, summands = self._nudges[key]
+        return tensor * factors + summands

@@ -68,6 +68,10 @@ def test_a_right_network_is_equivalent_under_every_leg_and_case(right, lstm):
 def test_growth_histogram_and_percentiles_are_of_what_was_compared(right):
     assert [point.steps for point in right.growth] == [1, 3, 10, 30, 50]
     assert all(set(point.max_abs) == {"eager", "onnxruntime", "torch.nn"} for point in right.growth)
+    longest, end = right.cases[-1], right.growth[-1]
+    given = {leg.leg: max(found.max_abs for found in leg.outputs.values()) for leg in longest.legs}
+    assert end.steps == longest.steps
+    assert end.max_abs == {leg: given[leg] for leg in end.max_abs}
     values = sum(right.histogram.counts) + right.histogram.exact
     assert values == sum(case.rows * (case.steps * 7 + 5 + 5) for case in right.cases)
     for case in right.cases:
