@@ -37,6 +37,7 @@ def find_output(network: ForeignNetwork) -> None:
         refuse_widths_of_steps(_name(network), _columns(network))
     others = say_others(returned[0])
     refuse_other_numbers(_name(network), answer, returned[0])
+    network.call(example(network, given[0]))  # the last run may have had too many steps for it
     network.stacks = {n: tensors for n, tensors in network.stacks.items() if n in network.carry.calls}
     _check_state_is_used(network)
     _check_same_again(network, example(network, given[0]))

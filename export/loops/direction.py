@@ -52,13 +52,18 @@ class Direction:
         return sum(1 << self.at(k) for k in range(iteration + 1))
 
     def places(self, iteration: int) -> list[int]:
-        """Return the values of an iteration: what has seen just its steps, and what that needs of its step alone."""
-        found = {number for number in self.alive if self.steps[number] == self.seen(iteration)}
+        """Return the values of an iteration: what has seen just its steps, and what that needs of its step.
+
+        Of its step alone or beside earlier ones, as ``x[:, t] - x[:, t - 1]`` is.
+        """
+        seen = self.seen(iteration)
+        found = {number for number in self.alive if self.steps[number] == seen}
         open_ = list(found)
         while open_:
             value = self.value(open_.pop())
             for number in value.reads():
-                if self.steps[number] == 1 << self.at(iteration) and number not in found:
+                steps = self.steps[number]
+                if steps >> self.at(iteration) & 1 and not steps & ~seen and number not in found:
                     found.add(number)
                     open_.append(number)
         return sorted(found)

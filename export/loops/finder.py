@@ -12,7 +12,7 @@ from itertools import product
 from typing import Final
 
 from .direction import Direction
-from .first_iteration import Body
+from .first_iteration import Body, Start
 from .iterations import all_iterations
 from .late_values import is_product, late_places
 from .loop import MIDDLE, NONE_FOUND, PASSES_OVER, SCANNED, SHORTENED, UNLIKE, Loop, NoLoopError
@@ -70,15 +70,16 @@ def _find(direction: Direction) -> Loop | None:
     products = [j for j in late if is_product(direction.target(now[j]))]
     refusals = []
     # Nothing is moved where a product ends every iteration and is read by the last as well: h = projection(cell(x, h)).
-    for moved, from_zeros in ((late, False), (products, False), (late, True), (products, True), ([], False)):
+    ways = [(moved, start) for start in (Start.AS_WRITTEN, Start.ZEROS) for moved in (late, products)]
+    for moved, start in [*ways, ([], Start.AS_WRITTEN), (late, Start.FIRST_STEP), (products, Start.FIRST_STEP)]:
         try:
-            return _loop(direction, _body(now, before, moved), from_zeros=from_zeros)
+            return _loop(direction, _body(now, before, moved), start)
         except NoLoopError as refusal:
             refusals.append(refusal)
     raise refusals[1]
 
 
-def _loop(direction: Direction, body: Body, *, from_zeros: bool) -> Loop:
+def _loop(direction: Direction, body: Body, start: Start) -> Loop:
     needs, needs_old = [], []
     for number in body.values:
         reads = set(direction.value(number).reads())
@@ -86,7 +87,7 @@ def _loop(direction: Direction, body: Body, *, from_zeros: bool) -> Loop:
         needs_old.append(frozenset(body.old[n] for n in reads if n in body.old and n not in body.place))
         if any(n not in body.place and n not in body.old and direction.steps[n] for n in reads):
             raise NoLoopError("a step of its loop over time looks further back than the step before")
-    iterations, initial = all_iterations(direction, body, from_zeros=from_zeros)
+    iterations, initial = all_iterations(direction, body, start)
     return Loop(
         reverse=direction.reverse,
         iterations=tuple(iterations),

@@ -2,7 +2,8 @@
 
 It is matched value by value with a later one. People begin with the number 0 too, ``h = 0.``, which stands for a tensor
 of zeros; and they leave out of the first step what would be zero, ``h = z if h is None else z + h @ U``. Then values
-that nobody computed are made of zeros, and a sum with a product of zeros is its other part.
+that nobody computed are made of zeros, and a sum with a product of zeros is its other part. Or they begin with what the
+first step gives, ``previous = x[:, 0]`` or ``h = init(x[:, 0])``.
 
 Rules of this file: what is made here is believed only where every later iteration follows from it, and is proved on
 runs (proof.py).
@@ -10,6 +11,7 @@ runs (proof.py).
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, Final
 
 import torch
@@ -22,6 +24,19 @@ from .value import STEP, Ref, Value, replace_refs
 _aten = torch.ops.aten
 _SWAPPED: Final = frozenset({_aten.add.Tensor, _aten.mul.Tensor})  # one and other may change their places
 _PRODUCTS: Final = frozenset({_aten.mul.Tensor, _aten.mm.default, _aten.matmul.default, _aten.linear.default})
+
+
+class Start(Enum):
+    """What a loop may begin with that is not there as such.
+
+    AS_WRITTEN: nothing; its initial values have seen no step.
+    ZEROS: values that nobody computed, made of zeros.
+    FIRST_STEP: values that have seen the first step.
+    """
+
+    AS_WRITTEN = 0
+    ZEROS = 1
+    FIRST_STEP = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,16 +62,16 @@ class FirstIteration:
     Args:
         direction: of the loop.
         body: of the loop.
-        from_zeros: whether values that are not there may be made of zeros.
+        start: what it may begin with.
 
     Attributes:
         initial: for places that are carried the number of what the first iteration reads instead.
     """
 
-    def __init__(self, direction: Direction, body: Body, *, from_zeros: bool) -> None:
+    def __init__(self, direction: Direction, body: Body, start: Start) -> None:
         self._direction = direction
         self._body = body
-        self._from_zeros = from_zeros
+        self._start = start
         self._found: list[int] = []
         self.initial: dict[int, int] = {}
 
@@ -69,6 +84,8 @@ class FirstIteration:
         direction, body = self._direction, self._body
         candidates = [number for number in direction.alive if direction.steps[number] == 1 << direction.at(0)]
         free = [number for number in direction.alive if not direction.steps[number]]
+        if self._start is Start.FIRST_STEP:
+            candidates.reverse()  # what the loop begins with, which may be made alike, comes before it
         for j, number in enumerate(body.values):
             self._found.append(self._match(number, free if j < body.late else candidates))
         return tuple(self._found)
@@ -79,7 +96,7 @@ class FirstIteration:
             if assigned is not None:
                 self.initial |= assigned
                 return candidate
-        made = self._made_of_zeros(self._direction.value(number)) if self._from_zeros else None
+        made = self._made_of_zeros(self._direction.value(number)) if self._start is Start.ZEROS else None
         if made is None:
             raise NoLoopError(UNLIKE)
         return made
@@ -91,7 +108,7 @@ class FirstIteration:
             return None
         if later.target == STEP:
             return {} if (later.args[0], later.args[1]) == (first.args[0], first.args[1]) else None
-        for args in _orders(first):
+        for args in orders(first):
             assigned: dict[int, int] = {}
             if self._agree((later.args, later.kwargs), (args, first.kwargs), assigned):
                 return assigned
@@ -111,8 +128,12 @@ class FirstIteration:
         if a.number in body.old:
             known = self.initial.get(body.old[a.number], assigned.get(body.old[a.number], b.number))
             assigned[body.old[a.number]] = b.number
-            return known == b.number and not direction.steps.get(b.number, 0)
+            return known == b.number and self._may_begin(direction.steps.get(b.number, 0))
         return a.number == b.number
+
+    def _may_begin(self, steps: int) -> bool:
+        """Whether a loop may begin with what has seen these steps."""
+        return not steps or (self._start is Start.FIRST_STEP and steps == 1 << self._direction.at(0))
 
     def _filled(self, number: int, fill: float) -> Ref | None:
         """Return a tensor of one number, as wide as a value is."""
@@ -155,7 +176,8 @@ class FirstIteration:
         return product and any(isinstance(one, Ref) and self._is_zero(one.number) for one in value.args)
 
 
-def _orders(value: Value) -> Iterator[tuple[Any, ...]]:
+def orders(value: Value) -> Iterator[tuple[Any, ...]]:
+    """Yield the orders of its arguments in which an operation gives the same."""
     yield value.args
     if value.target in _SWAPPED and len(value.args) == 2 and not value.kwargs:  # noqa: PLR2004 - one and other
         yield value.args[::-1]

@@ -9,16 +9,16 @@ Rules of this file: an iteration that differs in anything but the number of its 
 from typing import Any
 
 from .direction import Direction
-from .first_iteration import Body, FirstIteration
+from .first_iteration import Body, FirstIteration, Start
 from .loop import UNLIKE, NoLoopError
 from .value import STEP, Ref, replace_refs
 
 
 def all_iterations(
-    direction: Direction, body: Body, *, from_zeros: bool
+    direction: Direction, body: Body, start: Start
 ) -> tuple[list[tuple[int | None, ...]], dict[int, int]]:
-    """Return ``iterations`` and ``carried`` of the Loop with this body; ``from_zeros`` is that of FirstIteration."""
-    first = FirstIteration(direction, body, from_zeros=from_zeros)
+    """Return ``iterations`` and ``carried`` of the Loop with this body; ``start`` is that of FirstIteration."""
+    first = FirstIteration(direction, body, start)
     iterations: list[tuple[int | None, ...]] = [first.values()]
     for iteration in range(1, direction.T):
         iterations.append(_foretold(direction, body, iterations[-1], iteration))

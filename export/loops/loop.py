@@ -23,6 +23,11 @@ PASSES_OVER: Final = (
 UNLIKE: Final = (
     "its loop over time does not do the same in every step; let each step do what the others do, the first from zeros"
 )
+BY_NUMBER: Final = (
+    "its loop over time computes with the number of the step, or with weights of a step's own, in a way that is none "
+    "of a + b * t, 1 / (a + b * t), a * b ** t and row t of a table; compute what depends on it for all steps before "
+    "the loop, as w = torch.sin(torch.arange(x.size(1))), and take w[t] in it"
+)
 ONE_SLOT_MORE: Final = (
     "what it reads after its loop over time begins with the state before the loop, the first of one slot more than "
     "there are steps; leave it out, as h[:, 1:] does"

@@ -91,6 +91,16 @@ class ProgramBuilder:
             raise NoLoopError("what follows its loop over time reads single steps of it")
         return self.operation(value, self.code, self.outer)
 
+    def _start(self, number: int) -> Ref:
+        """Return what a loop begins with, which may have seen the first step of its sequence."""
+        value = self._values.unrolled.values[number]
+        if value.steps.bit_count() != 1:
+            return self.outer(number)
+        if value.target == STEP:
+            source, axis, index = value.args
+            return self.code.add(_aten.select.int, self.outer(source.number), axis, index)
+        return self.operation(value, self.code, self._start)
+
     def operation(self, value: Value, code: Code, ref: Callable[[int], Ref]) -> Ref:
         """Write the operation of a value into ``code``; ``ref`` gives what it reads there."""
         args, kwargs = replace_refs(value.args, ref), replace_refs(value.kwargs, ref)
@@ -209,7 +219,7 @@ class ProgramBuilder:
             states = []
             for p in self._outputs.order(g):
                 batch_axis, rest = self._values.shape(self._outputs.groups[g].loop, p)
-                start = self.outer(self._values.loops[self._outputs.groups[g].loop].carried[p])
+                start = self._start(self._values.loops[self._outputs.groups[g].loop].carried[p])
                 if self._values.dtype(self._outputs.groups[g].loop, p) is not None:
                     start = self.as_number(start, self.code)
                 states.append(self.code.add(step_rows.state_of, start, batch_axis, rest, self.B))

@@ -24,7 +24,7 @@ from .capture import Captured, capture, unroll
 from .chance import refuse_chance
 from .fed_back import mark_fed_back
 from .finder import find_loops
-from .loop import ONE_SLOT_MORE, NoLoopError
+from .loop import BY_NUMBER, ONE_SLOT_MORE, UNLIKE, NoLoopError
 from .merged_program import merge
 from .program import Program
 from .program_builder import program_of
@@ -32,6 +32,7 @@ from .proof import prove
 from .refused_ways import RefusedWays
 from .rolled_module import make_module
 from .sequence_call import AnswerAlone, Sequences, failure, free_steps, ways_found, ways_to_try
+from .step_numbers import with_step_numbers
 from .step_slots import keeps_the_start
 from .unrolled import Unrolled
 from .value import Reading
@@ -155,7 +156,7 @@ def _program_of_any_length(
     """
     programs, weights = [], {}
     for one in captured:
-        unrolled = unroll(one, reading)
+        unrolled = with_step_numbers(unroll(one, reading))
         refuse_chance(unrolled)
         if fed_back:
             mark_fed_back(unrolled, find_loops(unrolled))
@@ -168,4 +169,6 @@ def _program(unrolled: Unrolled, batch_axis: int) -> Program:
     try:
         return program_of(unrolled, find_loops(unrolled), batch_axis)
     except NoLoopError as refusal:
-        raise NoLoopError(ONE_SLOT_MORE) if keeps_the_start(unrolled) else refusal from None
+        if keeps_the_start(unrolled):
+            raise NoLoopError(ONE_SLOT_MORE) from None
+        raise NoLoopError(BY_NUMBER) if unrolled.by_number and str(refusal) == UNLIKE else refusal from None

@@ -72,6 +72,34 @@ def state_of_step(step: Tensor, batch_axis: int) -> Tensor:
     return laid.unsqueeze(1) if laid.dim() == 1 else laid.flatten(1)
 
 
+def numbers_of_steps(
+    rows: int,
+    steps: int,
+    form: str,
+    first: float,
+    by: float,
+    before: Sequence[int],
+    after: Sequence[int],
+    dtype: torch.dtype,
+) -> Tensor:
+    """Return [T, *before, B, *after], at step t the number that a rule (step_numbers.py) gives for t.
+
+    What is no whole number is float64, until it is used.
+    """
+    t = torch.arange(steps, dtype=torch.float64)
+    numbers = first * by**t if form == "power" else first + by * t
+    numbers = 1.0 / numbers if form == "under-one" else numbers
+    numbers = numbers if dtype.is_floating_point else numbers.to(dtype)
+    laid = numbers.reshape(-1, *[1] * (len(before) + 1 + len(after)))
+    return laid.expand(-1, *before, rows, *after)
+
+
+def rows_of_table(table: Tensor, axis: int, first: int, rows: int, steps: int) -> Tensor:
+    """Return [T, B, W], at step t row first + t of a table along ``axis``."""
+    laid = table.movedim(axis, 0).narrow(0, first, steps)
+    return laid.reshape(steps, 1, -1).expand(-1, rows, -1)
+
+
 def blank(x: Tensor, B: int, T: int) -> Tensor:
     """Return a sequence [B, T, 1] that tells nothing but how many steps there are."""
     return torch.zeros(B, T, 1, dtype=x.dtype if x.is_floating_point() else None, device=x.device)

@@ -20,12 +20,14 @@ class Unrolled:
         result: number of the module's output.
         weights: parameters, buffers and constants by name.
         reading: of a step of what was computed of all steps.
+        by_number: whether its steps compute with their number in a way that is not known (step_numbers.py).
         fed_back: the stage of a decoder's loop, which reads no step (fed_back.py), or None.
     """
 
     def __init__(self, steps: int, reading: Reading = Reading.AS_IT_STANDS) -> None:
         self.steps = steps
         self.reading = reading
+        self.by_number = False
         self.fed_back: int | None = None
         self.values: list[Value] = []
         self.result = -1

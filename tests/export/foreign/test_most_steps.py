@@ -109,6 +109,10 @@ def test_graph_is_right_up_to_the_last_position(exported: Any, module: Positions
             assert np.abs(graph.run(*feeds)[0] - module.eval()(x).numpy()).max() < 1e-5
 
 
+def test_positions_that_end_before_the_longest_probes_leave_lengths_taken(exported: Any) -> None:
+    assert exported(Positions(50)).exportable.signature.lengths == "lengths"
+
+
 class Strided(Positions):
     """A front that leaves a third of the steps, each with a place; of three steps a capture would be a special case."""
 
