@@ -157,7 +157,7 @@ def _streamable(report: Report) -> str:
     apart = f"differ from one pass by {chunks.max_abs:.3g}, allowed {chunks.tolerance:.3g}"
     return (
         f"no: chunks with carried state {chunks.complaint or apart}; "
-        "a backward direction, pooling over time and attention need the whole sequence"
+        "a backward direction, pooling over time, attention and the number of a step need the whole sequence"
     )
 
 

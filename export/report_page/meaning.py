@@ -53,7 +53,7 @@ def _stream_in_words(report: Report) -> str:
         apart = f"and one pass are up to {number(chunks.max_abs)} apart"
         return (
             f"<strong>Whole sequences only:</strong> chunks with carried state {escape(chunks.complaint) or apart}; a "
-            "backward direction, pooling over time and attention need all of it."
+            "backward direction, pooling over time, attention and the number of a step need all of it."
         )
     bits = "bit for bit" if chunks.bitwise else f"within the tolerance (up to {number(chunks.max_abs)} apart)"
     return (

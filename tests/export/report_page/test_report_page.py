@@ -142,7 +142,7 @@ def test_the_same_report_gives_the_same_bytes(content):
         ("equivalent", "Sequences of one request may be of unequal length: lengths says which."),
         ("without-lengths", "in a batch and in any order (on the CPU"),
         ("without-lengths", "It takes no lengths: the network would read padding like any step"),
-        ("whole", "a backward direction, pooling over time and attention need all of it"),
+        ("whole", "a backward direction, pooling over time, attention and the number of a step need all of it"),
         ("stateless", "the network carries no state from one call to the next"),
         ("stateless", "but not the same bits"),
         ("one-case", "Not run, because this report is of one case alone"),
