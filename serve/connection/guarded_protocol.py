@@ -17,7 +17,7 @@ from ..errors import ServeError
 from ..head_errors import HeadTooLarge, MalformedRequest, TooManyChunks, TooManyConnections
 from ..serving_state import ServingState
 from .connection_end import BODY, HEAD, IDLE, EndingProtocol
-from .head_check import check_head
+from .head_check import check_head, is_handshake
 
 logger = logging.getLogger("cellgate.serve")
 
@@ -38,6 +38,7 @@ class GuardedProtocol(EndingProtocol):
         self._may_be_long = False
         self._head_bytes = 0  # of the pieces that are all head
         self._most_cycles = _FEW_CYCLES
+        self._may_upgrade = False
         self._is_chunked = False
         self._chunks = 0
         self._around_bytes = 0  # what stands round the chunks, in the pieces that are all body
@@ -165,6 +166,14 @@ class GuardedProtocol(EndingProtocol):
 
     # what is uvicorn's
 
+    def _should_upgrade(self) -> bool:
+        return self._may_upgrade and super()._should_upgrade()
+
+    def _is_handshake(self) -> bool:
+        """Whether it may be granted; behind a request that waits for its answer, 101 would stand before that."""
+        parser = self.parser
+        return parser.should_upgrade() and not self._is_busy() and is_handshake(parser.get_method(), self._headers)
+
     def _take(self) -> None:
         self._hand_over()
 
@@ -178,6 +187,7 @@ class GuardedProtocol(EndingProtocol):
             on_header(name, value)
             self._is_chunked = self._is_chunked or name == b"transfer-encoding"
         self._chunks = self._around_bytes = 0
+        self._may_upgrade = self._is_handshake()
         super().on_headers_complete()
         if self._is_draining and self.cycle is not None:  # an upgrade has none
             self.cycle.keep_alive = False
