@@ -4,7 +4,7 @@ import json
 
 import pytest
 from tests.both_loops import anyio_backend, the_loop_asked_for  # noqa: F401 - fixtures
-from tests.serve.hot_wire import JSON, Wire, listen, raw, status_of
+from tests.serve.hot_wire import BAD, JSON, Wire, listen, raw, status_of
 
 BROKEN = raw(b"zz\r\n", "Transfer-Encoding: chunked", length=False)
 
@@ -35,4 +35,13 @@ async def test_a_body_that_breaks_is_refused_after_all_that_came_before(serve, p
         found, last = await answers_of(wire)
 
     assert found == [200] * count + [400]
+    assert last["code"] == "malformed_request"
+
+
+async def test_what_is_no_request_behind_one_refused_at_once_and_one_at_work_is_refused_after_both(serve):
+    async with serve() as served, Wire.open(served) as wire:
+        wire.send(raw(BAD) + raw(JSON) + b"{}\r\n\r\n")
+        found, last = await answers_of(wire)
+
+    assert found == [400, 200, 400]
     assert last["code"] == "malformed_request"
