@@ -134,8 +134,12 @@ class GuardedProtocol(EndingProtocol):
     def on_message_complete(self) -> None:
         """All of it is there."""
         self._reading = IDLE
-        self._is_chunked = False
+        was_chunked, self._is_chunked = self._is_chunked, False
         super().on_message_complete()
+        if was_chunked and self.cycle.keep_alive and not self.parser.should_keep_alive():
+            self.cycle.keep_alive = False  # the parser obeys a trailer that says so, and reads nothing more
+            if self.cycle.response_complete:
+                self._close_silent()
 
     # limits
 
