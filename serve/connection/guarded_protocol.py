@@ -78,12 +78,13 @@ class GuardedProtocol(EndingProtocol):
         except httptools.HttpParserError as err:
             self._refuse(_reason(err))
         else:
-            if messages != self._messages:  # the piece had the end of a request and more
-                return
-            if in_head and self._reading == HEAD:
+            is_one = messages == self._messages  # else the piece had the end of a request and more
+            if is_one and in_head and self._reading == HEAD:
                 self._count_head(len(data))
-            elif is_chunked and self._is_chunked:
+            elif is_one and is_chunked and self._is_chunked:
                 self._count_around(len(data))
+            else:
+                self._around_bytes = 0  # what it had of a body was taken off, and is no credit
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nobody waits any more."""

@@ -2,7 +2,7 @@
 
 import pytest
 from tests.both_loops import anyio_backend, the_loop_asked_for  # noqa: F401 - fixtures
-from tests.serve.hot_wire import JSON, Wire, chunked, listen, raw, status_of
+from tests.serve.hot_wire import JSON, Wire, chunked, connect_fake, listen, raw, status_of
 
 LAST = b"Connection: close\r\n\r\n"
 
@@ -43,3 +43,16 @@ async def test_a_trailer_that_would_frame_a_body_is_refused(serve, trailer):
         found, rest = await wire.response(), await wire.rest()
 
     assert (status_of(found), rest) == (400, b"")
+
+
+@pytest.mark.parametrize("cut", [0, 20], ids=["whole", "in-two"])
+@pytest.mark.parametrize("start", [b"0\r\nX: ", b"2;a="], ids=["trailer", "extension"])
+async def test_a_body_beside_its_head_is_no_credit_for_what_stands_round_the_chunks(serve, start, cut):
+    data = raw(b"%x\r\n%s\r\n" % (50_000, b" " * 50_000), "Transfer-Encoding: chunked", length=False)
+    async with serve(max_head_bytes=4096) as served:
+        protocol, transport = connect_fake(served)
+        for piece in (data[:cut], data[cut:], start, *[b"a" * 1000] * 6):
+            protocol.data_received(piece)
+        found = list(transport.writes)
+
+    assert [status_of(one) for one in found] == [431]
