@@ -109,7 +109,10 @@ class GuardedProtocol(EndingProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header, or a trailer, which nobody reads."""
-        self._headers.append((name.lower(), value))
+        name = name.lower()
+        if name != b"transfer-encoding":  # of which only the parser may say what it understood
+            value = value.rstrip(b" \t")  # RFC 9110, section 5.5; the parser does so in front of it alone
+        self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Hand it over, if it is not too long."""
