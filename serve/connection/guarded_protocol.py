@@ -187,7 +187,8 @@ class GuardedProtocol(EndingProtocol):
 
     def _hand_over(self) -> None:
         """Judge the head in full, and repeat to uvicorn's protocol what the parser said."""
-        check_head(self.parser.get_http_version(), self._url, self._headers)
+        version = self.parser.get_http_version()
+        check_head(version, self._url, self._headers)
         super().on_message_begin()
         super().on_url(self._url)
         on_header = super().on_header
@@ -195,6 +196,8 @@ class GuardedProtocol(EndingProtocol):
             on_header(name, value)
             self._is_chunked = self._is_chunked or name == b"transfer-encoding"
         self._chunks = self._around_bytes = 0
+        if version != "1.1":  # whoever speaks that would take a 100 for the answer: RFC 9110, section 10.1.1
+            self.expect_100_continue = False
         self._may_upgrade = self._is_handshake()
         super().on_headers_complete()
         if self._is_draining and self.cycle is not None:  # an upgrade has none

@@ -45,3 +45,13 @@ async def test_white_space_behind_a_transfer_coding_is_refused(serve, coding):
         found, rest = await wire.response(), await wire.rest()
 
     assert (status_of(found), rest) == (400, b"")
+
+
+@pytest.mark.parametrize(("version", "is_told"), [("1.0", False), ("1.1", True)])
+async def test_only_who_speaks_http_1_1_is_told_to_go_on(serve, version, is_told):
+    async with serve() as served, Wire.open(served) as wire:
+        wire.send(raw(JSON, "Expect: 100-continue", "Connection: close", version=version))
+        found = await wire.rest()
+
+    assert found.startswith(b"HTTP/1.1 100 Continue\r\n\r\n") is is_told
+    assert b"HTTP/1.1 200 OK\r\n" in found
