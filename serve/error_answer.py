@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .connection.refused_connections import FULL
@@ -24,6 +25,7 @@ from .routes.head_method import with_head
 logger = logging.getLogger("cellgate.serve")
 
 _STATUS_FAULT = 500
+_METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")  # that a route may take; HEAD goes with GET
 NO_SNIFFING = {"X-Content-Type-Options": "nosniff"}  # a browser is to believe the Content-Type, on every answer
 
 
@@ -62,9 +64,16 @@ async def on_http_error(request: Request, error: Exception) -> Response:
     method, path = request.method, request.scope["path"]
     if status is not http.HTTPStatus.METHOD_NOT_ALLOWED:
         return answer_error(UnknownPath(method, path, *request.app.state.paths))
-    headers["Allow"] = with_head(headers.get("Allow", ""))
+    headers["Allow"] = with_head(", ".join(_methods_of(request)))
     expected, found = f"the method {headers['Allow']} on this path", f"{method[:32]} {path[:120]}"
     return answer(status, f"request: expected {expected}, found {found}", status.name.lower(), headers)
+
+
+def _methods_of(request: Request) -> list[str]:
+    """Return those of all routes with this path; the framework names the first route's alone."""
+    routes = request.app.routes
+    asked = {method: {**request.scope, "method": method} for method in _METHODS}
+    return [method for method, scope in asked.items() if any(route.matches(scope)[0] is Match.FULL for route in routes)]
 
 
 class FaultBoundary:

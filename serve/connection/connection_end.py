@@ -179,8 +179,9 @@ class EndingProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """As uvicorn's; then say what is owed, if that was the last answer."""
+        was_last = not self.pipeline  # asked before: uvicorn begins the next one
         super().on_response_complete()
-        if self._owed is not None and not self.pipeline:
+        if self._owed is not None and was_last:
             self._refuse(self._owed)
 
     def _may_answer(self) -> bool:

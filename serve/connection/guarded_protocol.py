@@ -17,7 +17,7 @@ from ..errors import ServeError
 from ..head_errors import HeadTooLarge, MalformedRequest, TooManyChunks, TooManyConnections
 from ..serving_state import ServingState
 from .connection_end import BODY, HEAD, IDLE, EndingProtocol
-from .head_check import check_head
+from .head_check import check_head, is_handshake
 
 logger = logging.getLogger("cellgate.serve")
 
@@ -38,6 +38,7 @@ class GuardedProtocol(EndingProtocol):
         self._may_be_long = False
         self._head_bytes = 0  # of the pieces that are all head
         self._most_cycles = _FEW_CYCLES
+        self._may_upgrade = False
         self._is_chunked = False
         self._chunks = 0
         self._around_bytes = 0  # what stands round the chunks, in the pieces that are all body
@@ -77,12 +78,13 @@ class GuardedProtocol(EndingProtocol):
         except httptools.HttpParserError as err:
             self._refuse(_reason(err))
         else:
-            if messages != self._messages:  # the piece had the end of a request and more
-                return
-            if in_head and self._reading == HEAD:
+            is_one = messages == self._messages  # else the piece had the end of a request and more
+            if is_one and in_head and self._reading == HEAD:
                 self._count_head(len(data))
-            elif is_chunked and self._is_chunked:
+            elif is_one and is_chunked and self._is_chunked:
                 self._count_around(len(data))
+            else:
+                self._around_bytes = 0  # what it had of a body was taken off, and is no credit
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nobody waits any more."""
@@ -107,7 +109,10 @@ class GuardedProtocol(EndingProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header, or a trailer, which nobody reads."""
-        self._headers.append((name.lower(), value))
+        name = name.lower()
+        if name != b"transfer-encoding":  # of which only the parser may say what it understood
+            value = value.rstrip(b" \t")  # RFC 9110, section 5.5; the parser does so in front of it alone
+        self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Hand it over, if it is not too long."""
@@ -133,8 +138,12 @@ class GuardedProtocol(EndingProtocol):
     def on_message_complete(self) -> None:
         """All of it is there."""
         self._reading = IDLE
-        self._is_chunked = False
+        was_chunked, self._is_chunked = self._is_chunked, False
         super().on_message_complete()
+        if was_chunked and self.cycle.keep_alive and not self.parser.should_keep_alive():
+            self.cycle.keep_alive = False  # the parser obeys a trailer that says so, and reads nothing more
+            if self.cycle.response_complete:
+                self._close_silent()
 
     # limits
 
@@ -165,12 +174,21 @@ class GuardedProtocol(EndingProtocol):
 
     # what is uvicorn's
 
+    def _should_upgrade(self) -> bool:
+        return self._may_upgrade and super()._should_upgrade()
+
+    def _is_handshake(self) -> bool:
+        """Whether it may be granted; behind a request that waits for its answer, 101 would stand before that."""
+        parser = self.parser
+        return parser.should_upgrade() and not self._is_busy() and is_handshake(parser.get_method(), self._headers)
+
     def _take(self) -> None:
         self._hand_over()
 
     def _hand_over(self) -> None:
         """Judge the head in full, and repeat to uvicorn's protocol what the parser said."""
-        check_head(self.parser.get_http_version(), self._url, self._headers)
+        version = self.parser.get_http_version()
+        check_head(version, self._url, self._headers)
         super().on_message_begin()
         super().on_url(self._url)
         on_header = super().on_header
@@ -178,6 +196,9 @@ class GuardedProtocol(EndingProtocol):
             on_header(name, value)
             self._is_chunked = self._is_chunked or name == b"transfer-encoding"
         self._chunks = self._around_bytes = 0
+        if version != "1.1":  # whoever speaks that would take a 100 for the answer: RFC 9110, section 10.1.1
+            self.expect_100_continue = False
+        self._may_upgrade = self._is_handshake()
         super().on_headers_complete()
         if self._is_draining and self.cycle is not None:  # an upgrade has none
             self.cycle.keep_alive = False

@@ -3,7 +3,8 @@
 Rules of this file: pure; it adds to what the HTTP parser refuses by itself (two lengths, a length beside chunks, bare
 line feeds, folded lines, spaces before a colon). A proxy in front and this server must see the same requests in the
 same bytes, or one client's bytes become another one's request.
-Source: RFC 9112, sections 2.3 (version), 3.2 (Host and target), 6.1 (Transfer-Encoding) and 11.2 (smuggling).
+Sources: RFC 9112, sections 2.3 (version), 3.2 (Host and target), 6.1 (Transfer-Encoding) and 11.2 (smuggling); RFC
+6455, section 4.1 (handshake).
 """
 
 from collections.abc import Iterable
@@ -40,6 +41,18 @@ def check_head(version: str, url: bytes, headers: Iterable[tuple[bytes, bytes]])
         if name == b"transfer-encoding" and (version != "1.1" or value.lower() != b"chunked"):
             expected = "chunked alone" if version == "1.1" else "none with HTTP/1.0"
             raise MalformedRequest("Transfer-Encoding", expected, shown(value.decode("latin-1")))
+
+
+def is_handshake(method: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether a request may become a WebSocket: it is a GET without a body, which some say in words, as a length of 0.
+
+    Args:
+        method: as it came.
+        headers: names in lower case.
+    """
+    return method == b"GET" and not any(
+        name == b"transfer-encoding" or (name == b"content-length" and value != b"0") for name, value in headers
+    )
 
 
 def _check_absolute(url: bytes, hosts: list[bytes]) -> None:

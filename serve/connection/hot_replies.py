@@ -64,8 +64,9 @@ class HotReplies(PausingProtocol):
         self._write(status_line, lines, parts)
         self._note(status, size_bytes, end, render_s)
         self._idle_since_s = end
-        if self.timeout_keep_alive_task is None or self.pipeline or self.flow.read_paused:
-            self.on_response_complete()  # uvicorn's: counts, goes on with what is queued, or starts the timer
+        if self.timeout_keep_alive_task is None or self.pipeline or self.flow.read_paused or self._owed is not None:
+            # uvicorn's: counts, goes on with what is queued, or starts the timer; says what is owed
+            self.on_response_complete()
         else:
             self.server_state.total_requests += 1
 

@@ -41,6 +41,7 @@ _ATTRIBUTES = (
     "client",
     "connections",
     "cycle",
+    "expect_100_continue",
     "flow",
     "loop",
     "parser",

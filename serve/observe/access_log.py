@@ -151,6 +151,13 @@ def access_logging(process: str, *, enabled: bool) -> Iterator[None]:
             logger.setLevel(level)
 
 
+def path_of(scope: Scope) -> str:
+    """Return the path of a request as it came, without the query: another spelling of one is another path."""
+    raw_path: bytes | None = scope.get("raw_path")
+    path: str = scope["path"] if raw_path is None else raw_path.partition(b"?")[0].decode("latin-1")
+    return path
+
+
 class AccessLog:
     """ASGI middleware that logs every request of HTTP, and every WebSocket that is refused.
 
@@ -189,11 +196,12 @@ class AccessLog:
         finally:
             status, size_bytes, _ = end_of(scope, status, size_bytes)
             if kind == "http" or status != CLIENT_GONE:
+                path = path_of(scope)
                 log_request(
                     protocol=kind,
                     method=scope.get("method", "GET"),
-                    path=scope["path"],
-                    model=self._models.get(scope["path"], ""),
+                    path=path,
+                    model=self._models.get(path, ""),
                     status=status,
                     answer_bytes=size_bytes,
                     duration_s=self._clock() - start,

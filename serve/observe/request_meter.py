@@ -10,7 +10,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .access_log import CLIENT_GONE, end_of
+from .access_log import CLIENT_GONE, end_of, path_of
 from .counter_layout import (
     FAILED_S,
     NO_MODEL,
@@ -128,5 +128,5 @@ class MeterRequests:
         try:
             await self._app(scope, receive, send_noting)
         finally:
-            meter, end = self._meters.of(self._models.get(scope["path"])), end_of(scope, status)
+            meter, end = self._meters.of(self._models.get(path_of(scope))), end_of(scope, status)
             meter.answered(end.status, perf_counter() - start)

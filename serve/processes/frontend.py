@@ -43,8 +43,12 @@ from .open_files import allow_connections
 logger = logging.getLogger("cellgate.serve")
 
 _BACKLOG: Final = 4096
-# uvicorn logs this as an error whenever a WebSocket is refused as HTTP, which is what a refusal should be.
-_REFUSED_SOCKET: Final = "ASGI callable returned without completing handshake."
+# uvicorn logs these as errors: whenever a WebSocket is refused as HTTP, which is what a refusal should be, and, with a
+# traceback, where a client's text is none, for which it closes the connection with 1007.
+_OF_CLIENTS: Final = (
+    "ASGI callable returned without completing handshake.",
+    "Invalid UTF-8 sequence received from client.",
+)
 _TICKS_A_LOOK: Final = 10  # of uvicorn, which ticks ten times a second
 
 
@@ -72,7 +76,7 @@ def _serve(border: ChildBorder, config: dict[str, Any], settings: Settings) -> N
     server = FrontendServer(
         uvicorn_config(app, settings), app.state.serving, border.lifeline, lambda: border.report({"listening": True})
     )
-    logging.getLogger("uvicorn.error").addFilter(lambda record: record.msg != _REFUSED_SOCKET)
+    logging.getLogger("uvicorn.error").addFilter(lambda record: record.msg not in _OF_CLIENTS)
     gc.collect()
     gc.freeze()  # the application stays: the collector need not look at it between two requests
     server.run(sockets=[listener])

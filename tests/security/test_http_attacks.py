@@ -211,6 +211,20 @@ def test_expect_is_answered_only_for_a_body_that_is_wanted(served):
     assert not found.startswith(b"HTTP/1.1 100")
 
 
+def test_a_message_that_is_no_utf8_closes_a_websocket_without_a_word_in_the_log(served):
+    lines = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13")
+    key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
+    with served.connect() as connection:
+        connection.sendall(request("GET", "/v2/models/steps/stream", *lines, key, close=False))
+        taken = connection.recv(2**12)
+        connection.sendall(b"\x81\x82\0\0\0\0\xff\xfe")  # one text message, masked with zeros
+        found = read_all(connection)
+
+    assert taken.startswith(b"HTTP/1.1 101 ")
+    assert (found[:1], int.from_bytes(found[2:4])) == (b"\x88", 1007)
+    assert "UTF-8" not in served.logged()
+
+
 def test_repeated_name_of_a_field_is_refused_however_it_is_written(served):
     body = json.dumps({"inputs": [X]}).encode()[:-1] + b', "\\u0069nputs": []}'
 

@@ -99,6 +99,22 @@ async def test_wrong_verb_is_a_405_that_says_the_right_one(client, method, path,
     assert allowed in response.headers["allow"]
 
 
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/v2/models/last/streams/7", "DELETE, GET, HEAD"),
+        ("/v2/models/last/stream", "GET, HEAD"),
+        ("/v2/models/last/infer", "POST"),
+        ("/docs", "GET, HEAD"),
+    ],
+)
+async def test_a_405_names_every_verb_that_its_path_takes(client, path, allowed):
+    response = await client.request("OPTIONS", path)
+
+    check_error(response, 405, "method_not_allowed", f"expected the method {allowed} on this path")
+    assert response.headers["allow"] == allowed
+
+
 async def test_bad_request_is_a_400_naming_field_expected_and_found(client, post, make_request):
     request = make_request({"x": np.zeros((1, 2, 7), np.float32)})
 

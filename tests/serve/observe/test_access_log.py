@@ -5,6 +5,7 @@ import logging
 import re
 from pathlib import Path
 
+import httpx
 import pytest
 
 import cellgate
@@ -80,6 +81,21 @@ async def test_the_line_names_the_model_that_was_asked_for(connect, post, make_r
 
     lines = [json.loads(text) for text in caplog.messages]
     assert [(line["model"], line["status"]) for line in lines] == [("steps", 200), ("", 404), ("", 200)]
+
+
+async def test_another_spelling_of_a_path_is_logged_and_counted_as_it_came_and_for_no_model(connect, caplog):
+    caplog.set_level(logging.INFO, logger="cellgate.access")
+    spelling = "/v2/models/step%73/infer"
+    async with connect(access_log=True) as client:
+        refused = await client.post(httpx.URL("http://127.0.0.1", raw_path=f"{spelling}?a=b".encode()))
+        metrics = (await client.get("/metrics")).text
+
+    line = json.loads(caplog.messages[0])
+    assert refused.status_code == 404
+    assert (line["path"], line["model"], line["status"]) == (spelling, "", 404)
+    counted = 'cellgate_requests_total{code="404",model="%s",protocol="http"} 1.0'
+    assert counted % "" in metrics
+    assert counted % "steps" not in metrics
 
 
 async def test_where_nobody_wants_to_know_nothing_is_watched(connect):
