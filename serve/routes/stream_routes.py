@@ -108,7 +108,7 @@ async def fork_stream(serving: Serving, request: Request, model_name: ModelName,
 
 async def _order(serving: ServingState, kind: OrderKind, model: str, name: str, data: bytes = b"") -> StreamReport:
     serving.open_queue()  # it is up
-    found = serving.table.find(model, None)
+    found = serving.table.any_of(model)  # streams outlive what is current
     return await serving.engine.order(StreamOrder(kind=kind, model=found.name, id=_id_of(name), data=data))
 
 

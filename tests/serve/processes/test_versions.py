@@ -172,6 +172,24 @@ def test_a_model_can_be_unloaded_and_loaded_again(repository, place, expected):
     assert y_of(back) == (expected["1"], "1")
 
 
+def test_streams_of_an_unloaded_model_are_looked_at_forked_and_ended_and_go_on_where_they_name_their_version(
+    repository, place, expected
+):
+    path, version = "/v2/models/steps/streams/7", "/v2/models/steps/versions/1/infer"
+    with serving([place], repository=str(repository)) as running:
+        running.infer(X[:, :2], sequence_id=7, sequence_start=True, sequence_step=0)
+        running.control.post(UNLOAD)
+        seen = running.client.get(path).json()["sequence_step"]
+        state = running.client.get(f"{path}/state")
+        brought = running.client.put("/v2/models/steps/streams/9/state", content=state.content)
+        forked = running.client.post(f"{path}/fork", json={"to": 8})
+        ended = running.client.delete(path).json()["ended"]
+        rest = [running.infer(X[:, 2:], version, sequence_id=each, sequence_step=1) for each in (8, 9)]
+
+    assert (seen, brought.status_code, forked.status_code, ended) == (0, 200, 200, "closed")
+    assert [y_of(one)[0] for one in rest] == [expected["1"][-len(y_of(one)[0]) :] for one in rest]
+
+
 def test_a_folder_that_was_exchanged_is_read_at_the_next_load_and_not_before(repository, expected, tmp_path):
     shutil.copytree(repository / "steps-1", tmp_path / "steps")
     with serving([BundlePlace(tmp_path / "steps", "steps")]) as running:
