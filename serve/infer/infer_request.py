@@ -47,6 +47,7 @@ class RequestReader:
         clock: monotonic, in seconds, the engine's.
         carrier: of states that clients carry; None: they are refused.
         elsewhere: returns what reads for another version of the model, by its digest, where that is still served.
+        begin: called for each request that goes on with nothing, and raises where none may begin.
 
     Attributes:
         check_here: `InferCheck.check` for this version alone.
@@ -59,10 +60,12 @@ class RequestReader:
         clock: Callable[[], float] = time.monotonic,
         carrier: StateCarrier | None = None,
         elsewhere: Callable[[str], "RequestReader | None"] = lambda _digest: None,
+        begin: Callable[[], object] | None = None,
     ) -> None:
         self.check_here = InferCheck(model, limits, carrier or StateCarrier(model=model)).check
         self._model = model
         self._elsewhere = elsewhere
+        self._begin = begin
         self._limits = limits
         self._clock = clock
         signature = model.manifest.graph
@@ -168,6 +171,8 @@ class RequestReader:
 
     def _check(self, request: RequestRecord) -> CheckedHead:
         """Check a request; one that carries the state of another version goes on in that, if it takes the same."""
+        if self._begin is not None and not _goes_on(request):
+            self._begin()
         try:
             return self.check_here(request)
         except ModelChanged as err:
@@ -175,6 +180,11 @@ class RequestReader:
             if other is None or other.signature != self.signature:
                 raise
             return other.check_here(request)
+
+
+def _goes_on(request: RequestRecord) -> bool:
+    """Whether it is a later chunk of a stream."""
+    return bool(request.carried) or (request.stream is not None and not request.stream.is_start)
 
 
 def is_large_body(body_bytes: int, head_bytes: int | None) -> bool:

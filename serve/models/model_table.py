@@ -47,12 +47,12 @@ class ModelTable:
         return retired
 
     def any_of(self, name: str) -> ServedModel:
-        """Return the current version of a name, or one that was retired: streams may live in it.
+        """Return the current version of a name, or the newest of those that were retired: streams may live in it.
 
         Raises:
             UnknownModel: there is none.
         """
-        found = (model for model in (*self.models, *self.retired) if model.name == name)
+        found = (model for model in (*self.models, *reversed(self.retired)) if model.name == name)
         return next(found, None) or self.find(name, None)
 
     def versions(self, name: str) -> tuple[str, ...]:
