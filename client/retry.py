@@ -17,6 +17,7 @@ from .infer_message import Call, Reply, error_object
 _AGAIN: Final = (502, 503)  # a proxy that lost the server; a server that is full, starting, or lost its engine
 # Codes of refusals that are given before a chunk runs; others, queue_full among them, may be given after it as well.
 _NOT_APPLIED: Final = ("streams_full", "too_many_connections")
+_MOST_DOUBLINGS: Final = 64  # of a pause: a float has room for a thousand, and attempts may be more
 _LONGEST_ASKED_S: Final = 60.0  # a server cannot make a client wait longer than this
 
 
@@ -51,7 +52,8 @@ class RetryPolicy:
         >>> RetryPolicy(first_pause_s=0.1).pause_s(3, 0.0, 1.0)
         0.4
         """
-        doubled = min(self.first_pause_s * 2.0 ** (attempt - 1), self.longest_pause_s)
+        doublings = min(attempt - 1, _MOST_DOUBLINGS)
+        doubled = min(self.first_pause_s * 2.0**doublings, self.longest_pause_s)
         return max(doubled * (0.5 + 0.5 * draw), min(asked_s, _LONGEST_ASKED_S))
 
 

@@ -56,6 +56,11 @@ def test_a_retry_after_that_is_no_small_number_counts_as_none(text):
     assert found == [CALL, 0.05]
 
 
+@pytest.mark.parametrize("attempt", [65, 1025, 10**6])
+def test_the_pause_stays_the_longest_one_however_many_attempts_there_are(attempt):
+    assert POLICY.pause_s(attempt, 0.0, 1.0) == 0.15
+
+
 def test_no_server_makes_a_client_wait_for_more_than_a_minute():
     assert POLICY.pause_s(1, 86_400.0, 0.0) == 60.0
 
