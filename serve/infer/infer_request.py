@@ -102,6 +102,8 @@ class RequestReader:
         # A head that numbers its request, or carries a state, never comes again.
         is_known = head_bytes <= _HEAD_BYTES and _STEP not in text and _STATE not in text
         head = self._find_head(text) if is_known else self._read_head(text)
+        if is_known and head.form.carry is not None:  # its name was spelled by escapes, and what was checked may be old
+            head = self._read_head(text)
         if head.blob_bytes != len(body) - head_bytes:
             check_length(head.blob_bytes, len(body), head_bytes)
         return self._work(head, body, head_bytes)
