@@ -8,9 +8,10 @@ Source: https://redis.io/docs/latest/commands/waitaof/, .../develop/programmabil
 """
 
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
@@ -23,6 +24,12 @@ from .store import StoreDownError, StoreError, Usage, Write
 
 logger = logging.getLogger("cellgate.streams")
 
+_DATABASE: Final = re.compile("(/[0-9]*)?")
+_OPTIONS: Final = {  # of the client's, behind a question mark, that change nothing which this file relies on
+    "redis": re.compile("(?!)"),
+    "rediss": re.compile("ssl_[a-z_]+"),
+    "unix": re.compile("db|username|password"),
+}
 _PREFIX: Final = "cellgate:stream:"
 _NOBODY: Final = (redis.TimeoutError, redis.ConnectionError)  # answers, or nobody whom this server may ask
 # Under `appendfsync everysec` WAITAOF answers before the disk has it in Redis before 8.0 (its pull request 13793) and
@@ -216,9 +223,16 @@ def _shown(url: str) -> str:
     """Return the address without user and password.
 
     Raises:
-        ValueError: the URL is none, or its password holds what ends an address.
+        ValueError: the URL is none, its password holds what ends an address, or what stands behind the address is
+            nothing known: the client would guess the number of the database.
     """
     parts = urlsplit(url)
-    if parts.scheme != "unix" and "@" in f"{parts.path}{parts.query}{parts.fragment}":
-        raise ValueError("an @ behind the address")
+    if parts.scheme != "unix":
+        if "@" in f"{parts.path}{parts.query}{parts.fragment}":
+            raise ValueError("an @ behind the address")
+        if not _DATABASE.fullmatch(parts.path) or parts.fragment:
+            raise ValueError("no number of a database")
+    known = _OPTIONS[parts.scheme]
+    if not all(known.fullmatch(name) for name in parse_qs(parts.query, keep_blank_values=True)):
+        raise ValueError("an option that is not known")
     return parts.path if parts.scheme == "unix" else f"{parts.hostname or 'localhost'}:{parts.port or 6379}"

@@ -58,6 +58,38 @@ def test_a_password_that_breaks_its_url_is_not_told_either(url):
     assert caught.value.__suppress_context__
 
 
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "/abc",
+        "/3x",
+        "/-1",
+        "/1.0",
+        "/1/2",
+        "//1",
+        "/ 3",
+        "/\u0663",
+        "?db=4",
+        "/2?db=5",
+        "/2#5",
+        "?db",
+        "?socket_timeout=9",
+    ],
+)
+@pytest.mark.parametrize("scheme", ["redis", "rediss"])
+def test_a_database_that_is_no_number_is_refused(scheme, rest):
+    from cellgate.serve.start_errors import ServerStartError
+
+    with pytest.raises(ServerStartError, match=r"HOST\[:PORT\]\[/NUMBER\], found another"):
+        open_store(Settings(stream_store=f"{scheme}://host{rest}"))
+
+
+@pytest.mark.parametrize("url", ["redis://h", "redis://h/", "redis://u:p@h:1/15", "rediss://h/1?ssl_ca_certs=/a/b"])
+def test_what_may_stand_behind_an_address(url):
+    assert _shown(url) in ("h:6379", "h:1")
+    assert _shown("unix://u:p@/a/b?db=2") == "/a/b"
+
+
 def test_a_node_of_a_cluster_is_refused_at_the_start(redis_server):
     """A commit is one script, and a cluster runs none over the keys of several places."""
     from cellgate.serve.start_errors import ServerStartError
