@@ -76,6 +76,11 @@ class RequestReader:
         self._known_raw = lru_cache(_HEADS)(self._raw_head)
 
     @property
+    def version(self) -> str:
+        """Of the model."""
+        return self._model.version
+
+    @property
     def signature(self) -> GraphSignature:
         """Of the model's graph."""
         return self._model.manifest.graph
@@ -179,8 +184,10 @@ class RequestReader:
             return self.check_here(request)
         except ModelChanged as err:
             other = self._elsewhere(err.began)
-            if other is None or other.signature != self.signature:
+            if other is None:
                 raise
+            if other.signature != self.signature:
+                raise ModelChanged(None, err.began, self._model.digest, other.version) from None
             return other.check_here(request)
 
 
