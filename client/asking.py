@@ -7,6 +7,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+import httpx
+
 from .arrays import like, to_array, to_rows
 from .certificate import distrust_in, untrusted
 from .errors import InputError, ModelError
@@ -14,6 +16,7 @@ from .infer_message import Call, Prediction, Reply, check_status, model_path, pa
 from .model_facts import ModelFacts, facts_from_metadata
 from .retry import NoReply
 
+_UNSENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)  # raised before there is a connection
 _TRUST: Final = "set SSL_CERT_FILE to a file with it, or give http=httpx.Client(verify=CONTEXT)"
 
 
@@ -44,7 +47,7 @@ def no_reply(url: str, err: Exception) -> NoReply:
     refusal = distrust_in(err)
     if refusal is not None:
         raise untrusted(url, refusal, _TRUST) from err
-    return NoReply(f"{type(err).__name__} {err}".strip())
+    return NoReply(f"{type(err).__name__} {err}".strip(), was_sent=not isinstance(err, _UNSENT))
 
 
 def read_call(path: str) -> Call:

@@ -102,7 +102,7 @@ class AsyncClient:
         return AsyncModel(self, facts_of(server, object_of(await self.ask(metadata_call(name)))))
 
     async def ask(self, call: Call) -> Reply:
-        """Send a request that may be repeated until it is answered.
+        """Send a request until it is answered, or may not be repeated.
 
         Raises:
             GaveUpError: it never was.
@@ -164,7 +164,8 @@ class AsyncModel:
             lengths: [B] real steps of each row; None: all T, or those of the list.
             states: [L*D, B, H] by input name; zeros where left out.
             outputs: names; none for all but the states.
-            parameters: of the request, such as {"priority": 1}.
+            parameters: of the request, such as {"priority": 1}. With a sequence_id and no sequence_step it is sent
+                again only where it cannot have counted: for streams there is `stream`.
 
         Returns:
             The outputs, as torch tensors where the sequence was one, else NumPy.

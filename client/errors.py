@@ -98,15 +98,18 @@ class InferenceError(ClientError):
 
 
 class GaveUpError(ClientError):
-    """No answer after every attempt that the policy allows. The same call may be made again.
+    """No answer after every attempt that may be made. The same call may be made again where `may_repeat` says so.
 
     Attributes:
         attempts: how many were made.
+        may_repeat: false for a chunk of a stream that has no step: it counts each time it comes, and may have come.
     """
 
-    def __init__(self, url: str, attempts: int, last: str) -> None:
-        super().__init__(
-            f"{url}: expected an answer, found none in {attempts} attempts, the last time {last}; "
-            "nothing was applied twice: call again when the server is back"
-        )
+    def __init__(self, url: str, attempts: int, last: str, *, may_repeat: bool = True) -> None:
+        remedy = "nothing was applied twice: call again when the server is back"
+        if not may_repeat:
+            remedy = "it is not known whether the chunk counted, for it has no sequence_step: send chunks by stream()"
+        how_often = f"{attempts} attempt{'' if attempts == 1 else 's'}"
+        super().__init__(f"{url}: expected an answer, found none in {how_often}, the last time {last}; {remedy}")
         self.attempts = attempts
+        self.may_repeat = may_repeat

@@ -24,12 +24,13 @@ _SHOWN: Final = 300  # characters of an answer that is no error object
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Call:
-    """A request: method, path with its query, headers, body."""
+    """A request: method, path with its query, headers, body; and whether it may be carried out more than once."""
 
     method: str
     path: str
     headers: Mapping[str, str]
     content: bytes = b""
+    may_repeat: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -147,6 +148,8 @@ def pack_infer(
         path=f"{model_path(model)}/infer",
         headers={"Content-Type": "application/octet-stream", _HEAD_LENGTH: str(len(head))},
         content=b"".join([head, *(array.tobytes() for array in tensors.values())]),
+        # A chunk of a stream counts each time it comes, unless it says its step.
+        may_repeat=not parameters.get("sequence_id") or parameters.get("sequence_step") is not None,
     )
 
 

@@ -2,7 +2,8 @@
 
 Rules of this file: pure. It is a generator that says what to do (send this, or pause so many seconds) and is told what
 came of it; it reads no clock and opens no connection. Only what may be repeated is repeated: an inference without a
-stream changes nothing in the server, and a stream's chunk carries its step, which the server applies once.
+stream changes nothing in the server, and a stream's chunk that carries its step is applied once. A chunk without one is
+sent again only where it is certain that it was not applied.
 """
 
 import random
@@ -11,9 +12,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from .errors import GaveUpError, InputError
-from .infer_message import Call, Reply
+from .infer_message import Call, Reply, error_object
 
 _AGAIN: Final = (502, 503)  # a proxy that lost the server; a server that is full, starting, or lost its engine
+# Codes of refusals that are given before a chunk runs; others, queue_full among them, may be given after it as well.
+_NOT_APPLIED: Final = ("streams_full", "too_many_connections")
+_MOST_DOUBLINGS: Final = 64  # of a pause: a float has room for a thousand, and attempts may be more
 _LONGEST_ASKED_S: Final = 60.0  # a server cannot make a client wait longer than this
 
 
@@ -48,15 +52,17 @@ class RetryPolicy:
         >>> RetryPolicy(first_pause_s=0.1).pause_s(3, 0.0, 1.0)
         0.4
         """
-        doubled = min(self.first_pause_s * 2.0 ** (attempt - 1), self.longest_pause_s)
+        doublings = min(attempt - 1, _MOST_DOUBLINGS)
+        doubled = min(self.first_pause_s * 2.0**doublings, self.longest_pause_s)
         return max(doubled * (0.5 + 0.5 * draw), min(asked_s, _LONGEST_ASKED_S))
 
 
 @dataclass(frozen=True, slots=True)
 class NoReply:
-    """A request to which no whole answer came; the reason in words."""
+    """A request to which no whole answer came; the reason in words, and whether the server may have seen it."""
 
     reason: str
+    was_sent: bool = True
 
 
 Step = Call | float
@@ -71,7 +77,8 @@ def converse(
     Yields the request, and is sent the reply or why there is none; or yields seconds to pause, and is sent None.
 
     Args:
-        call: that may be repeated.
+        call: is sent again as often as the policy allows, or, where it may not be repeated, as long as it is certain
+            that it was not carried out.
         url: of the server, for the message.
         policy: how often.
         draw: uniform in 0 .. 1.
@@ -92,9 +99,18 @@ def converse(
             reason, asked_s = f"status {told.status}", _seconds(told.headers.get("retry-after", ""))
         elif told is not None:
             reason = told.reason
+        if not call.may_repeat and _may_count(told):
+            raise GaveUpError(url, attempt, reason, may_repeat=False)
         if attempt < policy.attempts:
             yield policy.pause_s(attempt, asked_s, draw())
     raise GaveUpError(url, policy.attempts, reason)
+
+
+def _may_count(told: Told) -> bool:
+    """Whether the server may have carried out what it did not answer with success."""
+    if isinstance(told, Reply):
+        return error_object(told).get("code") not in _NOT_APPLIED
+    return told is None or told.was_sent
 
 
 def _seconds(text: str) -> float:

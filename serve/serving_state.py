@@ -4,8 +4,9 @@ Rules of this file: no globals; a route gets the state from its application.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -79,6 +80,7 @@ class ServingState:
     live: set[Live] = field(default_factory=set)
     _state_keys: tuple[bytes, ...] = ()
     _readers: dict[tuple[str, str], RequestReader] = field(default_factory=dict)
+    _last_readers: dict[str, RequestReader] = field(default_factory=dict)  # of names without a current version
 
     def __post_init__(self) -> None:
         self.meters = RequestMeters(self.counters.own, self.protocol)
@@ -101,29 +103,37 @@ class ServingState:
             key = model.key, model.digest
             self._readers[key] = before.get(key) or self._make_reader(model)
         self.table = table
+        self._make_last_readers()
         self._name_paths()
 
-    def _make_reader(self, model: ServedModel) -> RequestReader:
+    def _make_reader(self, model: ServedModel, begin: Callable[[], object] | None = None) -> RequestReader:
         carrier = StateCarrier(model=model, keys=self._state_keys, idle_s=self.settings.stream_idle_s)
 
         def elsewhere(digest: str) -> RequestReader | None:
             found = self.table.with_digest(model.name, digest)
             return None if found is None else self.reader_of(found)
 
-        return RequestReader(model, self.settings.limits, carrier=carrier, elsewhere=elsewhere)
+        return RequestReader(model, self.settings.limits, carrier=carrier, elsewhere=elsewhere, begin=begin)
+
+    def _make_last_readers(self) -> None:
+        """Read later chunks of streams where a name was unloaded; who would begin something is told that it is gone."""
+        current, names = {model.name for model in self.table.models}, {model.name for model in self.table.retired}
+        self._last_readers = {
+            name: self._make_reader(self.table.any_of(name), partial(self.table.find, name, None))
+            for name in names - current
+        }
 
     def _name_paths(self) -> None:
         for found in (self.infer_paths, self.hot_readers, self.hot_meters):
             found.clear()
-        for model in self.table.retired:
-            self._name_path(f"/v2/models/{model.name}/versions/{model.version}/infer", model)
-        for model in self.table.models:
-            self._name_path(f"/v2/models/{model.name}/infer", model)
-            self._name_path(f"/v2/models/{model.name}/versions/{model.version}/infer", model)
+        for model in (*self.table.retired, *self.table.models):
+            self._name_path(f"/v2/models/{model.name}/versions/{model.version}/infer", model, self.reader_of(model))
+        for name in (*self._last_readers, *(model.name for model in self.table.models)):
+            self._name_path(f"/v2/models/{name}/infer", *self.reader_for(name, None))
 
-    def _name_path(self, path: str, model: ServedModel) -> None:
+    def _name_path(self, path: str, model: ServedModel, reader: RequestReader) -> None:
         self.infer_paths[path] = model.name
-        self.hot_readers[path.encode("ascii")] = self.reader_of(model)
+        self.hot_readers[path.encode("ascii")] = reader
         self.hot_meters[path.encode("ascii")] = self.meters.of(model.name)
 
     def read_keys(self) -> None:
@@ -158,6 +168,20 @@ class ServingState:
         """Return what reads the requests for a model of the table."""
         found = self._readers.get((model.key, model.digest))
         return found or self._make_reader(model)  # it may have gone after it was found
+
+    def reader_for(self, name: str, version: str | None) -> tuple[ServedModel, RequestReader]:
+        """Return the model that is asked for inference, and what reads the requests for it.
+
+        Where a name has no current version any more, a retired one stands for it: streams go on, and nothing begins.
+
+        Raises:
+            UnknownModel: there is none.
+        """
+        last = self._last_readers.get(name) if version is None else None
+        if last is not None:
+            return self.table.any_of(name), last
+        model = self.table.find(name, version)
+        return model, self.reader_of(model)
 
     def start_queue(self) -> None:
         """Take requests from now on, on this event loop."""

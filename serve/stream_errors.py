@@ -9,6 +9,13 @@ from typing import ClassVar
 from .errors import ServeError, shown
 
 
+def _words(stream: int | str | None) -> tuple[str, str, str]:
+    """Return the parameter that names a stream, what to call the stream, and how another one begins."""
+    if stream is None:
+        return "sequence_state", "it", "with an empty one"
+    return "sequence_id", shown(stream), "under another id"
+
+
 class UnknownStream(ServeError):  # noqa: N818
     """Nothing is known of the stream: it never began, or ended so long ago that its traces are gone."""
 
@@ -32,16 +39,15 @@ class StreamEnded(ServeError):  # noqa: N818
 
 
 class StreamExpired(ServeError):  # noqa: N818
-    """Nobody sent anything for the stream for too long, and its state is gone."""
+    """Nobody sent anything for the stream for too long, and its state is gone. None is one that its client carries."""
 
     status = 410
     code = "stream_expired"
 
-    def __init__(self, stream: object) -> None:
-        remedy = "begin again under another id, or have the server wait longer: --stream-idle-s"
-        super().__init__(
-            f"sequence_id: expected a live stream, found that {shown(stream)} was idle for too long; {remedy}"
-        )
+    def __init__(self, stream: int | str | None) -> None:
+        what, whose, how = _words(stream)
+        remedy = f"begin again {how}, or have the server wait longer: --stream-idle-s"
+        super().__init__(f"{what}: expected a live stream, found that {whose} was idle for too long; {remedy}")
 
 
 class StreamDamaged(ServeError):  # noqa: N818
@@ -94,16 +100,24 @@ class StepConflict(ServeError):  # noqa: N818
 
 
 class ModelChanged(ServeError):  # noqa: N818
-    """The stream began on another bundle than the one that is served under this name now: `began`, by its digest."""
+    """The stream began on another bundle than the one that is served under this name now: `began`, by its digest.
+
+    Args:
+        stream: None is one that its client carries.
+        began: digest.
+        serves: likewise.
+        version: number of the bundle that it began with, where that is served still, but takes other tensors.
+    """
 
     status = 409
     code = "model_changed"
 
-    def __init__(self, stream: object, began: str, serves: str) -> None:
+    def __init__(self, stream: int | str | None, began: str, serves: str, version: str | None = None) -> None:
         self.began = began
-        remedy = "begin the stream again"
+        what, whose, _ = _words(stream)
+        remedy = "begin the stream again" if version is None else f"name its version: /versions/{version}"
         super().__init__(
-            f"sequence_id: expected {shown(stream)} to go on with the bundle {serves[:12]}, found that it began with "
+            f"{what}: expected {whose} to go on with the bundle {serves[:12]}, found that it began with "
             f"{began[:12]}; {remedy}"
         )
 

@@ -23,17 +23,22 @@ from ..observe.tracing import RequestTrace, RequestTracer
 from ..serving_state import ServingState
 from .body import check_headers, joined_headers, read_body
 from .infer_answer import InferAnswer, render_answer
-from .infer_request import is_large_answer, is_large_body
+from .infer_request import RequestReader, is_large_answer, is_large_body
 
 
 async def exchange(
-    serving: ServingState, model: ServedModel, request: Request, trace: RequestTrace | None = None
+    serving: ServingState,
+    model: ServedModel,
+    reader: RequestReader,
+    request: Request,
+    trace: RequestTrace | None = None,
 ) -> InferAnswer:
     """Answer a request for inference.
 
     Args:
         serving: the state of the application.
         model: asked for.
+        reader: of its requests.
         request: its body not yet read.
         trace: where to note when what happened, if anybody wants to know.
 
@@ -45,7 +50,7 @@ async def exchange(
     limit = serving.settings.max_body_bytes
     head_bytes = check_headers(joined_headers(request.scope["headers"]), limit)
     body = await read_body(request, limit)
-    reader, meter = serving.reader_of(model), serving.meters.of(model.name)
+    meter = serving.meters.of(model.name)
     start = perf_counter()
     if is_large_body(len(body), head_bytes):
         work, form = await queue.run(partial(reader.read, body, head_bytes))
@@ -68,7 +73,7 @@ async def exchange(
 
 
 async def traced_exchange(
-    serving: ServingState, tracer: RequestTracer, model: ServedModel, request: Request
+    serving: ServingState, tracer: RequestTracer, model: ServedModel, reader: RequestReader, request: Request
 ) -> InferAnswer:
     """Answer a request for inference as `exchange` does, and trace it, whatever its end.
 
@@ -79,7 +84,7 @@ async def traced_exchange(
     name, version, word = model.name, model.version, request.scope.get(KEY, "")
     trace = RequestTrace(headers=headers, model=name, version=version, request_id=word)
     try:
-        return await exchange(serving, model, request, trace)
+        return await exchange(serving, model, reader, request, trace)
     except ServeError as err:
         trace.status, trace.error = err.status, err.code
         raise

@@ -47,6 +47,7 @@ class RequestReader:
         clock: monotonic, in seconds, the engine's.
         carrier: of states that clients carry; None: they are refused.
         elsewhere: returns what reads for another version of the model, by its digest, where that is still served.
+        begin: called for each request that goes on with nothing, and raises where none may begin.
 
     Attributes:
         check_here: `InferCheck.check` for this version alone.
@@ -59,10 +60,12 @@ class RequestReader:
         clock: Callable[[], float] = time.monotonic,
         carrier: StateCarrier | None = None,
         elsewhere: Callable[[str], "RequestReader | None"] = lambda _digest: None,
+        begin: Callable[[], object] | None = None,
     ) -> None:
         self.check_here = InferCheck(model, limits, carrier or StateCarrier(model=model)).check
         self._model = model
         self._elsewhere = elsewhere
+        self._begin = begin
         self._limits = limits
         self._clock = clock
         signature = model.manifest.graph
@@ -71,6 +74,11 @@ class RequestReader:
         self._states = tuple(pair.input for pair in signature.state)
         self._known_head = lru_cache(_HEADS)(self._read_head)
         self._known_raw = lru_cache(_HEADS)(self._raw_head)
+
+    @property
+    def version(self) -> str:
+        """Of the model."""
+        return self._model.version
 
     @property
     def signature(self) -> GraphSignature:
@@ -99,6 +107,8 @@ class RequestReader:
         # A head that numbers its request, or carries a state, never comes again.
         is_known = head_bytes <= _HEAD_BYTES and _STEP not in text and _STATE not in text
         head = self._find_head(text) if is_known else self._read_head(text)
+        if is_known and head.form.carry is not None:  # its name was spelled by escapes, and what was checked may be old
+            head = self._read_head(text)
         if head.blob_bytes != len(body) - head_bytes:
             check_length(head.blob_bytes, len(body), head_bytes)
         return self._work(head, body, head_bytes)
@@ -168,13 +178,22 @@ class RequestReader:
 
     def _check(self, request: RequestRecord) -> CheckedHead:
         """Check a request; one that carries the state of another version goes on in that, if it takes the same."""
+        if self._begin is not None and not _goes_on(request):
+            self._begin()
         try:
             return self.check_here(request)
         except ModelChanged as err:
             other = self._elsewhere(err.began)
-            if other is None or other.signature != self.signature:
+            if other is None:
                 raise
+            if other.signature != self.signature:
+                raise ModelChanged(None, err.began, self._model.digest, other.version) from None
             return other.check_here(request)
+
+
+def _goes_on(request: RequestRecord) -> bool:
+    """Whether it is a later chunk of a stream."""
+    return bool(request.carried) or (request.stream is not None and not request.stream.is_start)
 
 
 def is_large_body(body_bytes: int, head_bytes: int | None) -> bool:

@@ -6,16 +6,13 @@ see two requests. `null` stands for an absent optional field, as clients built o
 Source: the protocol's REST specification, "Inference Request JSON Object".
 """
 
-import json
-import re
-from collections.abc import Iterable
 from typing import Any
 
 import orjson
 
 from ..errors import BadInput, shown
 from .binary_request import HEADER
-from .json_object import object_of
+from .json_object import check_duplicates, object_of
 from .request_parameters import binary_size_of, check_parameters, flag_of
 from .request_record import MAX_TENSORS, RequestRecord, TensorRecord, check_text, list_of, make_request, make_tensor
 
@@ -23,7 +20,6 @@ from .request_record import MAX_TENSORS, RequestRecord, TensorRecord, check_text
 _REQUEST_FIELDS = ("id", "model_name", "parameters", "inputs", "outputs")
 _INPUT_FIELDS = ("name", "shape", "datatype", "parameters", "data")
 _OUTPUT_FIELDS = ("name", "parameters")
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
 
 
 def parse_request(body: bytes) -> RequestRecord:
@@ -51,7 +47,7 @@ def parse_request(body: bytes) -> RequestRecord:
     inputs = tuple(_tensor(f"inputs[{place}]", item) for place, item in enumerate(given))
     outputs = [_output(f"outputs[{place}]", item) for place, item in enumerate(wanted)]
     found = make_request(request.get("id"), parameters, inputs, outputs)
-    _check_duplicates(body, parsed)
+    check_duplicates(body, _members(parsed))
     return found
 
 
@@ -77,31 +73,8 @@ def _output(place: str, item: Any) -> tuple[str, bool | None]:
     return name, flag_of(f"{place}.parameters", parameters, "binary_data")
 
 
-def _check_duplicates(body: bytes, parsed: dict[str, Any]) -> None:
-    """Refuse a field given twice, at the cost of one scan.
-
-    Outside strings, a colon stands for exactly one member of an object; the parser, which keeps the last of equal
-    fields, must have kept as many as there are colons. Only where the counts differ is the slow parser asked which.
-    """
-    colons = body.count(b":") - sum(match[0].count(b":") for match in _STRING.finditer(body))
-    if colons == _members(parsed):
-        return
-    try:
-        json.loads(body, object_pairs_hook=_refuse_duplicates)
-    except RecursionError as err:
-        raise BadInput("body", "no object nested that deep", "more levels than can be read") from err
-
-
 def _members(parsed: dict[str, Any]) -> int:
     objects: list[Any] = [parsed, parsed.get("parameters")]
     for item in [*parsed["inputs"], *(parsed.get("outputs") or [])]:
         objects += [item, item.get("parameters")]
     return sum(len(item) for item in objects if item)
-
-
-def _refuse_duplicates(pairs: Iterable[tuple[str, Any]]) -> None:
-    seen: set[str] = set()
-    for name, _ in pairs:
-        if name in seen:
-            raise BadInput("body", "every field of an object once", f"{shown(name)} twice")
-        seen.add(name)

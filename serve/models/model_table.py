@@ -46,6 +46,15 @@ class ModelTable:
             raise unknown_model(key, self.models)
         return retired
 
+    def any_of(self, name: str) -> ServedModel:
+        """Return the current version of a name, or the newest of those that were retired: streams may live in it.
+
+        Raises:
+            UnknownModel: there is none.
+        """
+        found = (model for model in (*self.models, *reversed(self.retired)) if model.name == name)
+        return next(found, None) or self.find(name, None)
+
     def versions(self, name: str) -> tuple[str, ...]:
         """Return the versions of a name that can be asked for, the current one first."""
         current = self._models.get(name)

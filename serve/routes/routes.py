@@ -148,9 +148,9 @@ def _model_ready(serving: ServingState, name: str, version: str | None) -> Respo
 
 
 async def _infer(serving: ServingState, request: Request, name: str, version: str | None) -> Response:
-    model, tracer = serving.table.find(name, version), serving.tracer
+    (model, reader), tracer = serving.reader_for(name, version), serving.tracer
     if tracer is None:
-        answer = await exchange(serving, model, request)
+        answer = await exchange(serving, model, reader, request)
     else:
-        answer = await traced_exchange(serving, tracer, model, request)
+        answer = await traced_exchange(serving, tracer, model, reader, request)
     return Response(answer.join(), headers=answer.headers, media_type=answer.media_type)

@@ -41,14 +41,14 @@ async def stream_version(websocket: WebSocket, model_name: str, model_version: s
 @socket_router.get("/v2/models/{model_name}/stream", include_in_schema=False)
 async def refuse_plain(serving: Serving, model_name: str) -> Response:
     """Say what the path is to whoever asks without the header, or through a proxy that drops it."""
-    serving.table.find(model_name, None)
+    serving.reader_for(model_name, None)
     raise UpgradeRequired
 
 
 @socket_router.get("/v2/models/{model_name}/versions/{model_version}/stream", include_in_schema=False)
 async def refuse_plain_version(serving: Serving, model_name: str, model_version: str) -> Response:
     """As without a version."""
-    serving.table.find(model_name, model_version)
+    serving.reader_for(model_name, model_version)
     raise UpgradeRequired
 
 
@@ -57,7 +57,7 @@ async def _serve(websocket: WebSocket, name: str, version: str | None) -> None:
     assert isinstance(serving, ServingState)
     try:
         serving.open_queue()
-        model = serving.table.find(name, version)
+        model, _ = serving.reader_for(name, version)
     except ServeError as err:
         await websocket.send_denial_response(answer_error(err))
         return
@@ -85,7 +85,8 @@ async def _serve(websocket: WebSocket, name: str, version: str | None) -> None:
     )
 
     def find_reader() -> RequestReader:  # for each message: another version may be current by then
-        return serving.reader_of(serving.table.find(name, version))
+        _, reader = serving.reader_for(name, version)
+        return reader
 
     meter = RequestMeters(serving.counters.own, "websocket").of(model.name)
     await LiveConnection(serving, find_reader, meter, receive, send, (WebSocketDisconnect,), watch).run()

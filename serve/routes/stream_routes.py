@@ -7,8 +7,9 @@ turn.
 
 import re
 from typing import Annotated, Any, Final
+from urllib.parse import unquote_to_bytes
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Depends, Path, Request
 from starlette.responses import Response
 
 from ..engine.work import OrderKind, StreamOrder, StreamReport
@@ -46,6 +47,30 @@ _FORK: Final = {"type": "object", "properties": {"to": _ID}, "required": ["to"],
 stream_router = APIRouter()
 
 
+def _id_of(request: Request, stream_id: StreamName) -> int | str:
+    form, sign, rest = stream_id.partition(":")
+    is_number = form == "n" if sign and form in ("n", "s") else bool(_NUMBER.fullmatch(stream_id))
+    text = rest if sign and form in ("n", "s") else stream_id
+    if is_number and not _NUMBER.fullmatch(text):
+        raise BadInput("stream", "n: and a number", shown(stream_id))
+    _check_text(request)
+    ref = stream_of({"sequence_id": int(text) if is_number else text})
+    if ref is None:
+        raise BadInput("stream", "an id", shown(stream_id))
+    return ref.id
+
+
+def _check_text(request: Request) -> None:
+    """Refuse a path that is no text: what cannot be read in it would name a stream of the character U+FFFD."""
+    try:
+        unquote_to_bytes(request.scope.get("raw_path", b"")).decode()
+    except UnicodeDecodeError as err:
+        raise BadInput("stream", "an id in UTF-8, written by percent signs where need be", "other bytes") from err
+
+
+StreamId = Annotated[int | str, Depends(_id_of)]
+
+
 def _responses(more: dict[int, str]) -> dict[int | str, dict[str, Any]]:
     found: dict[int | str, dict[str, Any]] = {200: {"model": wire_schema.StreamFacts, "description": "Done."}}
     errors = {**_ERRORS, **more}
@@ -54,13 +79,13 @@ def _responses(more: dict[int, str]) -> dict[int | str, dict[str, Any]]:
 
 
 @stream_router.get(_STREAM, summary="What is known of a stream", responses=_responses({}))
-async def read_stream(serving: Serving, model_name: ModelName, stream_id: StreamName) -> Response:
+async def read_stream(serving: Serving, model_name: ModelName, stream_id: StreamId) -> Response:
     """Its last step, how long it has been idle, whether it has ended."""
     return _json(await _order(serving, "show", model_name, stream_id))
 
 
 @stream_router.delete(_STREAM, summary="End a stream", responses=_responses({}))
-async def close_stream(serving: Serving, model_name: ModelName, stream_id: StreamName) -> Response:
+async def close_stream(serving: Serving, model_name: ModelName, stream_id: StreamId) -> Response:
     """Whoever goes on with it is told 410."""
     return _json(await _order(serving, "close", model_name, stream_id))
 
@@ -71,7 +96,7 @@ async def close_stream(serving: Serving, model_name: ModelName, stream_id: Strea
     response_class=Response,  # of no type, so that the document names none but this one
     responses={**_responses({}), 200: {"content": _STATE_CONTENT, "description": "Done."}},
 )
-async def read_state(serving: Serving, model_name: ModelName, stream_id: StreamName) -> Response:
+async def read_state(serving: Serving, model_name: ModelName, stream_id: StreamId) -> Response:
     """Its record as bytes, for PUT on another server or under another id."""
     report = await _order(serving, "export", model_name, stream_id)
     return Response(report.data, media_type=_OCTETS)
@@ -83,7 +108,7 @@ async def read_state(serving: Serving, model_name: ModelName, stream_id: StreamN
     responses=_responses(_TAKEN),
     openapi_extra={"requestBody": {"required": True, "content": _STATE_CONTENT}},
 )
-async def write_state(serving: Serving, request: Request, model_name: ModelName, stream_id: StreamName) -> Response:
+async def write_state(serving: Serving, request: Request, model_name: ModelName, stream_id: StreamId) -> Response:
     """The stream goes on here from there; the last step can be repeated."""
     data = await read_body(request, serving.settings.max_body_bytes)
     return _json(await _order(serving, "bring", model_name, stream_id, data))
@@ -95,7 +120,7 @@ async def write_state(serving: Serving, request: Request, model_name: ModelName,
     responses=_responses(_TAKEN),
     openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": _FORK}}}},
 )
-async def fork_stream(serving: Serving, request: Request, model_name: ModelName, stream_id: StreamName) -> Response:
+async def fork_stream(serving: Serving, request: Request, model_name: ModelName, stream_id: StreamId) -> Response:
     """`{"to": ID}`: another stream goes on from the same state; both live."""
     wanted = parse_object(await read_body(request, serving.settings.max_body_bytes), ("to",))
     ref = stream_of({"sequence_id": wanted["to"]})
@@ -106,22 +131,12 @@ async def fork_stream(serving: Serving, request: Request, model_name: ModelName,
     return _json(await serving.engine.order(forked))
 
 
-async def _order(serving: ServingState, kind: OrderKind, model: str, name: str, data: bytes = b"") -> StreamReport:
+async def _order(
+    serving: ServingState, kind: OrderKind, model: str, stream: int | str, data: bytes = b""
+) -> StreamReport:
     serving.open_queue()  # it is up
-    found = serving.table.find(model, None)
-    return await serving.engine.order(StreamOrder(kind=kind, model=found.name, id=_id_of(name), data=data))
-
-
-def _id_of(name: str) -> int | str:
-    form, sign, rest = name.partition(":")
-    is_number = form == "n" if sign and form in ("n", "s") else bool(_NUMBER.fullmatch(name))
-    text = rest if sign and form in ("n", "s") else name
-    if is_number and not _NUMBER.fullmatch(text):
-        raise BadInput("stream", "n: and a number", shown(name))
-    ref = stream_of({"sequence_id": int(text) if is_number else text})
-    if ref is None:
-        raise BadInput("stream", "an id", shown(name))
-    return ref.id
+    found = serving.table.any_of(model)  # streams outlive what is current
+    return await serving.engine.order(StreamOrder(kind=kind, model=found.name, id=stream, data=data))
 
 
 def _json(report: StreamReport) -> Response:

@@ -84,12 +84,12 @@ def _read(
     serving: ServingState, queue: WorkQueue, body: bytes, remaining_s: float | None, notes: CallNotes
 ) -> InferCall:
     message = parse_message(body)
-    model = serving.table.find(message.model_name, message.model_version or None)
+    model, reader = serving.reader_for(message.model_name, message.model_version or None)
     notes.model = model.name
     if notes.request is not None:
         notes.request.found(model)
     request, buffers = request_parts(message, remaining_s)
-    work, form = serving.reader_of(model).read_parts(request, buffers)
+    work, form = reader.read_parts(request, buffers)
     if notes.request is not None:
         work = notes.request.submitted(work)
     return InferCall(queue, model, work, form, raw=bool(buffers))

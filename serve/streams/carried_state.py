@@ -117,9 +117,9 @@ def read_state(
     except RecordError as err:  # signed by us, in another layout
         raise BadInput(_PLACE, "a state of this version", str(err)) from err
     if record.as_of(now_s, idle_s).ended is not None:
-        raise StreamExpired("in sequence_state")
+        raise StreamExpired(None)
     if record.digest != served.digest:
-        raise ModelChanged("in sequence_state", record.digest, served.digest)
+        raise ModelChanged(None, record.digest, served.digest)
     if record.rows != rows:
         raise BadInput("inputs", f"the {record.rows} rows of sequence_state", str(rows))
     if not served.fits(record) or not all(is_finite(state) for state in record.states):

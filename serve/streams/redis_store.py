@@ -1,27 +1,35 @@
 """Streams in Redis, shared by any number of servers: compare-and-set on the revision, in a script on the server.
 
-Rules of this file: the package `redis` (extra `redis`) is imported here only. A key is a hash of two fields, the
-revision `r` and the record `b`, and expires by itself. A connection over which anything failed is given up, and another
-one made at the next use, for the address may lead to another server by then; what was asked over it may have happened
-or not, and is raised as such. The password stands in the URL and in no message.
+Rules of this file: the package `redis` (extra `redis`) is imported here only. A key is a hash (`redis_fields`), and
+expires by itself. A connection over which anything failed is given up, and another one made at the next use, for the
+address may lead to another server by then; what was asked over it may have happened or not, and is raised as such. The
+password stands in the URL and in no message.
 Source: https://redis.io/docs/latest/commands/waitaof/, .../develop/programmability/eval-intro/.
 """
 
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from .record import StreamKey, StreamRecord
-from .record_bytes import RecordError, pack_record, unpack_record
-from .store import DamagedRecordError, StoreDownError, StoreError, Usage, Write
+from .record_bytes import pack_record
+from .redis_fields import COMPARE_AND_SET, record_of
+from .store import StoreDownError, StoreError, Usage, Write
 
 logger = logging.getLogger("cellgate.streams")
 
+_DATABASE: Final = re.compile("(/[0-9]*)?")
+_OPTIONS: Final = {  # of the client's, behind a question mark, that change nothing which this file relies on
+    "redis": re.compile("(?!)"),
+    "rediss": re.compile("ssl_[a-z_]+"),
+    "unix": re.compile("db|username|password"),
+}
 _PREFIX: Final = "cellgate:stream:"
 _NOBODY: Final = (redis.TimeoutError, redis.ConnectionError)  # answers, or nobody whom this server may ask
 # Under `appendfsync everysec` WAITAOF answers before the disk has it in Redis before 8.0 (its pull request 13793) and
@@ -29,20 +37,6 @@ _NOBODY: Final = (redis.TimeoutError, redis.ConnectionError)  # answers, or nobo
 _WAITS_FOR_DISK: Final = (8, 0)
 # Of the connection's own limit: a server looks ten times a second whether somebody has waited for long enough.
 _DISK_SHARE: Final = 0.9
-# KEYS: streams. ARGV, four for each: revision before, or ''; revision, record, milliseconds to keep it.
-_COMPARE_AND_SET: Final = """
-local won = {}
-for place, key in ipairs(KEYS) do
-    local at = 4 * place - 3
-    won[place] = 0
-    if (redis.call('HGET', key, 'r') or '') == ARGV[at] then
-        redis.call('HSET', key, 'r', ARGV[at + 1], 'b', ARGV[at + 2])
-        redis.call('PEXPIRE', key, ARGV[at + 3])
-        won[place] = 1
-    end
-end
-return won
-"""
 
 
 class RedisStore:
@@ -103,18 +97,12 @@ class RedisStore:
 
         def read() -> Any:
             self._learn()  # a replica may lag behind what was answered
-            found = self._client.hmget(_name(key), ("r", "b"))
+            found = self._fields(key)
             if self._facts is None:
                 raise redis.ConnectionError("another connection than the one that was looked at")
             return found
 
-        revision, data = self._ask_again(read)
-        if data is None:
-            return None
-        try:
-            return unpack_record(data)
-        except RecordError as err:
-            raise DamagedRecordError(int(revision) if (revision or b"").isdigit() else 0, err) from err
+        return record_of(*self._ask_again(read))
 
     def commit(self, writes: Sequence[Write]) -> list[bool]:
         """Write records in one round trip; where Redis can say so, on its disk when this returns."""
@@ -128,7 +116,7 @@ class RedisStore:
             expected = "" if write.expected is None else str(write.expected)
             arguments += (expected, str(write.record.revision), pack_record(write.record), str(keep_ms))
         pipeline = self._client.pipeline(transaction=False)
-        pipeline.eval(_COMPARE_AND_SET, len(writes), *(_name(write.key) for write in writes), *arguments)
+        pipeline.eval(COMPARE_AND_SET, len(writes), *(_name(write.key) for write in writes), *arguments)
         if can_wait:
             pipeline.execute_command("WAITAOF", 1, 0, int(disk_limit_s * 1000))  # type: ignore[no-untyped-call]
         found: list[Any] = self._ask(lambda: _answers(pipeline.execute(raise_on_error=False)))
@@ -147,6 +135,15 @@ class RedisStore:
     def close(self) -> None:
         """Close the connection."""
         self._client.close()
+
+    def _fields(self, key: StreamKey) -> Any:
+        """Return revision and record, None for what is not there; of a key that is no hash, what can be neither."""
+        try:
+            return self._client.hmget(_name(key), ("r", "b"))
+        except redis.ResponseError as err:
+            if "WRONGTYPE" not in str(err):
+                raise
+            return b"", b""
 
     def _greet(self, connection: Any) -> None:
         """The client connects by itself, between two commands too: what is known is of the server before."""
@@ -226,9 +223,16 @@ def _shown(url: str) -> str:
     """Return the address without user and password.
 
     Raises:
-        ValueError: the URL is none, or its password holds what ends an address.
+        ValueError: the URL is none, its password holds what ends an address, or what stands behind the address is
+            nothing known: the client would guess the number of the database.
     """
     parts = urlsplit(url)
-    if parts.scheme != "unix" and "@" in f"{parts.path}{parts.query}{parts.fragment}":
-        raise ValueError("an @ behind the address")
+    if parts.scheme != "unix":
+        if "@" in f"{parts.path}{parts.query}{parts.fragment}":
+            raise ValueError("an @ behind the address")
+        if not _DATABASE.fullmatch(parts.path) or parts.fragment:
+            raise ValueError("no number of a database")
+    known = _OPTIONS[parts.scheme]
+    if not all(known.fullmatch(name) for name in parse_qs(parts.query, keep_blank_values=True)):
+        raise ValueError("an option that is not known")
     return parts.path if parts.scheme == "unix" else f"{parts.hostname or 'localhost'}:{parts.port or 6379}"

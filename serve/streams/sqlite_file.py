@@ -22,6 +22,7 @@ CREATE TABLE streams (
     record BLOB NOT NULL
 ) STRICT
 """
+_NO_FILE: Final = ":memory:"
 _OLDEST: Final = (3, 37)  # that knows STRICT
 # Of 4 KiB: 32 MiB of log are read at a start after a crash. The usual 1,000 would move every page to the file several
 # times as often, for streams write the same pages again and again.
@@ -43,11 +44,13 @@ def open_file(path: Path, patience_s: float) -> sqlite3.Connection:
         expected, found = (".".join(map(str, version)) for version in (_OLDEST, sqlite3.sqlite_version_info))
         remedy = "use a Python with a newer one, or another --stream-store"
         raise _refusal(path, f"SQLite {expected} or newer in this Python", found, remedy)
+    if str(path) == _NO_FILE:
+        raise _refusal(path, "the path of a file", "SQLite's word for none", "--stream-store memory keeps none")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
         db = sqlite3.connect(path, timeout=patience_s, isolation_level=None, check_same_thread=False)
-    except (OSError, sqlite3.Error) as err:
+    except (OSError, ValueError, sqlite3.Error) as err:  # a path with a NUL in it is a ValueError
         raise _refusal(path, "a file that can be written", str(err), "name another with --stream-store") from err
     try:
         _take(db, path)

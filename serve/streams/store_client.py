@@ -20,7 +20,7 @@ from .answers import Answers
 from .cache import RecordCache
 from .limits import StreamLimits
 from .order import report_of
-from .record import EXPIRED, StreamKey, StreamRecord
+from .record import DAMAGED, EXPIRED, StreamKey, StreamRecord
 from .room import Room
 from .store import StreamStore, Write
 from .store_orders import Done, Load, Sweep
@@ -89,8 +89,15 @@ class StoreClient:
         return asked_s + self._limits.store_limit_s <= self._clock()
 
     def record_at(self, entry: Entry, now_s: float) -> StreamRecord | None:
-        """Return the record of a stream as it is now, on the clock of `now_s`; None where there is none."""
-        return None if entry.record is None else entry.record.as_of(now_s, self._limits.idle_s)
+        """Return the record of a stream as it is now, on the clock of `now_s`; None where there is none.
+
+        One whose time is over counts as none, though the store holds it until it sweeps, and what is written replaces
+        it. What is damaged says no time, and stays until it is got rid of.
+        """
+        record = entry.record
+        if record is None or (record.ended != DAMAGED and self._kept_until_s(record) <= now_s):
+            return None
+        return record.as_of(now_s, self._limits.idle_s)
 
     def find(self, entry: Entry) -> bool:
         """Whether the record of a stream is at hand; if not, the head waits for it from now on."""
@@ -158,7 +165,7 @@ class StoreClient:
 
     def _kept_until_s(self, record: StreamRecord) -> float:
         """Return when a record may be forgotten, on the clock of the store."""
-        lives_s = self._limits.idle_s if record.ended is None else 0.0
+        lives_s = self._limits.idle_s if record.ended in (None, EXPIRED) else 0.0  # since it was applied last
         return record.touched_s + lives_s + self._limits.tombstone_s
 
     def _load(self, entry: Entry) -> None:

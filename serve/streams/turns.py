@@ -12,11 +12,12 @@ from ..arrays import Array
 from ..engine.engine import Engine
 from ..engine.work import Outcome, StreamAnswer, StreamOrder, StreamReport, Work
 from ..errors import EngineError, ServeError
-from ..stream_errors import StoreUnavailable, StreamDamaged, StreamsFull
+from ..stream_errors import ModelChanged, StoreUnavailable, StreamDamaged, StreamsFull
 from .answers import Answers
 from .judge import RunStep, judge
 from .order import decide_order
 from .payload import payload_hash
+from .record import StreamRecord
 from .served_streams import ServedStreams
 from .store_client import StoreClient
 from .stream_counts import StreamCounts
@@ -131,7 +132,7 @@ class Turns:
             held.payload = payload_hash(work)
         record = self._client.record_at(entry, self._client.now_s())
         began = self._versions.going_on(asked, record)
-        verdict = judge(record, work, began.digest, held.payload)
+        verdict = self._judge(record, work, began, held.payload)
         # A stream that begins now, even in the place of a live one, begins in the version that was asked for.
         model = held.model = asked if isinstance(verdict, RunStep) and work.stream.is_start else began
         held.version = None if model is asked else model.version
@@ -143,6 +144,18 @@ class Turns:
         if tuple(verdict.outputs) != work.outputs:
             raise EngineError("store of streams: expected the answer to the request, found another")
         return verdict if held.version is None else replace(verdict, version=held.version)
+
+    def _judge(
+        self, record: StreamRecord | None, work: Work, began: ServedStreams, payload: bytes | None
+    ) -> RunStep | StreamAnswer:
+        """Judge a request; who goes on in the wrong version is told the right one, where that is there."""
+        try:
+            return judge(record, work, began.digest, payload)
+        except ModelChanged as err:
+            there = self._versions.of_bundle(began.name, err.began)
+            if there is None or work.stream is None:
+                raise
+            raise ModelChanged(work.stream.id, err.began, began.digest, there.version) from None
 
     def _run(self, entry: Entry, held: Held, work: Work, verdict: RunStep) -> None:
         held.step = verdict.step

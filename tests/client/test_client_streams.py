@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -62,6 +63,43 @@ def test_a_chunk_whose_answer_was_lost_is_applied_once(serve_aside, open_client,
     assert found == [3.0, 15.0]
     assert rows.applied == [(stream.id, 0), (stream.id, 1)]
     assert len(server.asked) == 4
+
+
+@pytest.mark.parametrize("stream", [77, "a"])
+def test_a_chunk_without_a_step_is_not_sent_again_when_its_answer_was_lost(serve_aside, open_client, stream):
+    with serve_aside(lambda _: None) as server, open_client(server.url) as client:
+        model = client.model("toy")
+        with pytest.raises(GaveUpError, match=r"it is not known whether the chunk counted, .* by stream\(\)") as found:
+            model.infer(X[:1], parameters={"sequence_id": stream})
+
+    assert len(server.asked) == 1
+    assert not found.value.may_repeat
+
+
+@pytest.mark.parametrize(
+    "parameters", [{"sequence_id": 0}, {"sequence_id": ""}, {"sequence_id": 7, "sequence_step": 0}, {"priority": 1}]
+)
+def test_what_is_no_chunk_or_has_a_step_is_sent_again(serve_aside, open_client, toy, parameters):
+    faults = itertools.chain([None, (503, b"{}")], itertools.repeat(toy))
+    with (
+        serve_aside(lambda asked: fault(asked) if callable(fault := next(faults)) else fault) as server,
+        open_client(server.url) as client,
+    ):
+        client.model("toy").infer(X[:1], parameters=parameters)
+
+    assert len(server.asked) == 3
+
+
+def test_a_chunk_without_a_step_is_sent_again_where_nobody_took_the_connection(serve_aside, open_client):
+    serving = ExitStack()
+    server = serving.enter_context(serve_aside())
+    with open_client(server.url) as client:
+        with serving:
+            model = client.model("toy")
+        with pytest.raises(GaveUpError, match="in 4 attempts, the last time Connect") as found:
+            model.infer(X[:1], parameters={"sequence_id": 7})
+
+    assert found.value.may_repeat
 
 
 def test_after_giving_up_the_same_chunk_may_be_sent_again(serve_aside, open_client, toy):

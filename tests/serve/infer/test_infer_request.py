@@ -10,6 +10,7 @@ from cellgate.serve.errors import BadInput
 from cellgate.serve.infer import binary_request
 from cellgate.serve.infer.infer_request import RequestReader, is_large_answer, is_large_body
 from cellgate.serve.settings import Settings
+from cellgate.serve.stream_errors import ModelChanged
 from cellgate.serve.streams.state_carrier import StateCarrier
 
 from .request_reader import HEAD, LIMITS, make_reader
@@ -42,6 +43,19 @@ def test_a_state_that_the_answer_carries_counts_as_a_part_of_it(served_models, m
     reader.read(json.dumps(make_request(feeds, ["y"])).encode(), None)
     with pytest.raises(BadInput, match="at most 13 elements in the answer, found 14"):
         reader.read(json.dumps(make_request(feeds, ["y"], parameters={"sequence_state": ""})).encode(), None)
+
+
+def test_a_carried_state_of_other_tensors_is_told_its_version(served_models, make_network, make_request):
+    model, other = served_models["steps"], replace(served_models["last"], name="steps", version="4")
+    carriers = [StateCarrier(model=each, keys=(b"k" * 32,)) for each in (model, other)]
+    old = RequestReader(model, LIMITS, carrier=carriers[0])
+    reader = RequestReader(other, LIMITS, carrier=carriers[1], elsewhere={model.digest: old}.get)
+    zeros = dict.fromkeys(carriers[0].streams.states, np.zeros((1, 1, 3), np.float32))
+    parameters = {"sequence_state": carriers[0].sign(zeros, 1, 0)}
+    feeds = {"x": make_network("steps").feeds(1, 2)["x"]}
+
+    with pytest.raises(ModelChanged, match=r"sequence_state: expected it to go on .*; name its version: /versions/3"):
+        reader.read(json.dumps(make_request(feeds, ["y"], parameters=parameters)).encode(), None)
 
 
 def test_what_is_left_out_is_all_steps_and_no_state(reader, pack_binary, make_network):

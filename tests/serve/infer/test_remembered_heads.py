@@ -8,8 +8,10 @@ import pytest
 
 from cellgate.serve.errors import BadInput
 from cellgate.serve.infer.infer_request import RequestReader
+from cellgate.serve.stream_errors import StreamExpired
+from cellgate.serve.streams.state_carrier import StateCarrier
 
-from .request_reader import HEAD, make_reader
+from .request_reader import HEAD, LIMITS, make_reader
 
 
 @pytest.fixture
@@ -80,6 +82,21 @@ def test_heads_that_differ_in_their_timeout_are_remembered_once(served_models, p
 
     assert [work.deadline_s for work in found] == [100.0 + number / 1e6 for number in range(1, 200)]
     assert reader._known_head.cache_info().misses == 1
+
+
+@pytest.mark.parametrize("name", [b"sequence_state", rb"sequence\u005fstate"])
+def test_a_carried_state_expires_however_its_name_is_spelled(served_models, pack_binary, name):
+    now_s, model, zeros = [1e9], served_models["steps"], np.zeros((1, 1, 3), np.float32)
+    carrier = StateCarrier(model=model, keys=(b"k" * 32,), idle_s=60.0, clock=lambda: now_s[0])
+    reader = RequestReader(model, LIMITS, carrier=carrier)
+    state = carrier.sign(dict.fromkeys(carrier.streams.states, zeros), 1, 0)
+    body, size = pack_binary({"x": np.zeros((1, 1, 2), np.float32)}, parameters={"sequence_state": state})
+    text = body[:size].replace(b"sequence_state", name)
+
+    reader.read(text + body[size:], len(text))
+    now_s[0] += 60.0
+    with pytest.raises(StreamExpired):
+        reader.read(text + body[size:], len(text))
 
 
 TIMEOUTS = {

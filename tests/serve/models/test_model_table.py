@@ -46,6 +46,14 @@ def test_a_name_without_a_current_version_is_unknown_and_its_retired_one_is_not(
     assert table.versions("last") == ("3",)
 
 
+def test_any_version_of_a_name_is_found_the_current_one_first_then_the_newest(old, new):
+    assert ModelTable([old], [new]).any_of("last") is old
+    assert ModelTable([], [old, new]).any_of("last") is new
+    assert ModelTable([], [old]).any_of("last") is old
+    with pytest.raises(UnknownModel, match="expected one of no model, found 'steps'"):
+        ModelTable([], [old]).any_of("steps")
+
+
 def test_a_version_is_found_by_the_bundle_that_it_is(old, new, served_models):
     table = ModelTable([new, served_models["steps"]], [old])
 

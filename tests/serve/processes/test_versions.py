@@ -172,6 +172,50 @@ def test_a_model_can_be_unloaded_and_loaded_again(repository, place, expected):
     assert y_of(back) == (expected["1"], "1")
 
 
+def test_streams_of_an_unloaded_model_are_looked_at_forked_and_ended(repository, place, expected):
+    path = "/v2/models/steps/streams/7"
+    with serving([place], repository=str(repository)) as running:
+        running.infer(X[:, :2], sequence_id=7, sequence_start=True, sequence_step=0)
+        running.control.post(UNLOAD)
+        seen = running.client.get(path).json()["sequence_step"]
+        state = running.client.get(f"{path}/state")
+        brought = running.client.put("/v2/models/steps/streams/9/state", content=state.content)
+        forked = running.client.post(f"{path}/fork", json={"to": 8})
+        ended = running.client.delete(path).json()["ended"]
+        rest = [running.infer(X[:, 2:], sequence_id=each, sequence_step=1) for each in (8, 9)]
+
+    assert (seen, brought.status_code, forked.status_code, ended) == (0, 200, 200, "closed")
+    assert [y_of(one) for one in rest] == [(expected["1"][len(expected["1"]) // 2 :], "1")] * 2
+
+
+@pytest.mark.parametrize("hot_route", [True, False])
+def test_after_an_unload_streams_go_on_in_their_versions_and_nothing_begins(
+    repository, place, expected, tmp_path, hot_route
+):
+    keys = tmp_path / "keys"
+    keys.write_text("0123456789abcdef\n")
+    settings = {"repository": str(repository), "state_keys_path": str(keys), "hot_route": hot_route}
+    with serving([place], **settings) as running:
+        begun = {"sequence_start": True, "sequence_step": 0}
+        firsts = [running.infer(X[:, :2], sequence_id=7, **begun), running.infer(X[:, :2], sequence_state="")]
+        running.load(2)
+        firsts.append(running.infer(X[:, :2], sequence_id=8, **begun))
+        running.control.post(UNLOAD)
+        state = firsts[1].json()["parameters"]["sequence_state"]
+        going = {"sequence_id": 7, "sequence_step": 1}, {"sequence_state": state}, {"sequence_id": 8}
+        rest = [running.infer(X[:, 2:], **one) for one in going]
+        beginning = {}, {"sequence_id": 9, **begun}, {"sequence_state": ""}
+        refused = [running.infer(**one) for one in beginning]
+        unknown = running.infer(sequence_id=10)
+
+    versions = ("1", "1", "2")
+    assert [y_of(one)[1] for one in rest] == list(versions)
+    for first, second, version in zip(firsts, rest, versions, strict=True):
+        assert y_of(first)[0] + y_of(second)[0] == expected[version]
+    assert [(one.status_code, one.json()["code"]) for one in refused] == [(404, "unknown_model")] * 3
+    assert unknown.json()["code"] == "unknown_stream"
+
+
 def test_a_folder_that_was_exchanged_is_read_at_the_next_load_and_not_before(repository, expected, tmp_path):
     shutil.copytree(repository / "steps-1", tmp_path / "steps")
     with serving([BundlePlace(tmp_path / "steps", "steps")]) as running:

@@ -86,9 +86,9 @@ def test_text_that_is_no_state_is_refused(read, text):
 def test_states_cross_no_model_no_bundle_no_time_and_no_rows(sign, read, served_models):
     with pytest.raises(BadInput):
         read(sign(), model="last")
-    with pytest.raises(ModelChanged):
+    with pytest.raises(ModelChanged, match=r"sequence_state: expected it to go on with the bundle .* begin the stream"):
         read(sign(), of=ServedStreams.of(served_models["last"]))
-    with pytest.raises(StreamExpired):
+    with pytest.raises(StreamExpired, match=r"^sequence_state: expected a live stream, found that it was idle"):
         read(sign(), now_s=NOW_S + 60.0)
     with pytest.raises(BadInput, match="expected the 2 rows of sequence_state, found 3"):
         read(sign(), rows=3)

@@ -9,7 +9,7 @@ import pytest
 from cellgate.serve.settings import Settings
 from cellgate.serve.streams.record import StreamKey
 from cellgate.serve.streams.redis_store import RedisStore, _shown
-from cellgate.serve.streams.store import DamagedRecordError, StoreError
+from cellgate.serve.streams.store import DamagedRecordError, StoreError, Write
 from cellgate.serve.streams.store_choice import open_store
 
 from .records import put
@@ -56,6 +56,38 @@ def test_a_password_that_breaks_its_url_is_not_told_either(url):
         open_store(Settings(stream_store=url))
     assert not any(part in str(caught.value) for part in ("s3c", "ret", "12", "34"))
     assert caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "/abc",
+        "/3x",
+        "/-1",
+        "/1.0",
+        "/1/2",
+        "//1",
+        "/ 3",
+        "/\u0663",
+        "?db=4",
+        "/2?db=5",
+        "/2#5",
+        "?db",
+        "?socket_timeout=9",
+    ],
+)
+@pytest.mark.parametrize("scheme", ["redis", "rediss"])
+def test_a_database_that_is_no_number_is_refused(scheme, rest):
+    from cellgate.serve.start_errors import ServerStartError
+
+    with pytest.raises(ServerStartError, match=r"HOST\[:PORT\]\[/NUMBER\], found another"):
+        open_store(Settings(stream_store=f"{scheme}://host{rest}"))
+
+
+@pytest.mark.parametrize("url", ["redis://h", "redis://h/", "redis://u:p@h:1/15", "rediss://h/1?ssl_ca_certs=/a/b"])
+def test_what_may_stand_behind_an_address(url):
+    assert _shown(url) in ("h:6379", "h:1")
+    assert _shown("unix://u:p@/a/b?db=2") == "/a/b"
 
 
 def test_a_node_of_a_cluster_is_refused_at_the_start(redis_server):
@@ -134,6 +166,52 @@ def test_a_record_that_is_damaged_can_be_written_over_by_its_revision(redis_serv
         assert put(store, make_record(0, revision=9), expected=caught.value.revision) == [True]
         assert is_same_record(store.load(A), make_record(0, revision=9))
         store.close()
+
+
+HARMS = {
+    "no revision": lambda client, key: client.hdel(key, "r"),
+    "no record": lambda client, key: client.hdel(key, "b"),
+    "a revision of another record": lambda client, key: client.hset(key, "r", "9"),
+    "a revision that is no number": lambda client, key: client.hset(key, "r", "abc"),
+    "a revision with a zero before it": lambda client, key: client.hset(key, "r", "05"),
+    "a revision of many digits": lambda client, key: client.hset(key, "r", "5" * 6000),
+    "no text": lambda client, key: client.hset(key, mapping={"r": b"\xff", "b": b""}),
+    "no revision and no record": lambda client, key: (client.hset(key, "b", b"junk"), client.hdel(key, "r")),
+    "text": lambda client, key: (client.delete(key), client.set(key, "5")),
+    "a list": lambda client, key: (client.delete(key), client.rpush(key, "5")),
+}
+
+
+@pytest.fixture(scope="module")
+def harmed(redis_server):
+    with redis_server() as server:
+        store = RedisStore(server.url)
+        yield store
+        store.close()
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_whatever_lies_under_a_key_is_written_over_and_keeps_no_other_from_being_written(
+    harmed, make_record, is_same_record, harm
+):
+    harmed._client.flushall()
+    put(harmed, make_record(4))
+    HARMS[harm](harmed._client, "cellgate:stream:m:n:7")
+    with pytest.raises(DamagedRecordError) as caught:
+        harmed.load(A)
+    others = StreamKey("m", 1), StreamKey("m", 8)
+    before = harmed.commit([write_of(key, make_record(), None) for key in (others[0], A, others[1])])
+    late = put(harmed, make_record(5, revision=6), expected=4)
+    over = harmed.commit([write_of(A, make_record(0, revision=12), caught.value.revision)])
+
+    assert (before, late, over) == ([True, False, True], [False], [True])
+    assert is_same_record(harmed.load(A), make_record(0, revision=12))
+    assert harmed._client.pttl("cellgate:stream:m:n:7") > 0
+    assert all(harmed.load(key) is not None for key in others)
+
+
+def write_of(key, record, expected):
+    return Write(key=key, expected=expected, record=record, expires_s=1e12, keep_until_s=record.touched_s + 99)
 
 
 def test_a_redis_that_is_not_there_stops_a_start_but_not_a_restart(tmp_path, caplog, make_record):

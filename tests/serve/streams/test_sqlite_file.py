@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+from pathlib import Path
 
 import pytest
 
@@ -93,6 +94,18 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path):
         SqliteStore(tmp_path / "file" / "streams.sqlite", 10)
     with pytest.raises(ServerStartError, match="expected a file that can be written"):
         SqliteStore(tmp_path, 10)
+
+
+def test_a_path_that_can_be_none_is_refused_and_no_file_is_made(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        ServerStartError, match="stream store :memory:: expected the path of a file, found SQLite's word"
+    ):
+        SqliteStore(Path(":memory:"), 10)
+    with pytest.raises(ServerStartError, match="expected a file that can be written, found embedded null"):
+        SqliteStore(Path("a\0b"), 10)
+
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_that_lost_its_table_is_refused(path):

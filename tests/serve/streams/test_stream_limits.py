@@ -1,8 +1,10 @@
 """Streams that are idle, too many or too large, and what waits for its turn: bounded in number, bytes and time."""
 
-from cellgate.serve.engine.work import StreamAnswer, StreamRef
+import pytest
+
+from cellgate.serve.engine.work import StreamAnswer, StreamOrder, StreamRef
 from cellgate.serve.errors import DeadlineExceeded, QueueFull
-from cellgate.serve.stream_errors import StreamExpired, StreamsFull, UnknownStream
+from cellgate.serve.stream_errors import StreamEnded, StreamExpired, StreamsFull, UnknownStream
 from cellgate.serve.streams.memory_store import MemoryStore
 
 
@@ -40,6 +42,42 @@ def test_an_id_whose_trace_the_store_has_forgotten_is_as_good_as_new(make_durabl
     for _ in range(2):  # what is idle becomes a trace, and a trace is forgotten
         driver.store.sweep(driver.wall.now)
     assert isinstance(driver.ask(make_work(x, StreamRef(id="idle", step=1))), UnknownStream)
+
+
+@pytest.mark.parametrize("reason", ["end", "closed", "expired"])
+def test_an_id_is_as_good_as_new_when_its_time_is_over_and_not_only_when_the_store_sweeps(
+    make_driver, make_work, make_x, reason
+):
+    driver, x = make_driver(idle_s=600.0, tombstone_s=2.0), make_x(4)
+    start = make_work(x, StreamRef(id=7, is_start=True, is_end=reason == "end", step=0))
+    driver.ask(start)
+    if reason == "closed":
+        close(driver)
+    driver.clock.now += 599.0 if reason == "expired" else 0.0
+    driver.turn()  # sweeps
+    driver.clock.now += 1.9 if reason != "expired" else 2.9
+    assert isinstance(driver.ask(make_work(x, StreamRef(id=7, step=1))), (StreamEnded, StreamExpired))
+    driver.clock.now += 0.2
+
+    assert driver.store.usage.records == 1
+    assert isinstance(driver.ask(make_work(x, StreamRef(id=7, step=1))), UnknownStream)
+    answer = driver.ask(start)
+    assert (answer.step, answer.is_replayed) == (0, False)
+
+
+def test_a_stream_that_a_sweep_found_idle_is_known_to_have_expired_as_long_as_any_other(make_driver, make_work, make_x):
+    driver, x = make_driver(idle_s=60.0, tombstone_s=30.0), make_x(4)
+    driver.ask(make_work(x, StreamRef(id=7, is_start=True, step=0)))
+    driver.clock.now += 60.0
+    driver.turn()
+    driver.clock.now += 29.9
+
+    assert isinstance(driver.ask(make_work(x, StreamRef(id=7, step=1))), StreamExpired)
+
+
+def close(driver):
+    driver.engine.order(StreamOrder(kind="close", model="steps", id=7), lambda _report: None)
+    driver.drain()
 
 
 def test_an_engine_with_streams_in_it_wakes_up_to_sweep_and_sleeps_when_there_are_none(make_driver, make_work, make_x):

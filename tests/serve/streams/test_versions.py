@@ -106,6 +106,21 @@ def test_a_stream_of_a_version_that_is_gone_is_told_so_and_not_continued(replace
     assert type(driver.ask(make_work(x, StreamRef(id=1, step=1), model="steps/3"))) is UnknownModel
 
 
+def test_who_goes_on_in_a_version_of_other_tensors_is_told_which_one_to_name(
+    make_driver, engine_models, keep_open, make_work, make_x
+):
+    driver, x = make_driver(), make_x(2)
+    (last,) = (model for model in engine_models if model.served.name == "last")
+    driver.ask(make_work(x, StreamRef(id=1, is_start=True, step=0)))
+    driver.engine.add(keep_open(replace(last, served=replace(last.served, name="steps", version="4"))))
+    driver.engine.prefer("steps", "steps/4")
+    refused = driver.ask(make_work(x, StreamRef(id=1, step=1)))
+
+    assert type(refused) is ModelChanged
+    assert str(refused).endswith("; name its version: /versions/3")
+    assert driver.ask(make_work(x, StreamRef(id=1, step=1), model="steps/3")).step == 1
+
+
 def test_what_waits_for_its_turn_in_a_version_that_goes_is_told(replaced, make_work, make_x):
     driver, take_over = replaced
     x = make_x(2)
