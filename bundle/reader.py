@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from .errors import BundleError, DigestError, GraphError, ManifestError, NotABundleError, StrayFileError
 from .golden import GoldenCase, unpack_golden
@@ -17,6 +18,8 @@ from .manifest import MANIFEST_FILE, VARIANT_FILES, FileEntry, Manifest
 from .manifest_json import MAX_MANIFEST_BYTES, manifest_from_json
 from .plain_file import NotPlainError, hash_chunks, list_names, open_folder, open_plain, read_whole
 
+INSTEAD: Final = "name one of them"
+"""How the refusal of a folder of bundles ends, for who takes such a folder in another way."""
 _KEPT = frozenset(
     {"model.onnx", "golden.safetensors", *VARIANT_FILES}
 )  # the rest is for people; model.ts is code and stays on the disk
@@ -134,7 +137,7 @@ def _read_manifest(folder: int) -> bytes:
         raise StrayFileError(f"{MANIFEST_FILE}: expected a plain file, found {err}") from err
     except FileNotFoundError as err:
         inside = [name for name in list_names(folder) if _is_bundle(folder, name)]
-        more = f", but bundles: {', '.join(map(repr, inside[:3]))}; name one of them, or the folder with --repository"
+        more = f", but bundles: {', '.join(map(repr, inside[:3]))}; {INSTEAD}"
         raise NotABundleError(f"expected a bundle, found no {MANIFEST_FILE} in it{more if inside else ''}") from err
 
 

@@ -13,6 +13,7 @@ from .bench_options import BUNDLE_ONLY, URL_ONLY
 from .bundle_remedy import export_line
 from .errors import UsageError
 from .extras import load
+from .output_place import refuse_inside_bundle
 
 FORMS: Final = (".svg", ".html")
 
@@ -56,3 +57,4 @@ def _check_plot(text: str | None) -> None:
         raise UsageError(f"--plot {path}: expected {' or '.join(FORMS)}, found {path.suffix or 'no suffix'!r}")
     if not path.parent.is_dir():
         raise UsageError(f"--plot {path}: expected the folder {path.parent} to exist, found none; make it first")
+    refuse_inside_bundle("--plot", path)

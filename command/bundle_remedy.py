@@ -11,17 +11,19 @@ from pathlib import Path
 from typing import Final
 
 from ..bundle.errors import NotABundleError
+from ..bundle.reader import INSTEAD
 
 _EXPECTED: Final = ": expected the folder of a bundle, found: "
 _SOURCE: Final = re.compile(r"(?P<stem>[^/:]+)\.(?:onnx|safetensors|pt|pth|ckpt|py)(?P<factory>:\w+)?$")
 
 
 @contextmanager
-def telling_how_to_make(paths: Sequence[Path]) -> Iterator[None]:
+def telling_how_to_make(paths: Sequence[Path], *, takes_repository: bool = False) -> Iterator[None]:
     """Add to the refusal of what is no bundle how one is made.
 
     Args:
         paths: that were given for bundles' folders.
+        takes_repository: whether the command has an option for a folder of bundles.
 
     Raises:
         NotABundleError: as inside, with the remedy.
@@ -29,6 +31,8 @@ def telling_how_to_make(paths: Sequence[Path]) -> Iterator[None]:
     try:
         yield
     except NotABundleError as err:
+        if takes_repository and str(err).endswith(INSTEAD):
+            raise NotABundleError(f"{err}, or the folder with --repository") from err
         told = next((path for path in paths if str(err).startswith(f"{path}{_EXPECTED}")), None)
         if told is None:
             raise

@@ -5,29 +5,31 @@ Rules of this file: it reads numbers and nothing else; a row that does not fit i
 
 import csv
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import UsageError
 
+_MISSING: Final = ("", "na", "n/a", "<na>", "null", "none", "nan", "-")
+
 
 def read_csv(path: Path, *, integers: bool) -> NDArray[Any]:
     """Return [T, columns], float64, or int64 where ``integers``: a float holds tokens only up to 2**53.
 
     Raises:
-        UsageError: no rows, rows of unequal width, a cell that is no number, or a first row 0,1,2,… that may be a
-            header; gives the line.
+        UsageError: no rows, rows of unequal width, a cell that is missing or no number, or a first row 0,1,2,… that
+            may be a header; gives the line.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file)
-            lines = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+            lines = [(reader.line_num, row) for row in reader if not _is_blank(row)]
     except (UnicodeDecodeError, csv.Error) as err:
         raise UsageError(f"{path}: expected a row of numbers for each step, joined by commas, found: {err}") from err
-    if lines and not any(_is_number(cell) for cell in lines[0][1]):
-        del lines[0]  # a header
+    if lines and _is_header(lines[0][1]):
+        del lines[0]
     if not lines:
         raise UsageError(f"{path}: expected a row of numbers for each step, found none")
     _refuse_counted(path, lines[0][1])
@@ -51,9 +53,21 @@ def _refuse_counted(path: Path, first: list[str]) -> None:
         )
 
 
+def _is_blank(row: list[str]) -> bool:
+    """Whether a line is blank; not one of commas or "", which is how a step whose numbers are missing is written."""
+    return not row or (len(row) == 1 and row[0].isspace())
+
+
+def _is_header(first: list[str]) -> bool:
+    """Whether a row names columns; one whose cells are all missing is a step, and one of 1_000 was meant as numbers."""
+    is_missing = all(cell.strip().lower() in _MISSING for cell in first)
+    return not is_missing and not any(_is_number(cell.replace("_", "")) for cell in first)
+
+
 def _is_number(cell: str) -> bool:
+    """Whether other programs read the cell as a number too, unlike Python's 1_000."""
     try:
         float(cell)
     except ValueError:
         return False
-    return True
+    return "_" not in cell

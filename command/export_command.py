@@ -21,6 +21,7 @@ from ..export.source import Source, load_source
 from .case_run import check_case, print_case
 from .errors import DONE, UsageError
 from .export_result import ExportResult, print_result, result_of_file, result_of_network
+from .output_place import refuse_inside_bundle
 from .report_text import naming
 from .source_options import bundle_name, check_widths, columns, labels, normalisation, rerunner, roles, take_threads
 from .terminal import Terminal
@@ -59,6 +60,7 @@ def _target(arguments: argparse.Namespace) -> Path | None:
         raise UsageError(
             f"{out}: expected nothing there, found something; give another --out, or --overwrite where it is a bundle"
         )
+    refuse_inside_bundle("--out", out)
     place = Path(os.path.abspath(out))  # noqa: PTH100 - as write_bundle takes it
     check_target(place, overwrite=arguments.overwrite)
     nearest = next(folder for folder in place.parents if os.path.lexists(folder))

@@ -20,6 +20,7 @@ from ..serve.models.served_model import BundlePlace, ServedModel
 from ..serve.settings import Settings
 from .bundle_remedy import telling_how_to_make
 from .errors import DONE, UsageError
+from .output_place import refuse_inside_bundle
 from .prediction import Prediction, predict
 from .sequence_file import Sequences, read_sequences
 from .terminal import Terminal
@@ -76,6 +77,7 @@ def _checked_output(arguments: argparse.Namespace) -> Path | None:
         raise UsageError(f"--output {path}: expected .npz or .json with --with-state, for .npy holds one array")
     if not path.parent.is_dir():
         raise UsageError(f"--output {path}: expected the folder {path.parent} to exist, found none; make it first")
+    refuse_inside_bundle("--output", path)
     return path
 
 

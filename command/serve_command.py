@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     for words in misspelt_variables(arguments.environ, ("durable",)):
         _echo(f"warning: {words}")
     places = [parse_place(text) for text in arguments.bundles]
-    with telling_how_to_make([place.path for place in places]):
+    with telling_how_to_make([place.path for place in places], takes_repository=True):
         run_server(places, settings, _echo)
     return DONE
 

@@ -21,6 +21,7 @@ from ..serve.runtime.golden_check import GoldenResult, check_golden
 from ..serve.runtime.runtime import RuntimeFacts
 from .errors import CHECK_FAILED, DONE, UsageError
 from .extras import load
+from .output_place import refuse_inside_bundle
 from .terminal import Terminal, finite
 
 _UNKNOWN_DEVICE = DeviceFacts(name=None, driver=None)
@@ -39,6 +40,8 @@ def run(arguments: argparse.Namespace) -> int:
             raise UsageError("--source compares on the CPU, expected no --device cuda; leave one of them out")
         if arguments.tf32:
             raise UsageError("--source compares on the CPU, expected no --tf32; leave one of them out")
+        if arguments.report is not None:
+            refuse_inside_bundle("--report", Path(arguments.report), is_filled=True)
         status: int = load(f"{__package__}.source_check", "verify --source").run(arguments)
         return status
     for name in _ONLY_WITH_SOURCE:

@@ -5,6 +5,7 @@ missing, the file itself failed, the name is not in it. Only what the caller nam
 """
 
 import inspect
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,9 @@ _SHOWN: Final = 8
 def loaded_module(place: str) -> Iterator[ModuleType]:
     """Import FILE.py or a module, and let it find its neighbours while entered, as where it is run as a script.
 
+    While entered, the command line that it sees is its name alone: the words are not meant for a parser of its own. The
+    working folder is put back at the end, for paths that the caller has yet to open.
+
     Args:
         place: path of a file that ends in ".py", or the dotted name of a module.
 
@@ -36,7 +40,8 @@ def loaded_module(place: str) -> Iterator[ModuleType]:
         SourceError: it is missing, or itself failed.
     """
     is_file = place.endswith(".py")
-    with _import_path(str(Path(place).resolve().parent if is_file else Path.cwd())):
+    folder = str(Path(place).resolve().parent if is_file else Path.cwd())
+    with _own_words(place), _working_folder(), _import_path(folder):
         yield _load_file(Path(place)) if is_file else _load_module(place)
 
 
@@ -61,6 +66,27 @@ def say_failure(err: BaseException) -> str:
     if isinstance(err, SystemExit):
         return f"it called sys.exit({err.code}); guard what runs with if __name__ == '__main__'"
     return said_by(err)
+
+
+@contextmanager
+def _own_words(place: str) -> Iterator[None]:
+    """Keep ``sys.argv`` from the caller's code."""
+    kept, sys.argv = sys.argv, [place]
+    try:
+        yield
+    finally:
+        sys.argv = kept
+
+
+@contextmanager
+def _working_folder() -> Iterator[None]:
+    """Come back to the folder that is the working folder now, even if it has no name any more."""
+    folder = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield
+    finally:
+        os.fchdir(folder)
+        os.close(folder)
 
 
 @contextmanager

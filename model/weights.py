@@ -28,6 +28,7 @@ from .weight_file import (
 NETWORK_KEY: Final = "cellgate.network"
 """Where a file's metadata holds the description of its network, as JSON."""
 
+_COMPILED: Final = "_orig_mod"
 _FLOATS: Final = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _INTEGERS: Final = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
@@ -36,8 +37,9 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
     """Load a file into ``module``, every key or none.
 
     What stands before every name where the module's own names have nothing is taken off: ``module.`` of DataParallel,
-    ``_orig_mod.`` of torch.compile, the attribute of whoever held the network while it trained. Values are copied into
-    the module's own dtype and device; see the rules above.
+    ``_orig_mod.`` of torch.compile, the attribute of whoever held the network while it trained. Which parts of it were
+    compiled, on either side, does not matter. Values are copied into the module's own dtype and device; see the rules
+    above.
 
     Raises:
         WeightsError: unreadable, keys missing or unexpected, shapes or dtypes that do not fit.
@@ -50,7 +52,7 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
             "load it in the factory"
         )
     file = read_weights(path)
-    found = _without_prefix(file.tensors, expected)
+    found = _as_named(file.tensors, expected)
     _refuse_more_beside(found, expected, file.path)
     check_fit(expected, found, file.path)
     converted = {name: _convert(name, found[name], expected[name], file.path) for name in found}
@@ -152,6 +154,21 @@ def unify_dtypes(file: WeightFile) -> dict[str, Tensor]:
             )
         widest = tensor.dtype if widest is None else torch.promote_types(widest, tensor.dtype)
     return {name: tensor.to(widest) for name, tensor in file.tensors.items()}
+
+
+def _as_named(found: dict[str, Tensor], expected: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return tensors under the module's own names, as far as a prefix and torch.compile alone tell them apart."""
+    fitted = _without_prefix(found, expected)
+    names = {_uncompiled(name): name for name in expected}
+    plain = {_uncompiled(name): tensor for name, tensor in found.items()}
+    if set(fitted) == set(expected) or len(names) < len(expected) or len(plain) < len(found):
+        return fitted
+    return {names.get(name, name): tensor for name, tensor in _without_prefix(plain, names).items()}
+
+
+def _uncompiled(name: str) -> str:
+    """Return a name without what torch.compile puts into it, in front or around a part."""
+    return ".".join(part for part in name.split(".") if part != _COMPILED)
 
 
 def _without_prefix(found: dict[str, Tensor], expected: Mapping[str, Any]) -> dict[str, Tensor]:

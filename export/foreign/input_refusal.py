@@ -17,7 +17,7 @@ from .call_layout import InputLayout
 from .call_mask import MaskForm, further_marks, mask_forms, says_too_much
 from .call_roles import left_at_none
 from .call_state import StateForm
-from .input_trial import PROBE_STEPS, Input, complaint_of, example, needed_masks
+from .input_trial import PROBE_ROWS, PROBE_STEPS, Input, complaint_of, example, needed_masks
 
 if TYPE_CHECKING:
     from .network import ForeignNetwork
@@ -84,6 +84,7 @@ def takes_something_else(said: str, left: Iterable[str] = (), sequence: str = "x
         "has no attribute",
         "indices must be",
         "out of range (exp",
+        f"saw 1 rows where {PROBE_ROWS} ",  # as many rows were probed as it unpacks things
     )
     if not any(words in said for words in told_by):
         return ""

@@ -103,22 +103,33 @@ def _refuse_nan(module: nn.Module) -> None:
 
 
 def _refuse_computed_weights(source: nn.Module) -> None:
-    """Refuse a recurrent layer with weights that a norm computes anew for each call, and the old kind of norm anywhere.
+    """Refuse a recurrent layer with weights that a norm computes anew for each call, and hooks that do so anywhere.
 
     Raises:
-        SourceError: names the layer and what takes the norm off.
+        SourceError: names the layer and what takes the norm or the pruning off.
     """
     for path, module in source.named_modules():
-        name = next(iter(_parametrized(module)), None) if isinstance(module, nn.RNNBase) else None
-        call = f'torch.nn.utils.parametrize.remove_parametrizations(layer, "{name}")'
-        if name is None:
-            name = next((n for n in vars(module) if n + "_g" in dict(module.named_parameters(recurse=False))), None)
-            call = f'torch.nn.utils.remove_weight_norm(layer, "{name}")'
-        if name is not None:
+        found = _computed_weight(module)
+        if found is not None:
+            name, by, call = found
             raise SourceError(
-                f"{path or 'the module'} computes {name} anew for each call, as weight norm does, expected plain "
-                f"weights; let the factory end with {call}, which keeps the values"
+                f"{path or 'the module'} computes {name} anew for each call, as {by} does, expected plain weights; let "
+                f"the factory end with torch.nn.utils.{call}, which keeps the values"
             )
+
+
+def _computed_weight(module: nn.Module) -> tuple[str, str, str] | None:
+    """Return (its name, what computes it, the call of torch.nn.utils that ends that) for the first such weight."""
+    if isinstance(module, nn.RNNBase) and (name := next(iter(_parametrized(module)), None)) is not None:
+        return name, "weight norm", f'parametrize.remove_parametrizations(layer, "{name}")'
+    parameters, buffers = (dict(of(recurse=False)) for of in (module.named_parameters, module.named_buffers))
+    for name, value in vars(module).items():
+        is_pruned = f"{name}_orig" in parameters and f"{name}_mask" in buffers
+        if is_pruned and (isinstance(module, nn.RNNBase) or not value.is_leaf):  # with gradients it cannot be copied
+            return name, "torch.nn.utils.prune", f'prune.remove(layer, "{name}")'
+        if f"{name}_g" in parameters:
+            return name, "weight norm", f'remove_weight_norm(layer, "{name}")'
+    return None
 
 
 def _hold_computed_weights(copied: nn.Module) -> None:

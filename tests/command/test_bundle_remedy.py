@@ -60,3 +60,22 @@ def test_every_command_that_takes_a_bundle_tells_it(run, folder, command):
 
     assert done.status == 2
     assert done.sentence.endswith("; make one first: cellgate export x.onnx --out bundles/x")
+
+
+@pytest.mark.parametrize(
+    ("command", "remedy"),
+    [
+        (["predict", "--input", "x.npy"], "name one of them"),
+        (["inspect"], "name one of them"),
+        (["verify"], "name one of them"),
+        (["bench"], "name one of them"),
+        (["serve", "--port", "0"], "name one of them, or the folder with --repository"),
+    ],
+)
+def test_a_folder_of_bundles_is_answered_with_the_options_that_the_command_has(run, folder, command, remedy):
+    (folder / "bundles" / "a").mkdir(parents=True)
+    (folder / "bundles" / "a" / "manifest.json").write_bytes(b"{}")
+    done = run(command[0], "bundles", *command[1:])
+
+    assert done.status == 2
+    assert done.sentence == f"bundles: expected a bundle, found no manifest.json in it, but bundles: 'a'; {remedy}"

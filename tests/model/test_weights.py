@@ -167,6 +167,35 @@ def test_checkpoint_is_loaded_with_its_wrapper_and_prefix_taken_off(tmp_path, wr
     assert _same_bits(target, source)
 
 
+def _compiled(network: nn.Module, *parts: str) -> nn.Module:
+    """Compile parts of a network in place, as training scripts do; nothing is compiled before it runs."""
+    for part in parts:
+        network.add_module(part, torch.compile(network.get_submodule(part)))
+    return network
+
+
+@pytest.mark.parametrize("prefix", ["", "model."])
+@pytest.mark.parametrize(("saved", "made"), [(["0"], []), ([], ["0"]), (["0"], ["1"]), (["0", "1"], [])])
+def test_parts_that_were_compiled_fit_parts_that_were_not(tmp_path, prefix, saved, made):
+    source, target = (nn.Sequential(nn.LSTM(3, 4), nn.Linear(4, 2)) for _ in range(2))
+    weights = _compiled(source, *saved).state_dict()
+    torch.save({prefix + name: weight for name, weight in weights.items()}, tmp_path / "a.pt")
+
+    load_weights(_compiled(target, *made), tmp_path / "a.pt")
+
+    pairs = zip(target.state_dict().values(), weights.values(), strict=True)
+    assert all(torch.equal(own, given) for own, given in pairs)
+
+
+def test_what_is_missing_beside_a_compiled_part_is_told_alone(tmp_path):
+    source = _compiled(nn.Sequential(nn.LSTM(3, 4), nn.Linear(4, 2)), "0").state_dict()
+    del source["1.bias"]
+    torch.save(source, tmp_path / "a.pt")
+
+    with pytest.raises(WeightsError, match=r"does not fit the network: missing 1\.bias; it needs"):
+        load_weights(nn.Sequential(nn.LSTM(3, 4), nn.Linear(4, 2)), tmp_path / "a.pt")
+
+
 def test_prefix_before_names_that_do_not_fit_stays(tmp_path):
     target = LSTMLayer(LSTMCell, 3, 4)
     torch.save(

@@ -86,6 +86,11 @@ def fixed_batch(net: Net, x: Tensor) -> Tensor:
     return net.rnn(x, (zeros, zeros))[0]
 
 
+def unpacks_three(net: Net, batch: Any) -> Tensor:
+    x, _lengths, _names = batch
+    return net.rnn(x)[0]
+
+
 def imports_late(net: Net, x: Tensor) -> Tensor:
     import neighbour_that_is_gone as n
 
@@ -110,6 +115,11 @@ def imports_late(net: Net, x: Tensor) -> Tensor:
         pytest.param(single_step, "takes a single step", id="single-step"),
         pytest.param(
             four_axes, r"returns shape \[3, 2, 1, 1, 1\] .*end its forward with .flatten\(1\)", id="four-axes"
+        ),
+        pytest.param(
+            unpacks_three,
+            r"saw 1 rows where 3 were given; .*where forward takes .* a tuple .*, and say",
+            id="unpacks-3",
         ),
         pytest.param(fixed_batch, "make it with batch_size = 1", id="fixed-batch"),
     ],

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations, parametrize
+from torch.nn.utils import parametrizations, parametrize, prune
 
 from cellgate.export.errors import SourceError
 from cellgate.export.foreign.plain_module import plain_copy
@@ -113,6 +113,20 @@ def test_old_weight_norm_is_refused_and_the_remedy_keeps_the_values() -> None:
     copied = plain_copy(net)
     assert isinstance(copied, Net)
     assert torch.allclose(copied.head.weight, before)
+
+
+@pytest.mark.parametrize(("layer", "name"), [("rnn", "weight_hh_l0"), ("head", "weight")])
+def test_pruning_is_refused_and_the_remedy_keeps_the_values(layer: str, name: str) -> None:
+    net = Net()
+    pruned = net.get_submodule(layer)
+    prune.l1_unstructured(pruned, name, 0.5)
+    before = getattr(pruned, name).detach().clone()
+
+    with pytest.raises(SourceError, match=rf"{layer} computes {name} anew .*utils\.prune\.remove\(layer, .{name}.\)"):
+        plain_copy(net)
+    prune.remove(pruned, name)
+
+    assert torch.equal(getattr(plain_copy(net).get_submodule(layer), name), before)
 
 
 def test_lazy_module_is_refused_until_it_ran_once() -> None:
