@@ -116,13 +116,21 @@ def loop_that_counts_its_steps(self: Any, x: Tensor) -> Tensor:
     return total
 
 
+def loop_that_squares_its_steps(self: Any, x: Tensor) -> Tensor:
+    total = 0
+    for t, y in enumerate(self.rnn(x)[0].unbind(1)):
+        total = total + t * t * torch.tanh(self.score(y))
+    return total
+
+
 def table_of_steps(self: Any, x: Tensor) -> Tensor:
     return self.rnn(x)[0] * torch.ones(x.size(1)).tolist()[0] + torch.zeros(int(x.size(1)), H)
 
 
 @pytest.mark.no_cover
-def test_loop_over_what_a_layer_gave_is_exported(exported: Any) -> None:
-    module = make(loop_over_steps)
+@pytest.mark.parametrize("forward", [loop_over_steps, loop_that_counts_its_steps])
+def test_loop_over_what_a_layer_gave_is_exported(exported: Any, forward: Callable[..., Any]) -> None:
+    module = make(forward)
 
     graph = exported(module)
 
@@ -132,7 +140,7 @@ def test_loop_over_what_a_layer_gave_is_exported(exported: Any) -> None:
     assert graph.largest_difference() < 4e-6
 
 
-@pytest.mark.parametrize("forward", [loop_that_counts_its_steps, table_of_steps])
+@pytest.mark.parametrize("forward", [loop_that_squares_its_steps, table_of_steps])
 def test_code_that_freezes_the_length_is_refused_and_named(exported: Any, forward: Callable[..., Any]) -> None:
     with pytest.raises(FrozenAxisError, match=r"freezes the time.*test_foreign_forward\.py:\d+ \(") as caught:
         exported(make(forward))

@@ -46,7 +46,7 @@ def drops_for_ever(net: Looped, x: Tensor) -> Tensor:
 def by_number(net: Looped, x: Tensor) -> Tensor:
     h = torch.zeros(x.size(0), H)
     for t, step in enumerate(x.unbind(1)):
-        h = net.cell(step * (t + 1), h)
+        h = net.cell(step * (t + 1) ** 2, h)
     return h
 
 
@@ -168,7 +168,7 @@ def complex_state(net: Looped, x: Tensor) -> Tensor:
     [
         pytest.param(from_chance, r"draws random numbers \(randn\)", id="random-start"),
         pytest.param(drops_for_ever, r"draws random numbers \((native_)?dropout\)", id="dropout-in-evaluation"),
-        pytest.param(by_number, "does not do the same in every step", id="counts-its-steps"),
+        pytest.param(by_number, r"with the number of the step.* and take w\[t\] in it", id="counts-its-steps"),
         pytest.param(further_back, "looks further back than the step before", id="two-steps-back"),
         pytest.param(single_steps, "reads single steps of it", id="reads-one-step"),
         pytest.param(from_the_second, "does not read every step in turn", id="from-the-second"),
