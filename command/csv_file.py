@@ -28,6 +28,8 @@ def read_csv(path: Path, *, integers: bool) -> NDArray[Any]:
             lines = [(reader.line_num, row) for row in reader if not _is_blank(row)]
     except (UnicodeDecodeError, csv.Error) as err:
         raise UsageError(f"{path}: expected a row of numbers for each step, joined by commas, found: {err}") from err
+    if lines:
+        _refuse_other_joint(path, lines[0][1])
     if lines and _is_header(lines[0][1]):
         del lines[0]
     if not lines:
@@ -51,6 +53,15 @@ def _refuse_counted(path: Path, first: list[str]) -> None:
             f"{path}: line 1: expected the numbers of a step, found {','.join(first)!r:.60}, which counts the columns "
             "as pandas' header does; write the file with header=False, or, if it is a step, its 0 as 0.0"
         )
+
+
+def _refuse_other_joint(path: Path, first: list[str]) -> None:
+    """Refuse numbers that are joined otherwise, before they are taken for the header of a single column."""
+    for joint, name in ((";", "semicolons"), ("\t", "tabs")):
+        parts = first[0].split(joint)
+        if len(first) == 1 < len(parts) and any(map(_is_number, parts)):
+            found = f"them joined by {name}: {first[0]!r:.60}"
+            raise UsageError(f"{path}: line 1: expected numbers joined by commas, found {found}; write it with commas")
 
 
 def _is_blank(row: list[str]) -> bool:

@@ -7,6 +7,7 @@ weights_view.
 import argparse
 from pathlib import Path
 
+from .bundle_remedy import export_line
 from .bundle_view import show_bundle
 from .errors import DONE, UsageError
 from .graph_view import show_graph
@@ -36,7 +37,10 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(f"{path}: expected the bundle's folder, found its manifest; inspect {path.parent}")
     else:
         found = f"the suffix {path.suffix!r}" if path.suffix else "no suffix"
+        remedy = "if it is one of them, give it the suffix of its form"
+        if path.suffix == ".py":
+            remedy = f"inspect the bundle that {export_line(str(path))} makes of it"
         raise UsageError(
-            f"{path}: expected a bundle's folder, .onnx, {', '.join(CHECKPOINTS)}, found {found}; rename the file"
+            f"{path}: expected a bundle's folder, .onnx, {', '.join(CHECKPOINTS)}, found {found}; {remedy}"
         )
     return DONE

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from ..serve.infer.json_data import array_from_json
 from ..serve.infer.json_request import parse_request
 from .csv_file import read_csv
 from .errors import UsageError
+from .numpy_file import read_array, read_arrays
 from .parquet_file import read_parquet
 
 Array = NDArray[Any]
@@ -65,33 +66,11 @@ def read_sequences(path: Path, signature: GraphSignature) -> Sequences:
 
 
 def _read_npy(path: Path, signature: GraphSignature) -> Sequences:
-    with path.open("rb") as file:
-        array = _load_numpy(path, file)
-    if not isinstance(array, np.ndarray):
-        raise UsageError(f"{path}: expected one array, found an archive; call it .npz")
-    return _from_arrays(path, signature, {signature.sequence: array})
+    return _from_arrays(path, signature, {signature.sequence: read_array(path)})
 
 
 def _read_npz(path: Path, signature: GraphSignature) -> Sequences:
-    with path.open("rb") as file:  # NumPy leaves one that it opened itself open where the archive is damaged
-        archive = _load_numpy(path, file)
-        if isinstance(archive, np.ndarray):
-            raise UsageError(f"{path}: expected an archive of arrays, found one array; call it .npy")
-        try:
-            arrays = {name: archive[name] for name in archive.files}
-        except Exception as err:  # as below
-            raise UsageError(f"{path}: expected arrays of numbers, found: {err}; save it again") from err
-    for name, array in arrays.items():
-        if not isinstance(array, np.ndarray):  # NumPy gives the bytes of what it does not know
-            raise UsageError(f"{path}: {name}: expected an array as np.savez writes it, found other bytes")
-    return _from_arrays(path, signature, arrays)
-
-
-def _load_numpy(path: Path, file: IO[bytes]) -> Any:
-    try:
-        return np.load(file, allow_pickle=False)
-    except Exception as err:  # damaged headers and archives fail in a dozen ways, out of memory among them
-        raise UsageError(f"{path}: expected arrays of numbers as np.save writes them, found: {err}") from err
+    return _from_arrays(path, signature, read_arrays(path))
 
 
 def _from_arrays(path: Path, signature: GraphSignature, arrays: Mapping[str, Array]) -> Sequences:

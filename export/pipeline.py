@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Final
 
 from torch import nn
 
@@ -27,6 +28,7 @@ from .proof.verify import Progress, verify
 from .torchscript import Scripted, export_torchscript
 
 SCAN_FILE = "model.scan.onnx"
+_MOST_ULPS: Final = 1e6  # beyond, their order alone
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -167,10 +169,15 @@ def refusal(worst: Worst, failures: int, rerun: Callable[[str], str], remedy: st
         )
     else:
         found = (
-            f"{worst.output}[{place}] of {worst.leg} is off by {worst.max_abs:.3g} ({worst.ulps:.0f} ULP), "
+            f"{worst.output}[{place}] of {worst.leg} is off by {worst.max_abs:.3g} ({_short(worst.ulps)} ULP), "
             f"expected at most {worst.tolerance:.3g}{remedy}"
         )
     return (
         f"not equivalent, so no bundle was written: in case {worst.case} {found} ({failures} comparisons failed); "
         f"run it again with {rerun(worst.case)}"
     )
+
+
+def _short(ulps: float) -> str:
+    """Return the number as far as anybody reads it: beside an expected zero there may be 45 digits of it."""
+    return f"{ulps:.0f}" if ulps < _MOST_ULPS else f"{ulps:.0e}"

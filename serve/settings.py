@@ -197,10 +197,13 @@ class Settings:
 
     def _check_ports(self) -> None:
         """Check those that follow from others."""
-        if self.grpc:
-            _check_range("grpc_port", self.rpc_port, *RANGES["grpc_port"])
-        if self.grpc and self.control:
-            _check_range("control_port", self.control_rpc_port, *RANGES["control_port"])
+        last = int(RANGES["port"][1])
+        if self.grpc and self.rpc_port > last:
+            expected = f"at most {last - 1}, for gRPC takes the one after --port; else give --grpc-port, or --no-grpc"
+            raise SettingsError("port", expected, self.port)
+        if self.grpc and self.control and self.control_rpc_port > last:
+            expected = f"at most {last - 1}, for gRPC takes the one after --control-port; else give --no-grpc"
+            raise SettingsError("control_port", expected, self.control_port)
 
     def _check_security(self) -> None:
         for name, (read, expected) in _LISTS.items():

@@ -264,7 +264,8 @@ def test_a_damaged_checkpoint_is_exit_2(run, tmp_path, name):
     ("name", "sentence"),
     [
         ("none.onnx", "found nothing there"),
-        ("text.txt", "found the suffix '.txt'; rename the file"),
+        ("text.txt", "found the suffix '.txt'; if it is one of them, give it the suffix of its form"),
+        ("net.py", "found the suffix '.py'; inspect the bundle that cellgate export "),
         ("plain", "found no suffix"),
         ("manifest.json", "expected the bundle's folder, found its manifest; inspect "),
     ],

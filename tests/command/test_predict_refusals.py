@@ -14,9 +14,11 @@ import pytest
     [
         ("x.txt", "1", "expected a file of sequences (.npy, .npz, .csv, .json, .parquet), found the suffix '.txt'"),
         ("x", "1", "found no suffix"),
-        ("x.npy", "1", "expected arrays of numbers as np.save writes them, found: "),
-        ("x.npz", "1", "expected arrays of numbers as np.save writes them, found: "),
+        ("x.npy", "1", "as np.save writes them, found: another form; give the file the suffix of its own form, or"),
+        ("x.npz", "1", "as np.save writes them, found: another form; give the file the suffix of its own form, or"),
         ("x.csv", "", "expected a row of numbers for each step, found none"),
+        ("x.csv", "1;2;3\n", "line 1: expected numbers joined by commas, found them joined by semicolons: '1;2;3'"),
+        ("x.csv", "1\t2\t3\n", "line 1: expected numbers joined by commas, found them joined by tabs: "),
         ("x.csv", "a,b,c\n", "expected a row of numbers for each step, found none"),
         ("x.csv", "1,2,3\n1,2\n", "line 2: expected 3 numbers joined by commas, found '1,2'"),
         ("x.csv", "1,2,3\n\n1,two,3\n", "line 3: expected 3 numbers joined by commas, found '1,two,3'"),
@@ -70,7 +72,7 @@ def test_a_file_of_another_form_is_exit_2_with_the_place(run, classifier, tmp_pa
         ),
         ({"x": np.ones((1, 2, 3)), "lengths": np.array([3])}, "lengths: expected 1 integers in 1 .. 2"),
         ({"x": np.ones((2, 3)), "h0": np.ones((1, 4))}, "h0: expected numbers [1, 1, 4], found float64 [1, 4]"),
-        ({"x": np.array(["a", None], dtype=object)}, "expected arrays of numbers, found: "),
+        ({"x": np.array(["a", None], dtype=object)}, "expected arrays of numbers, found: Python objects, as np.array"),
     ],
 )
 def test_an_archive_of_another_form_is_exit_2(run, classifier, tmp_path, arrays, sentence):
@@ -79,6 +81,17 @@ def test_an_archive_of_another_form_is_exit_2(run, classifier, tmp_path, arrays,
 
     assert done.status == 2
     assert sentence in done.err
+
+
+def test_rows_of_unequal_length_are_answered_with_the_forms_that_take_them(run, classifier, tmp_path):
+    rows = np.empty(2, dtype=object)
+    rows[:] = [np.ones((2, 3)), np.ones((1, 3))]
+    np.save(tmp_path / "x.npy", rows)
+    done = run("predict", classifier.path, "--input", tmp_path / "x.npy")
+
+    assert done.status == 2
+    assert "write the rows as .json, or padded as x in an .npz with their lengths" in done.err
+    assert "pickle" not in done.err
 
 
 def test_a_bad_value_is_told_with_the_row_of_the_file_and_not_of_a_batch(run, classifier, tmp_path):

@@ -17,6 +17,7 @@ from cellgate.export.errors import NotEquivalentError, SourceError
 from cellgate.export.graph.onnx_graph import export_onnx
 from cellgate.export.options import ExportOptions
 from cellgate.export.pipeline import build, export_bundle
+from cellgate.export.proof.findings import Worst
 from cellgate.export.proof.verify import VerifyOptions
 from cellgate.model import SequenceModel
 
@@ -200,3 +201,10 @@ def test_a_graph_that_stops_is_told_once_and_by_whom(tmp_path: Path, capfd: pyte
 
     assert capfd.readouterr() == ("", "")
     assert not (tmp_path / "padding").exists()
+
+
+@pytest.mark.parametrize(("ulps", "words"), [(12.0, "(12 ULP)"), (8.1234e44, "(8e+44 ULP)"), (np.inf, "(inf ULP)")])
+def test_a_refusal_gives_no_more_digits_than_are_read(ulps: float, words: str) -> None:
+    worst = Worst(case="c", leg="onnxruntime", output="y", max_abs=1.0, tolerance=0.1, index=(0,), ulps=ulps)
+
+    assert f"is off by 1 {words}, expected" in pipeline.refusal(worst, 1, lambda case: case)
