@@ -81,7 +81,8 @@ def _own_words(place: str) -> Iterator[None]:
 @contextmanager
 def _working_folder() -> Iterator[None]:
     """Come back to the folder that is the working folder now, even if it has no name any more."""
-    folder = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    # O_PATH, which only Linux has, opens a folder that may not be read, too.
+    folder = os.open(".", getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield
     finally:
