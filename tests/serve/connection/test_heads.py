@@ -2,6 +2,7 @@
 
 import pytest
 from tests.both_loops import anyio_backend, the_loop_asked_for  # noqa: F401 - fixtures
+from tests.serve.gate.keys_file import write_keys
 from tests.serve.hot_wire import JSON, Wire, binary, chunked, listen, raw, status_of
 
 KEY = "a-key-of-the-tests-0001"
@@ -16,10 +17,7 @@ def serve(request, served_models, make_fake, make_network, make_runtime_port):
 
 @pytest.fixture
 def keys_file(tmp_path):
-    path = tmp_path / "keys"
-    path.write_text(f"robot:{KEY}\n")
-    path.chmod(0o600)
-    return str(path)
+    return write_keys(tmp_path, f"robot:{KEY}\n")
 
 
 @pytest.mark.parametrize("space", [b" ", b"\t", b" \t  "], ids=["space", "tab", "several"])

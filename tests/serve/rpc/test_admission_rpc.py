@@ -8,6 +8,7 @@ import grpc
 import grpc.aio
 import numpy as np
 import pytest
+from tests.serve.gate.keys_file import write_keys
 
 from cellgate.serve.gate.tls import listener_tls
 from cellgate.serve.observe.counter_layout import CODES, PROTOCOLS, REQUESTS
@@ -22,10 +23,7 @@ OPEN = [f"/{SERVICE}/ServerLive", f"/{SERVICE}/ServerReady", f"/{HEALTH}/Check"]
 
 @pytest.fixture
 def keys_file(tmp_path):
-    path = tmp_path / "keys"
-    path.write_text(f"robot:{KEY}\n")
-    path.chmod(0o600)
-    return str(path)
+    return write_keys(tmp_path, f"robot:{KEY}\n")
 
 
 @pytest.fixture
