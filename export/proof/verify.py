@@ -185,6 +185,8 @@ def _growth(contest: Contest, legs: Sequence[Leg], longest: Case, found: CaseRes
     What that case gave at its end is known by now (``found``), and takes most of the time.
     """
     signature, legs = contest.signature, [leg for leg in legs if not leg.complaint]
+    if not legs:
+        return ()
     whole = make_inputs(longest, signature)
     points = []
     for steps in (n for n in _GROWTH_STEPS if signature.least_steps <= n < longest.steps):

@@ -179,6 +179,23 @@ def test_a_leg_that_stops_at_long_sequences_is_a_finding_and_takes_no_part_in_th
     assert all(set(point.max_abs) == {"onnxruntime"} for point in report.growth)
 
 
+def test_where_no_growth_is_asked_for_there_is_none(lstm):
+    served = RuntimeLeg(lstm.model, lstm.exportable.signature, lstm.session, 1)
+    contest = Contest(
+        signature=lstm.exportable.signature,
+        description={},
+        oracle=Oracle(lstm.exportable),
+        legs=(served,),
+        served=served,
+        grown=(),
+        no_control="",
+    )
+
+    report = compare_all(contest, _OPTIONS.verify)
+
+    assert (report.verdict, report.growth) == ("equivalent", ())
+
+
 def test_an_operator_that_the_evaluator_cannot_run_takes_that_leg_out_and_says_so(lstm):
     report = _verified(lstm, surgery.hard_sigmoid(lstm.model), only=_CASE)
 
